@@ -1,0 +1,70 @@
+#!/bin/bash
+# The floor of bench/converge: what any tool would have to do at least, with nothing checked, tuned or secured.
+# It installs the packages that Flaskstack's roles install ($PACKAGES), the sample app's locked dependencies,
+# and starts the same services. Runs as root on a fresh server of its own; app.tar.gz lies beside it.
+set -euo pipefail
+cd "$(dirname "$0")"
+export DEBIAN_FRONTEND=noninteractive
+
+apt-get update -qq
+# shellcheck disable=SC2086 # a list
+apt-get install -qq --no-install-recommends ${PACKAGES:?} >/dev/null
+
+useradd --system --home-dir /srv/sample sample
+mkdir -p /srv/sample/app
+tar -xzf app.tar.gz -C /srv/sample/app
+python3 -m venv /srv/sample/venv
+/srv/sample/venv/bin/pip install --quiet --require-hashes --requirement /srv/sample/app/requirements.lock
+
+password=$(openssl rand -hex 20)
+mysql <<SQL
+CREATE DATABASE sample CHARACTER SET utf8mb4;
+CREATE USER sample@localhost IDENTIFIED BY '$password';
+GRANT ALL ON sample.* TO sample@localhost;
+SQL
+for instance in cache queue; do
+    cat >/etc/redis/redis-$instance.conf <<CONF
+port 0
+unixsocket /run/redis-$instance/redis.sock
+unixsocketperm 777
+dir /var/lib/redis
+dbfilename $instance.rdb
+CONF
+done
+cat >/srv/sample/environment <<ENV
+DATABASE_URL=mysql+pymysql://sample:$password@/sample?unix_socket=/run/mysqld/mysqld.sock&charset=utf8mb4
+CACHE_URL=unix:///run/redis-cache/redis.sock
+QUEUE_URL=unix:///run/redis-queue/redis.sock
+SECRET_KEY=$(openssl rand -hex 20)
+ENV
+(
+    cd /srv/sample/app
+    set -a
+    # shellcheck disable=SC1091 # written above
+    . <(sed "s/=\(.*\)/='\1'/" /srv/sample/environment)
+    /srv/sample/venv/bin/alembic upgrade head
+)
+unit() {
+    cat >"/etc/systemd/system/sample-$1.service" <<UNIT
+[Service]
+User=sample
+WorkingDirectory=/srv/sample/app
+EnvironmentFile=/srv/sample/environment
+ExecStart=/srv/sample/venv/bin/$2
+[Install]
+WantedBy=multi-user.target
+UNIT
+}
+unit web "gunicorn --bind unix:/srv/sample/web.sock --workers 3 sample_app.web:create_app()"
+unit worker "python -m sample_app.worker"
+unit scheduler "python -m sample_app.scheduler"
+chown sample: /srv/sample
+cat >/etc/nginx/sites-enabled/default <<'CONF'
+server {
+    listen 80 default_server;
+    location / { proxy_pass http://unix:/srv/sample/web.sock; }
+}
+CONF
+systemctl daemon-reload
+systemctl --quiet enable --now redis-server@cache redis-server@queue sample-web sample-worker sample-scheduler
+systemctl reload nginx

@@ -1,0 +1,39 @@
+"""A person opens the page, writes a note and sees its job finish."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.wait import WebDriverWait
+
+
+@pytest.fixture
+def browser(address):
+    """Return Debian's Chromium, which finds the site under its name."""
+    options = webdriver.ChromeOptions()
+    options.binary_location = "/usr/bin/chromium"
+    for argument in ("headless", "no-sandbox", "disable-dev-shm-usage", "window-size=1280,1000", "no-proxy-server"):
+        options.add_argument(f"--{argument}")
+    options.add_argument(f"--host-resolver-rules=MAP localhost {address}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService("/usr/bin/chromedriver"))
+    yield driver
+    driver.quit()
+
+
+def test_a_visitor_writes_a_note_and_sees_its_job_finish(browser, request):
+    browser.get("http://localhost/")
+    browser.find_element(By.NAME, "author").send_keys("Grace")
+    browser.find_element(By.NAME, "body").send_keys("Nothing was dropped while I wrote this.")
+    browser.find_element(By.CSS_SELECTOR, "form button[type=submit]").click()
+    wait = WebDriverWait(browser, 20)
+    note = wait.until(lambda page: page.find_element(By.XPATH, "//*[contains(text(), 'while I wrote this')]/ancestor::li"))
+    wait.until(lambda _: "stamped" in note.text.lower() or "words" in note.text.lower())
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+    folder = Path(os.environ.get("SCREENSHOTS") or request.config.rootpath / ".local" / "screenshots")
+    folder.mkdir(parents=True, exist_ok=True)
+    assert browser.save_screenshot(str(folder / "sample_app.png"))

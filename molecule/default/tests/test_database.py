@@ -1,0 +1,93 @@
+"""Lessons 1, 2, 4, 11, 15 and 16: connections that die, leak or run out."""
+
+from __future__ import annotations
+
+import pytest
+from asking import main_pid
+from waiting import wait_for
+
+PLAN_TO_MYSQL = {
+    "mysql_wait_timeout": "wait_timeout",
+    "mysql_max_connections": "max_connections",
+    "mysql_innodb_lock_wait_timeout": "innodb_lock_wait_timeout",
+}
+
+
+@pytest.fixture
+def short_wait(host, sql):
+    """Let MySQL drop connections after two quiet seconds, for connections made from now on."""
+    usual = sql.variable("wait_timeout")
+    sql.rows("SET GLOBAL wait_timeout = 2")
+    for identity in sql.connections("sample"):
+        sql.rows(f"KILL {identity}")
+    yield
+    sql.rows(f"SET GLOBAL wait_timeout = {usual}")
+    for identity in sql.connections("sample"):
+        sql.rows(f"KILL {identity}")
+
+
+def test_a_quiet_night_breaks_nothing(site, sql, short_wait):
+    for _ in range(20):
+        assert site.get("/").status_code == 200
+    wait_for(lambda: len(sql.connections("sample")) <= 2, 15)  # the scheduler keeps coming back
+    for _ in range(20):
+        assert site.get("/").status_code == 200
+
+
+def test_killed_connections_are_not_seen_by_visitors(site, sql):
+    with site.under_load("/") as answers:
+        for _ in range(8):
+            wait_for(lambda: sum(answers.values()) % 7 == 0, 20, every=0.01)
+            for identity in sql.connections("sample"):
+                sql.host.run("mysql --execute %s", f"KILL {identity}")  # it may be gone already
+    assert set(answers) == {"200"}, answers
+    assert answers["200"] > 50
+
+
+def test_failing_jobs_leave_no_connection_behind(hook, sql):
+    answer = hook("POST", "/hooks/jobs", json={"count": 300, "fail_every": 3})
+    assert answer.status_code == 202
+    seen = []
+
+    def finished():
+        seen.append(len(sql.connections("sample")))
+        counts = hook("GET", answer.json()["url"]).json()
+        return counts if counts["finished"] + counts["failed"] == 300 else None
+
+    counts = wait_for(finished, 90)
+    assert (counts["finished"], counts["failed"]) == (200, 100)
+    assert len(counts["connections"]) <= 2, "a job took a connection of its own"
+    assert counts["web_imported"] is False, "the worker imported the web app"
+    assert max(seen) - min(seen) <= 4, seen
+
+
+def test_without_mysql_the_app_says_so_and_stays_alive(host, site):
+    unit = host.check_output("systemctl list-units --no-legend --plain 'mysql.service' 'mariadb.service'").split()[0]
+    web = main_pid(host, "sample-web@a.service")
+    host.check_output("systemctl stop %s", unit)
+    try:
+        page = site.get("/")
+        assert page.status_code == 503
+        assert "database" in page.text.lower()
+        assert page.elapsed.total_seconds() < 5
+        ready = site.get("/readyz")
+        assert ready.status_code == 503
+        assert ready.json()["checks"]["mysql"]["state"] == "down"
+        assert ready.json()["checks"]["queue"]["state"] == "up"
+        assert site.get("/healthz").status_code == 200
+    finally:
+        host.check_output("systemctl start %s", unit)
+    wait_for(lambda: site.get("/readyz").status_code == 200, 20)
+    assert main_pid(host, "sample-web@a.service") == web, "the app was restarted instead of recovering"
+
+
+def test_the_pools_fit_into_the_server(host, sql, environment):
+    workers = host.process.filter(user="sample", comm="gunicorn") or host.process.filter(user="sample", fname="gunicorn")
+    pools = len(workers) * int(environment["DB_POOL_SIZE"])
+    assert 0 < pools < int(sql.variable("max_connections"))
+
+
+def test_the_clock_is_in_order_where_it_runs(sql, environment, settings):
+    assert int(environment["DB_POOL_RECYCLE"]) < int(sql.variable("wait_timeout"))
+    assert int(sql.variable("innodb_lock_wait_timeout")) < settings["request_timeout"]
+    assert float(environment["REQUEST_TIMEOUT"]) == settings["request_timeout"]

@@ -1,0 +1,83 @@
+"""Lessons 3, 7, 8 and 9: workers that die, share, or do a thing once too often."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+from asking import main_pid, restarted
+from waiting import wait_for
+
+
+def answers_of_all_workers(site, path, wanted=2):
+    """Ask until `wanted` workers have answered; return the answers."""
+    answers = []
+
+    def enough():
+        with ThreadPoolExecutor(8) as many:
+            answers.extend(many.map(lambda _: site.get(path).json(), range(16)))
+        return len({answer["pid"] for answer in answers}) >= wanted
+
+    wait_for(enough, 20)
+    return answers
+
+
+def test_workers_share_one_counter(site):
+    values = []
+
+    def count(_):
+        answer = site.post("/counter").json()
+        values.append(answer["value"])
+        return answer["pid"]
+
+    with ThreadPoolExecutor(8) as many:
+        workers = set(many.map(count, range(60)))
+    assert len(workers) >= 2, "only one worker answered: this shows nothing"
+    assert len(set(values)) == 60, "two requests saw one value"
+
+
+def test_workers_share_one_cache(site):
+    answers = answers_of_all_workers(site, "/cache")
+    made = {json.dumps(answer["value"], sort_keys=True) for answer in answers}
+    assert len(made) <= 2, made  # two when it expired in between
+
+
+def test_one_tick_an_interval(sql):
+    last = int(sql.value("SELECT COALESCE(MAX(slot), 0) FROM sample.ticks"))
+    wait_for(lambda: int(sql.value(f"SELECT COUNT(*) FROM sample.ticks WHERE slot > {last}")) >= 2, 40)
+    rows = sql.rows(f"SELECT slot, COUNT(*), COUNT(DISTINCT pid) FROM sample.ticks WHERE slot > {last} GROUP BY slot")
+    slots = [int(row[0]) for row in rows]
+    assert all(row[1:] == ["1", "1"] for row in rows)
+    assert all(later - earlier == 10 for earlier, later in zip(slots, slots[1:], strict=False)), slots
+
+
+def test_ticking_is_the_schedulers_alone(host, sql):
+    pids = {row[0] for row in sql.rows("SELECT DISTINCT pid FROM sample.ticks ORDER BY slot DESC")}
+    assert str(main_pid(host, "sample-scheduler@1.service")) in pids
+    workers = host.check_output("pgrep --parent %s", main_pid(host, "sample-web@a.service")).split()
+    assert not pids & set(workers)
+
+
+def test_a_killed_worker_is_replaced_and_no_request_fails(host, site):
+    web = main_pid(host, "sample-web@a.service")
+    with site.under_load("/whoami") as answers:
+        for _ in range(3):
+            before = set(host.check_output("pgrep --parent %s", web).split())
+            idle = before.pop()  # one that holds a request takes it along: TERM lets it finish
+            host.check_output("kill -TERM %s", idle)
+            wait_for(lambda idle=idle: idle not in host.check_output("pgrep --parent %s", web).split(), 30)
+            wait_for(lambda: len(host.check_output("pgrep --parent %s", web).split()) >= 2, 30)
+    assert set(answers) == {"200"}, answers
+
+
+def test_a_killed_gunicorn_is_back_and_nothing_is_refused(host, site):
+    web = main_pid(host, "sample-web@a.service")
+    host.check_output("kill -KILL %s", web)
+    assert site.get("/healthz").status_code == 200, "the socket did not hold the request"
+    wait_for(lambda: restarted(host, "sample-web@a.service", web), 30)
+
+
+def test_gunicorn_never_the_development_server(host):
+    processes = host.check_output("ps -u sample -o args=")
+    assert "gunicorn" in processes
+    assert "flask run" not in processes and "werkzeug" not in processes

@@ -1,0 +1,81 @@
+"""Lessons 10 and 11: what the cache may lose, what the queue may not, and pages without either."""
+
+from __future__ import annotations
+
+import pytest
+from asking import main_pid, restarted
+from waiting import wait_for
+
+
+@pytest.fixture
+def stopped(host, site):
+    """Return a function that stops a unit until the test ends."""
+    units = []
+
+    def stop(unit):
+        units.append(unit)
+        host.check_output("systemctl stop %s", unit)
+
+    yield stop
+    for unit in units:
+        host.check_output("systemctl start %s", unit)
+    wait_for(lambda: site.get("/readyz").status_code == 200, 30)
+
+
+@pytest.mark.parametrize("instance", ["cache", "queue"])
+def test_pages_answer_within_a_second_without_redis(instance, site, stopped):
+    stopped(f"redis-server@{instance}.service")
+    for _ in range(5):
+        answer = site.get("/")
+        assert answer.status_code == 200
+        assert answer.elapsed.total_seconds() < 1
+    ready = site.get("/readyz")
+    assert ready.status_code == 503
+    assert ready.json()["checks"][instance]["state"] == "down"
+
+
+def test_hooks_tell_apart_who_asks_and_what_is_gone(site, hook, stopped):
+    order = {"count": 1}
+    assert site.post("/hooks/jobs", json=order).status_code == 401
+    assert site.post("/hooks/jobs", json=order, headers={"X-Api-Key": "wrong"}).status_code == 403
+    stopped("redis-server@queue.service")
+    answer = hook("POST", "/hooks/jobs", json=order)
+    assert answer.status_code == 503
+    assert "queue" in answer.text
+    assert answer.elapsed.total_seconds() < 2
+
+
+def test_queued_jobs_survive_a_killed_queue(host, hook):
+    host.check_output("systemctl stop sample-worker@1.service")
+    try:
+        answer = hook("POST", "/hooks/jobs", json={"count": 200})
+        assert answer.status_code == 202
+        queue = main_pid(host, "redis-server@queue.service")
+        host.check_output("kill -KILL %s", queue)
+        wait_for(lambda: restarted(host, "redis-server@queue.service", queue), 30)
+    finally:
+        host.check_output("systemctl start sample-worker@1.service")
+    wait_for(lambda: hook("GET", answer.json()["url"]).json()["finished"] == 200, 60)
+
+
+def test_a_full_cache_costs_no_job(host, hook, environment):
+    host.check_output("systemctl stop sample-worker@1.service")
+    try:
+        answer = hook("POST", "/hooks/jobs", json={"count": 100})
+        fill = (
+            "import os, redis; c = redis.from_url(os.environ['CACHE_URL']); n = c.info('memory')['maxmemory'] // 50000;"
+            "[c.set(f'filler:{i}', os.urandom(100000), ex=60) for i in range(n)]; print(c.info('stats')['evicted_keys'])"
+        )
+        evicted = int(host.check_output("sample-run python -c %s", fill))
+        assert evicted > 0, "the cache was not full"
+    finally:
+        host.check_output("systemctl start sample-worker@1.service")
+    wait_for(lambda: hook("GET", answer.json()["url"]).json()["finished"] == 100, 60)
+
+
+def test_workers_come_back_after_redis(host, hook):
+    worker = main_pid(host, "sample-worker@1.service")
+    host.check_output("systemctl restart redis-server@queue.service")
+    answer = wait_for(lambda: hook("POST", "/hooks/jobs", json={"count": 5}).json().get("url"), 30)
+    wait_for(lambda: hook("GET", answer).json()["finished"] == 5, 60)
+    assert main_pid(host, "sample-worker@1.service") == worker

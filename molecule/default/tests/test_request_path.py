@@ -1,0 +1,95 @@
+"""Lessons 5 and 17: who the app thinks the visitor is, and who gives up first."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+import requests
+from asking import journal, json_lines
+from waiting import wait_for
+
+FORGED = {
+    "X-Forwarded-For": "203.0.113.66",
+    "X-Forwarded-Proto": "https",
+    "X-Forwarded-Host": "evil.example",
+    "X-Forwarded-Port": "4443",
+    "X-Forwarded-Prefix": "/evil",
+    "X-Real-IP": "203.0.113.66",
+    "Forwarded": "for=203.0.113.66;proto=https;host=evil.example",
+}
+
+
+def test_the_app_sees_the_real_client(host, site):
+    seen = site.get("/whoami").json()
+    # the controller, as the host sees it: the peer of this very SSH connection's network
+    gateway = host.check_output("ip -4 route show default").split()[2]
+    assert seen["remote_addr"] == gateway
+    assert (seen["scheme"], seen["host"], seen["prefix"]) == ("http", "localhost", "")
+
+
+def test_forged_headers_change_nothing(site):
+    honest, forged = site.get("/whoami").json(), site.get("/whoami", headers=FORGED).json()
+    for field in ("remote_addr", "scheme", "host", "port", "prefix", "url"):
+        assert forged[field] == honest[field], field
+
+
+def test_the_port_in_the_address_survives(address):
+    answer = requests.get(f"http://{address}/whoami", headers={"Host": "127.0.0.1:8080"}, timeout=10).json()
+    assert answer["url"] == "http://127.0.0.1:8080/"
+
+
+def test_an_unknown_host_is_refused(address):
+    with pytest.raises(requests.ConnectionError):
+        requests.get(f"http://{address}/", headers={"Host": "evil.example"}, timeout=10)
+
+
+def test_static_files_are_cached_for_long_and_not_served_by_the_app(site):
+    page = site.get("/").text
+    path = page.split('rel="stylesheet" href="')[1].split('"')[0]
+    answer = site.get(path)
+    assert answer.status_code == 200
+    assert "immutable" in answer.headers["Cache-Control"]
+    assert "text/css" in answer.headers["Content-Type"]
+
+
+def test_events_arrive_one_by_one(site):
+    arrived = []
+    with site.get("/stream?count=4&pause=0.5", stream=True) as answer:
+        for line in answer.iter_lines():
+            if line.startswith(b"data:"):
+                arrived.append(time.monotonic())
+    assert len(arrived) == 4
+    assert arrived[-1] - arrived[0] > 1.0, "they came all at once: something buffers"
+
+
+def test_one_request_id_from_nginx_through_the_app_to_the_job(host, site, hook):
+    answer = hook("POST", "/hooks/jobs", json={"count": 1})
+    identity = answer.headers["X-Request-ID"]
+
+    def units_that_know_it():
+        lines = journal(
+            host, "nginx.service", "sample-web@a.service", "sample-worker@1.service", since="-1min",
+            grep=lambda line: identity in line,
+        )
+        found = json_lines(lines)
+        return {"nginx" if "upstream_time" in json.dumps(entry) else entry.get("logger", "") for entry in found}
+
+    def all_three():
+        known = units_that_know_it()
+        return "nginx" in known and "sample_app.jobs" in known and any("queues" in name for name in known)
+
+    wait_for(all_three, 10)
+
+
+@pytest.mark.parametrize("kind", ["statement", "short"])
+def test_a_slow_endpoint_gives_the_apps_own_answer(hook, settings, kind):
+    limit = settings["request_timeout"]
+    answer = hook("GET", f"/slow?seconds={limit + 20 if kind == 'statement' else 1}", timeout=limit + 30)
+    if kind == "short":
+        assert answer.status_code == 200
+        return
+    assert answer.status_code in (503, 504)
+    assert answer.headers["Content-Type"].startswith("application/json"), "nginx' page, not the app's"
+    assert answer.elapsed.total_seconds() < limit

@@ -1,0 +1,65 @@
+"""Lesson 20: what the world reaches, and where secrets are not."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+PUBLIC = {22, 80}
+TRIED = [21, 22, 25, 53, 80, 111, 443, 3306, 4444, 5000, 6379, 6380, 8000, 8080, 9000, 11211, 33060]
+SECRET = ("SECRET_KEY", "HOOK_API_KEY", "DATABASE_URL", "CACHE_URL", "QUEUE_URL")
+
+
+@pytest.fixture
+def secrets(host, environment, settings):
+    """Return every generated secret by name."""
+    found = {name: environment[name] for name in SECRET}
+    found = {name: value.split(":")[2].split("@")[0] if "://" in value else value for name, value in found.items()}
+    return found | {"migration": settings["app_migration_password"]}
+
+
+def test_only_ssh_and_http_answer_from_outside(address):
+    reached = set()
+    for port in TRIED:
+        with socket.socket() as probe:
+            probe.settimeout(1)
+            if probe.connect_ex((address, port)) == 0:
+                reached.add(port)
+    assert reached == PUBLIC
+
+
+def test_nothing_else_listens_on_a_public_address(host):
+    listening = set()
+    for line in host.check_output("ss -H -l -t -u -n").splitlines():
+        address, port = line.split()[4].rsplit(":", 1)
+        if not address.startswith(("127.", "[::1]")):
+            listening.add(int(port))
+    assert listening == PUBLIC
+
+
+def test_no_secret_in_any_command_line(host, secrets):
+    commands = host.check_output("sh -c 'cat /proc/[0-9]*/cmdline 2>/dev/null' | tr '\\0' ' '")
+    assert "gunicorn" in commands
+    assert [name for name, value in secrets.items() if value in commands] == []
+
+
+def test_no_secret_in_any_log(host, secrets):
+    patterns = "\n".join(secrets.values())
+    found = host.run(
+        "printf '%%s\\n' %s > /tmp/patterns; journalctl --no-pager --output export | grep --count -F -f /tmp/patterns;"
+        " grep -rlF -f /tmp/patterns /var/log; rm /tmp/patterns",
+        patterns,
+    )
+    assert found.stdout.split() == ["0"], found.stdout
+
+
+def test_secrets_are_readable_by_the_app_alone(host):
+    assert host.run("sudo -u www-data cat /etc/sample/environment").failed
+    assert host.run("sudo -u redis cat /etc/sample/environment").failed
+    assert host.run("sudo -u sample cat /etc/sample/environment").succeeded
+
+
+def test_root_of_the_database_is_the_local_socket_only(host):
+    assert host.run("mysql -e 'SELECT 1'").succeeded
+    assert host.run("sudo -u www-data mysql -u root -e 'SELECT 1'").failed

@@ -1,0 +1,191 @@
+"""Gunicorn under systemd, asked from outside."""
+
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from waiting import wait_for
+
+WEB = "probe-web@a.service"
+
+
+def test_environment_reaches_the_app(get, secret_key):
+    environment = get("/environment")
+    assert environment["GREETING"] == 'it\'s "quoted", $HOME and `more`'
+    assert environment["SECRET_KEY"] == secret_key
+    assert environment["APP_RELEASE"] == "test"
+    assert environment["APP_ENV"] == "production"
+    assert environment["TRUSTED_PROXY_HOPS"] == "1"
+
+
+def test_secret_is_in_no_argument_unit_or_log(host, get, secret_key):
+    get()
+    for place in ("cat /proc/[0-9]*/cmdline", "systemctl show 'probe*'", "journalctl"):
+        assert secret_key not in host.run(f"{place} | tr '\\0' ' '").stdout
+
+
+def test_only_root_and_the_app_read_the_environment_file(host):
+    assert host.run("runuser -u www-data -- cat /etc/probe/environment").rc != 0
+
+
+def test_app_has_no_privileges(host, get):
+    status = host.file(f"/proc/{get()['pid']}/status").content_string
+    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    assert fields["Uid"].split() == [str(host.user("probe").uid)] * 4
+    assert fields["NoNewPrivs"] == "1"
+    assert int(fields["CapBnd"], 16) == 0
+    assert fields["Seccomp"] == "2"
+    assert host.user("probe").shell == "/usr/sbin/nologin"
+
+
+@pytest.mark.parametrize(
+    "folder", ["/etc", "/etc/probe", "/srv/probe/releases/test", "/run/probe", "/home", "/usr/bin"]
+)
+def test_app_cannot_write_elsewhere(get, folder):
+    assert get("/write", file=f"{folder}/made-by-app") in (
+        {"error": "PermissionError"},
+        {"error": "OSError"},  # a read-only file system
+    )
+
+
+def test_app_writes_its_state_for_itself(host, get):
+    assert "pid" in get("/write", file="/var/lib/probe/made-by-app")
+    file = host.file("/var/lib/probe/made-by-app")
+    assert (file.user, file.group, file.mode) == ("probe", "probe", 0o640)
+
+
+def test_app_writes_shared_folders(host, get):
+    host.check_output("install -d -o probe -g probe /srv/probe/shared/uploads")
+    assert "pid" in get("/write", file="/srv/probe/shared/uploads/made-by-app")
+
+
+def test_app_has_temporary_files_of_its_own(host, get):
+    name = f"/tmp/{uuid.uuid4()}"
+    assert "pid" in get("/write", file=name)
+    assert not host.file(name).exists
+
+
+def test_app_sees_no_other_users_processes(get):
+    assert get("/read", file="/proc/1/cmdline") == {"error": "FileNotFoundError"}
+
+
+def test_as_many_requests_at_once_as_workers_and_threads(get, processes):
+    assert len(processes()) == 1 + 2
+
+    def request(_):
+        start = time.monotonic()
+        get("/sleep", seconds=1)
+        return time.monotonic() - start
+
+    with ThreadPoolExecutor(5) as visitors:
+        durations = sorted(visitors.map(request, range(5)))
+    assert durations[3] < 1.8
+    assert durations[4] >= 2
+
+
+def test_heartbeat_is_in_memory(host, processes):
+    worker = processes()[1]
+    assert "/dev/shm/wgunicorn" in host.check_output("ls -l /proc/%s/fd", worker)
+    assert host.check_output("stat -f -c %%T /dev/shm") == "tmpfs"
+
+
+def test_killed_worker_is_back_and_no_request_fails(host, get, processes):
+    killed = str(get()["pid"])
+    host.check_output("kill -KILL %s", killed)
+    for _ in range(100):
+        assert str(get()["pid"]) != killed
+    wait_for(lambda: len(processes()) == 3 and killed not in processes())
+
+
+def test_killed_gunicorn_is_back_and_no_request_fails(host, get, unit):
+    killed = unit(WEB, "MainPID")
+    host.check_output("kill -KILL %s", killed)
+    for _ in range(100):
+        get()
+    assert unit(WEB, "MainPID") not in ("0", killed)
+
+
+def test_worker_that_hangs_is_killed_and_says_where(host, get, processes):
+    with ThreadPoolExecutor(1) as visitor:
+        hanging = visitor.submit(get, "/hang", seconds=60)
+        wait_for(lambda: "worker timeout" in host.check_output("journalctl -u %s", WEB).lower(), 20)
+        assert get()
+        assert hanging.exception()
+    log = host.check_output("journalctl -u %s", WEB)
+    assert 'probe.py", line' in log
+    assert "in answer" in log
+    wait_for(lambda: len(processes()) == 3)
+
+
+def test_restart_refuses_no_request(host, during, processes):
+    before = processes()
+    answers, failures = during(lambda: host.check_output("systemctl restart probe.target"))
+    assert failures == []
+    assert answers
+    wait_for(lambda: len(processes()) == 3 and not set(before) & set(processes()))
+
+
+def test_stop_waits_for_the_request_that_runs(host, get, unit):
+    before = unit(WEB, "MainPID")
+    with ThreadPoolExecutor(1) as visitor:
+        running = visitor.submit(get, "/sleep", seconds=3)
+        wait_for(lambda: host.check_output("ss -Hx state connected src /run/probe/a.sock"))
+        host.check_output("systemctl restart %s", WEB)
+        assert "pid" in running.result()
+    assert unit(WEB, "MainPID") != before
+
+
+def test_app_sees_what_nginx_sent_and_nothing_more(get):
+    forwarded = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "192.0.2.7"}
+    request = get("/request", forwarded)
+    assert request["wsgi.url_scheme"] == "https"
+    assert request["HTTP_X_FORWARDED_FOR"] == "192.0.2.7"
+    forged = get(
+        "/request", {"X-Forwarded-Ssl": "on", "SCRIPT_NAME": "/req", "X_Forwarded_For": "192.0.2.8"}
+    )
+    assert forged["wsgi.url_scheme"] == "http"
+    assert forged["SCRIPT_NAME"] == ""
+    assert "HTTP_X_FORWARDED_FOR" not in forged
+
+
+def test_what_the_app_says_is_in_the_journal(host, get):
+    text = str(uuid.uuid4())
+    get("/log", text=text)
+    wait_for(lambda: text in host.check_output("journalctl -u %s -t probe-web", WEB))
+
+
+@pytest.mark.parametrize("instance", ["probe-clock@1.service", "probe-clock@2.service"])
+def test_background_process_runs_and_comes_back(host, unit, instance):
+    assert unit(instance, "ActiveState") == "active"
+    assert "ticking 100% red test" in host.check_output("journalctl -u %s", instance)
+    killed = unit(instance, "MainPID")
+    host.check_output("kill -KILL %s", killed)
+    wait_for(lambda: unit(instance, "MainPID") not in ("0", killed), 15)
+
+
+def test_everything_starts_at_boot(unit, host):
+    assert host.check_output("systemctl is-enabled probe.target") == "enabled"
+    assert "probe-web@a.service" in unit("probe.target", "Wants")
+
+
+def test_run_gives_a_command_the_apps_environment_and_rights(host):
+    said = "import os; print(os.getuid(), os.getgroups(), os.getcwd(), os.environ['GREETING'])"
+    uid, gid = host.user("probe").uid, host.user("probe").gid
+    answer = host.check_output("probe-run python -c %s", said)
+    assert answer == f'{uid} [{gid}] /srv/probe/releases/test it\'s "quoted", $HOME and `more`'
+
+
+def test_run_takes_secrets_from_stdin(host):
+    answer = host.check_output(
+        "printf 'URL=a b\"$c\\\\d\\n\\nrest' | probe-run --environment-from-stdin --release test "
+        'sh -c \'printenv URL; cat; tr "\\0" " " </proc/$$/cmdline\''
+    )
+    assert answer.startswith('a b"$c\\d\nrest')
+    assert "URL=" not in answer
+
+
+@pytest.mark.parametrize("arguments", ["", "--nonsense true", "--release nonesuch true"])
+def test_run_refuses_what_it_does_not_know(host, arguments):
+    assert host.run(f"probe-run {arguments}").rc != 0

@@ -1,0 +1,34 @@
+"""Changed settings have reached the running processes."""
+
+
+def test_workers(processes):
+    assert len(processes()) == 1 + 3
+
+
+def test_environment(get):
+    assert get("/environment")["GREETING"] == "hello again"
+
+
+def test_gunicorns_own_settings(get, address):
+    import requests
+
+    assert requests.get(f"http://{address}/{'x' * 64}", timeout=10).status_code == 414
+
+
+def test_sandbox(host, get):
+    get("/write", file="/var/lib/probe/private")
+    assert host.file("/var/lib/probe/private").mode == 0o600
+
+
+def test_process_has_its_new_environment(host, unit):
+    pid = unit("probe-clock@1.service", "MainPID")
+    assert "COLOUR=blue" in host.check_output("tr '\\0' '\\n' </proc/%s/environ", pid).splitlines()
+
+
+def test_instance_too_many_is_stopped(unit):
+    assert unit("probe-clock@2.service", "ActiveState") == "inactive"
+
+
+def test_process_that_is_declared_no_more_is_gone(host, unit):
+    assert unit("probe-bell@1.service", "ActiveState") == "inactive"
+    assert host.run("systemctl cat probe-bell@1.service").rc != 0

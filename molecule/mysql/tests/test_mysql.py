@@ -1,0 +1,185 @@
+"""What the app, its migrations, root and a stranger get from the server."""
+
+import ssl
+import time
+
+import pymysql
+import pytest
+from waiting import wait_for
+
+APP, MIGRATION = "my_shop", "my_shop_migrate"
+PROVIDERS = {"bookworm": "MariaDB", "trixie": "MariaDB", "sid": "MySQL"}
+DENIED = {1044, 1142, 1370}
+# Sleeps a tenth of a second a row, and so ends when it is told to.
+SLOW = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {}) SELECT SUM(SLEEP(0.1)) FROM n"
+
+
+def code(error: pytest.ExceptionInfo[pymysql.MySQLError]) -> int:
+    """Return the server's number of an error."""
+    return error.value.args[0]
+
+
+def test_provider(host, sql):
+    version = sql("SELECT CONCAT(@@version, ' ', @@version_comment)")
+    assert ("MariaDB" if "MariaDB" in version else "MySQL") == PROVIDERS[host.backend.get_hostname()]
+
+
+def test_tuned_variables(reported):
+    assert reported[0] == reported[1]
+
+
+def test_more_settings(sql, settings):
+    for name, value in settings["mysql_settings"].items():
+        assert sql(f"SELECT @@{name}") == str(value)
+
+
+def test_listens_only_for_the_app(host, address, remote):
+    listening = {line.split()[3] for line in host.check_output("ss -Hltn").splitlines()}
+    assert {place for place in listening if not place.endswith(":22")} == ({f"{address}:3306"} if remote else set())
+
+
+def test_speaks_only_tls_from_outside(address, remote, connect, ask):
+    if not remote:
+        with pytest.raises(pymysql.OperationalError, match="refused"):
+            pymysql.connect(host=address, user=APP)
+        return
+    assert ask("SHOW STATUS LIKE 'Ssl_version'") == [("Ssl_version", "TLSv1.3")]
+    with pytest.raises(pymysql.MySQLError, match="insecure transport"):
+        connect(ssl_disabled=True, ssl_ca=None, ssl_verify_identity=None)
+    with pytest.raises(pymysql.OperationalError, match="CERTIFICATE_VERIFY_FAILED"):
+        connect(ssl=ssl.create_default_context(), ssl_ca=None, ssl_verify_identity=None)
+
+
+@pytest.mark.parametrize("word", ["", "root", "invalid"])
+def test_root_is_refused_without_being_root(host, word):
+    client = "mariadb" if host.exists("mariadb") else "mysql"
+    answer = host.run(f"runuser -u nobody -- {client} --user=root --password=%s --execute='SELECT 1'", word)
+    assert answer.rc == 1
+    assert "Access denied for user 'root'" in answer.stderr
+
+
+def test_root_is_refused_from_outside(connect, remote):
+    if remote:
+        with pytest.raises(pymysql.MySQLError, match=r"denied|not allowed"):
+            connect("root")
+
+
+@pytest.mark.parametrize("user", [APP, MIGRATION])
+def test_wrong_password_is_refused(connect, user):
+    with pytest.raises(pymysql.OperationalError) as error:
+        connect(user, password="")
+    assert code(error) == 1045
+
+
+def test_app_works_with_rows_and_migrations_with_tables(ask, notes):
+    ask(f"INSERT INTO {notes} (body) VALUES (%s)", "first")
+    ask(f"UPDATE {notes} SET body = %s", "second")
+    assert ask(f"SELECT body FROM {notes}") == [("second",)]
+    ask(f"ALTER TABLE {notes} ADD COLUMN author VARCHAR(20), ADD INDEX (author)", user=MIGRATION)
+    ask(f"CREATE TRIGGER sign BEFORE INSERT ON {notes} FOR EACH ROW SET NEW.author = 'nobody'", user=MIGRATION)
+    ask(f"INSERT INTO {notes} (body) VALUES (%s)", "third")
+    assert ask(f"SELECT author FROM {notes} WHERE body = %s", "third") == [("nobody",)]
+    ask(f"DELETE FROM {notes}")
+    assert ask(f"SELECT COUNT(*) FROM {notes}") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TABLE more (id INT)",
+        "ALTER TABLE notes ADD COLUMN more INT",
+        "DROP TABLE notes",
+        "TRUNCATE notes",
+        "CREATE INDEX more ON notes (body)",
+        "CREATE DATABASE more",
+        "GRANT SELECT ON notes TO my_shop_migrate",
+    ],
+)
+def test_app_may_not_change_the_schema(ask, notes, statement):
+    with pytest.raises(pymysql.MySQLError) as error:
+        ask(statement)
+    assert code(error) in DENIED
+
+
+@pytest.mark.parametrize("user", [APP, MIGRATION])
+def test_other_databases_are_out_of_sight(sql, ask, user):
+    other = "my1shop"  # which an underscore that is no letter would match
+    sql(f"CREATE DATABASE {other}; CREATE TABLE {other}.notes (id INT)")
+    try:
+        visible = {name for (name,) in ask("SHOW DATABASES", user=user)}
+        assert visible - {"information_schema", "performance_schema"} == {APP}
+        with pytest.raises(pymysql.MySQLError) as error:
+            ask(f"SELECT * FROM {other}.notes", user=user)
+        assert code(error) in DENIED
+        with pytest.raises(pymysql.MySQLError) as error:
+            ask("SELECT * FROM mysql.user", user=user)
+        assert code(error) in DENIED
+    finally:
+        sql(f"DROP DATABASE {other}")
+
+
+def test_statement_limit_stops_the_app_and_nobody_else(ask, sql, settings):
+    limit = settings["mysql_statement_timeout"]
+    started = time.monotonic()
+    with pytest.raises(pymysql.MySQLError, match=r"(?i)max_statement_time|maximum statement execution time"):
+        ask(SLOW.format(limit * 40))
+    assert limit - 0.2 <= time.monotonic() - started < limit + 1.5
+    longer = SLOW.format(limit * 10 + 5)
+    assert ask(longer, user=MIGRATION) == [(0,)]
+    assert sql(longer) == "0"
+
+
+def test_lock_wait_ends_before_the_statement_limit(connect, notes, settings):
+    holder, waiter = connect(), connect()
+    holder.begin()
+    with holder.cursor() as first, waiter.cursor() as second:
+        first.execute(f"INSERT INTO {notes} (body) VALUES ('held')")
+        started = time.monotonic()
+        with pytest.raises(pymysql.MySQLError, match="Lock wait timeout"):
+            second.execute(f"INSERT INTO {notes} (body) VALUES ('held')")
+        assert time.monotonic() - started < settings["mysql_statement_timeout"]
+    holder.rollback()
+
+
+def test_every_character_survives(ask, notes):
+    words = ["grüße", "日本語", "👩‍🚀", "🍣", "🍺"]  # the last two are one to some collations
+    for word in words:
+        ask(f"INSERT INTO {notes} (body) VALUES (%s)", word)
+    assert [body for (body,) in ask(f"SELECT body FROM {notes} ORDER BY id")] == words
+    assert ask("SELECT @@collation_database") == [("utf8mb4_unicode_520_ci",)]
+
+
+def test_binary_log_grows_with_each_change(sql, ask, notes):
+    def size() -> int:
+        return sum(int(line.split("\t")[1]) for line in sql("SHOW BINARY LOGS").splitlines())
+
+    before = size()
+    ask(f"INSERT INTO {notes} (body) VALUES (%s)", "logged")
+    assert size() > before
+
+
+def test_slow_statement_is_logged(host, ask):
+    ask("SELECT SLEEP(0.7) AS snail")
+    wait_for(lambda: "snail" in host.file("/var/log/mysql/slow.log").content_string)
+
+
+def test_idle_connection_is_closed(connect, sql, settings):
+    """The premise of "MySQL server has gone away"."""
+    idle = connect()
+    number = str(idle.thread_id())
+
+    def known() -> bool:
+        return number in {line.split("\t")[0] for line in sql("SHOW PROCESSLIST").splitlines()}
+
+    assert known()
+    wait_for(lambda: not known(), settings["mysql_wait_timeout"] + 5)
+    with pytest.raises(pymysql.OperationalError) as error, idle.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    assert code(error) in {2006, 2013, 4031}
+
+
+def test_killed_server_comes_back_with_every_commit(host, ask, notes):
+    ask(f"INSERT INTO {notes} (body) VALUES (%s)", "kept")
+    service = "mariadb" if host.exists("mariadb") else "mysql"
+    host.check_output(f"systemctl kill --signal=KILL {service}")
+    assert wait_for(lambda: ask(f"SELECT body FROM {notes}"), 30) == [("kept",)]

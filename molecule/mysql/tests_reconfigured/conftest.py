@@ -1,0 +1,26 @@
+"""The same server after reconfigure.yml."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+APP, MIGRATION = "my_shop", "my_shop_migrate"
+
+
+@pytest.fixture(scope="module")
+def settings(host) -> dict[str, Any]:
+    """Give the host's variables as they were changed."""
+    changed = yaml.safe_load((Path(__file__).parents[1] / "reconfigured.yml").read_text())
+    variables = host.ansible.get_variables()
+    listens = host.backend.get_hostname() != "trixie"
+    return variables | changed | {"mysql_bind_address": variables["ansible_host"] if listens else ""}
+
+
+@pytest.fixture(scope="module")
+def passwords(generated) -> dict[str, str]:
+    """Give the passwords as they were changed."""
+    return {APP: generated("app_changed"), MIGRATION: generated("migration_changed")}

@@ -1,0 +1,95 @@
+"""Stand in for Gunicorn on a Unix socket: answer what was asked, and misbehave on request."""
+
+import json
+import os
+import socketserver
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler
+
+go_on = threading.Event()
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Any path is answered with the request as it arrived, a few in ways of their own."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        """Answer."""
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        special = getattr(self, "answer_" + self.path.strip("/").split("/")[0].split("?")[0], None)
+        if special:
+            special()
+        else:
+            seen = {"path": self.path, "headers": self.headers.items(), "body": len(body)}
+            self.reply(json.dumps(seen), "application/json")
+
+    do_POST = do_GET
+
+    def answer_large(self):
+        """Send something worth compressing."""
+        self.reply("large " * 10_000)
+
+    def answer_slow(self):
+        """Take longer than any timeout of the tests."""
+        threading.Event().wait(20)
+        self.reply("late")
+
+    def answer_failed(self):
+        """Send an error page of the app's own."""
+        self.reply("the app's own words", status=503)
+
+    def answer_stream(self):
+        """Send one event, and the next when somebody asks for /continue."""
+        go_on.clear()
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()
+        self.close_connection = True
+        self.wfile.write(b"data: first\n\n")
+        go_on.wait(10)
+        self.wfile.write(b"data: second\n\n")
+
+    def answer_continue(self):
+        """Let the stream go on."""
+        go_on.set()
+        self.reply("ok")
+
+    def answer_ws(self):
+        """Become a websocket, as far as a proxy can tell, and send back what comes."""
+        if "Upgrade" not in self.headers:
+            self.reply("no upgrade", status=426)
+            return
+        self.send_response(101)
+        self.send_header("Upgrade", "websocket")
+        self.send_header("Connection", "Upgrade")
+        self.end_headers()
+        self.close_connection = True
+        while data := self.rfile.readline():
+            self.wfile.write(data)
+
+    def reply(self, text, content_type="text/plain", status=200):
+        """Send a whole answer."""
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(text)))
+        self.send_header("X-Request-ID", "the-app-says-so")
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def address_string(self):
+        """Have a name for a client without an address."""
+        return "nginx"
+
+
+class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    """One thread a request."""
+
+    daemon_threads = True
+
+
+if __name__ == "__main__":
+    server = Server(sys.argv[1], Handler)
+    os.chmod(sys.argv[1], 0o666)
+    server.serve_forever()

@@ -1,0 +1,70 @@
+"""Who the app thinks the visitor is, and which links it makes: lessons 5 and 6."""
+
+from __future__ import annotations
+
+import pytest
+
+FORGED = {
+    "X-Forwarded-For": "203.0.113.66",
+    "X-Forwarded-Proto": "https",
+    "X-Forwarded-Host": "evil.example",
+    "X-Forwarded-Port": "4443",
+    "X-Forwarded-Prefix": "/evil",
+    "X-Real-IP": "203.0.113.66",
+    "X-Request-ID": "forged-forged",
+    "Forwarded": "for=203.0.113.66;proto=https;host=evil.example",
+    "X-Forwarded-Scheme": "https",
+    "X-Forwarded-Ssl": "on",
+    "X-Forwarded-Protocol": "ssl",
+    "X-Forwarded-Server": "evil.example",
+    "X-Original-URL": "/admin",
+    "X-Rewrite-URL": "/admin",
+    "X-Script-Name": "/evil",
+    "X_Forwarded_For": "203.0.113.66",
+    "Proxy": "http://evil.example",
+    "Upgrade": "websocket",
+    "Connection": "upgrade",
+}
+
+
+def without_id(seen):
+    """Return what was seen, but for the request's own id."""
+    return seen | {"headers": [pair for pair in seen["headers"] if pair[0] != "X-Request-ID"]}
+
+
+def test_forged_headers_change_nothing(local, prefix):
+    honest, forged = local(f"{prefix}/notes"), local(f"{prefix}/notes", FORGED)
+    assert without_id(forged) == without_id(honest)
+    assert "forged" not in str(forged)
+
+
+def test_the_app_sees_who_connected(host, site, headers):
+    gateway = host.check_output("ip -4 route show default").split()[2]
+    seen = headers(site.get("/").json())
+    assert seen["x-forwarded-for"] == seen["x-real-ip"] == gateway
+
+
+def test_ipv6_is_served(local, prefix, headers):
+    assert headers(local(f"{prefix}/", address="::1"))["x-forwarded-for"] == "::1"
+
+
+@pytest.mark.parametrize("port", ["", ":8080"])
+def test_links_have_the_port_that_the_visitor_used(site, prefix, link, port):
+    seen = site.get("/notes", headers={"Host": f"shop.example.org{port}"}).json()
+    assert link(seen) == f"http://shop.example.org{port}{prefix}/notes"
+
+
+def test_the_host_of_an_absolute_url_counts(raw, prefix):
+    url = f"http://shop.example.org{prefix}/"
+    answer = raw(f"GET {url} HTTP/1.0\r\nHost: evil.example\r\n\r\n".encode())
+    assert b"200 OK" in answer
+    assert b"evil" not in answer
+
+
+def test_every_request_gets_an_id_that_nginx_the_app_and_the_visitor_share(site, headers, logged):
+    answer = site.get("/")
+    identity = answer.headers["X-Request-ID"]
+    assert len(identity) == 32
+    assert headers(answer.json())["x-request-id"] == identity
+    assert logged(identity)["uri"].endswith("/")
+    assert site.get("/").headers["X-Request-ID"] != identity

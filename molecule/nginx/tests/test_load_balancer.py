@@ -1,0 +1,46 @@
+"""Behind a declared load balancer, which the controller plays, its visitor counts."""
+
+from __future__ import annotations
+
+import pytest
+
+testinfra_hosts = ["ansible://trixie"]
+
+BALANCER = {
+    "X-Forwarded-For": "198.51.100.1, 203.0.113.9",
+    "X-Forwarded-Proto": "https",
+    "X-Request-ID": "given-by-the-balancer",
+}
+
+
+def test_the_real_visitor_is_seen_and_logged(site, headers, logged):
+    answer = site.get("/", headers=BALANCER)
+    seen = headers(answer.json())
+    # What comes before the last address the visitor may have made up.
+    assert seen["x-forwarded-for"] == "203.0.113.9"
+    assert answer.headers["X-Request-ID"] == seen["x-request-id"] == "given-by-the-balancer"
+    entry = logged("given-by-the-balancer")
+    assert (entry["remote_addr"], entry["scheme"]) == ("203.0.113.9", "https")
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({}, "https://shop.example.org"),
+        ({"X-Forwarded-Port": "443"}, "https://shop.example.org"),
+        ({"X-Forwarded-Port": "8443"}, "https://shop.example.org:8443"),
+        ({"X-Forwarded-Host": "eu.shop.example.org"}, "https://eu.shop.example.org"),
+        ({"X-Forwarded-Host": "eu.shop.example.org:8443"}, "https://eu.shop.example.org:8443"),
+        ({"X-Forwarded-Host": "evil.example"}, "https://shop.example.org"),
+        ({"X-Forwarded-Proto": "http"}, "http://shop.example.org"),
+        ({"X-Forwarded-Proto": "gopher", "X-Forwarded-Port": "x"}, "http://shop.example.org"),
+    ],
+)
+def test_links_are_those_of_the_balancer(site, link, more, expected):
+    seen = site.get("/notes", headers=BALANCER | more).json()
+    assert link(seen) == f"{expected}/shop/notes"
+
+
+def test_an_id_that_could_confuse_a_log_is_replaced(site):
+    answer = site.get("/", headers=BALANCER | {"X-Request-ID": 'a" b\t{}'})
+    assert len(answer.headers["X-Request-ID"]) == 32

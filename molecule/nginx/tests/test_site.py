@@ -1,0 +1,160 @@
+"""What the site serves, passes on and refuses."""
+
+from __future__ import annotations
+
+import socket
+import uuid
+
+import pytest
+
+from asking import Site, journal
+from waiting import wait_for
+
+
+def test_the_app_gets_its_paths_without_the_prefix(address, site, prefix):
+    assert site.get("/notes?page=2").json()["path"] == "/notes?page=2"
+    if prefix:
+        bare = Site(address, "shop.example.org")
+        assert bare.get(f"{prefix}?page=2").headers["Location"] == f"{prefix}/?page=2"
+        assert bare.get("/notes").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "request_line",
+    ["GET / HTTP/1.1\r\nHost: evil.example", "GET / HTTP/1.1\r\nHost: 127.0.0.1", "GET / HTTP/1.0"],
+)
+def test_any_other_name_is_refused(host, raw, request_line):
+    agent = uuid.uuid4().hex
+    assert raw(f"{request_line}\r\nUser-Agent: {agent}\r\n\r\n".encode()) == b""
+    wait_for(lambda: journal(host, "nginx.service", since="-1min", grep=lambda line: agent in line))
+
+
+def test_the_version_is_not_told(site, raw):
+    assert site.get("/").headers["Server"] == "nginx"
+    assert b"nginx/" not in raw(b"nonsense\r\n\r\n")
+
+
+def test_the_log_has_one_json_object_a_request_with_upstream_times(site, logged):
+    agent = 'a "quoted" \\ agent {} é'.encode()
+    entry = logged(site.get("/notes", headers={"User-Agent": agent}).headers["X-Request-ID"])
+    assert entry["user_agent"].startswith('a "quoted" \\ agent {}')
+    assert entry["status"] == 200
+    assert entry["upstream_addr"] == "unix:/run/shop/web.sock"
+    for name in ("upstream_connect_time", "upstream_header_time", "upstream_response_time"):
+        assert 0 <= float(entry[name]) <= 2
+
+
+def test_a_burst_of_requests_is_logged_to_the_last(host, site):
+    limit = host.check_output("systemctl show --value --property LogRateLimitIntervalUSec nginx")
+    assert limit == "0"
+
+
+class TestStaticFiles:
+    """They come from the release, not from the app."""
+
+    def test_they_are_cached_for_long(self, site):
+        answer = site.get("/static/site.css", headers={"Accept-Encoding": "identity"})
+        assert answer.text.startswith("body {")
+        assert answer.headers["Content-Type"] == "text/css"
+        assert answer.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+        assert len(answer.headers["X-Request-ID"]) == 32
+        again = site.get("/static/site.css", headers={"If-None-Match": answer.headers["ETag"]})
+        assert again.status_code == 304
+
+    def test_what_is_missing_is_not_cached(self, site):
+        answer = site.get("/static/missing.css")
+        assert answer.status_code == 404
+        assert "Cache-Control" not in answer.headers
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "/static/.hidden",
+            "/static/%2ehidden",
+            "/static../beside.txt",
+            "/static/../beside.txt",
+            "/static/..%2fbeside.txt",
+            "/static/%2e%2e/beside.txt",
+            "/static/..\\beside.txt",
+            "/static//../beside.txt",
+        ],
+    )
+    def test_nothing_else_of_the_release_is_served(self, raw, prefix, path):
+        answer = raw(f"GET {prefix}{path} HTTP/1.0\r\nHost: shop.example.org\r\n\r\n".encode())
+        assert answer.startswith(b"HTTP/1.1 ")
+        assert b"not for the world" not in answer
+
+
+@pytest.mark.parametrize("path", ["/static/site.css", "/large"])
+def test_text_is_compressed_for_those_who_can_read_it(site, path):
+    packed = site.get(path, headers={"Accept-Encoding": "gzip"})
+    plain = site.get(path, headers={"Accept-Encoding": "identity"})
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert packed.headers["Vary"] == "Accept-Encoding"
+    assert "Content-Encoding" not in plain.headers
+    assert packed.text == plain.text
+
+
+def test_uploads_are_taken_up_to_the_limit(site):
+    size = 2**20
+    assert site.post("/", data=b"x" * size).json()["body"] == size
+    assert site.post("/", data=b"x" * (size + 1)).status_code == 413
+
+
+def test_events_arrive_when_they_are_sent(site):
+    with site.get("/stream", stream=True, timeout=5) as answer:
+        lines = answer.iter_lines(chunk_size=1)
+        assert next(lines) == b"data: first"
+        site.get("/continue")
+        assert b"data: second" in lines
+
+
+def test_a_websocket_passes_where_declared(address, prefix):
+    hello = "Host: shop.example.org\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+    with socket.create_connection((address, 80), timeout=10) as connection:
+        connection.sendall(f"GET {prefix}/ws/chat HTTP/1.1\r\n{hello}".encode())
+        with connection.makefile("rb") as answer:
+            assert answer.readline() == b"HTTP/1.1 101 Switching Protocols\r\n"
+            while answer.readline() != b"\r\n":
+                pass
+            connection.sendall(b"hello\n")
+            assert answer.readline() == b"hello\n"
+
+
+def test_an_upgrade_does_not_pass_elsewhere(site, headers):
+    answer = site.get("/", headers={"Upgrade": "websocket", "Connection": "Upgrade"})
+    seen = headers(answer.json())
+    assert "upgrade" not in seen
+    assert seen["connection"] == "close"
+
+
+class TestFailures:
+    """The visitor gets a page of ours for nginx' failures, and the app's for the app's."""
+
+    def assert_ours(self, answer, status):
+        assert answer.status_code == status
+        assert answer.headers["Content-Type"] == "text/html"
+        assert answer.headers["Retry-After"] == "5"
+        assert answer.headers["X-Request-ID"] in answer.text
+        assert "nginx" not in answer.text
+
+    def test_an_app_that_is_too_slow(self, site):
+        self.assert_ours(site.get("/slow"), 504)
+
+    def test_an_app_that_is_not_there(self, host, site):
+        host.check_output("systemctl stop upstream")
+        try:
+            self.assert_ours(site.get("/"), 502)
+            assert site.get("/static/site.css").status_code == 200
+        finally:
+            host.check_output("systemctl start upstream")
+        assert wait_for(lambda: site.get("/").status_code == 200)
+
+    def test_an_error_page_of_the_app(self, site):
+        answer = site.get("/failed")
+        assert (answer.status_code, answer.text) == (503, "the app's own words")
+
+
+def test_nginx_comes_back_when_it_is_killed(host, site):
+    host.check_output("kill -9 $(cat /run/nginx.pid); pkill -9 --uid www-data nginx || true")
+    assert wait_for(lambda: site.get("/").status_code == 200)

@@ -1,0 +1,61 @@
+"""The queue loses nothing that it has acknowledged."""
+
+import pytest
+
+from waiting import wait_for
+
+testinfra_hosts = ["ansible://queue"]
+
+FILL = """python3 -c 'for i in range(300): print("RPUSH full", "x" * 65536)'"""
+
+
+@pytest.fixture
+def emptied(queue):
+    """Empty the lists that the test has filled."""
+    yield
+    queue("DEL", "full", "written")
+
+
+@pytest.mark.usefixtures("emptied")
+def test_a_full_queue_refuses_new_jobs_and_keeps_the_old(queue):
+    answers = queue(feed=FILL).splitlines()
+
+    accepted = [answer for answer in answers if answer.isdigit()]
+    refused = [answer for answer in answers if answer.startswith("OOM command not allowed")]
+    assert len(accepted) + len(refused) == 300
+    assert refused
+    assert queue("LLEN", "full") == str(len(accepted))
+    assert queue.info("evicted_keys") == "0"
+
+
+@pytest.mark.usefixtures("emptied")
+def test_acknowledged_jobs_survive_a_kill(host, queue):
+    """Each RPUSH answers with its place in the list, so the answers tell what was acknowledged."""
+    killed = queue.process
+
+    answers = host.check_output(
+        f"""
+        cd $(mktemp --directory) && touch answers
+        seq 20000 | sed 's/^/RPUSH written /' | {queue.command()} > answers &
+        until [ $(wc --lines < answers) -gt 1000 ]; do :; done
+        kill -9 {killed}; wait; cat answers
+        """
+    ).splitlines()
+
+    wait_for(lambda: queue("PING") == "PONG")
+    acknowledged = [int(answer) for answer in answers if answer.isdigit()]
+    written = queue("LRANGE", "written", "0", "-1").splitlines()
+    assert queue.process != killed
+    assert 1000 < len(acknowledged) < 20000, "the kill interrupted nothing"
+    assert len(written) >= len(acknowledged)
+    assert len(written) >= acknowledged[-1]
+
+
+def test_the_queue_comes_back_however_often_it_is_killed(host, queue):
+    queue("SET", "survivor", "1")
+    for _ in range(6):
+        killed = queue.process
+        host.check_output("kill -9 %s", str(killed))
+        wait_for(lambda killed=killed: queue.process not in (0, killed) and queue("PING") == "PONG")
+
+    assert queue("GET", "survivor") == "1"

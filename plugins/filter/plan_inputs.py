@@ -1,0 +1,153 @@
+"""Collect what the plan is made from: each host's memory, CPUs, tiers and settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Site = dict[str, dict[str, Any]]
+Check = dict[str, Any]
+
+TIERS = ("edge", "app", "database", "cache", "queue")
+# What the inventory may set, for the plan to work around: least, most, a usual value, unit.
+NUMBERS: dict[str, tuple[int, int, int, str]] = {
+    "request_timeout": (5, 600, 30, "seconds"),
+    "host_memory": (256, 4_194_304, 2048, "MiB"),
+    "host_cpus": (1, 1024, 2, "CPUs"),
+    "mysql_innodb_lock_wait_timeout": (1, 600, 15, "seconds"),
+    "mysql_statement_timeout": (1, 600, 22, "seconds"),
+    "mysql_connect_timeout": (2, 60, 5, "seconds"),
+    "mysql_net_read_timeout": (1, 3600, 30, "seconds"),
+    "mysql_net_write_timeout": (1, 3600, 30, "seconds"),
+    "mysql_wait_timeout": (1, 31_536_000, 3600, "seconds"),
+    "mysql_interactive_timeout": (1, 31_536_000, 3600, "seconds"),
+    "app_database_pool_recycle": (1, 86_400, 1800, "seconds"),
+    "gunicorn_timeout": (1, 3600, 30, "seconds"),
+    "gunicorn_graceful_timeout": (1, 3600, 30, "seconds"),
+    "gunicorn_stop_timeout": (1, 7200, 40, "seconds"),
+    "nginx_proxy_connect_timeout": (1, 75, 5, "seconds"),
+    "nginx_proxy_send_timeout": (1, 3600, 30, "seconds"),
+    "nginx_proxy_read_timeout": (1, 3600, 35, "seconds"),
+    "gunicorn_worker_memory": (16, 65_536, 80, "MiB"),
+    "gunicorn_workers": (1, 256, 2, "processes"),
+    "gunicorn_threads": (1, 256, 4, "threads"),
+    "app_database_pool_size": (1, 1000, 4, "connections"),
+    "mysql_max_connections": (10, 100_000, 100, "connections"),
+    "mysql_innodb_buffer_pool_size": (8, 4_194_304, 128, "MiB"),
+    "redis_cache_maxmemory": (1, 4_194_304, 64, "MiB"),
+    "redis_queue_maxmemory": (1, 4_194_304, 64, "MiB"),
+    "base_swap_size": (0, 65_536, 1024, "MiB"),
+}
+
+
+def plan_inputs(
+    groups: Mapping[str, list[str]], hostvars: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Return for every host `{memory, cpus, tiers, provider, processes, given, refused}`.
+
+    `given` holds the settings that the inventory makes, as numbers; `refused` are checks (for the
+    filter `refusals`) of those that are none or out of range. `memory` is in MiB and, like `cpus`,
+    comes from `host_memory` and `host_cpus`, else from the host's facts, else it is None.
+    """
+    return {
+        host: _inputs([tier for tier in TIERS if host in groups.get(tier, [])], hostvars[host])
+        for host in groups["all"]
+    }
+
+
+def _inputs(tiers: list[str], variables: Mapping[str, Any]) -> dict[str, Any]:
+    facts = variables.get("ansible_facts", {})
+    given: dict[str, Any] = {}
+    refused: list[dict[str, Any]] = []
+    for name, (low, high, usual, unit) in NUMBERS.items():
+        if name not in variables:
+            continue
+        number = _whole(variables[name])
+        if number is None or not low <= number <= high:
+            reason = f"must be a whole number of {unit} from {low} to {high}"
+            refused.append(_refused(name, reason, usual) | {"value": variables[name]})
+        else:
+            given[name] = number
+    if "mysql_performance_schema" in variables:
+        given["mysql_performance_schema"] = bool(variables["mysql_performance_schema"])
+    return {
+        "memory": given.pop("host_memory", facts.get("memtotal_mb")),
+        "cpus": given.pop("host_cpus", facts.get("processor_vcpus")),
+        "tiers": tiers,
+        "provider": _provider(variables, facts),
+        "processes": _processes(variables) if "app" in tiers else 0,
+        "given": given,
+        "refused": refused,
+    }
+
+
+def _whole(value: Any) -> int | None:
+    """Read a whole number; one from the command line (`-e request_timeout=30`) is a string."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        return None
+    text = str(value).strip()
+    return int(text) if text.removeprefix("-").isdecimal() else None
+
+
+def _provider(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    """Return the server as role mysql chooses it; of an unknown host, the one that needs more."""
+    stable = (
+        facts.get("distribution") == "Debian"
+        and str(facts.get("distribution_version", ""))[:1].isdecimal()
+    )
+    usual = "mariadb" if stable and not variables.get("mysql_apt_source") else "mysql"
+    given = variables.get("mysql_provider", usual)
+    return given if given in ("mysql", "mariadb") else usual
+
+
+def _processes(variables: Mapping[str, Any]) -> int:
+    """Count the app's background processes; a malformed list is for the role's specs to refuse."""
+    entries = variables.get("app_processes") or []
+    if not isinstance(entries, list):
+        return 0
+    return sum(
+        _whole(entry.get("instances", 1)) or 0 for entry in entries if isinstance(entry, Mapping)
+    )
+
+
+def input_checks(site: Site) -> list[Check]:
+    """Return the settings out of their range and the hosts whose size is unknown."""
+    return [*_unreadable(site), *_unknown(site)]
+
+
+def _unreadable(site: Site) -> list[Check]:
+    """Each setting that is no number in its range, once, with its hosts."""
+    hosts: dict[str, list[str]] = {}
+    checks: dict[str, Check] = {}
+    for host, inputs in site.items():
+        for check in inputs["refused"]:
+            key = f"{check['variable']} {check['value']}"
+            hosts.setdefault(key, []).append(host)
+            checks[key] = check
+    return [
+        check | {"reason": f"{check['reason']} (on {', '.join(hosts[key])})"}
+        for key, check in checks.items()
+    ]
+
+
+def _unknown(site: Site) -> list[Check]:
+    checks = []
+    for host, inputs in site.items():
+        reason = f"{host} did not answer, so the inventory must say its size"
+        if inputs["memory"] is None:
+            checks.append(_refused("host_memory", reason, 2048))
+        if inputs["cpus"] is None:
+            checks.append(_refused("host_cpus", reason, 2))
+    return checks
+
+
+def _refused(variable: str, reason: str, example: int) -> Check:
+    return {"ok": False, "variable": variable, "reason": reason, "example": example}
+
+
+class FilterModule:
+    """Offer the filter to Ansible."""
+
+    def filters(self) -> dict[str, Any]:
+        """Return the filters of this file by name."""
+        return {"plan_inputs": plan_inputs, "input_checks": input_checks}

@@ -1,0 +1,178 @@
+"""One budget: the memory of each host is shared among what runs there. All memory is in MiB.
+
+Each service has a cost that no setting changes and a smallest size at which it works. Of what is
+then free, three quarters are handed out by weight; the last quarter stays for the page cache, peaks
+and the second release that runs beside the first during a deploy. Small hosts have swap for that.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+Site = dict[str, dict[str, Any]]
+
+# What a server of each provider holds at rest, with its performance schema, and for each connection
+# (measured: MySQL 9.7 on sid, MariaDB 11.8 on Debian 13).
+SERVERS: dict[str, tuple[int, int, float]] = {"mysql": (190, 240, 1), "mariadb": (90, 110, 0.5)}
+# The same for the others, and one more worker of nginx or Python process with Flask or RQ.
+REDIS, GUNICORN, NGINX, NGINX_WORKER, WORKER = 8, 24, 8, 8, 80
+# From this memory on, MySQL's instruments are worth theirs; below this one, a host gets swap.
+PERFORMANCE_SCHEMA_FROM, SWAP_BELOW, SWAP = 3500, 1800, 1024
+# Connections kept for administrators, backups and migrations; the fewest that MySQL is given.
+RESERVED_CONNECTIONS, LEAST_CONNECTIONS = 10, 30
+MOST_WORKERS = 32
+# Of each setting: its tier, its smallest value, the weight of its claim on free memory, and the
+# memory that one unit costs (an append-only file is rewritten by a fork, which copies pages).
+CLAIMS: dict[str, tuple[str, int, int, float]] = {
+    "mysql_innodb_buffer_pool_size": ("database", 32, 4, 1),
+    "redis_cache_maxmemory": ("cache", 16, 1, 1),
+    "redis_queue_maxmemory": ("queue", 16, 1, 1.5),
+    "gunicorn_workers": ("app", 1, 3, WORKER),
+}
+
+
+def plan_sizes(site: Site) -> Site:
+    """Add the sizes to each host's `plan`.
+
+    Beside it, `parts` is the memory that each service may hold, and `connections_needed` what the
+    pools of all hosts add up to.
+    """
+    counted = {
+        host: inputs | {"plan": inputs.get("plan", {}) | _counts(inputs)}
+        for host, inputs in site.items()
+    }
+    needed = connections_needed(counted)
+    return {host: _sized(inputs, needed) for host, inputs in counted.items()}
+
+
+def connections_needed(site: Site) -> int:
+    """Return the connections that all app hosts may hold while two releases run side by side."""
+    pools = sum(
+        (inputs["plan"]["gunicorn_workers"] + inputs["processes"])
+        * inputs["plan"]["app_database_pool_size"]
+        for inputs in site.values()
+        if "app" in inputs["tiers"]
+    )
+    return 2 * pools + RESERVED_CONNECTIONS
+
+
+def _counts(inputs: dict[str, Any]) -> dict[str, int]:
+    """Return workers, threads and pool: as the CPUs ask, as far as memory allows."""
+    given = inputs["given"]
+    threads = given.get("gunicorn_threads", 2 if _memory(inputs) < 700 else 4)
+    workers = 1 + int(_shares(inputs)["gunicorn_workers"] // _worker(inputs))
+    return {
+        "gunicorn_worker_memory": _worker(inputs),
+        "gunicorn_workers": given.get("gunicorn_workers", min(workers, _most_workers(inputs))),
+        "gunicorn_threads": threads,
+        # A thread uses one session at a time; a larger pool would only idle.
+        "app_database_pool_size": given.get("app_database_pool_size", threads),
+    }
+
+
+def _sized(inputs: dict[str, Any], needed: int) -> dict[str, Any]:
+    given = inputs["given"]
+    connections = given.get("mysql_max_connections", max(needed, LEAST_CONNECTIONS))
+    shares = _shares(inputs)
+    plan = inputs["plan"] | {
+        "mysql_max_connections": connections,
+        "mysql_performance_schema": _performance_schema(inputs),
+        "base_swap_size": _swap(inputs),
+    }
+    for name in ("mysql_innodb_buffer_pool_size", "redis_cache_maxmemory", "redis_queue_maxmemory"):
+        _tier, smallest, _weight, unit = CLAIMS[name]
+        share = shares.get(name, 0) / unit
+        if name == "mysql_innodb_buffer_pool_size":
+            more = connections - given.get("mysql_max_connections", LEAST_CONNECTIONS)
+            share = max(0, share - more * SERVERS[inputs["provider"]][2])
+        plan[name] = given.get(name, _rounded(smallest + int(share)))
+    return inputs | {"plan": plan, "parts": _parts(inputs, plan), "connections_needed": needed}
+
+
+def _shares(inputs: dict[str, Any]) -> dict[str, float]:
+    """Return the MiB that each setting gets beyond its smallest value.
+
+    A setting that the inventory gives has its cost already in the parts and takes no share. Workers
+    are wanted only up to the number the CPUs can use; the rest of their share goes to the others.
+    """
+    smallest = {name: inputs["given"].get(name, claim[1]) for name, claim in CLAIMS.items()}
+    at_least = {
+        "mysql_max_connections": inputs["given"].get("mysql_max_connections", LEAST_CONNECTIONS),
+        "mysql_performance_schema": _performance_schema(inputs),
+    }
+    free = max(0, _memory(inputs) - sum(_parts(inputs, smallest | at_least).values()))
+    weights = {
+        name: weight
+        for name, (tier, _smallest, weight, _unit) in CLAIMS.items()
+        if tier in inputs["tiers"] and name not in inputs["given"]
+    }
+    workers = weights.pop("gunicorn_workers", 0)
+    others = sum(weights.values())
+    # Two workers are better than one before anything else grows.
+    second = _worker(inputs) if workers and free >= _worker(inputs) else 0
+    free -= second
+    handed_out = free * 3 / 4
+    share = handed_out * workers / (workers + others or 1)
+    if workers:
+        # No more than the CPUs can use, and what fits once more into the rest during a deploy.
+        rest = (free - handed_out if others else free / 2) + _swap(inputs) / 2
+        again = rest - GUNICORN - 2 * _worker(inputs)
+        share = min(share, max(0, again), (_most_workers(inputs) - 2) * _worker(inputs))
+    shares = {name: (handed_out - share) * weight / others for name, weight in weights.items()}
+    return shares | {"gunicorn_workers": second + share}
+
+
+def _parts(inputs: dict[str, Any], plan: dict[str, Any]) -> dict[str, int]:
+    """Return the memory that each service on the host may hold with these settings."""
+    tiers, cpus = inputs["tiers"], inputs["cpus"] or 1
+    parts = {"system": min(64 + _memory(inputs) * 6 // 100, 1024)}
+    if "edge" in tiers:
+        parts["nginx"] = NGINX + NGINX_WORKER * cpus
+    if "app" in tiers:
+        parts["web workers"] = GUNICORN + plan["gunicorn_workers"] * _worker(inputs)
+        parts["background processes"] = inputs["processes"] * _worker(inputs)
+    if "database" in tiers:
+        server, instruments, connection = SERVERS[inputs["provider"]]
+        parts["MySQL itself"] = server + plan["mysql_performance_schema"] * instruments
+        parts["MySQL's connections"] = int(plan["mysql_max_connections"] * connection)
+        parts["MySQL's buffer pool"] = plan["mysql_innodb_buffer_pool_size"]
+    for tier in ("cache", "queue"):
+        if tier in tiers:
+            name = f"redis_{tier}_maxmemory"
+            parts[f"Redis {tier}"] = REDIS + int(plan[name] * CLAIMS[name][3])
+    return parts
+
+
+def _rounded(size: int) -> int:
+    """Round down to whole chunks, as InnoDB would round up: 128 MiB, from 8 GiB on whole GiB."""
+    step = 16 if size < 128 else 128 if size < 8192 else 1024
+    return size // step * step
+
+
+def _memory(inputs: dict[str, Any]) -> int:
+    return inputs["memory"] or 1024
+
+
+def _swap(inputs: dict[str, Any]) -> int:
+    return inputs["given"].get("base_swap_size", SWAP if _memory(inputs) < SWAP_BELOW else 0)
+
+
+def _performance_schema(inputs: dict[str, Any]) -> bool:
+    on = _memory(inputs) >= PERFORMANCE_SCHEMA_FROM
+    return inputs["given"].get("mysql_performance_schema", on)
+
+
+def _worker(inputs: dict[str, Any]) -> int:
+    return inputs["given"].get("gunicorn_worker_memory", WORKER)
+
+
+def _most_workers(inputs: dict[str, Any]) -> int:
+    return min(2 * (inputs["cpus"] or 1) + 1, MOST_WORKERS)
+
+
+class FilterModule:
+    """Offer the filter to Ansible."""
+
+    def filters(self) -> dict[str, Any]:
+        """Return the filters of this file by name."""
+        return {"plan_sizes": plan_sizes}

@@ -1,0 +1,56 @@
+"""Say what is wrong with a setting, where to set it and to what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+
+def refusals(checks: Iterable[Mapping[str, Any]], inventory_dir: str) -> list[str]:
+    """Return one message for each check that is not ok.
+
+    A check is `{ok, variable, value, reason, example}`; `value` is left out for a secret, `example`
+    where no value is right for everybody. A `remedy` says what helps where no setting does.
+    """
+    return [_message(check, inventory_dir) for check in checks if not _is_ok(check)]
+
+
+def _is_ok(check: Mapping[str, Any]) -> bool:
+    ok = check["ok"]
+    if not isinstance(ok, bool):
+        raise TypeError(f"the check of {check['variable']} gives {ok!r} instead of true or false")
+    return ok
+
+
+def _message(check: Mapping[str, Any], inventory_dir: str) -> str:
+    name = check["variable"]
+    subject = f"{name} is {_yaml(check['value'])}" if "value" in check else name
+    message = f"{subject}: {check['reason']}. "
+    if "remedy" in check:
+        return message + check["remedy"]
+    message += f"Set it in {inventory_dir}/group_vars/all/main.yml"
+    if "example" in check:
+        message += f", for example: {name}: {_yaml(check['example'])}"
+    return message
+
+
+def _yaml(value: Any) -> str:
+    """Write a value as a person would in a YAML file, on one line."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if value is None:
+        return "null"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {_yaml(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_yaml(item) for item in value) + "]"
+    text = str(value)
+    return text if text else '""'
+
+
+class FilterModule:
+    """Offer the filter to Ansible."""
+
+    def filters(self) -> dict[str, Any]:
+        """Return the filters of this file by name."""
+        return {"refusals": refusals}

@@ -1,0 +1,120 @@
+"""Find the sizes of a plan that do not fit, as checks for the filter `refusals`."""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import Any
+
+Site = dict[str, dict[str, Any]]
+Check = dict[str, Any]
+
+# The part of the memory that a setting is in, and the MiB that one unit of it costs.
+SETTINGS = {
+    "gunicorn_workers": ("web workers", 80),
+    "gunicorn_worker_memory": ("web workers", 1),
+    "mysql_innodb_buffer_pool_size": ("MySQL's buffer pool", 1),
+    "mysql_max_connections": ("MySQL's connections", 0.5),
+    "redis_cache_maxmemory": ("Redis cache", 1),
+    "redis_queue_maxmemory": ("Redis queue", 1.5),
+}
+
+
+def size_checks(site: Site) -> list[Check]:
+    """Return what does not fit, all at once: pools, connections and memory."""
+    return [*_pools(site), *_connections(site), *_memory(site)]
+
+
+def _pools(site: Site) -> list[Check]:
+    checks = []
+    for host, inputs in _hosts(site, "app").items():
+        pool, threads = inputs["plan"]["app_database_pool_size"], inputs["plan"]["gunicorn_threads"]
+        if pool < threads:
+            reason = f"must be at least gunicorn_threads ({threads} on {host}), or threads wait"
+            checks.append(_failed("app_database_pool_size", pool, reason, example=threads))
+    return checks
+
+
+def _connections(site: Site) -> list[Check]:
+    apps = _hosts(site, "app")
+    pools = ", ".join(f"{host}: {_pool(inputs)}" for host, inputs in apps.items())
+    checks = []
+    for host, inputs in _hosts(site, "database").items():
+        needed, allowed = inputs["connections_needed"], inputs["plan"]["mysql_max_connections"]
+        if needed > allowed:
+            reason = f"a deploy needs {needed} connections ({pools}; and 10 for administrators)"
+            checks.append(_failed("mysql_max_connections", allowed, reason, example=needed))
+        held, memory = inputs["parts"]["MySQL's connections"], _memory_of(inputs)
+        if held > memory / 4:
+            reason = (
+                f"{allowed} connections ({pools}) may hold {held} MiB, "
+                f"more than a quarter of the {memory} MiB of {host}"
+            )
+            checks.append(_too_many(apps, allowed, needed, reason))
+    return checks
+
+
+def _pool(inputs: dict[str, Any]) -> str:
+    plan = inputs["plan"]
+    processes = f"{plan['gunicorn_workers']} workers + {inputs['processes']} processes"
+    return f"2 releases × ({processes}) × app_database_pool_size {plan['app_database_pool_size']}"
+
+
+def _too_many(apps: Site, allowed: int, needed: int, reason: str) -> Check:
+    """Name what makes so many connections: a pool, or the limit, that the inventory gives."""
+    name = "app_database_pool_size"
+    pools = [inputs for inputs in apps.values() if name in inputs["given"]]
+    if pools:
+        largest = max(pools, key=lambda inputs: inputs["given"][name])
+        threads = largest["plan"]["gunicorn_threads"]
+        return _failed(name, largest["given"][name], reason, example=threads)
+    if needed < allowed:
+        remedy = "Leave it out: the plan gives what the pools need"
+        return _failed("mysql_max_connections", allowed, reason, remedy=remedy)
+    remedy = "Take a database host with more memory, or set gunicorn_workers lower"
+    return _failed("mysql_max_connections", allowed, reason, remedy=remedy)
+
+
+def _memory(site: Site) -> list[Check]:
+    """Refuse what no longer fits; what processes hold and never touch may be half of the swap."""
+    checks = []
+    for host, inputs in site.items():
+        memory, swap = _memory_of(inputs), inputs["plan"]["base_swap_size"]
+        over = sum(inputs["parts"].values()) - memory - swap // 2
+        if over > 0:
+            room = f"its {memory} MiB" + (f" and half of its {swap} MiB of swap" if swap else "")
+            parts = ", ".join(f"{name} {size}" for name, size in inputs["parts"].items() if size)
+            reason = f"{host} would hold {over} MiB more than {room} ({parts})"
+            checks.append(_too_large(inputs, over, reason))
+    return checks
+
+
+def _too_large(inputs: dict[str, Any], over: int, reason: str) -> Check:
+    """Name the largest setting that the inventory gives here, lowered by what is too much."""
+    parts, given = inputs["parts"], inputs["given"]
+    names = [name for name, (part, _cost) in SETTINGS.items() if name in given and part in parts]
+    if not names:
+        remedy = f"Take a host with {over} MiB more, or give one of its groups to another host"
+        return _failed("host_memory", _memory_of(inputs), reason, remedy=remedy)
+    name = max(names, key=lambda name: parts[SETTINGS[name][0]])
+    lower = given[name] - ceil(over / SETTINGS[name][1])
+    return _failed(name, given[name], reason, example=max(1, lower))
+
+
+def _hosts(site: Site, tier: str) -> Site:
+    return {host: inputs for host, inputs in site.items() if tier in inputs["tiers"]}
+
+
+def _memory_of(inputs: dict[str, Any]) -> int:
+    return inputs["memory"] or 1024
+
+
+def _failed(variable: str, value: int, reason: str, **advice: Any) -> Check:
+    return {"ok": False, "variable": variable, "value": value, "reason": reason, **advice}
+
+
+class FilterModule:
+    """Offer the filter to Ansible."""
+
+    def filters(self) -> dict[str, Any]:
+        """Return the filters of this file by name."""
+        return {"size_checks": size_checks}

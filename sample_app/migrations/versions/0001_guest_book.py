@@ -1,0 +1,58 @@
+"""Notes, ticks and the scheduler's lease."""
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects.mysql import DATETIME
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+MOMENT = sa.DateTime().with_variant(DATETIME(fsp=6), "mysql", "mariadb")
+BIG_ID = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+INNODB = {"mysql_engine": "InnoDB"}
+
+
+def upgrade() -> None:
+    """Make the tables, and the one lease, held by nobody."""
+    op.create_table(
+        "notes",
+        sa.Column("id", BIG_ID, primary_key=True),
+        sa.Column("token", sa.String(32), nullable=False),
+        sa.Column("author", sa.String(60), nullable=False),
+        sa.Column("body", sa.String(1000), nullable=False),
+        sa.Column("created_at", MOMENT, nullable=False),
+        sa.Column("request_id", sa.String(64)),
+        sa.Column("stamp", sa.String(10), nullable=False),
+        sa.Column("queued_at", MOMENT, nullable=False),
+        sa.Column("words", sa.Integer),
+        sa.Column("stamped_at", MOMENT),
+        sa.Column("stamped_by", sa.String(320)),
+        sa.UniqueConstraint("token", name="uq_notes_token"),
+        **INNODB,
+    )
+    op.create_index("ix_notes_stamp_queued_at", "notes", ["stamp", "queued_at"])
+    op.create_table(
+        "ticks",
+        sa.Column("slot", BIG_ID, primary_key=True, autoincrement=False),
+        sa.Column("ticked_at", MOMENT, nullable=False),
+        sa.Column("host", sa.String(255), nullable=False),
+        sa.Column("pid", sa.Integer, nullable=False),
+        **INNODB,
+    )
+    leases = op.create_table(
+        "leases",
+        sa.Column("name", sa.String(40), primary_key=True),
+        sa.Column("holder", sa.String(320), nullable=False),
+        sa.Column("expires_ms", sa.BigInteger, nullable=False),
+        **INNODB,
+    )
+    op.bulk_insert(leases, [{"name": "scheduler", "holder": "", "expires_ms": 0}])
+
+
+def downgrade() -> None:
+    """Drop everything."""
+    op.drop_table("leases")
+    op.drop_table("ticks")
+    op.drop_table("notes")

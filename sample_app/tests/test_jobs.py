@@ -1,0 +1,172 @@
+"""Jobs leave nothing behind and the worker stays lean; see LESSONS 2, 3 and 12."""
+
+import logging
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rq import Queue
+from sqlalchemy import text
+
+from sample_app import cache, database, jobs, logs, notes, queues, worker
+from sample_app.database import Session
+from sample_app.models import Note, Stamp
+
+FOLDER = Path(__file__).parent.parent
+
+
+def work():
+    """Do every job there is, as the worker does."""
+    made = worker.make_worker(queues.guard.client)
+    made.work(burst=True, logging_level="WARNING")
+    return made
+
+
+@pytest.fixture(autouse=True)
+def burst(monkeypatch):
+    """Let the worker return when the queue is empty, instead of looking again."""
+    dequeue = worker.Worker.__mro__[1].dequeue_job_and_maintain_ttl
+    monkeypatch.setattr(
+        worker.Worker, "dequeue_job_and_maintain_ttl", lambda self, *_: dequeue(self, None)
+    )
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("module", ["worker", "scheduler"])
+def test_the_site_is_not_imported(module):
+    """Neither process needs Flask, and a job must not cost the building of an app."""
+    script = (
+        f"import sys, sample_app.{module}; print([name for name in sys.modules"
+        " if name.split('.')[0] in ('flask', 'werkzeug', 'jinja2')"
+        " or name.startswith('sample_app.web')])"
+    )
+    command = [sys.executable, "-W", "error", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=FOLDER)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError("a mistake"), SystemExit(1)])
+def test_a_job_always_ends_its_session(app, error):
+    """Also when it raises, in the middle of a transaction."""
+
+    @jobs.job
+    def example():
+        Session.execute(text("SELECT 1"))
+        assert database.engine().pool.checkedout() == 1
+        if error:
+            raise error
+
+    if error:
+        with pytest.raises(type(error)):
+            example()
+    else:
+        example()
+    assert database.engine().pool.checkedout() == 0
+    assert not Session.registry.has()
+
+
+def test_many_failing_jobs_share_one_connection(app):
+    """A third of them raises; there is never a second connection."""
+    batch = queues.queue_batch(30, 3)
+    done = work()
+    stats = queues.batch_stats(batch)
+    assert (stats["finished"], stats["failed"]) == (20, 10)
+    assert (done.successful_job_count, done.failed_job_count) == (0, 0), "counted in Redis only"
+    assert len(stats["connections"]) == 1
+    assert len(stats["workers"]) == 1
+    assert database.engine().pool.checkedout() == 0
+    assert queues.queue().failed_job_registry.count == 10
+
+
+def test_the_worker_works_in_its_own_process():
+    """A forked work horse would open a connection for each job."""
+    from rq import SimpleWorker
+
+    assert issubclass(worker.Worker, SimpleWorker)
+
+
+def test_the_request_id_reaches_the_job(app, caplog, monkeypatch):
+    """One id, from nginx to the last line of the job."""
+    seen = []
+    caplog.set_level(logging.INFO)
+    with logs.bound(request_id="from-nginx-1"):
+        note_id, queued = notes.add("Ada", "one two three")
+    assert queued
+    monkeypatch.setattr(
+        caplog.handler,
+        "emit",
+        lambda record: seen.append((record.getMessage(), logs.current_request_id())),
+    )
+    work()
+    assert ("job started", "from-nginx-1") in seen
+    assert ("note stamped", "from-nginx-1") in seen
+    assert ("job finished", "from-nginx-1") in seen
+    note = Session.get(Note, note_id)
+    assert (note.stamp, note.words, note.request_id) == (Stamp.DONE, 3, "from-nginx-1")
+    assert note.stamped_by == cache.whoami()
+
+
+def test_stamping_twice_changes_nothing(app):
+    """A job may be delivered twice."""
+    note_id, _ = notes.add("Ada", "one two")
+    jobs.stamp_note(note_id)
+    first = Session.get(Note, note_id).stamped_at
+    jobs.stamp_note(note_id)
+    Session.remove()
+    assert Session.get(Note, note_id).stamped_at == first
+
+
+def test_a_job_that_failed_by_chance_is_tried_again(app, monkeypatch):
+    """A note's stamp has two more tries."""
+    note_id, _ = notes.add("Ada", "one two")
+    stamp, calls = notes.stamp, []
+
+    def unlucky(session, number):
+        calls.append(number)
+        if len(calls) == 1:
+            raise RuntimeError("by chance")
+        return stamp(session, number)
+
+    monkeypatch.setattr(notes, "stamp", unlucky)
+    work()
+    assert Session.get(Note, note_id).stamp == Stamp.DONE
+
+
+def test_stopping_an_idle_worker_does_not_raise_from_the_handler(app):
+    """RQ's own handler could lose the job that Redis is just handing over."""
+    made = worker.make_worker(queues.guard.client)
+    made.request_stop(signal.SIGTERM, None)
+    assert made.stopping
+
+
+def test_a_worker_is_made_again_when_redis_was_away(app, monkeypatch):
+    """RQ gives up in the middle of a job; the process does not."""
+    outcomes = iter([OSError, None, "stopped"])
+
+    class Fake:
+        stopping = False
+
+        def work(self, **_options):
+            outcome = next(outcomes)
+            if outcome is OSError:
+                raise worker.redis.ConnectionError("away")
+            self.stopping = outcome == "stopped"
+
+    monkeypatch.setattr(worker, "make_worker", lambda _client: Fake())
+    monkeypatch.setattr("time.sleep", lambda _seconds: None)
+    worker.work(None)
+    assert next(outcomes, "all used") == "all used"
+
+
+def test_arguments_are_not_in_the_log(app, caplog):
+    """RQ would log them as the job's description."""
+    caplog.set_level(logging.INFO)
+    queue: Queue = queues.queue()
+    queue.enqueue(print, "private words")
+    work()
+    assert "private words" not in caplog.text

@@ -1,0 +1,116 @@
+"""Ask a test host as the world does (HTTP from outside) and as its operator does (SQL, journal, processes)."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import requests
+
+
+class Site:
+    """The site on one host, asked over its own address under one of its names."""
+
+    def __init__(self, address: str, name: str, prefix: str = "") -> None:
+        """Ask http://`address`/`prefix` with `name` as the Host header."""
+        self.url = f"http://{address}{prefix}"
+        self.name = name
+
+    def get(self, path: str, **options: Any) -> requests.Response:
+        """GET `path` on a connection of its own; redirects are answers, not followed."""
+        return self.request("GET", path, **options)
+
+    def post(self, path: str, **options: Any) -> requests.Response:
+        """POST to `path` on a connection of its own."""
+        return self.request("POST", path, **options)
+
+    def request(self, method: str, path: str, **options: Any) -> requests.Response:
+        """Send one request; 15 s at most unless `timeout` says otherwise."""
+        headers = {"Host": self.name} | options.pop("headers", {})
+        options = {"timeout": 15, "allow_redirects": False} | options
+        return requests.request(method, self.url + path, headers=headers, **options)
+
+    @contextmanager
+    def under_load(self, path: str, threads: int = 4, most: int = 5000) -> Iterator[Counter[str]]:
+        """Keep asking for `path` meanwhile; yields the counts by status, or by the error's name."""
+        answers: Counter[str] = Counter()
+        stop = threading.Event()
+
+        def ask() -> None:
+            for _ in range(most // threads):
+                if stop.is_set():
+                    return
+                try:
+                    answers[str(self.get(path).status_code)] += 1
+                except requests.RequestException as error:
+                    answers[type(error).__name__] += 1
+
+        running = [threading.Thread(target=ask) for _ in range(threads)]
+        for thread in running:
+            thread.start()
+        try:
+            yield answers
+        finally:
+            stop.set()
+            for thread in running:
+                thread.join()
+
+
+class Database:
+    """SQL as root through the host's own socket."""
+
+    def __init__(self, host: Any) -> None:
+        """Use testinfra's `host`."""
+        self.host = host
+
+    def rows(self, statement: str) -> list[list[str]]:
+        """Return the rows of `statement`, each a list of strings."""
+        output = self.host.check_output("mysql --batch --skip-column-names --execute %s", statement)
+        return [line.split("\t") for line in output.splitlines()]
+
+    def value(self, statement: str) -> str:
+        """Return the first value of the first row."""
+        return self.rows(statement)[0][0]
+
+    def variable(self, name: str) -> str:
+        """Return a global variable as the server reports it."""
+        return self.value(f"SELECT @@GLOBAL.{name}")
+
+    def connections(self, user: str) -> list[str]:
+        """Return the ids of the connections that `user` has now."""
+        return [row[0] for row in self.rows(f"SELECT id FROM information_schema.processlist WHERE user='{user}'")]
+
+
+def journal(host: Any, *units: str, since: str = "", grep: Callable[[str], bool] = bool) -> list[str]:
+    """Return the messages that `units` wrote to the journal since `since` (journalctl's format)."""
+    selection = " ".join(f"--unit '{unit}'" for unit in units)
+    window = f"--since '{since}'" if since else "--boot"
+    output = host.check_output(f"journalctl --output cat --no-pager {selection} {window}")
+    return [line for line in output.splitlines() if grep(line)]
+
+
+def json_lines(lines: list[str]) -> list[dict[str, Any]]:
+    """Return those of `lines` that are JSON objects."""
+    found = (re.search(r"\{.*\}$", line) for line in lines)
+    parsed = []
+    for match in found:
+        try:
+            parsed.append(json.loads(match.group(0) if match else ""))
+        except ValueError:
+            continue
+    return parsed
+
+
+def main_pid(host: Any, unit: str) -> int:
+    """Return the main process of a unit, 0 when it has none."""
+    return int(host.check_output("systemctl show --value --property MainPID %s", unit))
+
+
+def restarted(host: Any, unit: str, old: int) -> bool:
+    """Tell whether `unit` runs with another main process than `old`."""
+    return main_pid(host, unit) not in (0, old) and host.service(unit).is_running

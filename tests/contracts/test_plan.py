@@ -1,0 +1,61 @@
+"""The plan and the roles mean the same variables."""
+
+import re
+
+import pytest
+
+import repository
+from plan_inputs import NUMBERS
+from plan_tables import CLOCK, COUNTS
+from plan_timeouts import timeouts
+from planning import host, planned
+from repository import ROLES
+
+PLAN = planned(one=host())["one"]["plan"]
+DEFAULT = re.compile(r"\{\{ plan\.(\w+) \| default\((\w+)\) \}\}")
+PLANNED = {
+    name: value
+    for role in ROLES
+    for name, value in repository.defaults(role).items()
+    if isinstance(value, str) and re.search(r"\bplan\b", value)
+}
+# What only the plan reads.
+INPUTS = {"request_timeout", "host_memory", "host_cpus", "gunicorn_worker_memory"}
+
+
+@pytest.mark.parametrize("name", sorted(PLANNED))
+def test_a_default_takes_its_own_name_from_the_plan(name):
+    match = DEFAULT.fullmatch(PLANNED[name])
+    assert match, f"{name}: write {{{{ plan.{name} | default(…) }}}}"
+    assert match[1] == name
+    assert name in PLAN
+
+
+@pytest.mark.parametrize("name", sorted(timeouts(30).keys() & PLANNED.keys()))
+def test_a_role_of_its_own_keeps_the_usual_clock(name):
+    assert int(DEFAULT.fullmatch(PLANNED[name])[2]) == timeouts(30)[name]
+
+
+def test_everything_planned_is_a_setting_of_a_role():
+    assert set(PLAN) - INPUTS == set(PLANNED)
+
+
+def test_everything_planned_may_be_given():
+    assert set(PLAN) | INPUTS == set(NUMBERS) | {"mysql_performance_schema"}
+
+
+@pytest.mark.parametrize("name", sorted(set(NUMBERS) - INPUTS))
+def test_the_specs_take_a_number(name):
+    options = {key: option for role in ROLES for key, option in repository.options(role).items()}
+    assert options[name]["type"] == "int"
+
+
+def test_the_tables_show_the_clock_and_the_counts():
+    shown = {name for _text, name, _tier in (*CLOCK, *COUNTS)}
+    assert set(timeouts(30)) <= shown <= set(PLAN)
+
+
+@pytest.mark.parametrize("usual", NUMBERS.values(), ids=NUMBERS)
+def test_the_usual_value_of_a_message_is_in_its_range(usual):
+    low, high, example, _unit = usual
+    assert low <= example <= high

@@ -1,0 +1,57 @@
+"""Playbooks parse, and use what requirements.yml asks for."""
+
+import json
+import re
+import subprocess
+
+import ansible_collections
+import pytest
+from packaging.specifiers import SpecifierSet
+
+import repository
+from repository import ROOT
+
+CONTENT = re.compile(r"\b((?:ansible|community|containers)\.[a-z]+)\.[a-z_]+\b")
+PLAYBOOKS = [
+    path
+    for path in [ROOT / "site.yml", *sorted(ROOT.glob("playbooks/*.yml"))]
+    if isinstance(repository.load(path), list) and "name" in repository.load(path)[0]
+]
+REQUIRED = {
+    item["name"]: item.get("version", "*")
+    for item in (repository.load("requirements.yml") or {}).get("collections", [])
+}
+
+
+def test_playbooks_parse():
+    command = ["ansible-playbook", "--syntax-check", *map(str, PLAYBOOKS)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("name", REQUIRED)
+def test_installed_collections_satisfy_the_bounds(name):
+    bounds = REQUIRED[name]
+    assert re.search(r">=?\d.*<\d", bounds), f"{name} needs a lower and an upper bound"
+    assert SpecifierSet(bounds).contains(installed(name))
+
+
+def installed(name):
+    for folder in ansible_collections.__path__:
+        manifest = f"{folder}/{name.replace('.', '/')}/MANIFEST.json"
+        try:
+            with open(manifest) as file:
+                return json.load(file)["collection_info"]["version"]
+        except FileNotFoundError:
+            continue
+    pytest.fail(f"{name} is not installed")
+
+
+def test_the_collections_that_are_used_are_the_required_ones():
+    files = [path for folder in ("roles", "playbooks", "molecule") for path in yaml_in(folder)]
+    used = {name for path in files for name in CONTENT.findall(path.read_text())}
+    assert used - {"ansible.builtin"} == set(REQUIRED)
+
+
+def yaml_in(folder):
+    return [path for path in (ROOT / folder).rglob("*.yml") if ".ansible" not in path.parts]

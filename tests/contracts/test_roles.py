@@ -1,0 +1,143 @@
+"""Every role has one shape, and its specs, defaults and README say the same."""
+
+import re
+
+import pytest
+
+import document_roles
+import repository
+from repository import ROLES, ROOT
+
+pytestmark = pytest.mark.parametrize("role", ROLES)
+
+
+def test_shape(role):
+    folder = ROOT / "roles" / role
+    for name in ("README.md", "defaults/main.yml", "meta/argument_specs.yml", "tasks/main.yml"):
+        assert (folder / name).is_file(), f"roles/{role} has no {name}"
+    for path in repository.yaml_files(role, "defaults", "handlers", "meta", "tasks", "vars"):
+        assert path.read_text().startswith("---\n"), f"{path} must begin with ---"
+
+
+def test_both_entry_points_take_the_same(role):
+    specs = repository.load(f"roles/{role}/meta/argument_specs.yml")["argument_specs"]
+    if (ROOT / f"roles/{role}/tasks/preflight.yml").is_file():
+        assert specs["preflight"] == specs["main"]
+
+
+def test_preflight_is_one_assertion_that_changes_nothing(role):
+    tasks = repository.load(f"roles/{role}/tasks/preflight.yml")
+    if tasks is not None:
+        assert [task["name"].split(" ")[0] for task in tasks] == ["Refuse"]
+        assert "ansible.builtin.assert" in tasks[0]
+
+
+def test_defaults_are_those_of_the_specs(role):
+    specified = {
+        name: option["default"]
+        for name, option in repository.options(role).items()
+        if "default" in option
+    }
+    assert repository.defaults(role) == specified
+
+
+def test_options_are_described_and_typed(role):
+    for name, option in every_option(repository.options(role)):
+        assert option.get("description"), f"{name} has no description"
+        assert option.get("type"), f"{name} has no type"
+        assert option["type"] != "list" or option.get("elements"), f"{name} is a list of what?"
+        assert not (option.get("required") and "default" in option), f"{name} is required"
+
+
+def every_option(options):
+    for name, option in options.items():
+        yield name, option
+        yield from every_option(option.get("options", {}))
+
+
+def test_names_begin_with_the_role(role):
+    own = set(repository.options(role)) | set(repository.defaults(role))
+    assert not {name for name in own if not name.startswith(f"{role}_")}
+    for path in repository.yaml_files(role, "vars"):
+        names = set(repository.load(path) or {})
+        assert not {name for name in names if not name.startswith(f"__{role}")}, path
+
+
+def test_every_default_has_a_comment(role):
+    lines = (ROOT / f"roles/{role}/defaults/main.yml").read_text().splitlines()
+    for previous, line in zip(["", *lines], lines, strict=False):
+        if re.match(rf"{role}_\w+:", line):
+            assert " # " in line or previous.lstrip().startswith("#"), line
+
+
+def test_what_a_role_uses_is_declared(role):
+    """A misspelt variable is otherwise found on the day its branch is taken."""
+    declared = set().union(
+        *(repository.options(name) for name in {role} | repository.dependencies(role))
+    )
+    declared |= own_facts(role)
+    for path in readers(role):
+        undeclared = of_a_role(repository.used_by(path)) - declared
+        assert not undeclared, f"{path.relative_to(ROOT)} uses {sorted(undeclared)}"
+
+
+def readers(role):
+    """Return the files of a role that use variables."""
+    folders = ("defaults", "handlers", "tasks", "vars")
+    return [*repository.yaml_files(role, *folders), *repository.templates(role)]
+
+
+def of_a_role(names):
+    return {name for name in names if re.match(rf"(__)?({'|'.join(ROLES)})(_|\b)", name)}
+
+
+def own_facts(role):
+    """Return what a role's vars, registers, facts and loops define."""
+    names = set()
+    for name in {role} | repository.dependencies(role):
+        for path in repository.yaml_files(name, "vars"):
+            names |= set(repository.load(path) or {})
+    for path in repository.yaml_files(role, "tasks", "handlers"):
+        for task in repository.tasks_in(repository.load(path)):
+            names |= {task.get("register")} | set(task.get("vars", {}))
+            names |= set(task.get("ansible.builtin.set_fact", {}))
+            names |= {task.get("loop_control", {}).get("loop_var")}
+    return names
+
+
+def test_every_option_is_used(role):
+    """A setting that nothing reads is a lie."""
+    used = set().union(*(repository.used_by(path) for name in ROLES for path in readers(name)))
+    unused = set(repository.options(role)) - used
+    assert not unused, f"no task or template reads {sorted(unused)}"
+
+
+def test_templates_say_who_manages_them(role):
+    texts = {path: path.read_text() for path in repository.templates(role)}
+    parts = set().union(*map(repository.included_in, texts.values()))
+    for path, text in texts.items():
+        assert "ansible_managed" in text or path.name in {name.split("/")[-1] for name in parts}, (
+            path
+        )
+
+
+def test_no_task_hides_a_failure(role):
+    for path in repository.yaml_files(role, "tasks", "handlers"):
+        for task in repository.tasks_in(repository.load(path)):
+            assert "ignore_errors" not in task, f"{path}: {task['name']}"
+            assert task.get("failed_when") is not False, f"{path}: {task['name']}"
+
+
+def test_no_task_depends_on_the_distribution(role):
+    """Differences are in vars, where a person looks for them."""
+    for path in repository.yaml_files(role, "tasks", "handlers"):
+        for task in repository.tasks_in(repository.load(path)):
+            condition = str(task.get("when"))
+            assert not re.search(r"distribution|os_family", condition), f"{path}: {condition}"
+
+
+def test_the_readme_has_the_table_of_the_specs(role):
+    readme = ROOT / f"roles/{role}/README.md"
+    assert readme.read_text() == document_roles.documented(readme), (
+        "out of date: run tools/document_roles.py"
+    )

@@ -1,0 +1,31 @@
+"""Plans for made-up inventories."""
+
+from plan_sizes import plan_sizes
+from plan_timeouts import plan_timeouts
+
+TIERS = ("edge", "app", "database", "cache", "queue")
+# What hosts of 512 MB, 1, 2, 4, 8, 16 and 32 GB report (MiB), and the CPUs they are sold with.
+HOSTS = ((460, 1), (960, 1), (1960, 2), (3900, 2), (7940, 4), (15990, 8), (32100, 8))
+
+
+def host(memory=1960, cpus=2, tiers=TIERS, processes=2, provider="mariadb", **given):
+    """Return a host as filter plan_inputs does."""
+    return {
+        "memory": memory,
+        "cpus": cpus,
+        "tiers": list(tiers),
+        "provider": provider,
+        "processes": processes if "app" in tiers else 0,
+        "given": given,
+        "refused": [],
+    }
+
+
+def planned(**site):
+    """Return the site with its plans."""
+    return plan_sizes(plan_timeouts(site))
+
+
+def failing(checks):
+    """Return the variables that checks name."""
+    return [check["variable"] for check in checks]

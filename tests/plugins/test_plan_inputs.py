@@ -1,0 +1,87 @@
+"""What the plan knows of a host comes from the inventory first, then from the host itself."""
+
+import pytest
+
+from plan_inputs import input_checks, plan_inputs
+
+FACTS = {
+    "memtotal_mb": 960,
+    "processor_vcpus": 1,
+    "distribution": "Debian",
+    "distribution_version": "13.2",
+}
+
+
+def inputs(**variables):
+    groups = {"all": ["one"], "app": ["one"], "database": ["one"], "web": ["one"]}
+    return plan_inputs(groups, {"one": {"ansible_facts": FACTS} | variables})
+
+
+def test_facts_give_the_size():
+    one = inputs()["one"]
+    assert (one["memory"], one["cpus"], one["tiers"]) == (960, 1, ["app", "database"])
+
+
+def test_the_inventory_wins_over_facts():
+    one = inputs(host_memory=2048, host_cpus="2")["one"]
+    assert (one["memory"], one["cpus"]) == (2048, 2)
+
+
+@pytest.mark.parametrize(
+    ("variables", "provider"),
+    [
+        ({}, "mariadb"),
+        ({"mysql_provider": "mysql"}, "mysql"),
+        ({"mysql_apt_source": True}, "mysql"),
+        ({"mysql_provider": "oracle"}, "mariadb"),
+        ({"ansible_facts": {"distribution": "Ubuntu", "distribution_version": "24.04"}}, "mysql"),
+        ({"ansible_facts": {"distribution": "Debian", "distribution_version": "n/a"}}, "mysql"),
+        ({"ansible_facts": {}}, "mysql"),
+    ],
+)
+def test_provider_is_the_one_that_the_role_takes(variables, provider):
+    assert inputs(**variables)["one"]["provider"] == provider
+
+
+@pytest.mark.parametrize(
+    ("processes", "count"),
+    [
+        ([], 0),
+        (None, 0),
+        ([{"name": "worker"}, {"name": "ticker", "instances": 3}], 4),
+        ("worker", 0),
+    ],
+)
+def test_background_processes_are_counted(processes, count):
+    assert inputs(app_processes=processes)["one"]["processes"] == count
+
+
+@pytest.mark.parametrize("value", [5, 600, "30", " 30 "])
+def test_whole_numbers_in_range_are_taken(value):
+    site = inputs(request_timeout=value)
+    assert site["one"]["given"] == {"request_timeout": int(value)}
+    assert input_checks(site) == []
+
+
+@pytest.mark.parametrize("value", [0, -1, 4, 601, 2.5, True, None, "", "30s", [30], "²"])
+def test_others_are_refused_with_the_range(value):
+    site = inputs(request_timeout=value)
+    assert site["one"]["given"] == {}
+    (check,) = input_checks(site)
+    assert check["variable"] == "request_timeout"
+    assert check["value"] == value
+    assert check["reason"] == "must be a whole number of seconds from 5 to 600 (on one)"
+    assert check["example"] == 30
+
+
+def test_the_same_mistake_on_two_hosts_is_told_once():
+    variables = {"ansible_facts": FACTS, "request_timeout": 0}
+    site = plan_inputs({"all": ["one", "two"]}, {"one": variables, "two": variables})
+    (check,) = input_checks(site)
+    assert check["reason"].endswith("(on one, two)")
+
+
+def test_a_host_without_facts_must_have_its_size_in_the_inventory():
+    checks = input_checks(inputs(ansible_facts={}))
+    assert [check["variable"] for check in checks] == ["host_memory", "host_cpus"]
+    assert input_checks(inputs(ansible_facts={}, host_memory=960, host_cpus=1)) == []

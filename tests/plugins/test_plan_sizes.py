@@ -1,0 +1,203 @@
+"""The memory of a host is enough for what is put on it, from 512 MB to 32 GB."""
+
+import pytest
+
+from plan_sizes import connections_needed
+from planning import HOSTS, TIERS, failing, host, planned
+from size_checks import size_checks
+
+PROVIDERS = ("mariadb", "mysql")
+LAYOUTS = [TIERS, *[(tier,) for tier in TIERS], ("edge", "app"), ("database", "cache", "queue")]
+GROWING = (
+    "gunicorn_workers",
+    "gunicorn_threads",
+    "app_database_pool_size",
+    "mysql_innodb_buffer_pool_size",
+    "redis_cache_maxmemory",
+    "redis_queue_maxmemory",
+)
+
+
+def one(*args, **given):
+    return planned(one=host(*args, **given))["one"]
+
+
+def left(planned_host):
+    return planned_host["memory"] - sum(planned_host["parts"].values())
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("tiers", LAYOUTS, ids="-".join)
+@pytest.mark.parametrize(("memory", "cpus"), HOSTS)
+def test_the_sum_fits(memory, cpus, tiers, provider):
+    """MySQL and three Python processes are more than 512 MB: there, some of it is swap's."""
+    result = one(memory, cpus, tiers, provider=provider)
+    small = memory < 512 and tiers == TIERS
+    assert left(result) >= (-256 if small else 0)
+    assert size_checks({"one": result}) == []
+
+
+@pytest.mark.parametrize("tiers", LAYOUTS, ids="-".join)
+def test_the_sum_fits_between_the_usual_sizes(tiers):
+    for memory in range(440, 33_000, 130):
+        result = one(memory, max(1, memory // 2048), tiers)
+        assert size_checks({"one": result}) == [], memory
+        assert memory < 900 or left(result) >= 0, memory
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("tiers", LAYOUTS, ids="-".join)
+def test_a_larger_host_never_gets_less(tiers, provider):
+    plans = [one(memory, cpus, tiers, provider=provider)["plan"] for memory, cpus in HOSTS]
+    for name in GROWING:
+        sizes = [plan[name] for plan in plans]
+        assert sizes == sorted(sizes), name
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("tiers", [TIERS, ("app",), ("edge", "app")], ids="-".join)
+@pytest.mark.parametrize(("memory", "cpus"), HOSTS)
+def test_a_second_release_fits_beside_the_first(memory, cpus, tiers, provider):
+    result = one(memory, cpus, tiers, provider=provider)
+    room = left(result) + result["plan"]["base_swap_size"] // 2
+    assert room >= result["parts"]["web workers"]
+
+
+@pytest.mark.parametrize(
+    ("memory", "cpus", "workers", "threads"),
+    [(460, 1, 1, 2), (960, 1, 2, 4), (1960, 2, 3, 4), (7940, 4, 9, 4), (32100, 32, 32, 4)],
+)
+def test_workers_follow_the_cpus_as_far_as_memory_goes(memory, cpus, workers, threads):
+    plan = one(memory, cpus)["plan"]
+    assert (plan["gunicorn_workers"], plan["gunicorn_threads"]) == (workers, threads)
+    assert plan["app_database_pool_size"] == threads
+
+
+@pytest.mark.parametrize(
+    ("memory", "share"), [(460, 0.25), (960, 0.4), (1960, 0.55), (7940, 0.6), (32100, 0.68)]
+)
+def test_a_host_of_its_own_gives_the_database_most_of_it(memory, share):
+    size = one(memory, 4, ["database"])["plan"]["mysql_innodb_buffer_pool_size"]
+    assert share <= size / memory < 0.75
+
+
+@pytest.mark.parametrize(("memory", "swap"), [(460, 1024), (960, 1024), (1960, 0), (32100, 0)])
+def test_small_hosts_get_swap(memory, swap):
+    assert one(memory)["plan"]["base_swap_size"] == swap
+
+
+@pytest.mark.parametrize(("memory", "on"), [(460, False), (1960, False), (3900, True)])
+def test_small_hosts_do_without_the_performance_schema(memory, on):
+    assert one(memory)["plan"]["mysql_performance_schema"] is on
+
+
+def test_the_buffer_pool_is_whole_chunks():
+    """InnoDB would round up, past the budget."""
+    for memory in range(440, 33_000, 97):
+        size = one(memory, 4)["plan"]["mysql_innodb_buffer_pool_size"]
+        assert size % (128 if size >= 128 else 16) == 0
+
+
+def test_connections_are_for_every_app_host_twice():
+    web = host(1960, 2, ["app"], processes=3)
+    site = planned(web1=web, web2=web, db=host(7940, 4, ["database"]))
+    per_host = 2 * (5 + 3) * 4
+    assert site["db"]["plan"]["mysql_max_connections"] == 2 * per_host + 10
+    assert connections_needed(site) == 2 * per_host + 10
+
+
+def test_there_are_never_fewer_than_30_connections():
+    assert one(460, 1, processes=0)["plan"]["mysql_max_connections"] == 30
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"gunicorn_workers": 1},
+        {"mysql_innodb_buffer_pool_size": 96},
+        {"redis_cache_maxmemory": 256},
+        {"redis_queue_maxmemory": 200},
+        {"gunicorn_threads": 8},
+        {"gunicorn_worker_memory": 200},
+        {"base_swap_size": 256},
+        {"mysql_performance_schema": True},
+        {"mysql_max_connections": 200},
+    ],
+    ids=str,
+)
+def test_the_inventory_wins_and_the_rest_gives_way(given):
+    result = one(1960, 2, **given)
+    assert result["plan"] | given == result["plan"]
+    assert left(result) >= 0
+    assert size_checks({"one": result}) == []
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"mysql_innodb_buffer_pool_size": 4096},
+        {"redis_cache_maxmemory": 3000},
+        {"redis_queue_maxmemory": 3000},
+        {"gunicorn_workers": 40},
+        {"gunicorn_worker_memory": 900},
+    ],
+    ids=str,
+)
+def test_more_than_the_memory_is_refused_and_the_example_works(given):
+    checks = size_checks({"one": one(1960, 2, **given)})
+    assert failing(checks) == list(given)
+    assert "one would hold" in checks[0]["reason"]
+    assert "its 1960 MiB" in checks[0]["reason"]
+    example = {checks[0]["variable"]: checks[0]["example"]}
+    assert size_checks({"one": one(1960, 2, **(given | example))}) == []
+
+
+def test_a_host_that_is_too_small_is_refused_with_what_it_lacks():
+    (check,) = size_checks({"one": one(460, 1, processes=12)})
+    assert check["variable"] == "host_memory"
+    assert "MiB more, or give one of its groups" in check["remedy"]
+    assert "background processes 960" in check["reason"]
+
+
+def test_a_setting_for_another_host_is_not_blamed():
+    site = planned(app=host(460, 1, ["app"], processes=20, redis_cache_maxmemory=16))
+    assert failing(size_checks(site)) == ["host_memory"]
+
+
+def test_a_pool_smaller_than_the_threads_is_refused():
+    (check,) = size_checks({"one": one(gunicorn_threads=8, app_database_pool_size=4)})
+    assert (check["variable"], check["value"], check["example"]) == ("app_database_pool_size", 4, 8)
+
+
+def test_a_pool_too_large_for_the_database_is_refused():
+    checks = size_checks({"one": one(1960, 2, app_database_pool_size=500)})
+    assert failing(checks)[0] == "app_database_pool_size"
+    assert checks[0]["example"] == 4
+
+
+def test_more_pools_than_connections_are_refused_with_the_numbers():
+    web = host(1960, 2, ["app"])
+    database = host(1960, 2, ["database"], mysql_max_connections=100)
+    (check,) = size_checks(planned(web1=web, web2=web, db=database))
+    assert (check["variable"], check["value"], check["example"]) == (
+        "mysql_max_connections",
+        100,
+        122,
+    )
+    assert (
+        "web1: 2 releases × (5 workers + 2 processes) × app_database_pool_size 4"
+        in (check["reason"])
+    )
+
+
+def test_a_limit_far_above_the_pools_is_refused():
+    (check, *_) = size_checks({"one": one(1960, 2, mysql_max_connections=5000)})
+    assert check["variable"] == "mysql_max_connections"
+    assert check["remedy"].startswith("Leave it out")
+
+
+def test_a_small_database_of_a_large_fleet_is_refused():
+    webs = {f"web{number}": host(7940, 4, ["app"]) for number in range(10)}
+    checks = size_checks(planned(db=host(960, 1, ["database"]), **webs))
+    assert failing(checks)[0] == "mysql_max_connections"
+    assert "Take a database host with more memory" in checks[0]["remedy"]

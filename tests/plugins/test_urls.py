@@ -1,0 +1,94 @@
+"""The drivers read back what we wrote, whatever the password."""
+
+import pymysql
+import pytest
+import redis
+import sqlalchemy
+
+from urls import database_url, redis_url
+
+PASSWORDS = ["plain", "p@ss:w/ord?#%&+ []", "ünï€"]
+DATABASE = {
+    "driver": "mysql+pymysql",
+    "user": "shop",
+    "password": "secret",
+    "host": "",
+    "port": 3306,
+    "name": "shop",
+    "socket": "/run/mysqld/mysqld.sock",
+    "ca": "",
+}
+REDIS = {"user": "shop", "password": "secret", "socket": "/run/redis-cache/redis.sock"}
+
+
+def connect_arguments(url):
+    """Return what SQLAlchemy gives the driver."""
+    engine = sqlalchemy.create_engine(url)
+    return engine.dialect.create_connect_args(engine.url)[1]
+
+
+@pytest.mark.parametrize("password", PASSWORDS)
+def test_database_through_the_socket(password):
+    arguments = connect_arguments(database_url(DATABASE | {"password": password}))
+    assert arguments["password"] == password
+    assert arguments["unix_socket"] == "/run/mysqld/mysqld.sock"
+    assert arguments["database"] == "shop"
+    assert arguments["charset"] == "utf8mb4"
+    assert "host" not in arguments
+    assert "ssl" not in arguments
+
+
+@pytest.mark.parametrize("password", PASSWORDS)
+def test_database_over_tls(password):
+    parts = DATABASE | {"host": "10.0.0.5", "ca": "/etc/shop/ca.pem", "password": password}
+    arguments = connect_arguments(database_url(parts))
+    assert arguments["password"] == password
+    assert (arguments["host"], arguments["port"]) == ("10.0.0.5", 3306)
+    assert arguments["ssl"] == {"ca": "/etc/shop/ca.pem"}
+    assert "unix_socket" not in arguments
+
+
+def test_pymysql_checks_the_server_when_given_a_ca(tmp_path):
+    authority = pymysql.connections.ssl.get_default_verify_paths().cafile
+    url = database_url(DATABASE | {"host": "db.example", "ca": authority})
+    arguments = connect_arguments(url) | {"defer_connect": True}
+    connection = pymysql.connect(**arguments)
+    assert connection._ssl_required
+    assert connection.ctx.check_hostname
+    assert connection.ctx.verify_mode == pymysql.connections.ssl.CERT_REQUIRED
+
+
+def test_database_options_win():
+    arguments = connect_arguments(database_url(DATABASE | {"options": {"charset": "latin1"}}))
+    assert arguments["charset"] == "latin1"
+
+
+def test_addresses_of_ipv6():
+    assert connect_arguments(database_url(DATABASE | {"host": "fd00::5"}))["host"] == "fd00::5"
+    assert redis.ConnectionPool.from_url(redis_url(REDIS | {"host": "fd00::5", "port": 6379}))
+
+
+@pytest.mark.parametrize("password", PASSWORDS)
+def test_redis_through_the_socket(password):
+    pool = redis.ConnectionPool.from_url(redis_url(REDIS | {"password": password, "db": 2}))
+    assert pool.connection_class is redis.UnixDomainSocketConnection
+    assert pool.connection_kwargs["path"] == "/run/redis-cache/redis.sock"
+    assert pool.connection_kwargs["username"] == "shop"
+    assert pool.connection_kwargs["password"] == password
+    assert pool.connection_kwargs["db"] == 2
+
+
+@pytest.mark.parametrize("password", PASSWORDS)
+def test_redis_over_tls(password):
+    parts = REDIS | {"password": password, "host": "10.0.0.6", "port": 6380, "ca": "/etc/ca.pem"}
+    pool = redis.ConnectionPool.from_url(redis_url(parts))
+    assert pool.connection_class is redis.SSLConnection
+    assert pool.connection_kwargs["password"] == password
+    assert pool.connection_kwargs["host"] == "10.0.0.6"
+    assert pool.connection_kwargs["port"] == 6380
+    assert pool.connection_kwargs["ssl_ca_certs"] == "/etc/ca.pem"
+
+
+def test_redis_in_the_clear():
+    pool = redis.ConnectionPool.from_url(redis_url(REDIS | {"host": "10.0.0.6", "port": 6379}))
+    assert pool.connection_class is redis.Connection

@@ -1,0 +1,114 @@
+"""What the repository consists of, for tests that compare its parts."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, meta
+
+ROOT = Path(__file__).parents[1]
+ROLES = sorted(path.parents[1].name for path in ROOT.glob("roles/*/meta/main.yml"))
+# Keywords whose value is an expression without braces.
+BARE = {"when", "that", "until", "changed_when", "failed_when", "loop_control.label"}
+
+
+class Everything(dict):
+    """Filters and tests as Jinja wants to know them; which there are is Ansible's to say."""
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return something that can be called."""
+        return super().get(name, default) or bool
+
+
+ENVIRONMENT = Environment(autoescape=False, extensions=["jinja2.ext.do"])
+ENVIRONMENT.filters = Everything()
+ENVIRONMENT.tests = Everything()
+
+
+class Loader(yaml.SafeLoader):
+    """YAML as Ansible reads it, with its tags as plain values."""
+
+
+Loader.add_constructor("!vault", lambda loader, node: loader.construct_scalar(node))
+Loader.add_constructor("!unsafe", lambda loader, node: loader.construct_scalar(node))
+
+
+@cache
+def load(path: str | Path) -> Any:
+    """Return what a YAML file of the repository holds; nothing, if there is none."""
+    file = ROOT / path
+    return yaml.load(file.read_text(), Loader) if file.is_file() else None
+
+
+def defaults(role: str) -> dict[str, Any]:
+    """Return a role's defaults as they are written."""
+    return load(f"roles/{role}/defaults/main.yml") or {}
+
+
+def options(role: str) -> dict[str, Any]:
+    """Return a role's options as its argument specs give them."""
+    return load(f"roles/{role}/meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+
+
+def dependencies(role: str) -> set[str]:
+    """Return the roles that a role needs, and theirs."""
+    entries = load(f"roles/{role}/meta/main.yml").get("dependencies", [])
+    direct = {entry["role"] if isinstance(entry, dict) else entry for entry in entries}
+    return direct.union(*(dependencies(name) for name in direct))
+
+
+def yaml_files(role: str, *folders: str) -> list[Path]:
+    """Return a role's YAML files in these folders."""
+    return [
+        path
+        for folder in folders
+        for path in sorted((ROOT / "roles" / role / folder).rglob("*.yml"))
+    ]
+
+
+def templates(role: str) -> list[Path]:
+    """Return a role's templates."""
+    folder = ROOT / "roles" / role / "templates"
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+@cache
+def used_by(path: Path) -> set[str]:
+    """Return the variables that a file of a role uses."""
+    return used_in(load(path)) if path.suffix == ".yml" else used_in_text(path.read_text())
+
+
+def used_in(value: Any, key: str = "") -> set[str]:
+    """Return the variables that the expressions in a YAML value use."""
+    if isinstance(value, dict):
+        local = set(value["vars"]) if isinstance(value.get("vars"), dict) else set()
+        return set().union(*(used_in(item, name) for name, item in value.items())) - local
+    if isinstance(value, list):
+        return set().union(*(used_in(item, key) for item in value))
+    if not isinstance(value, str):
+        return set()
+    expression = "{{ " + value + " }}" if key in BARE and "{{" not in value else value
+    return used_in_text(expression.replace("\\", ""))
+
+
+def used_in_text(text: str) -> set[str]:
+    """Return the variables that a template uses and does not set."""
+    return meta.find_undeclared_variables(ENVIRONMENT.parse(text))
+
+
+def included_in(text: str) -> set[str]:
+    """Return the templates that a template is made of."""
+    return {name for name in meta.find_referenced_templates(ENVIRONMENT.parse(text)) if name}
+
+
+def tasks_in(value: Any) -> list[dict[str, Any]]:
+    """Return the tasks of a task file, those in blocks too."""
+    found = []
+    for task in value or []:
+        found.append(task)
+        for section in ("block", "rescue", "always"):
+            found += tasks_in(task.get(section))
+    return found

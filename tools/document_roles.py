@@ -1,0 +1,95 @@
+#!/usr/bin/env python3
+"""Write the table of variables in each role's README from its argument specs.
+
+tools/document_roles.py          writes what is out of date and names it
+tools/document_roles.py --check  writes nothing; exits with 1 if something is out of date
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROLES = Path(__file__).parents[1] / "roles"
+BETWEEN = re.compile(r"(?<=<!-- variables -->\n).*(?=<!-- /variables -->)", re.DOTALL)
+HEADER = "| variable | type | default | meaning |\n|---|---|---|---|\n"
+
+
+def main() -> int:
+    """Go through all roles; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing, only compare")
+    check = parser.parse_args().check
+    outdated = [
+        path for path in sorted(ROLES.glob("*/README.md")) if documented(path) != text(path)
+    ]
+    for path in outdated:
+        print(f"{path.relative_to(ROLES.parent)} {'is out of date' if check else 'written'}")
+        if not check:
+            path.write_text(documented(path), encoding="utf-8")
+    return 1 if check and outdated else 0
+
+
+def text(path: Path) -> str:
+    """Return a file's text."""
+    return path.read_text(encoding="utf-8")
+
+
+def documented(readme: Path) -> str:
+    """Return a README's text with the table that the role's specs give."""
+    specs = yaml.safe_load(text(readme.parent / "meta/argument_specs.yml"))["argument_specs"]
+    table = HEADER + "".join(rows(specs["main"].get("options", {})))
+    result, count = BETWEEN.subn(lambda _: table, text(readme))
+    if count != 1:
+        sys.exit(f"{readme} needs the lines <!-- variables --> and <!-- /variables -->, once")
+    return result
+
+
+def rows(options: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """Yield one row an option, those inside lists and dicts below theirs."""
+    for name, option in options.items():
+        cells = [f"`{prefix}{name}`", kind(option), default(option), meaning(option)]
+        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
+        inner = f"{prefix}{name}[]." if option.get("type") == "list" else f"{prefix}{name}."
+        yield from rows(option.get("options", {}), inner)
+
+
+def kind(option: dict[str, Any]) -> str:
+    """Return an option's type in words."""
+    name = option.get("type", "str")
+    return f"list of {option['elements']}" if "elements" in option else name
+
+
+def default(option: dict[str, Any]) -> str:
+    """Return an option's default as it is written in an inventory."""
+    if option.get("required"):
+        return "**required**"
+    if "default" not in option:
+        return ""
+    value = option["default"]
+    written = value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
+    return f"`{written}`"
+
+
+def meaning(option: dict[str, Any]) -> str:
+    """Return an option's description on one line, with its choices."""
+    description = option["description"]
+    sentences = " ".join(description) if isinstance(description, list) else description
+    # Outside of code, <name> would be HTML.
+    pieces = " ".join(sentences.split()).split("`")
+    pieces[::2] = [piece.replace("<", "&lt;") for piece in pieces[::2]]
+    line = "`".join(pieces)
+    if "choices" in option:
+        line += " One of " + ", ".join(f"`{choice}`" for choice in option["choices"]) + "."
+    return line
+
+
+if __name__ == "__main__":
+    sys.exit(main())
