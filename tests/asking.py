@@ -111,6 +111,11 @@ def main_pid(host: Any, unit: str) -> int:
     return int(host.check_output("systemctl show --value --property MainPID %s", unit))
 
 
+def children(host: Any, parent: int) -> list[int]:
+    """Return the child processes of a process."""
+    return [int(pid) for pid in host.check_output(f"cat /proc/{parent}/task/*/children").split()]
+
+
 def restarted(host: Any, unit: str, old: int) -> bool:
     """Tell whether `unit` runs with another main process than `old`."""
     return main_pid(host, unit) not in (0, old) and host.service(unit).is_running

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ansible.plugins import loader as plugin_loader
 from jinja2 import Environment, meta
 
 ROOT = Path(__file__).parents[1]
@@ -41,6 +42,14 @@ def load(path: str | Path) -> Any:
     """Return what a YAML file of the repository holds; nothing, if there is none."""
     file = ROOT / path
     return yaml.load(file.read_text(), Loader) if file.is_file() else None
+
+
+@cache
+def ansible_plugins() -> Any:
+    """Return Ansible's plugin loaders, ready to find its own plugins and this repository's."""
+    plugin_loader.init_plugin_loader()
+    plugin_loader.filter_loader.add_directory(str(ROOT / "plugins/filter"))
+    return plugin_loader
 
 
 def defaults(role: str) -> dict[str, Any]:

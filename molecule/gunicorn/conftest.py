@@ -66,8 +66,6 @@ def processes(host, unit):
 
     def processes():
         folder = unit("probe-web@a.service", "ControlGroup")
-        return [
-            int(pid) for pid in host.file(f"/sys/fs/cgroup{folder}/cgroup.procs").content.split()
-        ]
+        return host.check_output("cat /sys/fs/cgroup%s/cgroup.procs", folder).split()
 
     return processes

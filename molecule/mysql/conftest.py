@@ -12,9 +12,20 @@ from typing import Any
 
 import pymysql
 import pytest
+
 from waiting import wait_for
 
 APP, MIGRATION = "my_shop", "my_shop_migrate"
+# Variables of the server that are called after their variables of the role.
+SAME_NAME = [
+    "wait_timeout",
+    "interactive_timeout",
+    "connect_timeout",
+    "net_read_timeout",
+    "net_write_timeout",
+    "innodb_lock_wait_timeout",
+    "max_connections",
+]
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +37,8 @@ def settings(host) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def generated() -> Callable[[str], str]:
     """Give `generated(name)`: a password that the scenario made."""
-    return lambda name: (Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / name).read_text().strip()
+    folder = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
+    return lambda name: (folder / name).read_text().strip()
 
 
 @pytest.fixture(scope="module")
@@ -42,22 +54,27 @@ def remote(settings) -> bool:
 
 
 @pytest.fixture(scope="module")
-def sql(host) -> Callable[..., str]:
+def client(host) -> str:
+    """Give the name of the server's own client, which is that of its service as well."""
+    return "mariadb" if host.exists("mariadb") else "mysql"
+
+
+@pytest.fixture(scope="module")
+def sql(host, client) -> Callable[[str], str]:
     """Give `sql(statement)`: the server's answer to root, through the socket."""
-    client = "mariadb" if host.exists("mariadb") else "mysql"
-    return lambda statement: host.check_output(f"{client} --batch --skip-column-names --execute=%s", statement)
+    command = f"{client} --batch --skip-column-names --execute=%s"
+    return lambda statement: host.check_output(command, statement)
 
 
 @pytest.fixture(scope="module")
 def socket(settings, tmp_path_factory) -> Iterator[Path]:
     """Bring the server's socket here through SSH."""
     path = tmp_path_factory.mktemp("socket") / "mysqld.sock"
-    arguments = shlex.split(settings["ansible_ssh_common_args"])
-    key = settings["ansible_private_key_file"]
-    login = f"{settings['ansible_user']}@{settings['ansible_host']}"
-    forward = f"{path}:/run/mysqld/mysqld.sock"
-    command = ["ssh", "-F", "none", "-N", *arguments, "-i", key, "-p", str(settings["ansible_port"]), "-L", forward, login]
-    with subprocess.Popen(command) as process:
+    command = (
+        "ssh -N -F none {ansible_ssh_common_args} -i {ansible_private_key_file} -p {ansible_port}"
+        " -L {path}:/run/mysqld/mysqld.sock {ansible_user}@{ansible_host}"
+    )
+    with subprocess.Popen(shlex.split(command.format(path=path, **settings))) as process:
         try:
             wait_for(path.exists)
             yield path
@@ -66,32 +83,40 @@ def socket(settings, tmp_path_factory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def certificate(host, remote, tmp_path_factory) -> Path | None:
+def certificate(host, tmp_path_factory) -> Path:
     """Bring the server's certificate here, as the app's hosts get it."""
-    if not remote:
-        return None
     path = tmp_path_factory.mktemp("tls") / "server-cert.pem"
     path.write_text(host.file("/etc/mysql/server-cert.pem").content_string)
     return path
 
 
 @pytest.fixture
-def connect(settings, remote, passwords, certificate, request) -> Iterator[Callable[..., pymysql.Connection]]:
+def way(address, remote, request) -> dict[str, Any]:
+    """Give PyMySQL's arguments for the way that the app takes, as SQLAlchemy makes them."""
+    if remote:
+        return {"host": address, "ssl": {"ca": str(request.getfixturevalue("certificate"))}}
+    return {"unix_socket": str(request.getfixturevalue("socket"))}
+
+
+@pytest.fixture
+def connect(way, passwords) -> Iterator[Callable[..., pymysql.Connection]]:
     """Give `connect(user, …)`: a connection as the app would make it, closed after the test."""
-    way = (
-        {"host": settings["ansible_host"], "ssl_ca": str(certificate), "ssl_verify_identity": True}
-        if remote
-        else {"unix_socket": str(request.getfixturevalue("socket"))}
-    )
     with ExitStack() as connections:
 
         def connect(user: str = APP, **options: Any) -> pymysql.Connection:
-            arguments = {"user": user, "password": passwords.get(user, ""), "database": APP, "autocommit": True}
-            connection = pymysql.connect(**(way | arguments | options))
+            login = {"user": user, "password": passwords.get(user, ""), "database": APP}
+            connection = pymysql.connect(autocommit=True, **(way | login | options))
             connections.callback(lambda: connection.open and connection.close())
             return connection
 
         yield connect
+
+
+@pytest.fixture
+def listening(host) -> set[str]:
+    """Give the addresses and ports that are open, but for SSH."""
+    places = {line.split()[3] for line in host.check_output("ss -Hltn").splitlines()}
+    return {place for place in places if not place.endswith(":22")}
 
 
 @pytest.fixture
@@ -109,7 +134,8 @@ def ask(connect) -> Callable[..., list[tuple[Any, ...]]]:
 @pytest.fixture
 def notes(ask) -> Iterator[str]:
     """Give a table, made by a migration."""
-    ask("CREATE TABLE notes (id INT AUTO_INCREMENT PRIMARY KEY, body VARCHAR(60) UNIQUE)", user=MIGRATION)
+    columns = "id INT AUTO_INCREMENT PRIMARY KEY, body VARCHAR(60) UNIQUE"
+    ask(f"CREATE TABLE notes ({columns})", user=MIGRATION)
     yield "notes"
     ask("DROP TABLE notes", user=MIGRATION)
 
@@ -119,11 +145,7 @@ def reported(sql, settings) -> tuple[dict[str, str], dict[str, str]]:
     """Give the tuned variables as the server reports them, and as they should be."""
     lines = (line.partition("\t") for line in sql("SHOW GLOBAL VARIABLES").splitlines())
     variables = {name: value for name, _, value in lines}
-    same = [
-        *("wait_timeout", "interactive_timeout", "connect_timeout", "net_read_timeout", "net_write_timeout"),
-        *("innodb_lock_wait_timeout", "max_connections"),
-    ]
-    wanted = {name: str(settings[f"mysql_{name}"]) for name in same} | {
+    wanted = {name: str(settings[f"mysql_{name}"]) for name in SAME_NAME} | {
         "innodb_buffer_pool_size": str(settings["mysql_innodb_buffer_pool_size"] * 2**20),
         "performance_schema": "ON" if settings["mysql_performance_schema"] else "OFF",
         "binlog_expire_logs_seconds": str(settings["mysql_binlog_expire_days"] * 86400),

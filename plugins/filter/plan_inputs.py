@@ -68,6 +68,9 @@ def _inputs(tiers: list[str], variables: Mapping[str, Any]) -> dict[str, Any]:
             refused.append(_refused(name, reason, usual) | {"value": variables[name]})
         else:
             given[name] = number
+    if tiers and "app_name" not in variables:
+        reason = "must be set, since all that the app owns carries its name"
+        refused.append(_refused("app_name", reason, "shop"))
     if "mysql_performance_schema" in variables:
         given["mysql_performance_schema"] = bool(variables["mysql_performance_schema"])
     return {
@@ -83,8 +86,6 @@ def _inputs(tiers: list[str], variables: Mapping[str, Any]) -> dict[str, Any]:
 
 def _whole(value: Any) -> int | None:
     """Read a whole number; one from the command line (`-e request_timeout=30`) is a string."""
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        return None
     text = str(value).strip()
     return int(text) if text.removeprefix("-").isdecimal() else None
 
@@ -111,17 +112,17 @@ def _processes(variables: Mapping[str, Any]) -> int:
 
 
 def input_checks(site: Site) -> list[Check]:
-    """Return the settings out of their range and the hosts whose size is unknown."""
-    return [*_unreadable(site), *_unknown(site)]
+    """Return settings that are missing or out of range, and hosts whose size is unknown."""
+    return [*_given_wrongly(site), *_unknown(site)]
 
 
-def _unreadable(site: Site) -> list[Check]:
-    """Each setting that is no number in its range, once, with its hosts."""
+def _given_wrongly(site: Site) -> list[Check]:
+    """Return each of these settings once, with its hosts."""
     hosts: dict[str, list[str]] = {}
     checks: dict[str, Check] = {}
     for host, inputs in site.items():
         for check in inputs["refused"]:
-            key = f"{check['variable']} {check['value']}"
+            key = f"{check['variable']} {check.get('value')}"
             hosts.setdefault(key, []).append(host)
             checks[key] = check
     return [
@@ -141,7 +142,7 @@ def _unknown(site: Site) -> list[Check]:
     return checks
 
 
-def _refused(variable: str, reason: str, example: int) -> Check:
+def _refused(variable: str, reason: str, example: Any) -> Check:
     return {"ok": False, "variable": variable, "reason": reason, "example": example}
 
 

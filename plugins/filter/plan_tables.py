@@ -24,88 +24,64 @@ CLOCK = (
     ("MySQL closes an idle connection", "mysql_wait_timeout", "database"),
     ("the same in an interactive shell", "mysql_interactive_timeout", "database"),
 )
-COUNTS = (
+SIZES = (
+    ("CPUs", "host_cpus", ""),
+    ("memory, MiB", "host_memory", ""),
+    ("swap, MiB", "base_swap_size", ""),
     ("Gunicorn's workers", "gunicorn_workers", "app"),
-    ("threads of each worker", "gunicorn_threads", "app"),
-    ("connections of each process", "app_database_pool_size", "app"),
+    ("memory of a worker or process, MiB", "gunicorn_worker_memory", "app"),
+    ("threads of a worker", "gunicorn_threads", "app"),
+    ("connections of a worker or process", "app_database_pool_size", "app"),
     ("MySQL's connections", "mysql_max_connections", "database"),
-)
-# What each part of the memory is made of; a part that no variable changes has none.
-MEMORY = (
-    ("system", "", ""),
-    ("nginx", "", ""),
-    ("web workers", "gunicorn_workers", " × gunicorn_worker_memory"),
-    ("background processes", "app_processes", " × gunicorn_worker_memory"),
-    ("MySQL itself", "mysql_performance_schema", ""),
-    ("MySQL's connections", "mysql_max_connections", ""),
-    ("MySQL's buffer pool", "mysql_innodb_buffer_pool_size", ""),
-    ("Redis cache", "redis_cache_maxmemory", ""),
-    ("Redis queue", "redis_queue_maxmemory", " × 1.5"),
+    ("MySQL's buffer pool, MiB", "mysql_innodb_buffer_pool_size", "database"),
+    ("MySQL's own measurements", "mysql_performance_schema", "database"),
+    ("Redis cache, MiB", "redis_cache_maxmemory", "cache"),
+    ("Redis queue, MiB", "redis_queue_maxmemory", "queue"),
 )
 Row = list[str]
 
 
 def plan_tables(site: Site) -> str:
     """Return the clock and the budget of the whole inventory, one column a host."""
+    clock = [_setting(site, *row) for row in CLOCK]
+    budget = [_setting(site, *row) for row in SIZES]
     return (
-        f"{_table('Clock, seconds', site, _clock(site))}\n\n{_table('Budget', site, _budget(site))}"
+        f"{_table(['Clock, seconds', 'variable', *site], clock)}\n\n"
+        f"{_table(['Budget', 'variable', *site], [*budget, [], *_memory(site)])}"
     )
 
 
-def _clock(site: Site) -> list[Row]:
-    return [_row(site, text, name, tier) for text, name, tier in CLOCK]
-
-
-def _budget(site: Site) -> list[Row]:
-    sums = {host: sum(inputs["parts"].values()) for host, inputs in site.items()}
-    rows = [_row(site, text, name, tier) for text, name, tier in COUNTS]
-    rows.append(["CPUs", "host_cpus", *(str(inputs["cpus"] or "?") for inputs in site.values())])
-    rows.append([])
-    for part, name, factor in MEMORY:
-        rows.append(
-            [
-                f"{part}, MiB",
-                f"{name}{factor}",
-                *(_cell(inputs["parts"], part) for inputs in site.values()),
-            ]
-        )
-    rows.append(["all of these, MiB", "", *(str(size) for size in sums.values())])
-    rows.append(
-        ["memory, MiB", "host_memory", *(str(inputs["memory"] or "?") for inputs in site.values())]
-    )
-    free = (str((inputs["memory"] or 0) - sums[host]) for host, inputs in site.items())
-    rows.append(["left for page cache and deploys, MiB", "", *free])
-    rows.append(
-        [
-            "swap, MiB",
-            "base_swap_size",
-            *(_cell(inputs["plan"], "base_swap_size") for inputs in site.values()),
-        ]
-    )
-    return rows
-
-
-def _row(site: Site, text: str, name: str, tier: str) -> Row:
-    cells = (
-        _cell(inputs["plan"], name) if tier in inputs["tiers"] else "" for inputs in site.values()
-    )
+def _setting(site: Site, text: str, name: str, tier: str) -> Row:
+    cells = []
+    for inputs in site.values():
+        known = inputs["plan"] | {f"host_{key}": inputs[key] for key in ("memory", "cpus")}
+        cells.append(str(known[name]).lower() if not tier or tier in inputs["tiers"] else "")
     return [text, name, *cells]
 
 
-def _cell(values: dict[str, Any], name: str) -> str:
-    return str(values.get(name, ""))
+def _memory(site: Site) -> list[Row]:
+    """Return what each service may hold, the sum, and what is left."""
+    parts = {part: None for inputs in site.values() for part in inputs["parts"]}
+    sums = [sum(inputs["parts"].values()) for inputs in site.values()]
+    left = [inputs["memory"] - used for inputs, used in zip(site.values(), sums, strict=True)]
+    rows = [
+        [f"{part} may hold, MiB", "", *(str(i["parts"].get(part, "")) for i in site.values())]
+        for part in parts
+    ]
+    rows.append(["all of it, MiB", "", *map(str, sums)])
+    rows.append(["left for page cache and deploys, MiB", "", *map(str, left)])
+    return rows
 
 
-def _table(title: str, site: Site, rows: list[Row]) -> str:
+def _table(header: Row, rows: list[Row]) -> str:
     """Align words to the left and numbers to the right; a row of nothing stays an empty line."""
-    lines = [[title, "variable", *site], *rows]
-    widths = [max(len(line[column]) for line in lines if line) for column in range(2 + len(site))]
-    text = []
-    for line in lines:
-        words = [cell.ljust(width) for cell, width in zip(line[:2], widths, strict=False)]
-        numbers = [cell.rjust(width) for cell, width in zip(line[2:], widths[2:], strict=False)]
-        text.append("  ".join(words + numbers).rstrip())
-    return "\n".join(text)
+    widths = [max(map(len, column)) for column in zip(header, *filter(None, rows), strict=True)]
+    lines = []
+    for row in [header, *rows]:
+        cells = zip(row, widths, strict=False)
+        aligned = [f"{c:>{w}}" if n > 1 else f"{c:<{w}}" for n, (c, w) in enumerate(cells)]
+        lines.append("  ".join(aligned).rstrip())
+    return "\n".join(lines)
 
 
 class FilterModule:

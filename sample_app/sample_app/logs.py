@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -75,11 +76,19 @@ def configure(release: str, level: str = "INFO") -> None:
     root.setLevel(level)
     logging.captureWarnings(True)
     sys.excepthook = _log_uncaught
+    threading.excepthook = lambda args: _log_uncaught(
+        args.exc_type, args.exc_value, args.exc_traceback
+    )
+    for server in ("gunicorn.error", "gunicorn.access"):  # there when Gunicorn loads the app
+        for existing in logging.getLogger(server).handlers:
+            existing.setFormatter(handler.formatter)
 
 
-def _log_uncaught(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+def _log_uncaught(kind: type[BaseException], error: BaseException | None, trace: Any) -> None:
     """Log what would end the process, unless it is the user's own Ctrl-C."""
     if issubclass(kind, KeyboardInterrupt):
-        sys.__excepthook__(kind, error, trace)
+        sys.__excepthook__(kind, error or kind(), trace)
         return
-    logging.getLogger("sample_app").critical("uncaught: %s", error, exc_info=(kind, error, trace))
+    logging.getLogger("sample_app").critical(
+        "uncaught: %s", error, exc_info=(kind, error or kind(), trace)
+    )

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import redis
 from rq import Queue, Retry
+from rq.serializers import JSONSerializer
 from rq.worker_registration import REDIS_WORKER_KEYS
 
 from sample_app import logs, redis_guard
@@ -18,6 +19,7 @@ log = logging.getLogger(__name__)
 
 QUEUE = "guestbook"
 JOB_TIMEOUT = 30  # seconds
+SERIALIZER = JSONSerializer  # RQ's default is pickle: writing to Redis would be running code
 KEEP = 3600  # seconds that results and batches are kept
 CHUNK = 50  # jobs handed over in one round trip
 
@@ -33,7 +35,7 @@ def configure(settings: Settings, client: redis.Redis | None = None) -> None:
 
 def queue() -> Queue:
     """Return the queue on this process's connection."""
-    return Queue(QUEUE, connection=guard.client, default_timeout=JOB_TIMEOUT)
+    return Queue(QUEUE, connection=guard.client, default_timeout=JOB_TIMEOUT, serializer=SERIALIZER)
 
 
 def stats() -> dict[str, int]:

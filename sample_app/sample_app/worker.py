@@ -74,6 +74,7 @@ def make_worker(client: redis.Redis) -> Worker:
     return Worker(
         [queues.QUEUE],
         connection=client,
+        serializer=queues.SERIALIZER,
         name=f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:6]}",
         worker_ttl=60,  # seconds; also bounds the wait for a job, and for a Redis that hangs
         maintenance_interval=60,

@@ -1,9 +1,11 @@
 """Jobs leave nothing behind and the worker stays lean; see LESSONS 2, 3 and 12."""
 
+import json
 import logging
 import signal
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -161,6 +163,15 @@ def test_a_worker_is_made_again_when_redis_was_away(app, monkeypatch):
     monkeypatch.setattr("time.sleep", lambda _seconds: None)
     worker.work(None)
     assert next(outcomes, "all used") == "all used"
+
+
+def test_a_job_is_data_and_never_code(app):
+    """What is in Redis is read as JSON: a pickle would run what it holds."""
+    notes.add("Ada", "text")
+    (job,) = queues.queue().jobs
+    name, _, arguments, _ = json.loads(zlib.decompress(queues.guard.client.hget(job.key, "data")))
+    assert (name, arguments) == ("sample_app.jobs.stamp_note", [1])
+    assert worker.make_worker(queues.guard.client).serializer is queues.SERIALIZER
 
 
 def test_arguments_are_not_in_the_log(app, caplog):

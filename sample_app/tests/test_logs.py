@@ -3,6 +3,8 @@
 import json
 import logging
 import sys
+import threading
+import warnings
 
 from sample_app import logs
 
@@ -45,6 +47,32 @@ def test_traceback_has_a_field_of_its_own():
         found = line(logging.ERROR, sys.exc_info())
     assert found["exception"] == "ValueError"
     assert "ValueError: broken" in found["traceback"]
+
+
+def test_everything_is_one_format(capsys, monkeypatch):
+    """Gunicorn's lines, warnings, and what nobody caught, in the main thread or another."""
+    root, gunicorn = logging.getLogger(), logging.getLogger("gunicorn.error")
+    monkeypatch.setattr(root, "handlers", [])
+    monkeypatch.setattr(root, "level", root.level)
+    monkeypatch.setattr(gunicorn, "handlers", [logging.StreamHandler(sys.stderr)])
+    monkeypatch.setattr(gunicorn, "propagate", False)
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    logs.configure("r9")
+    try:
+        gunicorn.error("from gunicorn")
+        warnings.showwarning("a warning", UserWarning, "file.py", 1)
+        thread = threading.Thread(target=lambda: 1 / 0)
+        thread.start()
+        thread.join()
+        sys.excepthook(ValueError, ValueError("broken"), None)
+    finally:
+        logging.captureWarnings(False)
+    lines = [json.loads(text) for text in capsys.readouterr().err.splitlines()]
+    assert [found["release"] for found in lines] == ["r9"] * 4
+    assert lines[0]["message"] == "from gunicorn"
+    assert "a warning" in lines[1]["message"]
+    assert [found["exception"] for found in lines[2:]] == ["ZeroDivisionError", "ValueError"]
 
 
 def test_arguments_of_a_job_are_not_logged():

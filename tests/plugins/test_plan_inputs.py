@@ -14,7 +14,7 @@ FACTS = {
 
 def inputs(**variables):
     groups = {"all": ["one"], "app": ["one"], "database": ["one"], "web": ["one"]}
-    return plan_inputs(groups, {"one": {"ansible_facts": FACTS} | variables})
+    return plan_inputs(groups, {"one": {"ansible_facts": FACTS, "app_name": "shop"} | variables})
 
 
 def test_facts_give_the_size():
@@ -85,3 +85,10 @@ def test_a_host_without_facts_must_have_its_size_in_the_inventory():
     checks = input_checks(inputs(ansible_facts={}))
     assert [check["variable"] for check in checks] == ["host_memory", "host_cpus"]
     assert input_checks(inputs(ansible_facts={}, host_memory=960, host_cpus=1)) == []
+
+
+def test_an_app_must_have_a_name():
+    site = plan_inputs({"all": ["one"], "app": ["one"]}, {"one": {"ansible_facts": FACTS}})
+    assert [check["variable"] for check in input_checks(site)] == ["app_name"]
+    site = plan_inputs({"all": ["one"]}, {"one": {"ansible_facts": FACTS}})
+    assert input_checks(site) == []

@@ -132,6 +132,17 @@ def test_the_inventory_wins_and_the_rest_gives_way(given):
     assert size_checks({"one": result}) == []
 
 
+def test_what_one_does_not_take_goes_to_the_others():
+    usual, modest = one(1960, 2)["plan"], one(1960, 2, redis_cache_maxmemory=16)["plan"]
+    assert modest["redis_queue_maxmemory"] > usual["redis_queue_maxmemory"]
+    assert modest["mysql_innodb_buffer_pool_size"] >= usual["mysql_innodb_buffer_pool_size"]
+
+
+def test_the_queue_has_room_to_rewrite_its_file():
+    result = one(1960, 2, ["queue"])
+    assert result["parts"]["Redis queue"] == 8 + result["plan"]["redis_queue_maxmemory"] * 3 // 2
+
+
 @pytest.mark.parametrize(
     "given",
     [

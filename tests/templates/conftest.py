@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import filter_loader, init_plugin_loader
 from ansible.template import Templar, generate_ansible_template_vars, trust_as_template
 
-ROOT = Path(__file__).parents[2]
+from repository import ROOT, ansible_plugins
+
 FACTS = {
     "distribution": "Debian",
     "distribution_release": "trixie",
@@ -29,8 +29,7 @@ FACTS = {
 
 @cache
 def _loader() -> DataLoader:
-    init_plugin_loader()
-    filter_loader.add_directory(str(ROOT / "plugins/filter"))
+    ansible_plugins()
     loader = DataLoader()
     loader.set_basedir(str(ROOT))
     return loader
@@ -92,7 +91,8 @@ def _templar(role: str, template: str, variables: dict[str, Any]) -> tuple[Templ
     known["groups"] = {name: ["host"] for name in ("all", *known["group_names"])}
     known["hostvars"] = {"host": known}
     known |= _role_variables(role, facts)
-    known |= generate_ansible_template_vars(path=template, fullpath=str(path))
+    if template:
+        known |= generate_ansible_template_vars(path=template, fullpath=str(path))
     known |= _trusted(variables)
     return Templar(loader=_loader(), variables=known), path
 

@@ -51,7 +51,7 @@ def test_queued_jobs_survive_a_killed_queue(host, hook):
         answer = hook("POST", "/hooks/jobs", json={"count": 200})
         assert answer.status_code == 202
         queue = main_pid(host, "redis-server@queue.service")
-        host.check_output("kill -KILL %s", queue)
+        host.check_output(f"kill -KILL {queue}")
         wait_for(lambda: restarted(host, "redis-server@queue.service", queue), 30)
     finally:
         host.check_output("systemctl start sample-worker@1.service")

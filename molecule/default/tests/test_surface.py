@@ -45,13 +45,11 @@ def test_no_secret_in_any_command_line(host, secrets):
 
 
 def test_no_secret_in_any_log(host, secrets):
-    patterns = "\n".join(secrets.values())
-    found = host.run(
-        "printf '%%s\\n' %s > /tmp/patterns; journalctl --no-pager --output export | grep --count -F -f /tmp/patterns;"
-        " grep -rlF -f /tmp/patterns /var/log; rm /tmp/patterns",
-        patterns,
-    )
-    assert found.stdout.split() == ["0"], found.stdout
+    # read here, not searched there: sudo would log the patterns
+    logs = host.check_output("journalctl --no-pager --output cat")
+    logs += host.check_output("find /var/log -type f -not -path '*/journal/*' -exec cat {} +")
+    assert "gunicorn" in logs
+    assert [name for name, value in secrets.items() if value in logs] == []
 
 
 def test_secrets_are_readable_by_the_app_alone(host):

@@ -88,7 +88,7 @@ def test_as_many_requests_at_once_as_workers_and_threads(get, processes):
 def test_heartbeat_is_in_memory(host, processes):
     worker = processes()[1]
     assert "/dev/shm/wgunicorn" in host.check_output("ls -l /proc/%s/fd", worker)
-    assert host.check_output("stat -f -c %%T /dev/shm") == "tmpfs"
+    assert host.check_output("stat -f -c %T /dev/shm") == "tmpfs"
 
 
 def test_killed_worker_is_back_and_no_request_fails(host, get, processes):
@@ -108,14 +108,18 @@ def test_killed_gunicorn_is_back_and_no_request_fails(host, get, unit):
 
 
 def test_worker_that_hangs_is_killed_and_says_where(host, get, processes):
+    since = host.check_output("date +@%s")
+
+    def log():
+        return host.check_output("journalctl -u %s --since %s", WEB, since)
+
     with ThreadPoolExecutor(1) as visitor:
         hanging = visitor.submit(get, "/hang", seconds=60)
-        wait_for(lambda: "worker timeout" in host.check_output("journalctl -u %s", WEB).lower(), 20)
+        wait_for(lambda: "WORKER TIMEOUT" in log(), 20)
         assert get()
         assert hanging.exception()
-    log = host.check_output("journalctl -u %s", WEB)
-    assert 'probe.py", line' in log
-    assert "in answer" in log
+    assert 'probe.py", line' in log()
+    assert "in answer" in log()
     wait_for(lambda: len(processes()) == 3)
 
 

@@ -1,5 +1,9 @@
 """Changed settings have reached the running processes."""
 
+import uuid
+
+import requests
+
 
 def test_workers(processes):
     assert len(processes()) == 1 + 3
@@ -9,15 +13,14 @@ def test_environment(get):
     assert get("/environment")["GREETING"] == "hello again"
 
 
-def test_gunicorns_own_settings(get, address):
-    import requests
-
-    assert requests.get(f"http://{address}/{'x' * 64}", timeout=10).status_code == 414
+def test_gunicorns_own_settings(address):
+    assert requests.get(f"http://{address}/{'x' * 200}", timeout=10).status_code == 414
 
 
 def test_sandbox(host, get):
-    get("/write", file="/var/lib/probe/private")
-    assert host.file("/var/lib/probe/private").mode == 0o600
+    name = f"/var/lib/probe/{uuid.uuid4()}"
+    get("/write", file=name)
+    assert host.file(name).mode == 0o600
 
 
 def test_process_has_its_new_environment(host, unit):

@@ -14,13 +14,13 @@ APP, MIGRATION = "my_shop", "my_shop_migrate"
 @pytest.fixture(scope="module")
 def settings(host) -> dict[str, Any]:
     """Give the host's variables as they were changed."""
-    changed = yaml.safe_load((Path(__file__).parents[1] / "reconfigured.yml").read_text())
+    changed = yaml.safe_load((Path(__file__).parents[1] / "vars/reconfigured.yml").read_text())
     variables = host.ansible.get_variables()
-    listens = host.backend.get_hostname() != "trixie"
-    return variables | changed | {"mysql_bind_address": variables["ansible_host"] if listens else ""}
+    remote = host.backend.get_hostname() != "trixie"
+    return variables | changed | {"mysql_bind_address": "{{ ansible_host }}" if remote else ""}
 
 
 @pytest.fixture(scope="module")
 def passwords(generated) -> dict[str, str]:
     """Give the passwords as they were changed."""
-    return {APP: generated("app_changed"), MIGRATION: generated("migration_changed")}
+    return {APP: generated("new_app"), MIGRATION: generated("new_migration")}

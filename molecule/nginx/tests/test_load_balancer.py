@@ -23,6 +23,13 @@ def test_the_real_visitor_is_seen_and_logged(site, headers, logged):
     assert (entry["remote_addr"], entry["scheme"]) == ("203.0.113.9", "https")
 
 
+def test_a_chain_of_balancers_is_followed_to_the_visitor(host, site, headers):
+    gateway = host.check_output("ip -4 route show default").split()[2]
+    chain = {"X-Forwarded-For": f"198.51.100.1, 203.0.113.9, {gateway}"}
+    seen = headers(site.get("/", headers=BALANCER | chain).json())
+    assert seen["x-forwarded-for"] == "203.0.113.9"
+
+
 @pytest.mark.parametrize(
     ("more", "expected"),
     [

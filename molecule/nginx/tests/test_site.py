@@ -148,7 +148,7 @@ class TestFailures:
             assert site.get("/static/site.css").status_code == 200
         finally:
             host.check_output("systemctl start upstream")
-        assert wait_for(lambda: site.get("/").status_code == 200)
+            wait_for(lambda: site.get("/").status_code == 200)
 
     def test_an_error_page_of_the_app(self, site):
         answer = site.get("/failed")

@@ -12,6 +12,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+
 from asking import Site
 
 ROOT = Path(__file__).parents[3]
@@ -57,10 +58,20 @@ def deploy():
 
     def deploy(source=APP, *options, **variables):
         variables = {"app_source_folder": str(source)} | variables
-        command = ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], "playbooks/deploy.yml"]
+        command = [
+            "ansible-playbook",
+            "-i",
+            os.environ["MOLECULE_INVENTORY_FILE"],
+            "playbooks/deploy.yml",
+        ]
         command += ["-e", json.dumps(variables), *options]
-        environment = os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        environment = os.environ | {
+            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+            "ANSIBLE_NOCOLOR": "1",
+        }
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        )
         return Deploy(done.returncode, ANSI.sub("", done.stdout + done.stderr))
 
     return deploy
@@ -71,7 +82,7 @@ numbers = count()
 
 @pytest.fixture
 def version(tmp_path):
-    """Return a function that makes a new version of the app, with other text in one of its files if wanted."""
+    """Return a function that makes a new version of the app, with `new` for `old` in a file."""
 
     def version(file="web.py", old="", new=""):
         folder = tmp_path / f"app{next(numbers)}"

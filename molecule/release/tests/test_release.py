@@ -12,7 +12,10 @@ def test_the_release_serves_and_knows_its_name(site, current):
 
 
 def test_another_version_serves_from_the_same_environment(site, host, current, deploy, version):
-    before, environment = current(), host.check_output("stat -Lc '%i %z' /srv/fixture/current/.venv/.complete")
+    before, environment = (
+        current(),
+        host.check_output("stat -Lc '%i %z' /srv/fixture/current/.venv/.complete"),
+    )
     done = deploy(version())
     assert done.code == 0, done.output
     assert site.get("/").text == current() != before
@@ -29,7 +32,7 @@ def test_deploying_the_same_again_changes_nothing(current, deploy, version):
 
 
 def test_no_request_is_refused_while_a_release_is_replaced(site, deploy, version):
-    with site.under_load("/", threads=2) as answers:
+    with site.under_load("/", threads=2, most=100_000) as answers:
         wait_for(lambda: answers.total() > 20)
         done = deploy(version())
         during = answers.total()
@@ -52,18 +55,26 @@ def test_a_release_that_is_not_well_gives_way_to_the_old_one(site, current, depl
 
 def test_a_release_that_cannot_start_is_not_waited_for(site, current, deploy, version):
     before = current()
-    done = deploy(version("web.py", "import os", "import os, not_there"), release_health_timeout=600)
+    done = deploy(
+        version("web.py", "import os", "import os, not_there"), release_health_timeout=600
+    )
     assert done.code != 0
     assert "fixture-web@a.service is" in done.output
     assert "ModuleNotFoundError: No module named 'not_there'" in done.output
     assert site.get("/").text == current() == before
 
 
-def test_a_dependency_that_is_not_what_was_locked_is_not_installed(site, host, current, deploy, version):
+def test_a_dependency_that_is_not_what_was_locked_is_not_installed(
+    site, host, current, deploy, version
+):
     before = current()
     source = version("requirements.lock", "sha256:", "sha256:0000")
     lock = source / "requirements.lock"
-    lock.write_text(re.sub(r"sha256:(\w{64})\w*", r"sha256:\1", lock.read_text()).replace("sha256:b", "sha256:c"))
+    lock.write_text(
+        re.sub(r"sha256:(\w{64})\w*", r"sha256:\1", lock.read_text()).replace(
+            "sha256:b", "sha256:c"
+        )
+    )
     done = deploy(source)
     assert done.code != 0
     assert "DO NOT MATCH THE HASHES" in done.output
@@ -85,7 +96,9 @@ def test_an_interrupted_copy_is_shipped_anew(site, host, current, deploy, versio
     source = version()
     release = NEW.search(deploy(source, "--check").output).group(1)
     for half in (release, f".{release}"):
-        host.check_output(f"mkdir /srv/fixture/releases/{half} && touch /srv/fixture/releases/{half}/half")
+        host.check_output(
+            f"mkdir /srv/fixture/releases/{half} && touch /srv/fixture/releases/{half}/half"
+        )
     done = deploy(source)
     assert done.code == 0, done.output
     assert site.get("/").text == current() == release
@@ -103,13 +116,13 @@ def test_a_unit_that_does_not_run_is_started(site, host, current, deploy, versio
 
 
 def test_only_so_many_releases_are_kept(site, host, current, deploy, version):
-    for _ in range(4):
-        last = deploy(version())
+    for _ in range(2):
+        last = deploy(version(), release_keep=2)
         assert last.code == 0, last.output
-    assert len(host.file("/srv/fixture/releases").listdir()) == 3
-    assert current() in host.file("/srv/fixture/releases").listdir()
+    assert len(host.file("/srv/fixture/releases").listdir()) == 2
     used = host.check_output("readlink -f /srv/fixture/releases/*/.venv").split()
-    assert {path.rsplit("/", 1)[1] for path in used} == set(host.file("/srv/fixture/environments").listdir())
+    environments = host.file("/srv/fixture/environments").listdir()
+    assert {path.rsplit("/", 1)[1] for path in used} == set(environments)
     assert site.get("/").text == current()
 
 
@@ -125,7 +138,9 @@ def test_an_interpreter_that_the_app_does_not_run_on_is_refused(host, current, d
     before, releases = current(), host.file("/srv/fixture/releases").listdir()
     done = deploy(version("pyproject.toml", ">=3.11", ">=4"))
     assert done.code != 0
-    assert re.search(r'app_python is python3: is 3\S+ on app,\s+but .* requires-python = ">=4"', done.output)
+    assert re.search(
+        r'app_python is python3: is 3\S+ on app,\s+but .* requires-python = ">=4"', done.output
+    )
     assert (current(), host.file("/srv/fixture/releases").listdir()) == (before, releases)
 
 
@@ -144,7 +159,8 @@ import glob, os, pwd
 url = os.environ['DATABASE_URL']
 shown = sum(url.encode() in open(name, 'rb').read() for name in glob.glob('/proc/[0-9]*/cmdline'))
 user = pwd.getpwuid(os.getuid()).pw_name
-print(user, url, os.environ['OTHER_NAME'] == url, shown, file=open(os.environ['HOME'] + '/migrations', 'a'))
+renamed = os.environ['OTHER_NAME'] == url
+print(user, url, renamed, shown, file=open(os.environ['HOME'] + '/migrations', 'a'))
 "
 """
 DATABASE = {

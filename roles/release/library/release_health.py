@@ -13,19 +13,16 @@ from ansible.module_utils.basic import AnsibleModule
 DOCUMENTATION = """
 module: release_health
 short_description: Wait until an app answers that it is well
-description: Asks the health path on the Unix socket until it answers 200 and all units run. Changes nothing.
-options:
-  socket: {type: path, required: true, description: Unix socket of the instance.}
-  path: {type: str, required: true, description: URL path to ask.}
-  headers: {type: dict, default: {}, description: Headers as the proxy in front sends them.}
-  units: {type: list, elements: str, required: true, description: Units that must run.}
-  timeout: {type: int, required: true, description: Seconds to wait in all.}
+description: Asks its health path until that answers 200 and all units run. Changes nothing.
 author: Flaskstack
 """
-RETURN = """
-answer: {type: str, returned: always, description: The last answer.}
-seconds: {type: float, returned: always, description: How long it took.}
-"""
+OPTIONS = {
+    "socket": {"type": "path", "required": True},
+    "path": {"type": "str", "required": True},
+    "headers": {"type": "dict", "default": {}},
+    "units": {"type": "list", "elements": "str", "required": True},
+    "timeout": {"type": "int", "required": True},
+}
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -38,8 +35,10 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self.host)
 
 
-def ask(path: str, url: str, headers: dict[str, str], patience: Callable[[], bool]) -> tuple[int, str]:
-    """Return the status and an answer that a person can read. A request may queue for as long as there is patience."""
+def ask(
+    path: str, url: str, headers: dict[str, str], patience: Callable[[], bool]
+) -> tuple[int, str]:
+    """Return the status and an answer for people. It may queue for as long as there is patience."""
     connection = UnixConnection(path, timeout=10)
     try:
         connection.request("GET", url, headers=headers)
@@ -56,7 +55,7 @@ def ask(path: str, url: str, headers: dict[str, str], patience: Callable[[], boo
 
 
 def broken_units(module: AnsibleModule, units: list[str]) -> tuple[list[str], bool]:
-    """Name the units that do not run, and say whether one has given up or died since it was started."""
+    """Name the units that do not run; say whether one gave up, or died since it was started."""
     shown = ["systemctl", "show", "--property=Id,ActiveState,NRestarts", *units]
     _, output, _ = module.run_command(shown, check_rc=True)
     broken, hopeless = [], False
@@ -65,7 +64,8 @@ def broken_units(module: AnsibleModule, units: list[str]) -> tuple[list[str], bo
         died = unit.get("NRestarts", "0") != "0"
         if unit["ActiveState"] != "active" or died:
             broken.append(
-                f"{unit['Id']} is {unit['ActiveState']}" + (f" and died {unit['NRestarts']} times" if died else "")
+                f"{unit['Id']} is {unit['ActiveState']}"
+                + (f" and died {unit['NRestarts']} times" if died else "")
             )
             hopeless = hopeless or died or unit["ActiveState"] == "failed"
     return broken, hopeless
@@ -73,16 +73,7 @@ def broken_units(module: AnsibleModule, units: list[str]) -> tuple[list[str], bo
 
 def main() -> None:
     """Run as an Ansible module."""
-    module = AnsibleModule(
-        argument_spec={
-            "socket": {"type": "path", "required": True},
-            "path": {"type": "str", "required": True},
-            "headers": {"type": "dict", "default": {}},
-            "units": {"type": "list", "elements": "str", "required": True},
-            "timeout": {"type": "int", "required": True},
-        },
-        supports_check_mode=True,
-    )
+    module = AnsibleModule(argument_spec=OPTIONS, supports_check_mode=True)
     wanted = module.params
     started = time.monotonic()
     deadline = started + wanted["timeout"]
@@ -93,7 +84,11 @@ def main() -> None:
     while True:
         status, answer = ask(wanted["socket"], wanted["path"], wanted["headers"], patience)
         broken, _ = broken_units(module, wanted["units"])
-        result = {"answer": answer, "seconds": round(time.monotonic() - started, 1), "changed": False}
+        result = {
+            "answer": answer,
+            "seconds": round(time.monotonic() - started, 1),
+            "changed": False,
+        }
         if status == 200 and not broken:
             module.exit_json(**result)
         if not patience():

@@ -12,25 +12,17 @@ from ansible.module_utils.basic import AnsibleModule
 DOCUMENTATION = """
 module: release_state
 short_description: Compare a release with what a host has
-description: Changes nothing.
-options:
-  root: {type: path, required: true, description: Folder of the app.}
-  id: {type: str, required: true, description: Name of the release.}
-  lock_hash: {type: str, required: true, description: Names what the lock installs.}
-  python: {type: str, required: true, description: Interpreter of the app.}
-  units: {type: list, elements: str, required: true, description: Units that serve the release.}
-  keep: {type: int, required: true, description: "Releases to keep, counting this one."}
+description: Changes nothing. Says what is missing, and what may go once the release is in use.
 author: Flaskstack
 """
-RETURN = """
-current: {type: str, returned: always, description: Release in use.}
-python: {type: str, returned: always, description: "Version of the interpreter; empty when there is none."}
-environment: {type: str, returned: always, description: Name of the environment that the release needs.}
-installed: {type: bool, returned: always, description: The environment is complete.}
-shipped: {type: bool, returned: always, description: The release is complete and has this environment.}
-serves: {type: bool, returned: always, description: The release is in use and all of its units run.}
-obsolete: {type: list, returned: always, description: What may go once the release is in use.}
-"""
+OPTIONS = {
+    "root": {"type": "path", "required": True},
+    "id": {"type": "str", "required": True},
+    "lock_hash": {"type": "str", "required": True},
+    "python": {"type": "str", "required": True},
+    "units": {"type": "list", "elements": "str", "required": True},
+    "keep": {"type": "int", "required": True},
+}
 
 
 def interpreter(module: AnsibleModule, name: str) -> tuple[str, str]:
@@ -52,7 +44,9 @@ def environment_of(release: Path) -> str:
 
 def obsolete(root: Path, kept: set[str], environment: str, keep: int) -> list[str]:
     """Return all but the releases to keep and what they use."""
-    releases = sorted(listing(root / "releases"), key=lambda path: path.stat().st_mtime, reverse=True)
+    releases = sorted(
+        listing(root / "releases"), key=lambda path: path.stat().st_mtime, reverse=True
+    )
     for release in releases:
         if len(kept) < keep and not release.name.startswith("."):
             kept = kept | {release.name}
@@ -69,17 +63,7 @@ def listing(folder: Path) -> list[Path]:
 
 def main() -> None:
     """Run as an Ansible module."""
-    module = AnsibleModule(
-        argument_spec={
-            "root": {"type": "path", "required": True},
-            "id": {"type": "str", "required": True},
-            "lock_hash": {"type": "str", "required": True},
-            "python": {"type": "str", "required": True},
-            "units": {"type": "list", "elements": "str", "required": True},
-            "keep": {"type": "int", "required": True},
-        },
-        supports_check_mode=True,
-    )
+    module = AnsibleModule(argument_spec=OPTIONS, supports_check_mode=True)
     wanted: dict[str, Any] = module.params
     root = Path(wanted["root"])
     version, executable = interpreter(module, wanted["python"])
@@ -94,11 +78,11 @@ def main() -> None:
     runs = states.split() == ["active"] * len(wanted["units"])
     module.exit_json(
         changed=False,
-        current=used,
-        python=version,
-        environment=environment,
-        installed=installed,
-        shipped=shipped and installed,
+        current=used,  # release in use, empty when there is none
+        python=version,  # of the interpreter, empty when there is none
+        environment=environment,  # name of the environment that the release needs
+        installed=installed,  # it is complete
+        shipped=shipped and installed,  # the release is complete and uses it
         serves=used == wanted["id"] and shipped and installed and runs,
         obsolete=obsolete(root, {wanted["id"], used} - {""}, environment, wanted["keep"]),
     )

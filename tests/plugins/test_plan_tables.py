@@ -1,0 +1,47 @@
+"""The plan is printed as tables that a person can read."""
+
+from plan_tables import plan_tables
+from planning import host, planned
+
+
+def tables(**site):
+    return plan_tables(planned(**site)).split("\n\nBudget")
+
+
+def words(table):
+    return [" ".join(line.split()) for line in table.splitlines()]
+
+
+def test_a_row_names_the_setting_its_variable_and_its_value():
+    clock, budget = tables(one=host(460, 1, request_timeout=60))
+    assert "a statement runs mysql_statement_timeout 45" in words(clock)
+    assert "memory, MiB host_memory 460" in words(budget)
+    assert "swap, MiB base_swap_size 1024" in words(budget)
+    assert "Gunicorn's workers gunicorn_workers 1" in words(budget)
+
+
+def test_the_sum_and_the_rest_are_of_the_parts():
+    _clock, budget = tables(db=host(7940, 4, ["database"]))
+    cells = {
+        line.rsplit(" ", 1)[0]: line.rsplit(" ", 1)[1] for line in words(budget) if " " in line
+    }
+    parts = [int(value) for name, value in cells.items() if name.endswith("may hold, MiB")]
+    assert len(parts) == 4
+    assert sum(parts) == int(cells["all of it, MiB"])
+    assert sum(parts) + int(cells["left for page cache and deploys, MiB"]) == 7940
+
+
+def test_a_host_shows_only_what_it_has():
+    clock, budget = tables(web=host(960, 1, ["edge"]), db=host(7940, 4, ["database"]))
+    assert words(clock)[0] == "Clock, seconds variable web db"
+    assert "nginx waits for the answer nginx_proxy_read_timeout 35" in words(clock)
+    assert "Gunicorn's workers gunicorn_workers" in words(budget)
+    assert "web workers may hold, MiB" not in budget
+
+
+def test_columns_are_aligned():
+    clock, _budget = tables(web=host(), **{"a-long-name.example": host()})
+    lines = clock.splitlines()
+    assert {len(line) for line in lines} == {len(lines[0])}
+    assert len({line.index("_") for line in lines[1:]}) > 1
+    assert all(line[lines[0].index("variable") - 1] == " " for line in lines)

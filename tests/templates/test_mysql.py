@@ -1,0 +1,168 @@
+"""The drop-in of both providers, which provider a distribution gets, and what is refused."""
+
+from __future__ import annotations
+
+import configparser
+
+import pytest
+
+SECRETS = {"app_database_password": "correct-horse", "app_migration_password": "battery-staple"}
+UBUNTU = {
+    "distribution": "Ubuntu",
+    "distribution_version": "24.04",
+    "distribution_release": "noble",
+}
+SID = {"distribution": "Debian", "distribution_version": "forky/sid"}
+
+
+@pytest.fixture
+def settings(render):
+    """Give `settings(**variables)`: the drop-in as the server would read it, and its text."""
+
+    def settings(**variables):
+        text = render("mysql", "etc/mysql/zz-flaskstack.cnf.j2", **SECRETS, **variables)
+        parser = configparser.ConfigParser(interpolation=None)
+        parser.read_string(text)
+        assert parser.sections() == ["mysqld"]
+        return dict(parser["mysqld"]), text
+
+    return settings
+
+
+@pytest.mark.parametrize("provider", ["mariadb", "mysql"])
+def test_local_server_has_no_network(settings, provider):
+    values, _ = settings(mysql_provider=provider)
+    assert values["skip_networking"] == "ON"
+    assert "bind_address" not in values
+
+
+@pytest.mark.parametrize("provider", ["mariadb", "mysql"])
+def test_remote_server_demands_tls(settings, provider):
+    values, _ = settings(
+        mysql_provider=provider, mysql_bind_address="10.0.0.5", app_database_port=3307
+    )
+    assert "skip_networking" not in values
+    assert (values["bind_address"], values["port"]) == ("10.0.0.5", "3307")
+    assert values["require_secure_transport"] == "ON"
+    assert values["ssl_cert"] == "/etc/mysql/server-cert.pem"
+
+
+def test_settings_that_only_one_provider_knows(settings):
+    mariadb, _ = settings(mysql_provider="mariadb")
+    mysql, _ = settings(mysql_provider="mysql")
+    assert set(mariadb) - set(mysql) == {"binlog_format"}
+    assert set(mysql) - set(mariadb) == {"mysqlx", "innodb_buffer_pool_chunk_size", "init_connect"}
+
+
+def test_statement_limit_of_mysql_asks_for_the_account_s_own(settings):
+    start, *_, end = settings(mysql_provider="mysql")[0]["init_connect"]
+    assert (start, end) == ('"', '"')  # or a # in it would begin a comment
+
+
+def test_plan_sets_sizes_and_timeouts(settings):
+    plan = {
+        "mysql_wait_timeout": 1234,
+        "mysql_innodb_buffer_pool_size": 640,
+        "mysql_performance_schema": True,
+    }
+    values, _ = settings(plan=plan)
+    assert values["wait_timeout"] == "1234"
+    assert values["innodb_buffer_pool_size"] == "640M"
+    assert values["performance_schema"] == "ON"
+
+
+def test_more_settings_win(settings):
+    _, text = settings(
+        mysql_provider="mysql", mysql_settings={"mysqlx": "ON", "tmp_table_size": "32M"}
+    )
+    assert text.index("log_bin") < text.index("mysqlx = ON") < text.index("tmp_table_size = 32M")
+    assert "mysqlx = OFF" not in text
+
+
+@pytest.mark.parametrize("provider", ["mariadb", "mysql"])
+def test_no_secret_in_the_settings(settings, provider):
+    _, text = settings(mysql_provider=provider)
+    assert not any(secret in text for secret in SECRETS.values())
+
+
+@pytest.mark.parametrize(
+    ("facts", "source", "provider"),
+    [
+        ({"distribution_version": "12.9"}, "", "mariadb"),
+        ({"distribution_version": "13.1"}, "", "mariadb"),
+        ({"distribution_version": "13.1"}, "mysql-8.4-lts", "mysql"),
+        (SID, "", "mysql"),
+        (UBUNTU, "", "mysql"),
+    ],
+)
+def test_provider_of_a_distribution(evaluate, facts, source, provider):
+    given = {"ansible_facts": facts, "mysql_apt_source": source}
+    assert evaluate("mysql", "mysql_provider", **given) == provider
+
+
+@pytest.mark.parametrize(
+    ("facts", "provider", "package"),
+    [
+        ({}, "mariadb", "default-mysql-server"),
+        ({}, "mysql", "mysql-server"),
+        (UBUNTU, "mariadb", "mariadb-server"),
+        (UBUNTU, "mysql", "mysql-server"),
+    ],
+)
+def test_package_of_a_provider(evaluate, facts, provider, package):
+    assert package in evaluate(
+        "mysql", "__mysql_packages", ansible_facts=facts, mysql_provider=provider
+    )
+
+
+@pytest.mark.parametrize(("facts", "name"), [({}, "debian"), (UBUNTU, "ubuntu")])
+def test_address_of_mysql_s_own_packages(evaluate, facts, name):
+    assert (
+        evaluate("mysql", "mysql_apt_uri", ansible_facts=facts)
+        == f"https://repo.mysql.com/apt/{name}"
+    )
+
+
+def test_salt_is_what_mysql_takes_and_stays_the_same(evaluate):
+    first, second = (evaluate("mysql", "__mysql_accounts", **SECRETS) for _ in range(2))
+    salts = [account["salt"] for account in first]
+    assert salts == [account["salt"] for account in second]
+    assert [len(salt) for salt in salts] == [20, 20]
+    assert len(set(salts)) == 2
+
+
+def test_only_the_app_is_limited(evaluate):
+    accounts = evaluate("mysql", "__mysql_accounts", **SECRETS, mysql_statement_timeout=9)
+    assert [(account["name"], account["statement_timeout"]) for account in accounts] == [
+        ("shop", 9),
+        ("shop_migrate", 0),
+    ]
+
+
+def test_defaults_are_accepted(evaluate):
+    assert evaluate("mysql", "__mysql_refusals", **SECRETS) == []
+
+
+@pytest.mark.parametrize(
+    ("variable", "wrong"),
+    [
+        ("mysql_provider", {"mysql_provider": "postgresql"}),
+        ("mysql_provider", {"mysql_provider": "mariadb", "mysql_apt_source": "mysql-8.4-lts"}),
+        ("app_database_password", {"app_database_password": "s3cret"}),
+        ("app_migration_password", {"app_migration_password": ""}),
+        ("app_migration_user", {"app_migration_user": "shop"}),
+        ("app_database_user", {"app_database_user": "root"}),
+        ("mysql_bind_address", {"mysql_bind_address": "0.0.0.0"}),
+        ("mysql_bind_address", {"groups": {"app": ["host", "elsewhere"]}}),
+        ("mysql_collation", {"mysql_collation": "latin1_swedish_ci"}),
+        ("mysql_wait_timeout", {"mysql_connect_timeout": 0}),
+        ("mysql_wait_timeout", {"mysql_wait_timeout": 1800, "app_database_pool_recycle": 1800}),
+        ("mysql_innodb_lock_wait_timeout", {"mysql_innodb_lock_wait_timeout": 22}),
+        ("mysql_max_connections", {"mysql_max_connections": 5}),
+        ("mysql_innodb_buffer_pool_size", {"mysql_innodb_buffer_pool_size": 16}),
+    ],
+)
+def test_wrong_settings_are_refused(evaluate, variable, wrong):
+    (message,) = evaluate("mysql", "__mysql_refusals", **(SECRETS | wrong))
+    assert message.startswith(variable)
+    assert "s3cret" not in message

@@ -1,0 +1,125 @@
+"""The cache and the queue: what each promises, and who gets in."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+import pytest
+
+PASSWORD = {"cache": "the password of the cache", "queue": "the password of the queue"}
+PASSWORDS = {f"app_{name}_password": password for name, password in PASSWORD.items()}
+
+
+@pytest.fixture
+def conf(render):
+    """Return a function that gives an instance's settings, each with the list of its values."""
+
+    def of(instance, **variables):
+        text = render(
+            "redis", f"etc/redis/redis-{instance}.conf.j2", item=instance, **PASSWORDS | variables
+        )
+        settings = {}
+        for line in text.splitlines():
+            if line and not line.startswith("#"):
+                name, value = line.split(" ", 1)
+                settings.setdefault(name, []).append(value)
+        return settings
+
+    return of
+
+
+@pytest.fixture
+def refused(evaluate):
+    """Return a function that tells which variables are refused."""
+
+    def about(**variables):
+        refusals = evaluate("redis", "__redis_refusals", **PASSWORDS | variables)
+        return [refusal.split(" ")[0].rstrip(":") for refusal in refusals]
+
+    return about
+
+
+def test_the_cache_forgets(conf):
+    cache = conf("cache", redis_cache_maxmemory=32)
+    assert cache["maxmemory"] == ["32mb"]
+    assert cache["maxmemory-policy"] == ["allkeys-lru"]
+    assert cache["appendonly"] == ["no"]
+    assert cache["save"] == ['""']
+
+
+def test_the_queue_does_not(conf):
+    queue = conf("queue", redis_queue_maxmemory=32)
+    assert queue["maxmemory"] == ["32mb"]
+    assert queue["maxmemory-policy"] == ["noeviction"]
+    assert queue["appendonly"] == ["yes"]
+    assert queue["appendfsync"] == ["always"]
+
+
+@pytest.mark.parametrize("instance", ["cache", "queue"])
+def test_nothing_is_shared_but_the_app(conf, instance):
+    settings = conf(instance)
+    assert settings["unixsocket"] == [f"/run/redis-{instance}/redis.sock"]
+    assert settings["pidfile"] == [f"/run/redis-{instance}/redis-server.pid"]
+    assert settings["dir"] == [f"/var/lib/redis/{instance}"]
+
+
+@pytest.mark.parametrize("instance", ["cache", "queue"])
+def test_the_app_gets_in_with_a_password_that_the_file_does_not_hold(conf, instance):
+    settings = conf(instance)
+    default, app = settings["user"]
+    assert default == "default off"
+    assert app.startswith(f"shop on #{sha256(PASSWORD[instance].encode()).hexdigest()} ")
+    assert PASSWORD[instance] not in str(settings)
+
+
+def test_no_instance_listens_on_the_network_unless_asked(conf):
+    settings = conf("queue")
+    assert settings["port"] == ["0"]
+    assert not settings.keys() & {"bind", "tls-port"}
+
+
+@pytest.mark.parametrize(("instance", "port"), [("cache", "6379"), ("queue", "6380")])
+def test_the_network_gets_tls_alone(conf, instance, port):
+    settings = conf(instance, redis_bind_address="10.0.0.5")
+    assert settings["port"] == ["0"]
+    assert settings["bind"] == ["10.0.0.5"]
+    assert settings["tls-port"] == [port]
+
+
+@pytest.mark.parametrize(
+    ("groups", "instances"),
+    [
+        ([], ["cache", "queue"]),
+        (["app"], ["cache", "queue"]),
+        (["app", "queue"], ["queue"]),
+        (["queue", "cache"], ["cache", "queue"]),
+    ],
+)
+def test_a_host_runs_what_its_groups_say(evaluate, groups, instances):
+    assert evaluate("redis", "redis_instances", group_names=groups) == instances
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("app_cache_password", "short"),
+        ("app_queue_password", ""),
+        ("redis_cache_maxmemory", 0),
+        ("redis_queue_maxmemory", 1),
+        ("redis_bind_address", "0.0.0.0"),
+        ("redis_bind_address", "::"),
+        ("redis_bind_address", "cache.example.org"),
+        ("redis_instances", []),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(refused, variable, value):
+    assert refused(**{variable: value}) == [variable]
+
+
+@pytest.mark.parametrize("address", ["", "10.0.0.5", "fd00::5"])
+def test_settings_that_work_are_accepted(refused, address):
+    assert refused(redis_bind_address=address) == []
+
+
+def test_a_host_without_a_cache_needs_no_password_for_it(refused):
+    assert refused(redis_instances=["queue"], app_cache_password="") == []

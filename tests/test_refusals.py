@@ -1,0 +1,135 @@
+"""Wrong settings are refused by site.yml before it speaks to any host.
+
+The host of these inventories has no address that answers, and its facts come from a cache: a run
+that went past the checks would end in "unreachable" instead.
+"""
+
+import json
+import os
+import subprocess
+
+import pytest
+
+from repository import ROOT, ansible_plugins
+
+FACTS = {
+    "_ansible_facts_gathered": True,
+    "ansible_distribution": "Debian",
+    "ansible_distribution_major_version": "13",
+    "ansible_distribution_release": "trixie",
+    "ansible_distribution_version": "13.2",
+    "ansible_memtotal_mb": 1960,
+    "ansible_os_family": "Debian",
+    "ansible_processor_vcpus": 2,
+    "ansible_virtualization_type": "kvm",
+}
+TIERS = ("edge", "app", "database", "cache", "queue")
+SECRET = "{{ lookup('ansible.builtin.password', inventory_dir ~ '/secrets/%s', length=40) }}"
+SECRETS = (
+    "app_secret_key",
+    "app_database_password",
+    "app_migration_password",
+    "app_cache_password",
+    "app_queue_password",
+)
+SITE = {
+    "app_name": "shop",
+    "app_domains": ["shop.example"],
+    "app_wsgi": "shop.web:create_app()",
+    "app_source_folder": str(ROOT / "sample_app"),
+    "app_processes": [{"name": "worker", "command": "python -m shop.worker"}],
+    **{name: SECRET % name for name in SECRETS},
+}
+
+
+@pytest.fixture
+def play(tmp_path):
+    """Give `play(playbook, **settings)`: run it for one host with these settings."""
+
+    def play(playbook, hosts=("shop-1",), **settings):
+        inventory = tmp_path / "inventory"
+        (inventory / "group_vars/all").mkdir(parents=True)
+        settings = {name: value for name, value in (SITE | settings).items() if value is not None}
+        (inventory / "group_vars/all/main.yml").write_text(json.dumps(settings))
+        tier = {"hosts": {host: {"ansible_host": "192.0.2.1"} for host in hosts}}
+        (inventory / "hosts.yml").write_text(
+            json.dumps({"all": {"children": dict.fromkeys(TIERS, tier)}})
+        )
+        loader = ansible_plugins().cache_loader
+        facts = loader.get("ansible.builtin.jsonfile", _uri=str(tmp_path / "facts"))
+        for host in hosts:
+            facts.set(host, FACTS)
+        return subprocess.run(
+            ["ansible-playbook", "--inventory", inventory, ROOT / playbook],
+            cwd=ROOT,
+            env=os.environ
+            | {
+                "ANSIBLE_CACHE_PLUGIN": "ansible.builtin.jsonfile",
+                "ANSIBLE_CACHE_PLUGIN_CONNECTION": str(tmp_path / "facts"),
+                "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+                "ANSIBLE_SSH_ARGS": "-o ConnectTimeout=1",
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return play
+
+
+REFUSED = {
+    "prefix without a slash": ({"app_prefix": "shop/"}, "app_prefix is shop/: ", "app_prefix: /"),
+    "unknown provider": ({"mysql_provider": "oracle"}, "mysql_provider is oracle: ", "mariadb"),
+    "development server": ({"app_wsgi": "app.run"}, "app_wsgi is app.run: ", "app_wsgi: "),
+    "no domain": ({"app_domains": []}, "app_domains is []: ", "app_domains: ["),
+}
+
+
+@pytest.mark.parametrize(("settings", "message", "example"), REFUSED.values(), ids=REFUSED)
+def test_refused_before_any_host_is_spoken_to(play, tmp_path, settings, message, example):
+    result = play("site.yml", **settings)
+    output = " ".join(result.stdout.split() + result.stderr.split())
+    assert result.returncode != 0
+    assert message in output
+    assert example in output
+    assert "unreachable=0 failed=1" in output
+    assert f"{tmp_path}/inventory/group_vars/all/main.yml" in output
+
+
+def test_all_that_is_wrong_with_the_plan_is_told_at_once(play):
+    result = play(
+        "site.yml",
+        app_name=None,
+        request_timeout=0,
+        app_database_pool_size=400,
+        app_database_pool_recycle=7200,
+    )
+    output = " ".join(result.stdout.split())
+    for message in (
+        "app_name: must be set",
+        "for example: app_name: shop",
+        "request_timeout is 0: must be a whole number of seconds from 5 to 600",
+        "for example: request_timeout: 30",
+        "app_database_pool_size is 400: ",
+        "for example: app_database_pool_size: 4",
+        "app_database_pool_recycle is 7200: must be shorter than mysql_wait_timeout (3600)",
+        "for example: app_database_pool_recycle: 1800",
+    ):
+        assert message in output
+    assert "unreachable=0 failed=1" in output
+
+
+def test_one_host_that_is_wrong_stops_all(play):
+    result = play("site.yml", hosts=["shop-1", "shop-2"], app_prefix="shop/")
+    assert "unreachable=0" in result.stdout
+    assert "unreachable=1" not in result.stdout
+
+
+def test_a_right_inventory_is_planned_and_printed(play):
+    result = play("playbooks/plan.yml")
+    assert result.returncode == 0, result.stdout + result.stderr
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    assert "Clock, seconds variable shop-1" in lines
+    assert "nginx waits for the answer nginx_proxy_read_timeout 35" in lines
+    assert "memory, MiB host_memory 1960" in lines
+    assert "MySQL's connections mysql_max_connections 42" in lines
