@@ -1,4 +1,4 @@
-"""Ask a test host as the world does (HTTP from outside) and as its operator does (SQL, journal, processes)."""
+"""Ask a test host as the world does (HTTP), and as its operator does (SQL, journal, processes)."""
 
 from __future__ import annotations
 
@@ -83,10 +83,13 @@ class Database:
 
     def connections(self, user: str) -> list[str]:
         """Return the ids of the connections that `user` has now."""
-        return [row[0] for row in self.rows(f"SELECT id FROM information_schema.processlist WHERE user='{user}'")]
+        everyone = "SELECT id FROM information_schema.processlist"
+        return [row[0] for row in self.rows(f"{everyone} WHERE user = '{user}'")]
 
 
-def journal(host: Any, *units: str, since: str = "", grep: Callable[[str], bool] = bool) -> list[str]:
+def journal(
+    host: Any, *units: str, since: str = "", grep: Callable[[str], bool] = bool
+) -> list[str]:
     """Return the messages that `units` wrote to the journal since `since` (journalctl's format)."""
     selection = " ".join(f"--unit '{unit}'" for unit in units)
     window = f"--since '{since}'" if since else "--boot"

@@ -178,6 +178,7 @@ def test_arguments_are_not_in_the_log(app, caplog):
     """RQ would log them as the job's description."""
     caplog.set_level(logging.INFO)
     queue: Queue = queues.queue()
-    queue.enqueue(print, "private words")
-    work()
+    queue.enqueue("sample_app.jobs.stamp_note", "private words")
+    worker.make_worker(queues.guard.client).work(burst=True, logging_level="INFO")
+    assert "Job OK" in caplog.text
     assert "private words" not in caplog.text

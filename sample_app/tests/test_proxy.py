@@ -5,6 +5,8 @@ import re
 import pytest
 from conftest import csrf_token
 
+from sample_app import notes
+
 FORWARDED = {
     "X-Forwarded-For": "203.0.113.9",
     "X-Forwarded-Proto": "https",
@@ -50,7 +52,10 @@ def test_as_many_hops_as_declared(make_app, hops, address):
 
 def test_every_link_keeps_the_prefix(proxied):
     """Mounted under /shop, nothing on the page leads out of it, cookies included."""
+    for _ in range(notes.PAGE + 1):
+        notes.add("Ada", "text")
     answer = proxied.get("/", headers=FORWARDED)
+    assert "/shop/?before=" in answer.text
     links = re.findall(r'(?:href|src|action|data-poll)="([^"#][^"]*)"', answer.text)
     assert len(links) > 8
     assert [link for link in links if not link.startswith("/shop/")] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from asking import Database, Site, journal
 
 UNITS = ("sample-web@a.service", "sample-worker@1.service", "sample-scheduler@1.service")
@@ -39,7 +40,9 @@ def hook(site, environment):
     """Return a function that sends a request with the hooks' key."""
 
     def send(method, path, **options):
-        return site.request(method, path, headers={"X-Api-Key": environment["HOOK_API_KEY"]}, **options)
+        return site.request(
+            method, path, headers={"X-Api-Key": environment["HOOK_API_KEY"]}, **options
+        )
 
     return send
 

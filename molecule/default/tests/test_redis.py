@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import pytest
+
 from asking import main_pid, restarted
 from waiting import wait_for
+
+FILL_THE_CACHE = """
+import os, redis
+cache = redis.from_url(os.environ["CACHE_URL"])
+for number in range(cache.info("memory")["maxmemory"] // 50_000):
+    cache.set(f"filler:{number}", os.urandom(100_000), ex=60)
+print(cache.info("stats")["evicted_keys"])
+"""
 
 
 @pytest.fixture
@@ -62,11 +71,7 @@ def test_a_full_cache_costs_no_job(host, hook, environment):
     host.check_output("systemctl stop sample-worker@1.service")
     try:
         answer = hook("POST", "/hooks/jobs", json={"count": 100})
-        fill = (
-            "import os, redis; c = redis.from_url(os.environ['CACHE_URL']); n = c.info('memory')['maxmemory'] // 50000;"
-            "[c.set(f'filler:{i}', os.urandom(100000), ex=60) for i in range(n)]; print(c.info('stats')['evicted_keys'])"
-        )
-        evicted = int(host.check_output("sample-run python -c %s", fill))
+        evicted = int(host.check_output("sample-run python -c %s", FILL_THE_CACHE))
         assert evicted > 0, "the cache was not full"
     finally:
         host.check_output("systemctl start sample-worker@1.service")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -14,8 +15,7 @@ SECRET = ("SECRET_KEY", "HOOK_API_KEY", "DATABASE_URL", "CACHE_URL", "QUEUE_URL"
 @pytest.fixture
 def secrets(host, environment, settings):
     """Return every generated secret by name."""
-    found = {name: environment[name] for name in SECRET}
-    found = {name: value.split(":")[2].split("@")[0] if "://" in value else value for name, value in found.items()}
+    found = {name: urlsplit(environment[name]).password or environment[name] for name in SECRET}
     return found | {"migration": settings["app_migration_password"]}
 
 
