@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from jinja2 import Environment, meta
 
 ROOT = Path(__file__).parents[1]
 ROLES = sorted(path.parents[1].name for path in ROOT.glob("roles/*/meta/main.yml"))
+# The one beside this Python, whatever PATH says.
+ANSIBLE_PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
 # Keywords whose value is an expression without braces.
 BARE = {"when", "that", "until", "changed_when", "failed_when", "loop_control.label"}
 

@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 
-from repository import ROOT, ansible_plugins
+from repository import ANSIBLE_PLAYBOOK, ROOT, ansible_plugins
 
 FACTS = {
     "_ansible_facts_gathered": True,
@@ -46,21 +46,20 @@ SITE = {
 def play(tmp_path):
     """Give `play(playbook, **settings)`: run it for one host with these settings."""
 
-    def play(playbook, hosts=("shop-1",), **settings):
+    def play(playbook, more_edges=None, **settings):
         inventory = tmp_path / "inventory"
         (inventory / "group_vars/all").mkdir(parents=True)
         settings = {name: value for name, value in (SITE | settings).items() if value is not None}
         (inventory / "group_vars/all/main.yml").write_text(json.dumps(settings))
-        tier = {"hosts": {host: {"ansible_host": "192.0.2.1"} for host in hosts}}
-        (inventory / "hosts.yml").write_text(
-            json.dumps({"all": {"children": dict.fromkeys(TIERS, tier)}})
-        )
+        site = {tier: {"hosts": {"shop-1": {"ansible_host": "192.0.2.1"}}} for tier in TIERS}
+        site["edge"]["hosts"] |= more_edges or {}
+        (inventory / "hosts.yml").write_text(json.dumps({"all": {"children": site}}))
         loader = ansible_plugins().cache_loader
         facts = loader.get("ansible.builtin.jsonfile", _uri=str(tmp_path / "facts"))
-        for host in hosts:
+        for host in site["edge"]["hosts"]:
             facts.set(host, FACTS)
         return subprocess.run(
-            ["ansible-playbook", "--inventory", inventory, ROOT / playbook],
+            [ANSIBLE_PLAYBOOK, "--inventory", inventory, ROOT / playbook],
             cwd=ROOT,
             env=os.environ
             | {
@@ -120,8 +119,8 @@ def test_all_that_is_wrong_with_the_plan_is_told_at_once(play):
 
 
 def test_one_host_that_is_wrong_stops_all(play):
-    result = play("site.yml", hosts=["shop-1", "shop-2"], app_prefix="shop/")
-    assert "unreachable=0" in result.stdout
+    result = play("site.yml", more_edges={"shop-2": {"app_domains": []}})
+    assert "app_domains is []: " in " ".join(result.stdout.split())
     assert "unreachable=1" not in result.stdout
 
 

@@ -23,7 +23,7 @@ from rq import Queue, SimpleWorker
 from rq.exceptions import StopRequested
 from rq.job import Job
 
-from sample_app import cache, config, database, logs, queues, redis_guard
+from sample_app import cache, config, database, jobs, logs, queues, redis_guard
 
 log = logging.getLogger("sample_app.worker")
 
@@ -116,7 +116,10 @@ def main() -> int:
     cache.configure(settings)
     queues.configure(settings)
     signal.signal(signal.SIGTERM, _stop_before_work)
-    log.info("worker started", extra={"web_imported": "sample_app.web" in sys.modules})
+    log.info(
+        "worker started",
+        extra={"jobs": jobs.__name__, "web_imported": "sample_app.web" in sys.modules},
+    )
     try:
         work(redis_guard.connect(settings.queue_url))
     except StopRequested:

@@ -39,7 +39,7 @@ def test_a_failure_opens_the_breaker(error):
     assert client.calls == 1
 
 
-def test_the_breaker_closes_again(monkeypatch):
+def test_the_breaker_closes_again():
     """After the pause one call tries, and its success is everybody's."""
     client = Scripted(redis.ConnectionError("x"), "one", "two")
     guard = GuardedRedis("cache", client)
@@ -47,6 +47,7 @@ def test_the_breaker_closes_again(monkeypatch):
         guard.call(get)
     guard.breaker.reset_timeout = 0
     assert [guard.call(get), guard.call(get)] == ["one", "two"]
+    assert guard.breaker.current_state == "closed"
 
 
 def test_a_refusal_leaves_the_breaker_closed():

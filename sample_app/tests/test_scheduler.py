@@ -113,6 +113,15 @@ def test_a_second_tick_for_a_slot_is_impossible(two, clock):
     assert ticks() == 1
 
 
+def test_of_two_that_reach_for_the_lease_one_gets_it(app, clock):
+    """Both may have seen it free a moment before."""
+    assert lease.acquire(Session(), LEASE, "one", 15)
+    assert not lease.acquire(Session(), LEASE, "two", 15)
+    assert lease.acquire(Session(), LEASE, "one", 15)
+    clock(15.1)
+    assert lease.acquire(Session(), LEASE, "two", 15)
+
+
 def test_old_ticks_are_forgotten(two, clock):
     """The table does not grow for ever."""
     assert two[0].step()

@@ -9,7 +9,7 @@ import pytest
 from packaging.specifiers import SpecifierSet
 
 import repository
-from repository import ROOT
+from repository import ANSIBLE_PLAYBOOK, ROOT
 
 CONTENT = re.compile(r"\b((?:ansible|community|containers)\.[a-z]+)\.[a-z_]+\b")
 PLAYBOOKS = [
@@ -24,7 +24,7 @@ REQUIRED = {
 
 
 def test_playbooks_parse():
-    command = ["ansible-playbook", "--syntax-check", *map(str, PLAYBOOKS)]
+    command = [ANSIBLE_PLAYBOOK, "--syntax-check", *map(str, PLAYBOOKS)]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
 

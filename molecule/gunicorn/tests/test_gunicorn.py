@@ -76,13 +76,13 @@ def test_as_many_requests_at_once_as_workers_and_threads(get, processes):
 
     def request(_):
         start = time.monotonic()
-        get("/sleep", seconds=1)
+        get("/sleep", seconds=3)
         return time.monotonic() - start
 
     with ThreadPoolExecutor(5) as visitors:
         durations = sorted(visitors.map(request, range(5)))
-    assert durations[3] < 1.8
-    assert durations[4] >= 2
+    assert durations[3] < 5
+    assert durations[4] > 5  # it waited for one of the others
 
 
 def test_heartbeat_is_in_memory(host, processes):

@@ -85,10 +85,12 @@ def test_a_dependency_that_is_not_what_was_locked_is_not_installed(
 def test_an_interrupted_installation_is_made_anew(site, host, current, deploy, version):
     source = version("requirements.lock", "gunicorn", "# another lock\ngunicorn")
     assert deploy(source).code == 0
-    environment = "$(readlink -f /srv/fixture/current/.venv)"
-    host.check_output(f"cd {environment} && rm -r .complete lib/python3*/site-packages/gunicorn")
+    host.check_output(
+        "cd /srv/fixture/current/.venv && rm -r .complete lib/python3*/site-packages/gunicorn"
+    )
     done = deploy(source)
     assert done.code == 0, done.output
+    host.check_output("/srv/fixture/current/.venv/bin/gunicorn --version")
     assert site.get("/").text == current()
 
 
@@ -173,6 +175,7 @@ DATABASE = {
 
 def test_a_release_migrates_once_as_the_migration_user(host, deploy, version):
     source = version()
+    host.check_output("rm -f /var/lib/fixture/migrations")
     for _ in range(2):
         done = deploy(source, **DATABASE)
         assert done.code == 0, done.output
@@ -195,6 +198,7 @@ def test_a_failed_migration_leaves_the_old_release_and_says_why(site, current, d
 
 
 def test_shared_folders_outlive_a_release(host, deploy, version):
+    host.check_output("rm -rf /srv/fixture/shared/var")
     for _ in range(2):
         done = deploy(version(), app_shared_paths=["var/uploads"])
         assert done.code == 0, done.output
