@@ -124,7 +124,7 @@ def ask(connect) -> Callable[..., list[tuple[Any, ...]]]:
     """Give `ask(statement, user=…)`: the rows that a new session of that user gets."""
 
     def ask(statement: str, *values: Any, user: str = APP) -> list[tuple[Any, ...]]:
-        with connect(user).cursor() as cursor:
+        with connect(user) as connection, connection.cursor() as cursor:
             cursor.execute(statement, values or None)
             return list(cursor.fetchall())
 

@@ -136,15 +136,14 @@ def test_statement_limit_stops_the_app_and_nobody_else(ask, sql, settings):
 
 
 def test_lock_wait_ends_before_the_statement_limit(connect, notes, settings):
-    holder, waiter = connect(), connect()
-    holder.begin()
-    with holder.cursor() as first, waiter.cursor() as second:
-        first.execute(f"INSERT INTO {notes} (body) VALUES ('held')")
+    insert = f"INSERT INTO {notes} (body) VALUES ('held')"
+    with connect() as holder, connect() as waiter:
+        holder.begin()
+        holder.cursor().execute(insert)
         started = time.monotonic()
         with pytest.raises(pymysql.MySQLError, match="Lock wait timeout"):
-            second.execute(f"INSERT INTO {notes} (body) VALUES ('held')")
+            waiter.cursor().execute(insert)
         assert time.monotonic() - started < settings["mysql_statement_timeout"]
-    holder.rollback()
 
 
 def test_every_character_survives(ask, notes):

@@ -21,7 +21,7 @@ DOCUMENTATION = """
 module: build_release
 short_description: Build a release of an app on the controller
 description:
-  - Names a release after everything that makes it, and builds it when that name is expected.
+  - Names a release after everything that makes it, and builds it once.
   - Only reads the source. All it writes is below the folder I(cache).
 author: Flaskstack
 """
@@ -47,7 +47,6 @@ OPTIONS: dict[str, Any] = {
     "shared_paths": {"type": "list", "elements": "str", "default": []},  # linked to shared folders
     "cache": {"type": "path", "required": True},  # folder of built archives
     "keep": {"type": "int", "default": 5},  # archives to keep there
-    "expected": {"type": "str", "default": ""},  # release to build; empty: only look
 }
 
 FORMAT = 1  # raise when the same source gives another archive than before
@@ -174,8 +173,8 @@ def dated(digest: str) -> int:
     return 315532800 + int(digest[:7], 16) * 4  # between 1980 and 2014
 
 
-def build(params: dict[str, Any]) -> dict[str, Any]:
-    """Look at the source and, if asked to, build it."""
+def build(params: dict[str, Any], look: bool = False) -> dict[str, Any]:
+    """Name the release and build it, unless it was built before or is only looked at."""
     cache = Path(params["cache"]).resolve()
     cache.mkdir(parents=True, exist_ok=True)
     (cache / ".gitignore").write_text("*\n")
@@ -194,20 +193,15 @@ def build(params: dict[str, Any]) -> dict[str, Any]:
             "lock_hash": hashlib.sha256(lock + str(params["hashed"]).encode()).hexdigest()[:12],
             "requires_python": read_requires_python(app),  # empty when the app does not say
         }
-        if not params["expected"]:
-            return result
-        if name != params["expected"]:
-            raise RefusedError(
-                f"the source changed while it was built, from {params['expected']} to {name}: again"
-            )
-        lock_file.write_bytes(lock)
         if archive.exists():
             os.utime(archive)
         else:
-            for command in params["commands"]:
-                run(["/bin/sh", "-e", "-c", command], cwd=app)
-            pack(app, name, shared_paths, archive)
             result["changed"] = True
+            if not look:
+                for command in params["commands"]:
+                    run(["/bin/sh", "-e", "-c", command], cwd=app)
+                lock_file.write_bytes(lock)
+                pack(app, name, shared_paths, archive)
     forget(cache, params["keep"])
     return result
 
@@ -226,7 +220,7 @@ def main() -> None:
     """Run as an Ansible module."""
     module = AnsibleModule(argument_spec=OPTIONS, supports_check_mode=True)
     try:
-        module.exit_json(**build(module.params))
+        module.exit_json(**build(module.params, look=module.check_mode))
     except RefusedError as error:
         module.fail_json(msg=str(error))
 
