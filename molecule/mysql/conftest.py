@@ -135,6 +135,7 @@ def ask(connect) -> Callable[..., list[tuple[Any, ...]]]:
 def notes(ask) -> Iterator[str]:
     """Give a table, made by a migration."""
     columns = "id INT AUTO_INCREMENT PRIMARY KEY, body VARCHAR(60) UNIQUE"
+    ask("DROP TABLE IF EXISTS notes", user=MIGRATION)  # an earlier run's
     ask(f"CREATE TABLE notes ({columns})", user=MIGRATION)
     yield "notes"
     ask("DROP TABLE notes", user=MIGRATION)

@@ -18,7 +18,9 @@ def test_services_answer_from_outside(host, address):
 
 
 def test_reaches_the_package_index(host):
-    code = "from urllib.request import urlopen; print(urlopen('https://pypi.org/simple/pip/').status)"
+    code = (
+        "from urllib.request import urlopen; print(urlopen('https://pypi.org/simple/pip/').status)"
+    )
     assert host.check_output(f'python3 -c "{code}"') == "200"
 
 

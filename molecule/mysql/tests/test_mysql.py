@@ -2,6 +2,7 @@
 
 import ssl
 import time
+from uuid import uuid4
 
 import pymysql
 import pytest
@@ -50,7 +51,7 @@ def test_speaks_only_tls_from_outside(address, remote, connect, ask):
         return
     assert ask("SHOW STATUS LIKE 'Ssl_version'") == [("Ssl_version", "TLSv1.3")]
     with pytest.raises(pymysql.MySQLError, match="insecure transport"):
-        connect(ssl=None)
+        connect(ssl_disabled=True)
     with pytest.raises(pymysql.OperationalError, match="CERTIFICATE_VERIFY_FAILED"):
         connect(ssl=ssl.create_default_context())
 
@@ -164,8 +165,9 @@ def test_binary_log_grows_with_each_change(sql, ask, notes):
 
 
 def test_slow_statement_is_logged(host, ask):
-    ask("SELECT SLEEP(0.7) AS snail")
-    wait_for(lambda: "snail" in host.file("/var/log/mysql/slow.log").content_string)
+    name = f"snail_{uuid4().hex}"
+    ask(f"SELECT SLEEP(0.7) AS {name}")
+    wait_for(lambda: name in host.file("/var/log/mysql/slow.log").content_string)
 
 
 def test_idle_connection_is_closed(connect, sql, settings):

@@ -16,12 +16,11 @@ ADMINISTRATION = [
     "CONFIG GET *",
     "CONFIG SET dir /tmp",
     "KEYS *",
-    "SHUTDOWN",
     "ACL LIST",
-    "MONITOR",
     "REPLICAOF 192.0.2.1 6379",
     "MODULE LIST",
     "CLIENT KILL TYPE normal",
+    "SHUTDOWN",
 ]
 
 # What redis-py and RQ send beyond plain reads and writes, and a part of the answer.

@@ -45,5 +45,5 @@ def test_the_kernel_takes_the_cache_before_the_queue(host, cache, queue):
 @pytest.mark.parametrize("port", [6379, 6380])
 def test_nothing_listens_on_the_network(host, address, port):
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection((address, port), timeout=2)
+        socket.create_connection((address, port), timeout=2).close()
     assert host.run("ss --listening --tcp --processes --no-header | grep redis").stdout == ""

@@ -47,4 +47,4 @@ def test_a_wrong_password_is_refused(connect):
 def test_the_instance_that_is_not_asked_for_does_not_run(host, address):
     assert not host.service("redis-server@cache").is_running
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection((address, 6379), timeout=2)
+        socket.create_connection((address, 6379), timeout=2).close()

@@ -37,7 +37,7 @@ def test_acknowledged_jobs_survive_a_kill(host, queue):
         f"""
         cd $(mktemp --directory) && touch answers
         seq 20000 | sed 's/^/RPUSH written /' | {queue.command()} > answers &
-        until [ $(wc --lines < answers) -gt 1000 ]; do :; done
+        timeout 60 sh -c 'until [ $(wc --lines < answers) -gt 1000 ]; do :; done'
         kill -9 {killed}; wait; cat answers
         """
     ).splitlines()
