@@ -51,6 +51,17 @@ def test_acknowledged_jobs_survive_a_kill(host, queue):
     assert len(written) >= acknowledged[-1]
 
 
+@pytest.mark.usefixtures("emptied")
+def test_a_transaction_survives_a_kill(host, queue):
+    """RQ queues in MULTI/EXEC, and Redis checks rights anew when it replays that from its file."""
+    queue(feed="printf 'MULTI\nRPUSH written 1\nEXEC\n'")
+    killed = queue.process
+    host.check_output("kill -9 %s", str(killed))
+    wait_for(lambda: queue.process not in (0, killed) and queue("PING") == "PONG")
+
+    assert queue("LLEN", "written") == "1"
+
+
 def test_the_queue_comes_back_however_often_it_is_killed(host, queue):
     queue("SET", "survivor", "1")
     for _ in range(6):
