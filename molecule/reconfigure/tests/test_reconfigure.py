@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -79,8 +80,8 @@ def test_the_environment_reached_the_process(environ):
 )
 def test_new_passwords_are_in_use_and_old_ones_refused(host, environ, secret, login):
     now = environ[f"{secret.upper()}_URL"]
-    inventory = Path(host.ansible.get_variables()["inventory_dir"])
-    old = (inventory / "secrets" / f"{secret}.txt").read_text().split()[0]
+    secrets = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"], "inventory", "secrets")
+    old = (secrets / f"{secret}.txt").read_text().split()[0]
     before = re.sub(r"://shop:\w+@", f"://shop:{old}@", now)
     assert now != before
     assert host.run("shop-run python -c %s", f"url = {now!r}; {login}").succeeded
