@@ -6,9 +6,9 @@ set -euo pipefail
 cd "$(dirname "$0")"
 export DEBIAN_FRONTEND=noninteractive
 
+read -ra packages <<<"${PACKAGES:?}"
 apt-get update -qq
-# shellcheck disable=SC2086 # a list
-apt-get install -qq --no-install-recommends ${PACKAGES:?} >/dev/null
+apt-get install -qq --no-install-recommends "${packages[@]}" >/dev/null
 
 useradd --system --home-dir /srv/sample sample
 mkdir -p /srv/sample/app
@@ -37,13 +37,8 @@ CACHE_URL=unix:///run/redis-cache/redis.sock
 QUEUE_URL=unix:///run/redis-queue/redis.sock
 SECRET_KEY=$(openssl rand -hex 20)
 ENV
-(
-    cd /srv/sample/app
-    set -a
-    # shellcheck disable=SC1091 # written above
-    . <(sed "s/=\(.*\)/='\1'/" /srv/sample/environment)
-    /srv/sample/venv/bin/alembic upgrade head
-)
+systemd-run --quiet --wait --pipe --working-directory /srv/sample/app \
+    --property EnvironmentFile=/srv/sample/environment /srv/sample/venv/bin/alembic upgrade head
 unit() {
     cat >"/etc/systemd/system/sample-$1.service" <<UNIT
 [Service]
