@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,20 +14,22 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 @pytest.fixture
 def browser(address):
-    """Return Debian's Chromium, which finds the site under its name."""
+    """Return the distribution's Chromium, which finds the site under its name."""
     options = webdriver.ChromeOptions()
-    options.binary_location = "/usr/bin/chromium"
+    options.binary_location = shutil.which("chromium") or shutil.which("chromium-browser")
     for argument in (
         "headless",
         "no-sandbox",
         "disable-dev-shm-usage",
-        "window-size=1280,1180",
+        "window-size=1280,1240",
         "no-proxy-server",
+        "hide-scrollbars",
+        "force-prefers-reduced-motion",
     ):
         options.add_argument(f"--{argument}")
     options.add_argument(f"--host-resolver-rules=MAP localhost {address}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService("/usr/bin/chromedriver"))
+    driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
     yield driver
     driver.quit()
 
