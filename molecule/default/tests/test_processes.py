@@ -55,8 +55,9 @@ def test_one_tick_an_interval(sql):
 def test_ticking_is_the_schedulers_alone(host, sql):
     pids = {row[0] for row in sql.rows("SELECT DISTINCT pid FROM sample.ticks ORDER BY slot DESC")}
     assert str(main_pid(host, "sample-scheduler@1.service")) in pids
-    workers = children(host, main_pid(host, "sample-web@a.service"))
-    assert not pids & set(workers)
+    workers = {str(pid) for pid in children(host, main_pid(host, "sample-web@a.service"))}
+    assert workers
+    assert not pids & workers
 
 
 def test_a_killed_worker_is_replaced_and_no_request_fails(host, site):

@@ -45,13 +45,20 @@ def test_an_unknown_host_is_refused(address):
         Site(address, "evil.example").get("/")
 
 
-def test_static_files_are_cached_for_long_and_not_served_by_the_app(site):
+def test_static_files_are_cached_for_long_and_not_served_by_the_app(host, site):
     page = site.get("/").text
     path = page.split('rel="stylesheet" href="')[1].split('"')[0]
     answer = site.get(path)
     assert answer.status_code == 200
     assert "immutable" in answer.headers["Cache-Control"]
     assert "text/css" in answer.headers["Content-Type"]
+    identity = answer.headers["X-Request-ID"]
+
+    def logged():
+        lines = journal(host, "nginx.service", since="-1min", grep=lambda line: identity in line)
+        return [entry["upstream_addr"] for entry in json_lines(lines)]
+
+    assert wait_for(logged) == [""]
 
 
 def test_events_arrive_one_by_one(site):
