@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
@@ -43,9 +44,14 @@ def test_a_visitor_writes_a_note_and_sees_its_job_finish(browser, request):
     )
     browser.find_element(By.CSS_SELECTOR, "form button[type=submit]").click()
 
-    wait = WebDriverWait(browser, 20)
-    note = wait.until(lambda page: page.find_element(By.CLASS_NAME, "note"))
-    assert note.get_attribute("id") not in before
+    # until the answer is there, what is found may be the page before it
+    wait = WebDriverWait(browser, 20, ignored_exceptions=[StaleElementReferenceException])
+
+    def newest(page):
+        note = page.find_element(By.CLASS_NAME, "note")
+        return note if note.get_attribute("id") not in before else None
+
+    note = wait.until(newest)
     assert "nobody noticed" in note.text
     # no reload: the page's script asks
     stamp = wait.until(lambda _: note.find_element(By.CSS_SELECTOR, ".stamp.done"))
