@@ -99,4 +99,5 @@ def test_a_slow_endpoint_gives_the_apps_own_answer(hook, settings):
     answer = hook("GET", f"/slow?seconds={limit + 20}", timeout=limit + 30)
     assert answer.status_code in (503, 504)
     assert answer.headers["Content-Type"].startswith("application/json"), "nginx' page"
+    assert answer.json()["error"] == "statement_timeout", "MySQL's limit was not the first"
     assert answer.elapsed.total_seconds() < limit
