@@ -53,13 +53,16 @@ def test_acknowledged_jobs_survive_a_kill(host, queue):
 
 @pytest.mark.usefixtures("emptied")
 def test_a_transaction_survives_a_kill(host, queue):
-    """RQ queues in MULTI/EXEC, and Redis checks rights anew when it replays that from its file."""
-    queue(feed="printf 'MULTI\nRPUSH written 1\nEXEC\n'")
+    """RQ queues in MULTI/EXEC, and Redis checks rights anew when it replays that from its file.
+
+    Two commands: of a single one the file keeps no MULTI.
+    """
+    queue(feed="printf 'MULTI\nRPUSH written 1\nRPUSH written 2\nEXEC\n'")
     killed = queue.process
     host.check_output("kill -9 %s", str(killed))
     wait_for(lambda: queue.process not in (0, killed) and queue("PING") == "PONG")
 
-    assert queue("LLEN", "written") == "1"
+    assert queue("LLEN", "written") == "2"
 
 
 def test_the_queue_comes_back_however_often_it_is_killed(host, queue):
