@@ -10,14 +10,14 @@ import pytest
 class Redis:
     """One instance on a host, asked through redis-cli there."""
 
-    def __init__(self, host, name, password):
-        self.host, self.name, self.password = host, name, password
-        self.socket = f"/run/redis-{name}/redis.sock"
-        self.unit = f"redis-server@{name}.service"
+    def __init__(self, host, name, password, app="shop"):
+        self.host, self.app, self.password = host, app, password
+        self.socket = f"/run/redis-{app}-{name}/redis.sock"
+        self.unit = f"redis-server@{app}-{name}.service"
 
-    def command(self, *arguments, user="shop", password=None, run_as=""):
+    def command(self, *arguments, user="", password=None, run_as=""):
         """Return a shell command that asks Redis."""
-        asked = shlex.join(["redis-cli", "-s", self.socket, "--user", user, *arguments])
+        asked = shlex.join(["redis-cli", "-s", self.socket, "--user", user or self.app, *arguments])
         return f"REDISCLI_AUTH={shlex.quote(password or self.password)} {run_as} {asked} 2>&1"
 
     def __call__(self, *arguments, feed="true", **options):
@@ -55,3 +55,9 @@ def cache(host, secret):
 def queue(host, secret):
     """The queue of the host."""
     return Redis(host, "queue", secret("queue"))
+
+
+@pytest.fixture
+def neighbour(host, secret):
+    """The queue of another app on the host."""
+    return Redis(host, "queue", secret("other_queue"), "other_shop")

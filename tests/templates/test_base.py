@@ -78,3 +78,35 @@ def test_settings_that_cannot_work_are_refused(evaluate, variable, value):
 
 def test_the_defaults_are_accepted(evaluate):
     assert evaluate("base", "__base_refusals") == []
+
+
+def shared(memory=2048, owner="blog", **others):
+    """Return facts of a host on which other apps plan with so much memory each."""
+    local = {
+        f"flaskstack_base_{name}": {"app": name, "memory": size} for name, size in others.items()
+    }
+    local["flaskstack_base"] = {"app": owner}
+    return {"memtotal_mb": memory, "ansible_local": local}
+
+
+def planned(memory):
+    """Return the plan of a site whose host is to have so much memory."""
+    return {"site_plan": {"host": {"memory": memory}}}
+
+
+def test_the_first_app_owns_the_host(evaluate):
+    assert evaluate("base", "__base_owner") == "shop"
+    assert evaluate("base", "__base_owner", ansible_facts=shared()) == "blog"
+
+
+def test_an_app_alone_plans_with_what_it_likes(evaluate):
+    facts = shared(owner="shop", shop=2048)
+    assert evaluate("base", "__base_refusals", ansible_facts=facts, **planned(4096)) == []
+
+
+def test_apps_share_the_memory(evaluate):
+    facts = shared(1967, blog=1024)
+    assert evaluate("base", "__base_refusals", ansible_facts=facts, **planned(1024)) == []
+    (message,) = evaluate("base", "__base_refusals", ansible_facts=facts, **planned(1280))
+    assert message.startswith("host_memory is 1280")
+    assert "blog plans with 1024" in message

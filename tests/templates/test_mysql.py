@@ -166,3 +166,92 @@ def test_wrong_settings_are_refused(evaluate, variable, wrong):
     (message,) = evaluate("mysql", "__mysql_refusals", **(SECRETS | wrong))
     assert message.startswith(variable)
     assert "s3cret" not in message
+
+
+def neighbours(owner="blog", **server):
+    """Return what a host tells of its server and of app blog, which uses it too."""
+    is_ = {
+        "app": owner,
+        "provider": "mariadb",
+        "address": "",
+        "port": 3306,
+        "max_connections": 100,
+        "wait_timeout": 3600,
+    }
+    blog = {
+        "app": "blog",
+        "database": "blog",
+        "users": ["blog", "blog_migrate"],
+        "address": "",
+        "port": 3306,
+        "connections": 60,
+        "pool_recycle": 1800,
+    }
+    local = {"flaskstack_mysql": is_ | server, "flaskstack_mysql_blog": blog}
+    return SECRETS | {"ansible_facts": {"ansible_local": local}}
+
+
+def needing(connections):
+    """Return the plan of a site that needs so many connections, ten of them for administrators."""
+    return {"site_plan": {"host": {"connections_needed": connections + 10}}}
+
+
+def test_another_apps_server_that_suffices_is_accepted(evaluate):
+    given = neighbours() | needing(30) | {"mysql_wait_timeout": 10, "mysql_max_connections": 10}
+    assert evaluate("mysql", "__mysql_refusals", **given) == []
+    assert evaluate("mysql", "__mysql_own", **given) is False
+
+
+@pytest.mark.parametrize(
+    ("variable", "server", "wrong", "advice"),
+    [
+        ("mysql_max_connections is 100", {}, needing(31), "mysql_max_connections: 101"),
+        ("mysql_wait_timeout is 1800", {"wait_timeout": 1800}, {}, "mysql_wait_timeout: 3600"),
+        (
+            'mysql_bind_address is ""',
+            {},
+            {"mysql_bind_address": "10.0.0.5"},
+            "mysql_bind_address: 10.0.0.5",
+        ),
+    ],
+)
+def test_another_apps_server_that_does_not_is_refused(evaluate, variable, server, wrong, advice):
+    (message,) = evaluate("mysql", "__mysql_refusals", **(neighbours(**server) | wrong))
+    assert message.startswith(variable)
+    assert f"in the inventory of blog set {advice}" in message
+    assert "group_vars" not in message
+
+
+@pytest.mark.parametrize(
+    ("variable", "server", "wrong"),
+    [
+        ("app_database_port", {"address": "10.0.0.5"}, {"app_database_port": 3307}),
+        ("mysql_provider", {"provider": "mysql"}, {}),
+        ("app_database_name", {}, {"app_database_name": "blog"}),
+        ("app_database_user", {}, {"app_database_user": "blog"}),
+        ("app_database_user", {}, {"app_migration_user": "blog"}),
+    ],
+)
+def test_what_another_app_has_is_refused(evaluate, variable, server, wrong):
+    given = neighbours(**server) | {"mysql_bind_address": server.get("address", "")} | wrong
+    (message,) = evaluate("mysql", "__mysql_refusals", **given)
+    assert message.startswith(variable)
+    assert "group_vars" in message
+
+
+def test_the_owner_is_told_what_the_others_need(evaluate):
+    given = neighbours(owner="shop") | needing(40)
+    (message,) = evaluate("mysql", "__mysql_refusals", **given, mysql_max_connections=109)
+    assert message.startswith("mysql_max_connections is 109")
+    assert message.endswith("for example: mysql_max_connections: 110")
+    assert evaluate("mysql", "__mysql_refusals", **given, mysql_max_connections=110) == []
+
+
+def test_only_the_owner_closes_what_the_installation_left_open(evaluate):
+    assert "test" in evaluate("mysql", "__mysql_strays", **neighbours(owner="shop"))
+    own = evaluate("mysql", "__mysql_strays", **neighbours())
+    assert own.endswith("WHERE user IN (%(app)s, %(migration)s) AND host <> %(host)s")
+
+
+def test_another_apps_database_is_no_stray(evaluate):
+    assert evaluate("mysql", "__mysql_databases", **neighbours(owner="shop")) == ["shop", "blog"]

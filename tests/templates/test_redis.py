@@ -56,11 +56,40 @@ def test_the_queue_does_not(conf):
 
 
 @pytest.mark.parametrize("instance", ["cache", "queue"])
-def test_nothing_is_shared_but_the_app(conf, instance):
-    settings = conf(instance)
-    assert settings["unixsocket"] == [f"/run/redis-{instance}/redis.sock"]
-    assert settings["pidfile"] == [f"/run/redis-{instance}/redis-server.pid"]
-    assert settings["dir"] == [f"/var/lib/redis/{instance}"]
+@pytest.mark.parametrize("app", ["shop", "my_shop"])
+def test_nothing_is_shared_but_the_app(conf, instance, app):
+    settings = conf(instance, app_name=app)
+    assert settings["unixsocket"] == [f"/run/redis-{app}-{instance}/redis.sock"]
+    assert settings["pidfile"] == [f"/run/redis-{app}-{instance}/redis-server.pid"]
+    assert settings["dir"] == [f"/var/lib/redis/{app}-{instance}"]
+
+
+def test_the_app_looks_for_the_socket_where_it_is(conf, evaluate):
+    for instance in ("cache", "queue"):
+        url = evaluate("redis", f"app_{instance}_url", app_name="my_shop", **PASSWORDS)
+        assert conf(instance, app_name="my_shop")["unixsocket"][0] in url
+
+
+def other(**facts):
+    """Return what a host tells of another app's Redis on it."""
+    local = {"flaskstack_redis_blog": {"app": "blog"} | facts}
+    return {"ansible_facts": {"ansible_local": local}, "redis_bind_address": "10.0.0.5"}
+
+
+def test_a_port_that_another_app_has_is_refused(refused):
+    taken = other(address="10.0.0.5", ports=[6379, 6380])
+    assert refused(**taken) == ["app_cache_port", "app_queue_port"]
+    assert refused(**taken, app_cache_port=6381, app_queue_port=6382) == []
+
+
+def test_an_app_may_have_its_own_ports_and_those_of_other_addresses(refused):
+    assert refused(**other(app="shop", address="10.0.0.5", ports=[6379, 6380])) == []
+    assert refused(**other(address="10.0.0.6", ports=[6379, 6380])) == []
+    assert refused(**other(address="", ports=[])) == []
+
+
+def test_the_two_instances_need_two_ports(refused):
+    assert refused(redis_bind_address="10.0.0.5", app_queue_port=6379) == ["app_queue_port"]
 
 
 @pytest.mark.parametrize("instance", ["cache", "queue"])

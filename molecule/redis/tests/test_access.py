@@ -8,7 +8,7 @@ import pytest
 testinfra_hosts = ["ansible://queue"]
 
 OUTSIDER = "setpriv --reuid=nobody --regid=nogroup --clear-groups"
-MEMBER = "setpriv --reuid=nobody --regid=nogroup --groups=redis"
+MEMBER = "setpriv --reuid=nobody --regid=nogroup --groups=shop-redis"
 
 ADMINISTRATION = [
     "FLUSHALL",
@@ -72,8 +72,10 @@ def test_only_the_group_reaches_the_socket(queue):
     assert "Permission denied" in queue("PING", run_as=OUTSIDER)
 
 
-def test_the_group_cannot_read_the_data(host):
-    assert "Permission denied" in host.run(f"{MEMBER} ls /var/lib/redis/queue").stderr
+@pytest.mark.parametrize("path", ["/var/lib/redis/shop-queue", "/etc/redis/redis-shop-queue.conf"])
+def test_the_app_reads_neither_data_nor_settings(host, path):
+    assert host.run(f"{MEMBER} test -r {path}").failed
+    assert host.run(f"test -r {path}").succeeded
 
 
 def test_the_password_is_nowhere_in_clear(host, secret):

@@ -12,7 +12,7 @@ testinfra_hosts = ["ansible://network"]
 def connect(host, address, secret, tmp_path):
     """Give `connect(**options)`: a client of the queue that trusts its certificate."""
     authority = tmp_path / "ca.pem"
-    authority.write_text(host.check_output("cat /etc/redis/tls.crt"))
+    authority.write_text(host.check_output("cat /etc/redis/shop.crt"))
 
     def connect(**options):
         options = {"ssl_ca_certs": str(authority), "password": secret("queue")} | options
@@ -45,6 +45,6 @@ def test_a_wrong_password_is_refused(connect):
 
 
 def test_the_instance_that_is_not_asked_for_does_not_run(host, address):
-    assert not host.service("redis-server@cache").is_running
+    assert not host.service("redis-server@shop-cache").is_running
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((address, 6379), timeout=2).close()

@@ -1,0 +1,73 @@
+"""Three inventories for one host, run as their users would."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from asking import Database, Site
+from repository import ANSIBLE_PLAYBOOK, ROOT
+
+INVENTORIES = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"], "inventories")
+
+# What another app's inventory must leave as it is: the app's own, and the host's.
+STATE = r"""
+find /etc /usr/local /srv/shop -type f ! -regex '.*\(blog_2\|ledger\).*' \
+  ! -path '*/environments/*' ! -regex '/etc/\(passwd\|shadow\|group\|gshadow\|subuid\|subgid\)-?' \
+  -exec sha256sum {} + | sort -k 2
+for unit in shop.target shop-worker@1 shop-scheduler@1 shop-web@a shop-web@b mariadb nginx \
+  systemd-journald redis-server@shop-cache redis-server@shop-queue; do
+  echo $unit $(systemctl show --property ActiveEnterTimestampMonotonic,ExecMainPID $unit)
+done
+mysql --batch --execute 'SHOW GLOBAL VARIABLES' | grep -E '^[a-z_]*(timeout|connections|size)\s'
+mysql --batch --execute "SHOW GRANTS FOR shop@localhost; SHOW GRANTS FOR shop_migrate@localhost"
+swapon --show; readlink /etc/localtime
+"""
+
+
+@pytest.fixture
+def run():
+    """Give `run(app, playbook, **variables)`: the playbook's result on that app's inventory."""
+
+    def run(app, playbook, *arguments, **variables):
+        command = [ANSIBLE_PLAYBOOK, "--inventory", str(INVENTORIES / app), playbook, *arguments]
+        if variables:
+            command += ["--extra-vars", json.dumps(variables)]
+        return subprocess.run(
+            command,
+            cwd=ROOT,
+            env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def state(host):
+    """Give `state()`: the lines that describe app shop and what the host shares."""
+    return lambda: host.check_output(STATE).splitlines()
+
+
+@pytest.fixture
+def serves(address):
+    """Give `serves(app)`: whether its site is ready."""
+
+    def serves(app):
+        name = app.replace("_", "-") + ".example.org"
+        return Site(address, name).get("/readyz").status_code == 200
+
+    return serves
+
+
+@pytest.fixture
+def sql(host):
+    """Return the database as its operator sees it."""
+    return Database(host)

@@ -1,0 +1,93 @@
+"""Two apps from two inventories on one host do not touch each other."""
+
+from __future__ import annotations
+
+import pytest
+
+CONNECT = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
+QUERY = """
+import os, sqlalchemy
+url = sqlalchemy.engine.make_url(os.environ["DATABASE_URL"]).set(database="{app}")
+with sqlalchemy.create_engine(url).connect() as connection:
+    print(connection.execute(sqlalchemy.text("SELECT COUNT(*) FROM notes")).scalar())
+"""
+
+
+@pytest.mark.parametrize("app", ["shop", "blog_2", "ledger"])
+def test_each_app_serves_its_own_site(serves, app):
+    assert serves(app)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/etc/{}/environment",
+        "/etc/{}/gunicorn.conf.py",
+        "/srv/{}/shared/uploads",
+        "/var/lib/{}",
+    ],
+)
+def test_an_app_reads_its_own_files_and_not_anothers(host, path):
+    assert host.run(f"shop-run test -r {path.format('shop')}").succeeded
+    assert host.run(f"test -r {path.format('blog_2')}").succeeded
+    assert host.run(f"shop-run test -r {path.format('blog_2')}").failed
+
+
+@pytest.mark.parametrize("instance", ["cache", "queue"])
+def test_an_app_reaches_its_own_redis_and_not_anothers(host, instance):
+    def reached(app):
+        socket = f"/run/redis-{app}-{instance}/redis.sock"
+        return host.run("shop-run python -c %s %s", CONNECT, socket)
+
+    assert reached("shop").succeeded
+    assert "PermissionError" in reached("blog_2").stderr
+
+
+def test_an_app_does_not_reach_anothers_web_server(host):
+    socket = host.check_output("readlink --canonicalize /srv/blog_2/web.sock")
+    assert host.file(socket).is_socket
+    assert "PermissionError" in host.run("shop-run python -c %s %s", CONNECT, socket).stderr
+
+
+def test_an_app_reads_its_own_database_and_not_anothers(host):
+    assert host.run("shop-run python -c %s", QUERY.format(app="shop")).succeeded
+    refused = host.run("shop-run python -c %s", QUERY.format(app="blog_2"))
+    assert "Access denied" in refused.stderr
+
+
+def test_another_inventory_with_other_settings_changes_only_its_own(host, run, state, serves):
+    before = state()
+    result = run(
+        "blog_2",
+        "site.yml",
+        base_timezone="Asia/Tokyo",
+        base_journal_size=99,
+        base_swap_size=300,
+        mysql_wait_timeout=4000,
+        mysql_slow_query_time=7,
+        mysql_innodb_buffer_pool_size=64,
+        redis_cache_maxmemory=20,
+        host_memory=1536,
+    )
+    assert result.returncode == 0, result.stdout
+    assert state() == before
+    own = host.check_output("cat /etc/redis/redis-blog_2-cache.conf")
+    assert "maxmemory 20mb" in own, "the run changed nothing at all"
+    assert serves("blog_2")
+
+
+def test_a_server_that_does_not_suffice_is_refused_before_anything_changes(run, state):
+    before = state()
+    result = run("blog_2", "site.yml", app_database_pool_size=30, mysql_max_connections=400)
+    assert result.returncode != 0
+    said = " ".join(result.stdout.split())
+    assert "mysql_max_connections is 140" in said
+    assert "belongs to shop: in the inventory of shop set mysql_max_connections:" in said
+    assert "changed=0" in said
+    assert state() == before
+
+
+def test_the_first_app_is_told_when_it_takes_away_what_others_need(run):
+    result = run("shop", "playbooks/preflight.yml", mysql_max_connections=60)
+    assert result.returncode != 0
+    assert "mysql_max_connections is 60" in " ".join(result.stdout.split())

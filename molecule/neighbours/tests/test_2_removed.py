@@ -1,0 +1,88 @@
+"""A third app is removed completely, and nothing of the others."""
+
+from __future__ import annotations
+
+import pytest
+import requests
+
+from asking import Site
+
+# Everywhere but in what is kept, in the backups of passwd and the like, and in logs.
+LEFT = r"""
+find / -xdev \( -path /var/backups -o -path /var/log \) -prune -o -name '*ledger*' -print
+find /run /dev/shm /tmp -name '*ledger*'
+grep --recursive --files-with-matches --word-regexp ledger /etc --exclude='*-'
+getent passwd | grep ledger
+getent group | grep ledger
+mysql --execute "SHOW DATABASES LIKE 'ledger%'"
+mysql --execute "SELECT host FROM mysql.user WHERE user LIKE 'ledger%'"
+systemctl list-units --all --plain --no-legend '*ledger*'
+systemctl list-unit-files --no-legend '*ledger*'
+ps -e -o cgroup= | grep ledger
+true
+"""
+
+
+def test_nothing_is_removed_without_the_apps_name(run, serves):
+    for answer in ({}, {"remove_app_confirm": "shop"}):
+        result = run("ledger", "playbooks/remove_app.yml", **answer)
+        assert result.returncode != 0
+        assert "Nothing was removed" in result.stdout
+    assert serves("ledger")
+
+
+def test_a_dry_run_shows_what_would_go_and_removes_nothing(host, run, serves):
+    left = host.check_output(LEFT)
+    result = run("ledger", "playbooks/remove_app.yml", "--check", remove_app_confirm="ledger")
+    assert result.returncode == 0, result.stdout
+    assert "changed: [host] => (item=/srv/ledger)" in result.stdout
+    assert "changed=0" not in result.stdout
+    assert host.check_output(LEFT) == left
+    assert serves("ledger")
+
+
+@pytest.fixture(scope="module")
+def removed(request):
+    """Whether the app is gone already: the tests below remove it once."""
+    return []
+
+
+@pytest.fixture
+def removal(host, run, sql, state, removed):
+    """Remove the app, which has made a file and a row; give the playbook's result and the state."""
+    if not removed:
+        host.check_output("echo kept > /srv/ledger/shared/uploads/file")
+        sql.rows("CREATE TABLE ledger.kept SELECT 'kept row' AS body")
+        before = state()
+        removed += [run("ledger", "playbooks/remove_app.yml", remove_app_confirm="ledger"), before]
+    return removed
+
+
+def test_nothing_of_it_is_left(host, removal):
+    assert removal[0].returncode == 0, removal[0].stdout
+    assert host.check_output(LEFT) == ""
+
+
+def test_its_site_is_refused(address, removal):
+    with pytest.raises(requests.ConnectionError):
+        Site(address, "ledger.example.org").get("/")
+
+
+def test_its_database_and_files_are_kept(host, removal):
+    assert "kept row" in host.check_output("zcat /var/backups/ledger/*-database.sql.gz")
+    archive = "tar --extract --to-stdout --gzip --file /var/backups/ledger/*-files.tar.gz"
+    assert host.check_output(f"{archive} srv/ledger/shared/uploads/file") == "kept"
+    assert host.file("/var/backups/ledger").mode == 0o700
+
+
+def test_the_others_serve_and_are_as_they_were(removal, state, serves):
+    assert state() == removal[1]
+    assert serves("shop")
+    assert serves("blog_2")
+
+
+def test_a_second_removal_changes_nothing(run, removal):
+    result = run("ledger", "playbooks/remove_app.yml", remove_app_confirm="ledger")
+    assert result.returncode == 0, result.stdout
+    assert "changed=0" in result.stdout
+    assert "WARNING" not in result.stderr + result.stdout
