@@ -56,6 +56,15 @@ class Handler(BaseHTTPRequestHandler):
         go_on.set()
         self.reply("ok")
 
+    def answer_download(self):
+        """Leave the answer to a file of an internal folder."""
+        self.send_response(200)
+        self.send_header("X-Accel-Redirect", self.path.removeprefix("/download"))
+        self.send_header("Content-Type", "text/x-shop")
+        self.send_header("Content-Disposition", "attachment")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
     def answer_ws(self):
         """Become a websocket, as far as a proxy can tell, and send back what comes."""
         if "Upgrade" not in self.headers:
@@ -87,6 +96,7 @@ class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     """One thread a request."""
 
     daemon_threads = True
+    request_queue_size = 2048
 
 
 if __name__ == "__main__":

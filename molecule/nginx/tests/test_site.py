@@ -40,7 +40,7 @@ def test_the_log_has_one_json_object_a_request_with_upstream_times(site, logged)
     entry = logged(site.get("/notes", headers={"User-Agent": agent}).headers["X-Request-ID"])
     assert entry["user_agent"].startswith('a "quoted" \\ agent {}')
     assert entry["status"] == 200
-    assert entry["upstream_addr"] == "unix:/run/shop/web.sock"
+    assert entry["upstream_addr"] == "unix:/srv/shop/web.sock"
     for name in ("upstream_connect_time", "upstream_header_time", "upstream_response_time"):
         assert 0 <= float(entry[name]) <= 2
 
@@ -74,10 +74,22 @@ class TestStaticFiles:
         assert answer.status_code == 404
         assert "Cache-Control" not in answer.headers
 
+    def test_those_of_the_release_before_are_still_there(self, site):
+        assert site.get("/static/before.js").text == "before"
+        assert site.get("/static/site.css").text != "before"
+
+    def test_a_pattern_picks_single_ones(self, site):
+        answer = site.get("/robots.txt")
+        assert answer.text == "User-agent: *"
+        assert answer.headers["Cache-Control"] == "public, max-age=60"
+        assert site.get("/robotsxtxt").json()["path"] == "/robotsxtxt"
+
     @pytest.mark.parametrize(
         "path",
         [
             "/static/.hidden",
+            "/media/../../secret/key.txt",
+            "/media..%2fprivate%2fa.txt",
             "/static/%2ehidden",
             "/static../beside.txt",
             "/static/../beside.txt",
@@ -106,7 +118,54 @@ def test_text_is_compressed_for_those_who_can_read_it(site, path):
 def test_uploads_are_taken_up_to_the_limit(site):
     size = 2**20
     assert site.post("/", data=b"x" * size).json()["body"] == size
-    assert site.post("/", data=b"x" * (size + 1)).status_code == 413
+    refused = site.post("/", data=b"x" * (size + 1))
+    assert refused.status_code == 413
+    assert "takes up to 1 MiB" in refused.text
+    assert refused.headers["X-Request-ID"] in refused.text
+
+
+class TestSharedFolders:
+    """What the app keeps there, nginx serves where that is declared, and cannot read elsewhere."""
+
+    @pytest.fixture
+    def written(self, host):
+        """Return a function that writes a file below shared/ as the app does."""
+
+        def write(path, content):
+            program = (
+                "import os, sys; os.umask(0o027); os.makedirs(os.path.dirname(sys.argv[1]), "
+                "exist_ok=True); open(sys.argv[1], 'w').write(sys.argv[2])"
+            )
+            as_app = "setpriv --reuid=shop --regid=shop --clear-groups python3 -c"
+            host.check_output(f"{as_app} %s %s %s", program, f"/srv/shop/shared/{path}", content)
+
+        return write
+
+    def test_public_files(self, site, written):
+        written("uploads/public/2026/11/new.txt", "new")
+        answer = site.get("/media/2026/11/new.txt")
+        assert answer.text == "new"
+        assert answer.headers["Cache-Control"] == "public, max-age=300"
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert site.get("/media/old.txt").text == "long there"
+
+    def test_internal_files_are_for_the_app_to_give(self, address, site, written):
+        written("uploads/private/a b.txt", "0123456789")
+        assert Site(address, site.name).get("/files/a%20b.txt").status_code == 404
+        answer = site.get("/download/files/a%20b.txt")
+        assert answer.text == "0123456789"
+        assert answer.headers["Content-Type"] == "text/x-shop"
+        assert answer.headers["Content-Disposition"] == "attachment"
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        part = site.get("/download/files/a%20b.txt", headers={"Range": "bytes=2-4"})
+        assert (part.status_code, part.text) == (206, "234")
+        assert site.get("/download/files/missing.txt").status_code == 404
+
+    @pytest.mark.parametrize("path", ["secret/key.txt", "uploads/beside.txt"])
+    def test_the_rest_is_closed(self, host, path):
+        read = "setpriv --reuid=www-data --regid=www-data --init-groups cat %s"
+        assert host.run(read, f"/srv/shop/shared/{path}").rc != 0
+        assert host.run(read, "/srv/shop/shared/uploads/public/old.txt").rc == 0
 
 
 def test_events_arrive_when_they_are_sent(site):

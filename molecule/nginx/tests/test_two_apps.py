@@ -11,5 +11,5 @@ def test_each_app_has_its_own_name_upstream_and_log(address, site, logged):
     other = Site(address, "other.example.org").get("/")
     assert other.status_code == 502
     entry = logged(other.headers["X-Request-ID"])
-    assert (entry["app"], entry["upstream_addr"]) == ("other", "unix:/run/other/web.sock")
+    assert (entry["app"], entry["upstream_addr"]) == ("other", "unix:/srv/other/web.sock")
     assert site.get("/").status_code == 200

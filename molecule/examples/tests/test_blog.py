@@ -1,0 +1,57 @@
+"""A factory app with SQLite in its instance folder, which a command fills and another wipes."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+import requests
+
+
+@pytest.fixture
+def author(blog):
+    """Return a session of the author whom the first deploy made."""
+    with requests.Session() as session:
+        session.headers["Host"] = blog.site.name
+        form = {"name": "editor", "password": blog.secret("author")}
+        answer = session.post(f"{blog.site.url}/login", data=form, allow_redirects=False)
+        assert answer.headers["Location"] == "/"
+        # The cookie is for the site's name, and the request is for its address.
+        session.headers["Cookie"] = answer.headers["Set-Cookie"].split(";")[0]
+        yield session
+
+
+def test_only_an_author_writes(blog, author):
+    title = uuid.uuid4().hex
+    form = {"title": title, "body": "A <b>post</b>"}
+    assert blog.site.post("/write", data=form).headers["Location"] == "/login"
+    wrong = blog.site.post("/login", data={"name": "editor", "password": "guessed"})
+    assert "No author has this name" in wrong.text
+    author.post(f"{blog.site.url}/write", data=form)
+    page = blog.site.get("/").text
+    assert title in page
+    assert "A &lt;b&gt;post&lt;/b&gt;" in page
+
+
+def test_nginx_has_the_style_sheet(blog):
+    answer = blog.site.get("/static/style.css")
+    assert answer.headers["Cache-Control"] == "public, max-age=3600"
+    assert answer.headers["Content-Type"] == "text/css"
+
+
+def test_a_deploy_keeps_what_was_written(host, blog, author):
+    title = uuid.uuid4().hex
+    author.post(f"{blog.site.url}/write", data={"title": title, "body": ""})
+    before = host.file("/srv/blog/current").linked_to
+    blog.deploy()
+    assert host.file("/srv/blog/current").linked_to != before
+    assert title in blog.site.get("/").text
+    assert author.get(f"{blog.site.url}/write").status_code == 200  # still logged in
+
+
+def test_the_password_of_the_first_author_is_told_to_nobody(host, blog):
+    password = blog.secret("author")
+    assert password in host.check_output("cat /etc/blog/environment")
+    # In brackets, so that the journal's line about this very command does not match.
+    search = "journalctl --quiet --case-sensitive --grep %s"
+    assert host.run(search, f"[{password[0]}]{password[1:]}").stdout == ""
