@@ -1,0 +1,113 @@
+"""Fresh local servers with inventories of their own, for the benches."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TOOLS = ROOT / ".venv" / "bin"
+KEYS = ROOT / ".local" / "ssh"
+TIERS = ("edge", "app", "database", "cache", "queue")
+
+
+class Server:
+    """One fresh local server with all tiers and a copy of the sample app."""
+
+    def __init__(self, name: str, folder: Path, port: int, http: int = 0) -> None:
+        """Write the inventory of the server bench-`name`, with its SSH (and site) at these ports.
+
+        The playbook local_up makes it.
+        """
+        self.name, self.port, self.inventory = f"bench-{name}", port, folder / name
+        (self.inventory / "group_vars").mkdir(parents=True)
+        shutil.copytree(
+            ROOT / "inventory" / "local" / "group_vars",
+            self.inventory / "group_vars",
+            dirs_exist_ok=True,
+        )
+        host = {
+            "ansible_host": "127.0.0.1",
+            "ansible_port": self.port,
+            "ansible_user": "deploy",
+            "ansible_ssh_private_key_file": str(KEYS / "id_ed25519"),
+            "ansible_ssh_common_args": f"-o UserKnownHostsFile={KEYS / 'known_hosts'}",
+            "local_server_ports": [f"127.0.0.1:{self.port}:22"]
+            + ([f"127.0.0.1:{http}:80"] if http else []),
+        }
+        tiers = {tier: {"hosts": {self.name: None}} for tier in TIERS}
+        inventory = {"all": {"hosts": {self.name: host}, "children": tiers}}
+        (self.inventory / "hosts.yml").write_text(json.dumps(inventory))
+        self.app = folder / f"app-{name}"
+        shutil.copytree(
+            ROOT / "sample_app", self.app, ignore=shutil.ignore_patterns(".*", "__pycache__")
+        )
+
+    def play(self, playbook: str) -> float:
+        """Run a playbook on this server; return the seconds it took."""
+        command = [
+            TOOLS / "ansible-playbook",
+            "-i",
+            self.inventory,
+            playbook,
+            "-e",
+            f"app_source_folder={self.app}",
+        ]
+        return timed(command)
+
+    def change(self) -> None:
+        """Change the app's code a little."""
+        page = self.app / "sample_app" / "web" / "templates" / "index.html"
+        page.write_text(page.read_text() + "\n<!-- another release -->\n")
+
+    def ssh(self, command: str, **streams: object) -> float:
+        """Run a command as root on this server; return the seconds it took."""
+        options = {
+            "UserKnownHostsFile": KEYS / "known_hosts",
+            "IdentityFile": KEYS / "id_ed25519",
+            "LogLevel": "ERROR",
+        }
+        login = [
+            "ssh",
+            "-F",
+            "none",
+            "-p",
+            self.port,
+            *(f"-o{name}={value}" for name, value in options.items()),
+        ]
+        return timed([*login, "deploy@127.0.0.1", f"sudo sh -c {shlex.quote(command)}"], **streams)
+
+    def read(self, command: str) -> str:
+        """Return a command's output."""
+        with tempfile.TemporaryFile("w+") as output:
+            self.ssh(command, stdout=output)
+            output.seek(0)
+            return output.read()
+
+
+def timed(command: list[object], **streams: object) -> float:
+    """Run a command; return the seconds it took. A failure ends the bench with its output."""
+    environment = os.environ | {
+        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        "PATH": f"{TOOLS}:{os.environ['PATH']}",
+    }
+    started = time.monotonic()
+    captured = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} | streams
+    done = subprocess.run(
+        [str(word) for word in command],
+        check=False,
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        **captured,
+    )
+    if done.returncode:
+        sys.exit(f"{done.stdout}\nfailed: {' '.join(map(str, command))}")
+    return time.monotonic() - started

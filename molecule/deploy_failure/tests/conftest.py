@@ -1,0 +1,132 @@
+"""A site under constant load, an operator who deploys, and what is on the host."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+
+import pytest
+
+from asking import Database, Site
+from deploying import Operator, Versions
+from load import HEADINGS, Load
+from repository import ROOT
+from waiting import wait_for
+
+# Requests a second; fewer for a machine that has other things to do.
+RATE = float(os.environ.get("LOAD_RATE", "100"))
+PHASES = pytest.StashKey[list]()
+
+
+@pytest.fixture
+def site(address):
+    """Return the site."""
+    return Site(address, "localhost")
+
+
+@pytest.fixture
+def sql(host):
+    """Return the database as its operator sees it."""
+    return Database(host)
+
+
+@pytest.fixture(scope="session")
+def operator():
+    """Return who deploys."""
+    return Operator(os.environ["MOLECULE_INVENTORY_FILE"])
+
+
+@pytest.fixture
+def version(tmp_path):
+    """Return a function that makes a new version of the sample app."""
+    return Versions(ROOT / "sample_app", tmp_path)
+
+
+class Home:
+    """The app's folder and units on the host."""
+
+    def __init__(self, host):
+        """Look with testinfra's `host`."""
+        self.host = host
+
+    def __call__(self):
+        """Return what is there: what serves, which releases, what runs; equal when untouched."""
+        return self.host.check_output(
+            "cd /srv/sample && readlink current web.sock && ls -A releases instances environments"
+            " && systemctl show --property=Id,ActiveState,MainPID 'sample-web@*.service'"
+        )
+
+    @property
+    def release(self):
+        """The release in use."""
+        return self.host.check_output("readlink /srv/sample/current").removeprefix("releases/")
+
+    @property
+    def instances(self):
+        """The slots that are in use, with their release."""
+        found = self.host.check_output(
+            "cd /srv/sample/instances && readlink -v * | xargs -n1 basename"
+        )
+        slots = self.host.check_output("ls /srv/sample/instances").split()
+        return dict(zip(slots, found.split(), strict=True))
+
+    @property
+    def under_way(self):
+        """Whether a deploy has begun to change what serves, and not ended."""
+        return self.host.file("/srv/sample/.deploying").exists
+
+
+@pytest.fixture
+def home(host):
+    """Return the app's folder and units on the host."""
+    return Home(host)
+
+
+@pytest.fixture(scope="session")
+def quiet(request):
+    """Return a function that gives the site's latencies when nothing else happens."""
+    found = []
+
+    def quiet(address):
+        if not found:
+            with Load(f"http://{address}", "localhost", RATE) as load:
+                wait_for(lambda: load.now() > 8, 60)
+            found.append(load.summaries()[-1])
+            request.config.stash.setdefault(PHASES, []).append(load.summaries()[-1])
+        return found[0]
+
+    return quiet
+
+
+@pytest.fixture
+def under_load(request, address, sql, quiet):
+    """Return a context: constant load meanwhile, after which no request and no row is missing.
+
+    `held` is how many requests may have failed nevertheless, `longest` the seconds that an answer
+    may take on a machine that has its hands full; bench/deploy measures what it takes otherwise.
+    """
+
+    @contextmanager
+    def under_load(name, held=0, longest=5):
+        before = quiet(address)
+        with Load(f"http://{address}", "localhost", RATE) as load, load.during(name):
+            yield load
+        bodies = [row[0] for row in sql.rows(f"USE sample; {load.statement}")]
+        rows, all_of_it = load.rows(bodies), load.summaries()[0]
+        request.config.stash[PHASES].append(all_of_it)
+        print(load.report(), rows, sep="\n")
+        assert len(load.failed) <= held, load.failed[:20]
+        assert (rows.lost, rows.doubled) == ([], [])
+        assert len(rows.unacknowledged) <= held
+        assert rows.sent > 0
+        assert all_of_it.longest < max(longest, 20 * before.p99)
+
+    return under_load
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Print the latencies, for who reads the log of a run."""
+    if lines := config.stash.get(PHASES, []):
+        terminalreporter.section("latencies")
+        for line in (HEADINGS, *lines):
+            terminalreporter.write_line(str(line))

@@ -1,0 +1,117 @@
+"""Deploy as an operator does, versions of an app that differ in one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from repository import ANSIBLE_PLAYBOOK, ROOT
+from waiting import wait_for
+
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@dataclass
+class Done:
+    """What came out of a playbook."""
+
+    code: int
+    output: str
+
+    @property
+    def changed(self) -> int:
+        """How many tasks changed something on the first host."""
+        found = re.search(r"changed=(\d+)", self.output)
+        return int(found.group(1)) if found else 0
+
+    def says(self, words: str) -> bool:
+        """Tell whether the output has these words; how YAML wraps and indents them is no matter."""
+        return " ".join(words.split()) in " ".join(self.output.split())
+
+
+@dataclass
+class Operator:
+    """Who runs playbooks on the hosts of an inventory."""
+
+    inventory: str
+
+    def play(self, playbook: str, *options: str, **variables: Any) -> Done:
+        """Run a playbook of playbooks/, or several, to the end."""
+        running = self.start(playbook, *options, **variables)
+        output = running.communicate()[0]
+        return Done(running.returncode, ANSI.sub("", output))
+
+    def deploy(self, source: Path, *options: str, **variables: Any) -> Done:
+        """Run playbooks/deploy.yml on the app in a folder."""
+        return self.play("deploy", *options, app_source_folder=str(source), **variables)
+
+    def cut(
+        self, source: Path, task: str, moment: Callable[[], Any] | None = None, **variables: Any
+    ) -> None:
+        """Start a deploy, and end all that runs of it here once a task has begun and `moment` come.
+
+        That is what a host sees of a connection that breaks: nobody tells it anything any more.
+        """
+        running = self.start("deploy", app_source_folder=str(source), **variables)
+        assert running.stdout
+        try:
+            said = []
+            for line in running.stdout:
+                said.append(line)
+                if task in line:
+                    break
+            assert task in said[-1], "".join(said)
+            if moment:
+                wait_for(moment, 60, every=0.05)
+        finally:
+            os.killpg(running.pid, signal.SIGKILL)
+            running.communicate()
+
+    def start(self, playbook: str, *options: str, **variables: Any) -> subprocess.Popen[str]:
+        """Start a playbook, in a process group of its own."""
+        playbooks = [f"playbooks/{name}.yml" for name in playbook.split()]
+        command = [ANSIBLE_PLAYBOOK, "-i", self.inventory, *playbooks]
+        return subprocess.Popen(
+            [*command, "-e", json.dumps(variables), *options],
+            cwd=ROOT,
+            env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+
+@dataclass
+class Versions:
+    """Copies of an app, each a version of its own."""
+
+    app: Path
+    folder: Path
+    made: int = 0
+
+    def __call__(self, file: str = "", old: str = "", new: str = "") -> Path:
+        """Return the folder of a new version, which has `new` for `old` in one file.
+
+        Without `old` the file is written anew.
+        """
+        self.made += 1
+        copy = self.folder / f"version{self.made}"
+        shutil.copytree(self.app, copy, ignore=shutil.ignore_patterns(".*", "__pycache__"))
+        (copy / "version.txt").write_text(f"{os.urandom(8).hex()}\n")
+        if old:
+            text = (copy / file).read_text()
+            assert old in text, f"{file} has no {old!r}"
+            new = text.replace(old, new, 1)
+        if file:
+            (copy / file).write_text(new)
+        return copy

@@ -1,0 +1,510 @@
+"""Put a constant load on a guest book, and give an exact account of what came back.
+
+    python tests/load.py http://127.0.0.1:8080 --rate 100 --seconds 30
+
+Open loop: request n is due n / rate seconds after the first, whatever has come back until then, and
+its latency counts from that moment. A site that stands still for a second is therefore seen by all
+the requests that were due in it. Times are in seconds; in tables, latencies are in milliseconds.
+
+Some requests write a numbered note. Afterwards the numbers are compared with the rows in the
+database: acknowledged but not there is lost, there more than once is doubled.
+
+Requests go over a connection of their own, or over kept ones in turn. Nothing is tried again in
+secret. What HTTP allows (RFC 9112, 9.3.1) is done and counted: a kept connection that is found
+closed before anything was sent is replaced ("reopened"); a GET whose kept connection was closed
+without a byte of an answer is sent once more ("repeated"), its latency counting from the first try.
+A POST in that place has failed, as nobody knows whether it was done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import re
+import socket
+import sys
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from math import ceil, inf
+from typing import Self
+from urllib.parse import urlencode, urlsplit
+from uuid import uuid4
+
+PATIENCE = 30.0  # seconds until an answer counts as not coming
+KEPT = 8  # kept connections at most; each is used several times a second
+PAGES = ("/whoami", "/", "/whoami", "/static/style.css")  # asked in turn
+TOKEN = re.compile(rb'name="csrf_token"[^>]* value="([^"]+)"')
+RELEASE = re.compile(rb'"release": ?"([^"]+)"')  # /whoami says which release answers
+
+
+class ClosedError(ConnectionError):
+    """The server closed the connection without a byte of an answer."""
+
+
+class CutError(ConnectionError):
+    """The server closed the connection in the middle of an answer."""
+
+
+OUTCOMES = {
+    ConnectionRefusedError: "refused",
+    ConnectionResetError: "reset",
+    BrokenPipeError: "reset",
+    ClosedError: "closed",
+    CutError: "cut",
+    TimeoutError: "timeout",
+    ValueError: "garbled",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What the server said."""
+
+    status: int
+    headers: dict[str, str]  # names in small letters
+    body: bytes
+    keep: bool  # whether the connection can be used again
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of one request. Times in seconds."""
+
+    number: int
+    method: str
+    start: float  # when it was due, since the load began
+    late: float  # how much later than that this client got to it
+    latency: float  # from when it was due to the last byte
+    outcome: str  # the status, or what went wrong: refused, reset, closed, cut, timeout, garbled
+    release: str = ""  # which answered, where the answer says so
+
+    @property
+    def failed(self) -> bool:
+        """Tell whether a visitor would have seen a failure."""
+        return not self.outcome.isdigit() or int(self.outcome) >= 400
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Some requests in numbers. Times in seconds."""
+
+    name: str
+    seconds: float  # that these requests were due in
+    requests: int
+    failed: int
+    p50: float
+    p99: float
+    longest: float
+
+    def __str__(self) -> str:
+        """Return a line of the table under HEADINGS."""
+        numbers = (self.p50, self.p99, self.longest)
+        line = f"{self.name:24} {self.seconds:7.1f} {self.requests:9} {self.failed:7}"
+        return line + "".join(f"{1000 * number:9.0f}" for number in numbers)
+
+
+HEADINGS = " " * 24 + " seconds  requests  failed   p50 ms   p99 ms  longest"
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What became of the writes, as their numbers."""
+
+    sent: int
+    acknowledged: int
+    lost: list[int]  # acknowledged, and not in the database
+    doubled: list[int]  # more than once in the database
+    unacknowledged: dict[int, bool]  # sent without a good answer, and whether the row is there
+
+
+@dataclass
+class Load:
+    """A constant load, in a thread of its own, from `start` (or `with`) to `stop`."""
+
+    url: str  # of the site, without a path: http://127.0.0.1:8080
+    name: str = ""  # Host header; empty: the URL's
+    rate: float = 100.0  # requests a second
+    writes: float = 0.1  # share of requests that write a row
+    kept: float = 0.5  # share of requests that go over kept connections
+    pages: tuple[str, ...] = PAGES
+    patience: float = PATIENCE  # seconds
+    run: str = field(default_factory=lambda: f"load-{uuid4().hex[:8]}")  # marks this run's rows
+    answers: list[Answer] = field(default_factory=list, init=False)
+    phases: list[tuple[str, float, float]] = field(default_factory=list, init=False)
+    reopened: int = field(default=0, init=False)
+    repeated: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        """Prepare; nothing is sent before `start`."""
+        self._until = inf  # seconds of the load
+        self._begun = threading.Event()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, name=self.run)
+        self._idle: deque[Connection] = deque()
+        self._chance = random.Random(self.run)
+
+    def __enter__(self) -> Self:
+        """Start."""
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        """Stop."""
+        self.stop()
+
+    def start(self) -> Self:
+        """Open the guest book once for its form, and begin; raises what went wrong with that."""
+        parts = urlsplit(self.url)
+        with socket.create_connection((parts.hostname, parts.port or 80), 10) as first:
+            self._address = first.getpeername()[:2]  # the one of the name's addresses that answers
+        self.name = self.name or parts.netloc
+        self._thread.start()
+        self._begun.wait()
+        if self._error:
+            self.stop()
+        return self
+
+    def stop(self) -> None:
+        """Send what was due until now and no more, and wait for the answers that are still out."""
+        if not self._error:
+            self._until = self.now()
+        self._thread.join()
+        if self._error:
+            raise self._error
+
+    def now(self) -> float:
+        """Return the seconds since the load began."""
+        return time.monotonic() - self._zero
+
+    @contextmanager
+    def during(self, phase: str) -> Iterator[None]:
+        """Count the requests that are due meanwhile as a phase of this name."""
+        begin = self.now()
+        try:
+            yield
+        finally:
+            self.phases.append((phase, begin, self.now()))
+
+    # What came out of it
+
+    @property
+    def failed(self) -> list[Answer]:
+        """The requests that a visitor would have seen fail."""
+        return [answer for answer in list(self.answers) if answer.failed]
+
+    @property
+    def outcomes(self) -> Counter[str]:
+        """How many requests had which outcome."""
+        return Counter(f"{answer.method} {answer.outcome}" for answer in list(self.answers))
+
+    def within(self, begin: float, end: float) -> list[Answer]:
+        """Return the requests that were due from `begin` to `end`, in seconds of the load."""
+        return [answer for answer in list(self.answers) if begin <= answer.start < end]
+
+    def changes(self) -> list[float]:
+        """Return when, in seconds of the load, each phase's last release gave its first answer."""
+        moments = []
+        for _, begin, end in self.phases:
+            named = [answer for answer in self.within(begin, end) if answer.release]
+            named.sort(key=lambda answer: answer.start)
+            if named and named[0].release != named[-1].release:
+                moments.append(next(a.start for a in named if a.release == named[-1].release))
+        return moments
+
+    def summaries(self) -> list[Summary]:
+        """Return each phase, then the time between phases, then everything."""
+        found, inside = [], set()
+        for name, begin, end in self.phases:
+            answers = self.within(begin, end)
+            inside.update(answer.number for answer in answers)
+            found.append(summary(name, answers, end - begin))
+        between = [answer for answer in list(self.answers) if answer.number not in inside]
+        found.append(summary("between", between, len(between) / self.rate))
+        found.append(summary("all", list(self.answers), len(self.answers) / self.rate))
+        return found
+
+    @property
+    def statement(self) -> str:
+        """The SQL whose rows `rows` wants, to be run in the app's database."""
+        return f"SELECT body FROM notes WHERE body LIKE '{self.run} %'"
+
+    def rows(self, bodies: Iterable[str]) -> Rows:
+        """Compare what was written with the bodies of all notes of this run in the database."""
+        stored = Counter(int(body.rpartition(" ")[2]) for body in bodies)
+        writes = [answer for answer in self.answers if answer.method == "POST"]
+        good = {answer.number for answer in writes if not answer.failed}
+        return Rows(
+            sent=len(writes),
+            acknowledged=len(good),
+            lost=sorted(good - stored.keys()),
+            doubled=sorted(number for number, times in stored.items() if times > 1),
+            unacknowledged={a.number: a.number in stored for a in writes if a.failed},
+        )
+
+    def report(self) -> str:
+        """Return the table, the outcomes, and how exact this client was."""
+        late = [answer.late for answer in self.answers]
+        outcomes = ", ".join(f"{name}: {count}" for name, count in sorted(self.outcomes.items()))
+        return "\n".join(
+            [
+                HEADINGS,
+                *map(str, self.summaries()),
+                outcomes,
+                f"kept connections reopened: {self.reopened}, GETs repeated: {self.repeated}",
+                f"sent late by this client: p99 {1000 * percentile(late, 99):.0f} ms,"
+                f" at most {1000 * max(late, default=0):.0f} ms",
+            ]
+        )
+
+    # How it is done
+
+    def _work(self) -> None:
+        try:
+            asyncio.run(self._send())
+        except BaseException as error:
+            self._error = error
+        finally:
+            self._begun.set()
+
+    async def _send(self) -> None:
+        await self._read_form()
+        out: set[asyncio.Task[None]] = set()
+        self._zero = time.monotonic()
+        self._begun.set()
+        for number in count():
+            due = number / self.rate
+            if (early := due - self.now()) > 0:
+                await asyncio.sleep(early)
+            if due > self._until:
+                break
+            task = asyncio.create_task(self._request(number, due))
+            out.add(task)
+            task.add_done_callback(out.discard)
+        await asyncio.gather(*out)
+        for connection in self._idle:
+            connection.close()
+
+    async def _read_form(self) -> None:
+        """Take the form's token and its cookie, with which any number of notes can be sent."""
+        async with asyncio.timeout(self.patience):
+            connection = await self._connect()
+            response = await connection.ask(self._message("GET", "/", keep=False))
+            connection.close()
+        token = TOKEN.search(response.body)
+        if response.status != 200 or not token:
+            raise RuntimeError(f"{self.url}/ shows no form: {response.status} {response.body!r}")
+        self._token = token.group(1).decode()
+        self._cookie = response.headers.get("set-cookie", "").partition(";")[0]
+
+    async def _request(self, number: int, due: float) -> None:
+        """Send request `number`, which was due at `due`, and note what became of it."""
+        begin = self.now()
+        method, path, body = "GET", self.pages[number % len(self.pages)], b""
+        if self._chance.random() < self.writes:
+            fields = {"csrf_token": self._token, "author": "load", "body": f"{self.run} {number}"}
+            method, path, body = "POST", "/notes", urlencode(fields).encode()
+        keep = self._chance.random() < self.kept
+        message = self._message(method, path, body, keep)
+        release = ""
+        try:
+            async with asyncio.timeout(self.patience):
+                response = await self._exchange(message, keep, again=method == "GET")
+            outcome = str(response.status)
+            if found := RELEASE.search(response.body):
+                release = found.group(1).decode()
+        except Exception as error:  # whatever it is, it is an outcome
+            outcome = outcome_of(error)
+        self.answers.append(
+            Answer(number, method, due, begin - due, self.now() - due, outcome, release)
+        )
+
+    async def _exchange(self, message: bytes, keep: bool, again: bool) -> Response:
+        """Return the answer to a message; `again`: it may be sent twice."""
+        connection, used = await self._connection(keep)
+        try:
+            try:
+                response = await connection.ask(message)
+            except (ConnectionResetError, ClosedError):
+                if not (used and again and not connection.received):
+                    raise
+                self.repeated += 1
+                connection = await self._connect()
+                response = await connection.ask(message)
+            if keep and response.keep and not connection.lost and len(self._idle) < KEPT:
+                self._idle.append(connection)
+        finally:
+            if connection not in self._idle:
+                connection.close()
+        return response
+
+    async def _connection(self, keep: bool) -> tuple[Connection, bool]:
+        """Return a connection, and whether it was used before."""
+        while keep and self._idle:
+            connection = self._idle.popleft()
+            if not connection.lost:
+                return connection, True
+            self.reopened += 1
+        return await self._connect(), False
+
+    async def _connect(self) -> Connection:
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(Connection, *self._address)
+        return connection
+
+    def _message(self, method: str, path: str, body: bytes = b"", keep: bool = True) -> bytes:
+        head = [f"{method} {path} HTTP/1.1", f"Host: {self.name}", "User-Agent: load"]
+        if not keep:
+            head.append("Connection: close")
+        if method == "POST":
+            head += [
+                f"Cookie: {self._cookie}",
+                "Content-Type: application/x-www-form-urlencoded",
+                f"Content-Length: {len(body)}",
+            ]
+        return "\r\n".join([*head, "", ""]).encode() + body
+
+
+class Connection(asyncio.Protocol):
+    """One connection: one message, then its answer, then perhaps the next."""
+
+    def __init__(self) -> None:
+        """Begin with nothing received."""
+        self.received = bytearray()  # of the answer that is awaited
+        self.lost = False
+        self._error: Exception | None = None
+        self._news: asyncio.Future[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Remember the way back."""
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Wake who waits."""
+        self.received += data
+        self._wake()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Wake who waits; without an error the server closed in an orderly way."""
+        self.lost, self._error = True, error
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._news and not self._news.done():
+            self._news.set_result(None)
+
+    def close(self) -> None:
+        """Close; doing it twice is fine."""
+        self._transport.close()
+
+    async def ask(self, message: bytes) -> Response:
+        """Send a message and return the answer to it.
+
+        Raises ClosedError, CutError or the socket's own error when the connection ends before
+        the answer does, and ValueError when the answer is none.
+        """
+        self.received.clear()
+        self._transport.write(message)
+        while (response := parse(bytes(self.received), self.lost)) is None:
+            if self.lost:
+                raise self._error or (CutError() if self.received else ClosedError())
+            self._news = asyncio.get_running_loop().create_future()
+            await self._news
+        return response
+
+
+def parse(data: bytes, ended: bool) -> Response | None:
+    """Return the answer when it is whole, None until then; raises ValueError when it is none."""
+    head, separator, rest = data.partition(b"\r\n\r\n")
+    if not separator:
+        return None
+    first, *lines = head.decode("latin-1").split("\r\n")
+    version, status = first.split(" ")[:2]
+    pairs = (line.partition(":") for line in lines)
+    headers = {name.lower(): value.strip() for name, _, value in pairs}
+    keep = version == "HTTP/1.1" and headers.get("connection", "").lower() != "close"
+    length = len(rest)
+    if status in ("204", "304"):
+        length = 0
+    elif headers.get("transfer-encoding", "").lower() == "chunked":
+        rest, length = unchunk(rest)
+        if length < 0:
+            return None
+    elif "content-length" in headers:
+        if len(rest) < (length := int(headers["content-length"])):
+            return None
+    elif not ended:
+        return None
+    if len(rest) > length:
+        raise ValueError("more than one answer to one message")
+    return Response(int(status), headers, rest, keep and not ended)
+
+
+def unchunk(data: bytes) -> tuple[bytes, int]:
+    """Return a chunked body and its length; -1 while it is not whole."""
+    body, position = b"", 0
+    while (end := data.find(b"\r\n", position)) >= 0:
+        size = int(data[position:end].split(b";")[0], 16)
+        begin, position = end + 2, end + 2 + size + 2
+        if position > len(data):
+            break
+        if size == 0:
+            return body + data[position:], len(body)
+        body += data[begin : begin + size]
+    return body, -1
+
+
+def outcome_of(error: BaseException) -> str:
+    """Name what went wrong."""
+    for kind, name in OUTCOMES.items():
+        if isinstance(error, kind):
+            return name
+    return type(error).__name__
+
+
+def percentile(values: Iterable[float], percent: float) -> float:
+    """Return the smallest value that `percent` of them do not exceed; 0 when there are none."""
+    ordered = sorted(values)
+    return ordered[max(0, ceil(len(ordered) * percent / 100) - 1)] if ordered else 0.0
+
+
+def summary(name: str, answers: list[Answer], seconds: float) -> Summary:
+    """Put some answers, due within some seconds, in numbers."""
+    latencies = [answer.latency for answer in answers]
+    return Summary(
+        name,
+        seconds,
+        len(answers),
+        sum(answer.failed for answer in answers),
+        percentile(latencies, 50),
+        percentile(latencies, 99),
+        max(latencies, default=0.0),
+    )
+
+
+def main() -> int:
+    """Run from the command line; return 1 when a request failed."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("url", help="of the site, such as http://127.0.0.1:8080")
+    parser.add_argument("--name", default="", help="Host header (default: as in the URL)")
+    parser.add_argument("--rate", type=float, default=100.0, help="requests a second")
+    parser.add_argument("--seconds", type=float, default=30.0, help="how long")
+    parser.add_argument("--writes", type=float, default=0.1, help="share that writes a row, 0 to 1")
+    parser.add_argument("--kept", type=float, default=0.5, help="share over kept connections")
+    given = vars(parser.parse_args())
+    seconds = given.pop("seconds")
+    load = Load(**given)
+    with load:
+        time.sleep(seconds)
+    print(load.report())
+    acknowledged = sum(a.method == "POST" and not a.failed for a in load.answers)
+    print(f"rows acknowledged: {acknowledged}; compare with: {load.statement}")
+    return 1 if load.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,294 @@
+"""The load client counts right, whatever a server does to it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import count
+from urllib.parse import parse_qs
+
+import pytest
+
+from load import Answer, Load, parse, percentile
+from waiting import wait_for
+
+PAGE = '<input type="hidden" name="csrf_token" value="a-token"> {"release": "r1"}'
+LINGER_NOT = struct.pack("ii", 1, 0)  # close with a reset
+
+
+@dataclass
+class Server:
+    """A guest book that does to its n-th request what `plan(n, used)` says, and remembers it.
+
+    `used` tells whether the connection has carried a request before.
+    """
+
+    plan: Callable[[int, bool], str] = lambda number, used: "good"
+    page: str = PAGE
+    stalled: float = 0.0  # time.monotonic() until which nothing is answered
+    rows: list[str] = field(default_factory=list)
+    did: Counter = field(default_factory=Counter)
+
+    def __enter__(self):
+        """Serve in a thread."""
+        self.numbers, self.ready = count(), threading.Event()
+        self.thread = threading.Thread(target=asyncio.run, args=[self.main()])
+        self.thread.start()
+        self.ready.wait()
+        return self
+
+    def __exit__(self, *_):
+        """End it."""
+        self.loop.call_soon_threadsafe(self.ended.set)
+        self.thread.join()
+
+    async def main(self):
+        """Listen until told to end."""
+        self.loop, self.ended, self.connections = asyncio.get_running_loop(), asyncio.Event(), set()
+        self.server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
+        self.port = self.server.sockets[0].getsockname()[1]
+        self.ready.set()
+        await self.ended.wait()
+        self.server.close()
+        for task in self.connections:
+            task.cancel()
+        await asyncio.gather(*self.connections, return_exceptions=True)
+
+    @contextlib.contextmanager
+    def away(self):
+        """Refuse new connections meanwhile; those that are open stay so."""
+        self.loop.call_soon_threadsafe(self.server.close)
+        wait_for(lambda: not self.server.is_serving())
+        yield
+        again = asyncio.start_server(self.serve, "127.0.0.1", self.port)
+        self.server = asyncio.run_coroutine_threadsafe(again, self.loop).result()
+
+    async def serve(self, reader, writer):
+        """Answer what comes over one connection."""
+        self.connections.add(asyncio.current_task())
+        try:
+            for number in count():
+                if not await self.answer(reader, writer, number > 0):
+                    break
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            self.connections.discard(asyncio.current_task())
+            writer.close()
+
+    async def answer(self, reader, writer, used):
+        """Answer one request; tell whether the connection stays open."""
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        method = head.split(" ")[0]
+        length = int(head.lower().partition("content-length: ")[2].partition("\r\n")[0] or 0)
+        body = parse_qs((await reader.readexactly(length)).decode())
+        number = next(self.numbers)  # 0: the client reads the form
+        does = self.plan(number, used) if number else "good"
+        while time.monotonic() < self.stalled:
+            await asyncio.sleep(0.01)
+        self.did[f"{method} {does}"] += number > 0
+        if method == "POST":
+            assert body["csrf_token"] == ["a-token"]
+            assert "Cookie: session=1" in head
+            self.rows += body["body"] * {"lost": 0, "500": 0, "doubled": 2}.get(does, 1)
+        return await getattr(self, f"do_{does}", self.do_good)(writer, method, head)
+
+    async def do_good(self, writer, method, head, status=None):
+        """Answer as an app does."""
+        status = status or ("303 See Other" if method == "POST" else "200 OK")
+        writer.write(
+            f"HTTP/1.1 {status}\r\nContent-Length: {len(self.page)}\r\n"
+            f"Set-Cookie: session=1; Path=/\r\n\r\n{self.page}".encode()
+        )
+        await writer.drain()
+        return "Connection: close" not in head
+
+    async def do_500(self, writer, method, head):
+        """Fail in an orderly way."""
+        return await self.do_good(writer, method, head, "500 Oh")
+
+    async def do_hang_up(self, writer, method, head):
+        """Answer, and close the kept connection a moment later, saying nothing of it."""
+        await self.do_good(writer, method, head)
+        return False
+
+    async def do_chunked(self, writer, *_):
+        """Answer piece by piece."""
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        await asyncio.sleep(0.01)
+        writer.write(b"1;x=y\r\nd\r\n0\r\n\r\n")
+        return True
+
+    async def do_closed(self, *_):
+        """Close without an answer."""
+        return False
+
+    async def do_cut(self, writer, *_):
+        """Close in the middle of the answer."""
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+        return False
+
+    async def do_reset(self, writer, *_):
+        """Reset the connection."""
+        sock = writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NOT)
+        return False
+
+    async def do_timeout(self, *_):
+        """Never answer."""
+        await asyncio.sleep(60)
+
+    async def do_garbled(self, writer, *_):
+        """Answer something that is no HTTP."""
+        writer.write(b"hello\r\n\r\n")
+        return False
+
+
+@pytest.fixture
+def under_load():
+    """Return a function that runs so many requests against a server that follows a plan."""
+
+    def under_load(plan, requests=100, **options):
+        with Server(plan) as server:
+            url = f"http://127.0.0.1:{server.port}"
+            options = {"rate": 200, "writes": 0.3, "patience": 20, "run": "load-test"} | options
+            with Load(url, **options) as load:
+                wait_for(lambda: load.now() * load.rate > requests)
+        return server, load
+
+    return under_load
+
+
+def test_a_good_server_gets_every_request_and_fails_none(under_load):
+    server, load = under_load(lambda number, used: "chunked" if number % 3 == 0 else "good")
+    assert load.failed == []
+    assert len(load.answers) == server.did.total() >= 100
+    assert {answer.number for answer in load.answers} == set(range(len(load.answers)))
+    assert load.rows(server.rows).sent == len(server.rows) > 10
+    assert (load.repeated, load.reopened) == (0, 0)
+    assert {answer.release for answer in load.answers} == {"r1", ""}  # chunked ones do not say
+
+
+@pytest.mark.parametrize("bad", ["500", "closed", "cut", "reset", "timeout", "garbled"])
+def test_what_the_server_does_is_counted_as_often_as_it_does_it(under_load, bad):
+    server, load = under_load(
+        lambda number, used: bad if number % 7 == 3 else "good", kept=0, patience=2
+    )
+    assert server.did[f"GET {bad}"] > 0 < server.did[f"POST {bad}"]
+    assert load.outcomes == Counter(
+        {
+            "GET 200": server.did["GET good"],
+            "POST 303": server.did["POST good"],
+            f"GET {bad}": server.did[f"GET {bad}"],
+            f"POST {bad}": server.did[f"POST {bad}"],
+        }
+    )
+    assert len(load.failed) == server.did[f"GET {bad}"] + server.did[f"POST {bad}"]
+
+
+@pytest.mark.parametrize("bad", ["closed", "reset"])
+def test_only_a_get_on_a_used_connection_is_sent_again(under_load, bad):
+    def plan(number, used):
+        return bad if used and number % 5 == 0 else "good"
+
+    server, load = under_load(plan, kept=1)
+    assert load.repeated == server.did[f"GET {bad}"] > 0
+    assert load.outcomes[f"POST {bad}"] == server.did[f"POST {bad}"] > 0
+    assert len(load.failed) == server.did[f"POST {bad}"]
+    assert len(load.answers) == server.did.total() - load.repeated
+
+
+def test_what_is_cut_is_not_sent_again(under_load):
+    server, load = under_load(lambda number, used: "cut" if used else "good", kept=1, writes=0)
+    assert load.repeated == 0
+    assert load.outcomes["GET cut"] == server.did["GET cut"] > 0
+
+
+def test_a_kept_connection_that_was_closed_meanwhile_is_opened_anew(under_load):
+    server, load = under_load(lambda number, used: "hang_up", kept=1, writes=0)
+    assert load.failed == []
+    assert load.reopened + load.repeated > 10
+    assert len(load.answers) == server.did.total()  # the first of two went where nobody read
+
+
+def test_a_server_that_is_away_refuses():
+    with Server() as server, Load(f"http://127.0.0.1:{server.port}", rate=200, kept=0) as load:
+        wait_for(lambda: len(load.answers) > 20)
+        with server.away(), load.during("away"):
+            begin = load.now()
+            wait_for(lambda: load.now() > begin + 0.2)
+        good = len(load.answers)
+        wait_for(lambda: len(load.answers) > good + 20)
+    away, between, _ = load.summaries()
+    assert away.failed >= away.requests - 2 > 20  # one that is due at an edge may get through
+    assert away.failed + between.failed == len(load.failed)
+    # A listener that goes resets what it had not accepted yet.
+    assert {answer.outcome for answer in load.failed} <= {"refused", "reset"}
+    assert load.outcomes["GET refused"] > 20
+    assert between.requests == len(load.answers) - away.requests
+
+
+def test_a_stall_is_seen_by_every_request_that_was_due_in_it():
+    with Server() as server, Load(f"http://127.0.0.1:{server.port}", rate=200) as load:
+        wait_for(lambda: len(load.answers) > 20)
+        begin, server.stalled = load.now(), time.monotonic() + 0.5
+        wait_for(lambda: load.now() > begin + 0.6)
+    assert load.failed == []
+    due = load.within(begin + 0.02, begin + 0.48)
+    assert len(due) == pytest.approx(92, abs=2)
+    for answer in due:
+        assert answer.latency > begin + 0.48 - answer.start
+
+
+def test_a_change_of_release_is_the_moment_when_the_new_one_first_answers():
+    load = Load("http://127.0.0.1")
+    releases = ["old", "old", "", "new", "new", "old", "old", "new"]
+    for number, release in enumerate(releases):
+        load.answers.append(Answer(number, "GET", float(number), 0, 0.1, "200", release))
+    load.phases = [("deploy", 1.0, 5.0), ("rollback", 4.5, 6.5), ("again", 5.0, 8.0)]
+    assert load.changes() == [3.0, 7.0]
+
+
+def test_lost_and_doubled_rows_are_found(under_load):
+    def plan(number, used):
+        return {3: "lost", 5: "doubled", 7: "500", 9: "closed"}.get(number % 20, "good")
+
+    server, load = under_load(plan, requests=150, writes=1, kept=0)
+    rows, did = load.rows(server.rows), server.did
+    assert rows.sent == did.total()
+    assert rows.acknowledged == did["POST good"] + did["POST lost"] + did["POST doubled"]
+    assert len(rows.lost) == did["POST lost"] > 0
+    assert len(rows.doubled) == did["POST doubled"] > 0
+    assert list(rows.unacknowledged.values()).count(False) == did["POST 500"] > 0
+    assert list(rows.unacknowledged.values()).count(True) == did["POST closed"] > 0
+    assert set(rows.lost).isdisjoint(rows.doubled)
+
+
+def test_a_page_without_a_form_is_no_guest_book():
+    with Server(page="nothing here") as server, pytest.raises(RuntimeError, match="shows no form"):
+        Load(f"http://127.0.0.1:{server.port}").start()
+
+
+def test_an_answer_is_taken_when_it_is_whole():
+    whole = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nabcd"
+    assert parse(whole, False).body == b"abcd"
+    assert not parse(whole, False).keep
+    for size in range(len(whole)):
+        assert parse(whole[:size], False) is None
+    with pytest.raises(ValueError, match="more than one"):
+        parse(whole + b"e", False)
+
+
+def test_percentiles_are_values_that_were_seen():
+    assert percentile([], 99) == 0
+    assert percentile([5], 50) == 5
+    assert percentile(range(1, 201), 50) == 100
+    assert percentile(range(1, 201), 99) == 198
+    assert percentile(range(1, 11), 99) == 10
