@@ -3,7 +3,7 @@ r"""Write environment files that systemd and a shell read alike."""
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
@@ -20,6 +20,19 @@ def environment_file(variables: Mapping[str, Any]) -> str:
     Messages name the variable and never its value, which may be a secret.
     """
     return "\n".join(f'{_name(name)}="{_value(name, value)}"' for name, value in variables.items())
+
+
+def not_environment(variables: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the names of those items `{key, value}` that no environment file can hold."""
+    return [str(item["key"]) for item in variables if not _fits(item["key"], item["value"])]
+
+
+def _fits(name: Any, value: Any) -> bool:
+    try:
+        environment_file({name: value})
+    except AnsibleFilterError:
+        return False
+    return True
 
 
 def _name(name: Any) -> str:
@@ -47,8 +60,8 @@ def _value(name: str, value: Any) -> str:
 
 
 class FilterModule:
-    """Offer the filter to Ansible."""
+    """Offer the filters to Ansible."""
 
     def filters(self) -> dict[str, Any]:
         """Return the filters of this file by name."""
-        return {"environment_file": environment_file}
+        return {"environment_file": environment_file, "not_environment": not_environment}

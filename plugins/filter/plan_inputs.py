@@ -8,7 +8,11 @@ from typing import Any
 Site = dict[str, dict[str, Any]]
 Check = dict[str, Any]
 
+# What only the plan reads; role app's specs describe them.
+INPUTS = ("request_timeout", "host_memory", "host_cpus", "gunicorn_worker_memory")
 TIERS = ("edge", "app", "database", "cache", "queue")
+# How a release is put in use: beside the one before, or in its place; others are refused by specs.
+STRATEGIES = ("switch", "restart")
 # What the inventory may set, for the plan to work around: least, most, a usual value, unit.
 NUMBERS: dict[str, tuple[int, int, int, str]] = {
     "request_timeout": (5, 600, 30, "seconds"),
@@ -48,14 +52,20 @@ def plan_inputs(
     `given` holds the settings that the inventory makes, as numbers; `refused` are checks (for the
     filter `refusals`) of those that are none or out of range. `memory` is in MiB and, like `cpus`,
     comes from `host_memory` and `host_cpus`, else from the host's facts, else it is None.
+    `processes` has the memory limit of each background process on the host, 0 where it has none.
     """
+    singletons = groups.get("app", [])[:1]
     return {
-        host: _inputs([tier for tier in TIERS if host in groups.get(tier, [])], hostvars[host])
+        host: _inputs(
+            [tier for tier in TIERS if host in groups.get(tier, [])],
+            hostvars[host],
+            host in singletons,
+        )
         for host in groups["all"]
     }
 
 
-def _inputs(tiers: list[str], variables: Mapping[str, Any]) -> dict[str, Any]:
+def _inputs(tiers: list[str], variables: Mapping[str, Any], first: bool) -> dict[str, Any]:
     facts = variables.get("ansible_facts", {})
     given: dict[str, Any] = {}
     refused: list[dict[str, Any]] = []
@@ -73,12 +83,15 @@ def _inputs(tiers: list[str], variables: Mapping[str, Any]) -> dict[str, Any]:
         refused.append(_refused("app_name", reason, "shop"))
     if "mysql_performance_schema" in variables:
         given["mysql_performance_schema"] = bool(variables["mysql_performance_schema"])
+    if variables.get("release_strategy") in STRATEGIES:
+        given["release_strategy"] = variables["release_strategy"]
     return {
         "memory": given.pop("host_memory", facts.get("memtotal_mb")),
         "cpus": given.pop("host_cpus", facts.get("processor_vcpus")),
         "tiers": tiers,
         "provider": _provider(variables, facts),
-        "processes": _processes(variables) if "app" in tiers else 0,
+        "worker_class": variables.get("gunicorn_worker_class", "gthread"),
+        "processes": _processes(variables, first) if "app" in tiers else [],
         "given": given,
         "refused": refused,
     }
@@ -101,19 +114,25 @@ def _provider(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     return given if given in ("mysql", "mariadb") else usual
 
 
-def _processes(variables: Mapping[str, Any]) -> int:
-    """Count the app's background processes; a malformed list is for the role's specs to refuse."""
+def _processes(variables: Mapping[str, Any], first: bool) -> list[int]:
+    """Return the memory limit of each process, a run at its time included; 0 where it has none.
+
+    A malformed list is for the role's specs to refuse.
+    """
     entries = variables.get("app_processes") or []
     if not isinstance(entries, list):
-        return 0
-    return sum(
-        _whole(entry.get("instances", 1)) or 0 for entry in entries if isinstance(entry, Mapping)
-    )
+        return []
+    limits: list[int] = []
+    for entry in entries:
+        if isinstance(entry, Mapping) and (first or not entry.get("singleton")):
+            instances = _whole(entry.get("instances", 1)) or 0
+            limits += [_whole(entry.get("memory_limit", 0)) or 0] * instances
+    return limits
 
 
 def input_checks(site: Site) -> list[Check]:
-    """Return settings that are missing or out of range, and hosts whose size is unknown."""
-    return [*_given_wrongly(site), *_unknown(site)]
+    """Return settings that are missing or out of range, unknown sizes, and no host for the app."""
+    return [*_given_wrongly(site), *_unknown(site), *_nowhere(site)]
 
 
 def _given_wrongly(site: Site) -> list[Check]:
@@ -140,6 +159,15 @@ def _unknown(site: Site) -> list[Check]:
         if inputs["cpus"] is None:
             checks.append(_refused("host_cpus", reason, 2))
     return checks
+
+
+def _nowhere(site: Site) -> list[Check]:
+    """Refuse an inventory whose groups have other names: Ansible passes over them in silence."""
+    if any("app" in inputs["tiers"] for inputs in site.values()):
+        return []
+    reason = f"no host is in it (the tiers are the groups {', '.join(TIERS)})"
+    remedy = "Name the app's hosts under it in the inventory's hosts.yml"
+    return [_refused("group app", reason, None) | {"remedy": remedy}]
 
 
 def _refused(variable: str, reason: str, example: Any) -> Check:

@@ -2,7 +2,8 @@
 
 Each service has a cost that no setting changes and a smallest size at which it works. Of what is
 then free, three quarters are handed out by weight; the last quarter stays for the page cache, peaks
-and the second release that runs beside the first during a deploy. Small hosts have swap for that.
+and the second release that runs beside the first during a deploy. Small hosts have swap for that;
+where even that is not enough, a new release takes the place of the one before.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def plan_sizes(site: Site) -> Site:
 def connections_needed(site: Site) -> int:
     """Return the connections that all app hosts may hold while two releases run side by side."""
     pools = sum(
-        (inputs["plan"]["gunicorn_workers"] + inputs["processes"])
+        (inputs["plan"]["gunicorn_workers"] + len(inputs["processes"]))
         * inputs["plan"]["app_database_pool_size"]
         for inputs in site.values()
         if "app" in inputs["tiers"]
@@ -65,9 +66,17 @@ def _counts(inputs: dict[str, Any]) -> dict[str, int]:
         "gunicorn_worker_memory": _worker(inputs),
         "gunicorn_workers": given.get("gunicorn_workers", min(workers, _most_workers(inputs))),
         "gunicorn_threads": threads,
-        # A thread uses one session at a time; a larger pool would only idle.
-        "app_database_pool_size": given.get("app_database_pool_size", threads),
+        "app_database_pool_size": given.get("app_database_pool_size", _pool(inputs, threads)),
     }
+
+
+def _pool(inputs: dict[str, Any], threads: int) -> int:
+    """Return the connections that keep one worker busy.
+
+    A thread uses one session at a time; a larger pool would only idle. The many requests of a
+    gevent worker share one thread's time, so most of them wait for something else anyway.
+    """
+    return {"sync": 1, "gevent": 2 * threads}.get(inputs["worker_class"], threads)
 
 
 def _sized(inputs: dict[str, Any], needed: int) -> dict[str, Any]:
@@ -86,7 +95,25 @@ def _sized(inputs: dict[str, Any], needed: int) -> dict[str, Any]:
             more = connections - given.get("mysql_max_connections", LEAST_CONNECTIONS)
             share = max(0, share - more * SERVERS[inputs["provider"]][2])
         plan[name] = given.get(name, _rounded(smallest + int(share)))
-    return inputs | {"plan": plan, "parts": _parts(inputs, plan), "connections_needed": needed}
+    parts = _parts(inputs, plan)
+    # A host that leans on its swap as it is has none to spare for a second set of workers.
+    fits = sum(parts.values()) <= _memory(inputs)
+    fits = fits and room_beside(inputs, plan, parts) >= parts.get("web workers", 0)
+    plan["release_strategy"] = given.get("release_strategy", "switch" if fits else "restart")
+    return inputs | {
+        "plan": plan,
+        "parts": parts,
+        "room": room_beside(inputs, plan, parts),
+        "connections_needed": needed,
+    }
+
+
+def room_beside(inputs: dict[str, Any], plan: dict[str, Any], parts: dict[str, int]) -> int:
+    """Return the MiB left for a second set of web workers while the first still serves.
+
+    Half of the swap counts: it may carry what processes hold and never touch.
+    """
+    return _memory(inputs) - sum(parts.values()) + plan["base_swap_size"] // 2
 
 
 def _shares(inputs: dict[str, Any]) -> dict[str, float]:
@@ -130,7 +157,7 @@ def _parts(inputs: dict[str, Any], plan: dict[str, Any]) -> dict[str, int]:
         parts["nginx"] = NGINX + NGINX_WORKER * cpus
     if "app" in tiers:
         parts["web workers"] = GUNICORN + plan["gunicorn_workers"] * _worker(inputs)
-        parts["background processes"] = inputs["processes"] * _worker(inputs)
+        parts["background processes"] = sum(n or _worker(inputs) for n in inputs["processes"])
     if "database" in tiers:
         server, instruments, connection = SERVERS[inputs["provider"]]
         parts["MySQL itself"] = server + plan["mysql_performance_schema"] * instruments

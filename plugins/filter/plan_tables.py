@@ -28,6 +28,7 @@ SIZES = (
     ("CPUs", "host_cpus", ""),
     ("memory, MiB", "host_memory", ""),
     ("swap, MiB", "base_swap_size", ""),
+    ("how a release is put in use", "release_strategy", "app"),
     ("Gunicorn's workers", "gunicorn_workers", "app"),
     ("memory of a worker or process, MiB", "gunicorn_worker_memory", "app"),
     ("threads of a worker", "gunicorn_threads", "app"),

@@ -10,7 +10,8 @@ def refusals(checks: Iterable[Mapping[str, Any]], inventory_dir: str) -> list[st
     """Return one message for each check that is not ok.
 
     A check is `{ok, variable, value, reason, example}`; `value` is left out for a secret, `example`
-    where no value is right for everybody. A `remedy` says what helps where no setting does.
+    where no value is right for everybody. A `remedy`, unless it is empty, says what helps where no
+    setting of this inventory does.
     """
     return [_message(check, inventory_dir) for check in checks if not _is_ok(check)]
 
@@ -26,7 +27,7 @@ def _message(check: Mapping[str, Any], inventory_dir: str) -> str:
     name = check["variable"]
     subject = f"{name} is {_yaml(check['value'])}" if "value" in check else name
     message = f"{subject}: {check['reason']}. "
-    if "remedy" in check:
+    if check.get("remedy"):
         return message + check["remedy"]
     message += f"Set it in {inventory_dir}/group_vars/all/main.yml"
     if "example" in check:

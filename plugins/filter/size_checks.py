@@ -20,15 +20,15 @@ SETTINGS = {
 
 
 def size_checks(site: Site) -> list[Check]:
-    """Return what does not fit, all at once: pools, connections and memory."""
-    return [*_pools(site), *_connections(site), *_memory(site)]
+    """Return what does not fit, all at once: pools, connections, memory, and two releases."""
+    return [*_pools(site), *_connections(site), *_memory(site), *_releases(site)]
 
 
 def _pools(site: Site) -> list[Check]:
     checks = []
     for host, inputs in _hosts(site, "app").items():
         pool, threads = inputs["plan"]["app_database_pool_size"], inputs["plan"]["gunicorn_threads"]
-        if pool < threads:
+        if pool < threads and inputs["worker_class"] == "gthread":
             reason = f"must be at least gunicorn_threads ({threads} on {host}), or threads wait"
             checks.append(_failed("app_database_pool_size", pool, reason, example=threads))
     return checks
@@ -55,7 +55,7 @@ def _connections(site: Site) -> list[Check]:
 
 def _pool(inputs: dict[str, Any]) -> str:
     plan = inputs["plan"]
-    processes = f"{plan['gunicorn_workers']} workers + {inputs['processes']} processes"
+    processes = f"{plan['gunicorn_workers']} workers + {len(inputs['processes'])} processes"
     return f"2 releases × ({processes}) × app_database_pool_size {plan['app_database_pool_size']}"
 
 
@@ -100,6 +100,21 @@ def _too_large(inputs: dict[str, Any], over: int, reason: str) -> Check:
     return _failed(name, given[name], reason, example=max(1, lower))
 
 
+def _releases(site: Site) -> list[Check]:
+    """Refuse two releases side by side, where the inventory asks for them and they don't fit."""
+    checks = []
+    for host, inputs in _hosts(site, "app").items():
+        room, second = inputs["room"], inputs["parts"]["web workers"]
+        # What does not fit even alone is told once.
+        if inputs["given"].get("release_strategy") == "switch" and 0 <= room < second:
+            reason = (
+                f"a second set of web workers holds {second} MiB, and {host} has {room} MiB "
+                "for it, with half of its swap"
+            )
+            checks.append(_failed("release_strategy", "switch", reason, example="restart"))
+    return checks
+
+
 def _hosts(site: Site, tier: str) -> Site:
     return {host: inputs for host, inputs in site.items() if tier in inputs["tiers"]}
 
@@ -108,7 +123,7 @@ def _memory_of(inputs: dict[str, Any]) -> int:
     return inputs["memory"] or 1024
 
 
-def _failed(variable: str, value: int, reason: str, **advice: Any) -> Check:
+def _failed(variable: str, value: int | str, reason: str, **advice: Any) -> Check:
     return {"ok": False, "variable": variable, "value": value, "reason": reason, **advice}
 
 

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, quote_plus, urlencode
+
+# What a query may hold as it is. Alembic's configuration takes every `%` for its own.
+_PLAIN = "/:=',()*"
+_PLAIN_IN_PASSWORDS = ",:"  # which Ansible's lookup `password` makes, among letters and digits
 
 
 def database_url(parts: Mapping[str, Any]) -> str:
     """Return SQLAlchemy's URL of a MySQL database.
 
-    Parts: `driver`, `user`, `password`, `host`, `port`, `name`, `socket`, `ca`, `options`.
-    Without a host it is the socket's. With `ca` the driver speaks only TLS and checks the server's
-    name. The query names are those that PyMySQL and mysqlclient share.
+    Parts: `driver`, `user`, `password`, `host`, `port`, `name`, `socket`, `ca`, `charset`,
+    `options`. Without a host it is the socket's. With `ca` the driver speaks only TLS and checks
+    the server's name. The query names are those that PyMySQL and mysqlclient share.
     """
     host = parts.get("host") or ""
-    query: dict[str, Any] = {"charset": "utf8mb4"}
+    charset = parts.get("charset", "utf8mb4")
+    query: dict[str, Any] = {"charset": charset} if charset else {}
     if not host:
         query["unix_socket"] = parts["socket"]
     elif parts.get("ca"):
@@ -47,7 +52,8 @@ def redis_url(parts: Mapping[str, Any]) -> str:
 
 
 def _login(parts: Mapping[str, Any]) -> str:
-    return f"{quote(str(parts['user']), safe='')}:{quote(str(parts['password']), safe='')}"
+    password = quote(str(parts["password"]), safe=_PLAIN_IN_PASSWORDS)
+    return f"{quote(str(parts['user']), safe='')}:{password}"
 
 
 def _location(host: str, port: int | str | None) -> str:
@@ -57,8 +63,20 @@ def _location(host: str, port: int | str | None) -> str:
 
 def _query(options: Mapping[str, Any]) -> str:
     return urlencode(
-        {name: str(value) for name, value in options.items()}, safe="/", quote_via=quote
+        {name: _option(value) for name, value in options.items()},
+        safe=_PLAIN,
+        quote_via=quote_plus,
     )
+
+
+def _option(value: Any) -> str:
+    """Write true and false as drivers read them."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def needing_encoding(options: Mapping[str, Any]) -> list[str]:
+    """Return the names of options that a URL can hold only with a `%`."""
+    return [name for name, value in options.items() if "%" in _query({name: value})]
 
 
 class FilterModule:
@@ -66,4 +84,8 @@ class FilterModule:
 
     def filters(self) -> dict[str, Any]:
         """Return the filters of this file by name."""
-        return {"database_url": database_url, "redis_url": redis_url}
+        return {
+            "database_url": database_url,
+            "redis_url": redis_url,
+            "needing_encoding": needing_encoding,
+        }

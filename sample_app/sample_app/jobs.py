@@ -7,13 +7,15 @@ import logging
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
+from uuid import uuid4
 
 from rq import get_current_job
 from rq.timeouts import JobTimeoutException
 
-from sample_app import database, logs, notes, queues
+from sample_app import database, logs, notes, queues, runs
 from sample_app.database import Session
 
 log = logging.getLogger(__name__)
@@ -61,8 +63,16 @@ def stamp_note(note_id: int) -> None:
 
 
 @job
-def exercise(batch: str, fail: bool) -> None:
-    """Open a transaction and, if told so, raise in the middle of it; counted in the batch."""
+def exercise(batch: str, fail: bool, seconds: float = 0) -> None:
+    """Take `seconds`, open a transaction and, if told so, raise in it; counted in the batch."""
+    token = uuid4().hex
+    current = get_current_job()
+    if current:
+        queued = (current.meta.get("release", "unknown"), current.enqueued_at)
+        database.run(runs.begin, token, current.id, queued, queues.release)
+    time.sleep(seconds)
+    if current:
+        database.run(runs.end, token)
     connection = database.connection_id()
     queues.record(
         batch,

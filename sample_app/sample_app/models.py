@@ -1,4 +1,4 @@
-"""The tables: notes, the scheduler's ticks and its lease. Times are UTC without a zone."""
+"""The tables: notes, runs of jobs, the scheduler's ticks and lease. Times: UTC without a zone."""
 
 from __future__ import annotations
 
@@ -54,6 +54,22 @@ class Note(Base):
     words: Mapped[int | None]
     stamped_at: Mapped[datetime | None] = mapped_column(Moment)
     stamped_by: Mapped[str | None] = mapped_column(String(320))
+
+
+class Run(Base):
+    """One run of a batch's job. Nothing keeps a job from having two: that is for a test to find."""
+
+    __tablename__ = "runs"
+    __table_args__ = INNODB
+
+    token: Mapped[str] = mapped_column(String(32), primary_key=True)  # safe to repeat
+    job: Mapped[str] = mapped_column(String(80), index=True)
+    queued_by: Mapped[str] = mapped_column(String(64))  # releases
+    queued_at: Mapped[datetime] = mapped_column(Moment)
+    ran_by: Mapped[str] = mapped_column(String(64))
+    began_at: Mapped[datetime] = mapped_column(Moment, index=True)
+    ended_at: Mapped[datetime | None] = mapped_column(Moment)
+    worker: Mapped[str] = mapped_column(String(320))
 
 
 class Tick(Base):

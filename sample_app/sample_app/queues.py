@@ -24,11 +24,13 @@ KEEP = 3600  # seconds that results and batches are kept
 CHUNK = 50  # jobs handed over in one round trip
 
 guard: redis_guard.GuardedRedis
+release = "unreleased"
 
 
 def configure(settings: Settings, client: redis.Redis | None = None) -> None:
     """Set the instance up for this process; nothing is connected yet."""
-    global guard
+    global guard, release
+    release = settings.release
     client = client or redis_guard.connect(settings.queue_url)
     guard = redis_guard.GuardedRedis("queue", client)
 
@@ -67,17 +69,18 @@ def queue_stamp(note_id: int, request_id: str | None) -> None:
     log.info("job queued", extra={"job_id": job.id, "note_id": note_id})
 
 
-def queue_batch(count: int, fail_every: int) -> str:
+def queue_batch(count: int, fail_every: int, seconds: int = 0) -> str:
     """Queue `count` jobs of which every `fail_every`-th raises (0: none); return the batch's id.
 
-    Raises Unavailable; the jobs handed over before that still run.
+    Each takes `seconds`. Raises Unavailable; the jobs handed over before that still run.
     """
     batch = uuid4().hex
-    meta = {"request_id": logs.current_request_id()}
+    # Not as arguments, unless they are asked for: a worker of the release before may take the job.
+    meta = {"request_id": logs.current_request_id(), "release": release}
     jobs = [
         Queue.prepare_data(
             "sample_app.jobs.exercise",
-            (batch, bool(fail_every) and number % fail_every == 0),
+            (batch, bool(fail_every) and number % fail_every == 0, *([seconds] if seconds else [])),
             job_id=f"exercise-{batch}-{number}",
             timeout=JOB_TIMEOUT,
             meta=meta,

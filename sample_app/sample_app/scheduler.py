@@ -20,7 +20,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session as DbSession
 
-from sample_app import config, database, lease, logs, notes, queues
+from sample_app import config, database, lease, logs, notes, queues, runs
 from sample_app.database import Session
 from sample_app.models import Tick, utcnow
 
@@ -62,6 +62,7 @@ class Scheduler:
             return False
         session.add(Tick(slot=slot, ticked_at=utcnow(), host=self.host, pid=os.getpid()))
         session.execute(delete(Tick).where(Tick.slot < slot - KEEP_TICKS))
+        runs.forget(session)
         return True
 
     def slot(self, now: int) -> int:

@@ -61,6 +61,8 @@ def test_jobs_are_queued(client):
         {"count": "7"},
         {"count": True},
         {"fail_every": -1},
+        {"seconds": 11},
+        {"seconds": "1"},
     ],
 )
 def test_a_bad_body_is_refused(client, body):

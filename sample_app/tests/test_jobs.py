@@ -6,15 +6,16 @@ import signal
 import subprocess
 import sys
 import zlib
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from rq import Queue
-from sqlalchemy import text
+from sqlalchemy import select, text
 
-from sample_app import cache, database, jobs, logs, notes, queues, worker
+from sample_app import cache, database, jobs, logs, notes, queues, runs, worker
 from sample_app.database import Session
-from sample_app.models import Note, Stamp
+from sample_app.models import Note, Run, Stamp
 
 FOLDER = Path(__file__).parent.parent
 
@@ -83,6 +84,44 @@ def test_many_failing_jobs_share_one_connection(app):
     assert len(stats["workers"]) == 1
     assert database.engine().pool.checkedout() == 0
     assert queues.queue().failed_job_registry.count == 10
+
+
+def test_a_run_tells_which_release_queued_it_and_which_ran_it(app, monkeypatch):
+    """Not as an argument: a worker of the release before would not know it."""
+    monkeypatch.setattr(queues, "release", "older")
+    batch = queues.queue_batch(3, 3)
+    assert all(len(job.args) == 2 for job in queues.queue().jobs)
+    monkeypatch.setattr(queues, "release", "newer")
+    work()
+    found = list(Session.scalars(select(Run).order_by(Run.job)))
+    assert [run.job for run in found] == [f"exercise-{batch}-{number}" for number in (1, 2, 3)]
+    assert {(run.queued_by, run.ran_by, run.worker) for run in found} == {
+        ("older", "newer", cache.whoami())
+    }
+    assert all(run.queued_at <= run.began_at <= run.ended_at for run in found)
+
+
+def test_a_job_from_a_release_that_did_not_say_so_runs_too(app):
+    """Jobs wait in Redis while a new release is deployed."""
+    queues.queue().enqueue("sample_app.jobs.exercise", "batch", False, job_id="old")
+    work()
+    assert Session.scalars(select(Run.queued_by)).all() == ["unknown"]
+
+
+def test_noting_a_run_twice_makes_one_row(app):
+    """A transaction whose answer was lost is done again."""
+    for _ in range(2):
+        database.run(runs.begin, "token", "job", ("older", None), "newer")
+    assert len(Session.scalars(select(Run)).all()) == 1
+
+
+def test_old_runs_are_forgotten(app):
+    """The table does not grow without end."""
+    for token, age in (("new", timedelta()), ("old", timedelta(days=2))):
+        database.run(runs.begin, token, "job", ("older", None), "newer")
+        Session.get(Run, token).began_at -= age
+    runs.forget(Session())
+    assert Session.scalars(select(Run.token)).all() == ["new"]
 
 
 def test_the_worker_works_in_its_own_process():

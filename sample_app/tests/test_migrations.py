@@ -32,7 +32,7 @@ def tables(config):
 def test_upgrade_makes_what_the_models_describe(alembic):
     """`alembic check` fails when a model has no migration."""
     command.upgrade(alembic, "head")
-    assert tables(alembic) == {"leases", "notes", "ticks"}
+    assert tables(alembic) == {"leases", "notes", "runs", "ticks"}
     command.check(alembic)
 
 

@@ -1,209 +1,180 @@
-r"""Turn an app's source into one archive that is the same wherever and whenever it is made."""
+r"""Turn an app's source into one archive and one lock that are the same on every host."""
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import io
 import json
 import os
-import re
-import tarfile
 import tempfile
-import tomllib
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.app_source import RefusedError, files, run, stage
+from ansible.module_utils.app_archive import name_release, pack
+from ansible.module_utils.app_lock import Wanted, make_lock, minor
+from ansible.module_utils.app_requirements import check_files, read_requires_python
+from ansible.module_utils.app_source import stage
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.release_refusal import RefusedError
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 DOCUMENTATION = """
 module: build_release
 short_description: Build a release of an app on the controller
 description:
-  - Names a release after everything that makes it, and builds it once.
+  - Names a release after everything that makes it, and packs it once.
+  - Resolves what the app's requirements leave open, once for the same requirements.
   - Only reads the source. All it writes is below the folder I(cache).
+  - Where commands are still to be run on a host, the archive is I(source) and not yet I(archive);
+    see module pack_release.
 author: Flaskstack
 """
+TEXT: dict[str, Any] = {"type": "str", "default": ""}
+LIST: dict[str, Any] = {"type": "list", "elements": "str", "default": []}
 OPTIONS: dict[str, Any] = {
     "source": {
         "type": "dict",
         "required": True,
         "options": {
-            "folder": {"type": "str", "default": ""},  # on the controller
-            "git": {"type": "str", "default": ""},  # URL
-            "ref": {
-                "type": "str",
-                "default": "",
-            },  # branch, tag or commit; empty: the default branch
-            "archive": {"type": "str", "default": ""},  # tar or zip file, or its URL
-            "checksum": {"type": "str", "default": ""},  # algorithm:digest
-            "subfolder": {"type": "str", "default": ""},  # of the app inside its source
+            "folder": TEXT,  # on the controller
+            "git": TEXT,  # URL
+            "ref": TEXT,  # branch, tag or commit; empty: the default branch
+            "archive": TEXT,  # tar or zip file, or its URL
+            "checksum": TEXT,  # algorithm:digest
+            "subfolder": TEXT,  # of the app inside its source
         },
     },
-    "requirements": {"type": "str", "required": True},  # lock file inside the app
-    "hashed": {"type": "bool", "default": True},  # refuse a lock without hashes
-    "commands": {"type": "list", "elements": "str", "default": []},  # run in the build folder
-    "shared_paths": {"type": "list", "elements": "str", "default": []},  # linked to shared folders
+    "requirements": {"type": "list", "elements": "str", "required": True},  # files inside the app
+    "hashed": {"type": "bool", "default": True},  # refuse what has no hash
+    "extras": LIST,  # of the app's project
+    "extra_requirements": LIST,  # lines
+    "constraints": TEXT,  # file on the controller
+    "index_url": TEXT,
+    "index_ca": TEXT,  # file on the controller
+    "pythons": {"type": "list", "elements": "dict", "default": []},  # of the hosts: release_python
+    "uv": TEXT,  # program
+    "commands": LIST,  # run in the release, on a host
+    "environment": {"type": "dict", "default": {}},  # of the commands
+    "install_project": {"type": "bool", "default": False},
+    "links": {"type": "dict", "default": {}},  # out of the release, and where to
+    "root": {"type": "str", "default": ""},  # folder of releases on a host
     "cache": {"type": "path", "required": True},  # folder of built archives
     "keep": {"type": "int", "default": 5},  # archives to keep there
+    "settings": {"type": "str", "default": "the inventory"},  # where the user sets all this
 }
 
-FORMAT = 1  # raise when the same source gives another archive than before
 
-
-def mode(path: Path) -> int:
-    """Return the permissions that a file has on every host."""
-    return 0o755 if path.stat().st_mode & 0o100 else 0o644
-
-
-def content_hash(path: Path) -> str:
-    """Return the hash of a file's content, or of what a link points to."""
-    if path.is_symlink():
-        return hashlib.sha256(os.readlink(path).encode()).hexdigest()
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def name_release(app: Path, commit: str, options: list[Any]) -> str:
-    """Hash everything that makes the release."""
-    tree: list[tuple[str, int, str]] = []
-    for name in sorted(files(app)):
-        path, link = app / name, (app / name).is_symlink()
-        if link and not path.resolve().is_relative_to(app.resolve()):
-            raise RefusedError(
-                f"the link {name} points outside the app's folder, which is all that is shipped"
-            )
-        tree.append((name, 0 if link else mode(path), content_hash(path)))
-    digest = hashlib.sha256(json.dumps([FORMAT, options, tree]).encode()).hexdigest()[:12]
-    return f"{commit[:7]}-{digest}" if commit else digest
-
-
-def read_lock(app: Path, name: str, hashed: bool) -> bytes:
-    """Return the lock file, if it alone says what is installed."""
-    if not (app / name).is_file():
-        raise RefusedError(
-            f"app_requirements: the app has no file {name}. Make it with "
-            f"`uv pip compile --generate-hashes pyproject.toml -o {name}`"
-        )
-    content = (app / name).read_bytes()
-    text = content.decode()
-    if found := re.search(
-        r"^\s*(-r|-c|-e|--requirement|--constraint|--editable|\.{0,2}/).*", text, re.MULTILINE
-    ):
-        raise RefusedError(
-            f"app_requirements: {name} must be complete in itself, without {found.group(0)!r}"
-        )
-    if not re.search(r"^gunicorn\b", text, re.MULTILINE | re.IGNORECASE):
-        raise RefusedError(
-            f"app_requirements: {name} does not hold gunicorn. Add it to the app's dependencies"
-        )
-    if hashed and "--hash=" not in text:
-        raise RefusedError(
-            f"app_requirements: {name} has no hashes. Lock with --generate-hashes, "
-            "or set app_requirements_hashed to false"
-        )
-    return content
-
-
-def read_requires_python(app: Path) -> str:
-    """Return which versions of Python the app says that it runs on."""
+def read_pins(name: str) -> str:
+    """Return what the inventory's constraints file says."""
     try:
-        project = tomllib.loads((app / "pyproject.toml").read_text())
-    except FileNotFoundError:
-        return ""
-    except tomllib.TOMLDecodeError as error:
-        raise RefusedError(f"pyproject.toml of the app cannot be read: {error}") from error
-    return project.get("project", {}).get("requires-python", "")
+        return Path(name).read_text() if name else ""
+    except OSError as error:
+        raise RefusedError(
+            f"app_constraints: {name} is not a file on the controller.",
+            'app_constraints: "{{ inventory_dir }}/constraints.txt"',
+        ) from error
 
 
-def pack(app: Path, name: str, shared_paths: list[str], path: Path) -> None:
-    """Write the archive: files in order, of no owner or date, then the links to shared folders."""
-    entries = [entry for entry in sorted(files(app)) if not is_below(entry, shared_paths)]
-    partial = path.with_name(f".{path.name}")
-    with (
-        partial.open("wb") as raw,
-        gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0) as compressed,
-        tarfile.open(fileobj=compressed, mode="w", format=tarfile.GNU_FORMAT) as archive,
-    ):
-        folders: set[str] = set()
-        for entry in entries:
-            add_folders(archive, entry, folders)
-            member = tarfile.TarInfo(entry)
-            member.mtime = dated(content_hash(app / entry))
-            if (app / entry).is_symlink():
-                member.type, member.linkname = tarfile.SYMTYPE, os.readlink(app / entry)
-                archive.addfile(member)
-                continue
-            member.mode, member.size = mode(app / entry), (app / entry).stat().st_size
-            with (app / entry).open("rb") as file:
-                archive.addfile(member, file)
-        content = f'APP_RELEASE="{name}"\n'.encode()
-        member = tarfile.TarInfo(".release.env")
-        member.size = len(content)
-        archive.addfile(member, io.BytesIO(content))
-        for shared in shared_paths:
-            add_folders(archive, shared, folders)
-            member = tarfile.TarInfo(shared)
-            member.type, member.linkname = (
-                tarfile.SYMTYPE,
-                "../" * (shared.count("/") + 2) + f"shared/{shared}",
-            )
-            archive.addfile(member)
-    partial.rename(path)
+def fits(requires_python: str, versions: list[str]) -> bool:
+    """Say whether the app runs on the hosts' Python, so that there is anything to resolve."""
+    try:
+        allowed = SpecifierSet(requires_python)
+    except InvalidSpecifier as error:
+        raise RefusedError(f"requires-python of the app's pyproject.toml: {error}") from error
+    return all(allowed.contains(version, prereleases=True) for version in versions)
 
 
-def is_below(name: str, folders: list[str]) -> bool:
-    """Say whether a file is in one of the folders."""
-    return any(name == folder or name.startswith(f"{folder}/") for folder in folders)
-
-
-def add_folders(archive: tarfile.TarFile, name: str, known: set[str]) -> None:
-    """Add the folders around a file that are not there yet."""
-    for folder in reversed(Path(name).parents[:-1]):
-        if str(folder) not in known:
-            known.add(str(folder))
-            member = tarfile.TarInfo(str(folder))
-            member.type, member.mode = tarfile.DIRTYPE, 0o755
-            archive.addfile(member)
-
-
-def dated(digest: str) -> int:
-    """Date a file by its content, since nginx makes an ETag of its date and size."""
-    return 315532800 + int(digest[:7], 16) * 4  # between 1980 and 2014
+def digest(value: Any) -> str:
+    """Return a short hash of a value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def build(params: dict[str, Any], look: bool = False) -> dict[str, Any]:
-    """Name the release and build it, unless it was built before or is only looked at."""
+    """Name the release and pack it, unless it was built before or is only looked at."""
     cache = Path(params["cache"]).resolve()
     cache.mkdir(parents=True, exist_ok=True)
     (cache / ".gitignore").write_text("*\n")
-    shared_paths = [os.path.normpath(path) for path in params["shared_paths"]]
     with tempfile.TemporaryDirectory(dir=cache, prefix=".work-") as work:
         app, commit = stage(params["source"], Path(work, "app"), cache)
-        lock = read_lock(app, params["requirements"], params["hashed"])
-        options = [params["commands"], shared_paths, params["requirements"], params["hashed"]]
-        name = name_release(app, commit, options)
-        archive, lock_file = cache / f"{name}.tar.gz", cache / f"{name}.lock"
+        check_files(app, params["requirements"])
+        requires_python = read_requires_python(app, params["requirements"])
         result = {
             "changed": False,
-            "id": name,
-            "archive": str(archive),
-            "lock": str(lock_file),
-            "lock_hash": hashlib.sha256(lock + str(params["hashed"]).encode()).hexdigest()[:12],
-            "requires_python": read_requires_python(app),  # empty when the app does not say
+            "requires_python": requires_python,  # empty when the app does not say
+            "commit": commit.get("commit", ""),  # empty when the source is no checkout
+            "commit_date": commit.get("commit_date", ""),
+            "commit_subject": commit.get("commit_subject", ""),
+            "dirty": commit.get("dirty", False),  # the folder's files differ from the commit
         }
+        versions = [python["version"] for python in params["pythons"]]
+        if not fits(requires_python, versions):
+            return result | {"fits": False}
+        lock = make_lock(app, wanted(params), cache)
+        if params["hashed"] and lock["open"]:
+            raise RefusedError(
+                f"app_requirements_hashed: {', '.join(lock['open'])} cannot be checked against a "
+                "hash. If it is to be installed all the same,",
+                "app_requirements_hashed: false",
+            )
+        result |= released(params, app, commit if params["source"]["git"] else {}, lock, cache)
+        archive, source = Path(result["archive"]), Path(result["source"])
         if archive.exists():
             os.utime(archive)
         else:
             result["changed"] = True
             if not look:
-                for command in params["commands"]:
-                    run(["/bin/sh", "-e", "-c", command], cwd=app)
-                lock_file.write_bytes(lock)
-                pack(app, name, shared_paths, archive)
+                Path(result["lock"]).write_text("\n".join(lock["options"] + lock["hashed"]) + "\n")
+                if result["built"]:
+                    pack(app, result["environment"], params["links"], archive)
+                else:
+                    pack(app, {}, {}, source)
     forget(cache, params["keep"])
     return result
+
+
+def wanted(params: dict[str, Any]) -> Wanted:
+    """Return what makes the lock."""
+    return Wanted(
+        names=params["requirements"],
+        extras=params["extras"],
+        more=params["extra_requirements"],
+        pins=read_pins(params["constraints"]),
+        index=params["index_url"],
+        ca=params["index_ca"],
+        pythons=[(python["version"], python["machine"]) for python in params["pythons"]],
+        uv=params["uv"],
+    )
+
+
+def released(
+    params: dict[str, Any], app: Path, commit: dict[str, Any], lock: dict[str, Any], cache: Path
+) -> dict[str, Any]:
+    """Return the release's name, and where all that it consists of is found."""
+    parts = [lock[name] for name in ("options", "hashed", "open", "complete")]
+    options: list[Any] = [parts, params["links"]]
+    on_host = bool(params["commands"] or params["install_project"])
+    if on_host:  # what comes out depends on where it is made
+        options += [params[name] for name in ("commands", "environment", "install_project")]
+        options += [
+            sorted({(minor(each["version"]), each["machine"]) for each in params["pythons"]})
+        ]
+    name = name_release(app, str(commit.get("commit", "")), options)
+    environment = {"APP_RELEASE": name}
+    if params["install_project"]:
+        environment["PYTHONPATH"] = f"{params['root']}/{name}/.site-packages"
+    archive = cache / f"{name}.tar.gz"
+    return {
+        "fits": True,
+        "id": name,
+        "archive": str(archive),  # what hosts get
+        "source": str(cache / f".{name}.source.tar.gz"),  # what commands begin with
+        "built": archive.exists() or not on_host,
+        "environment": environment,
+        "lock": str(cache / f"{name}.lock"),
+        "lock_hash": digest([*parts, params["hashed"]]),
+        "complete": lock["complete"],  # nothing but the lock is to be installed
+        "unhashed": lock["open"],  # requirements beside the lock
+        "notice": lock["notice"],
+    }
 
 
 def forget(cache: Path, keep: int) -> None:
@@ -218,11 +189,12 @@ def forget(cache: Path, keep: int) -> None:
 
 def main() -> None:
     """Run as an Ansible module."""
-    module = AnsibleModule(argument_spec=OPTIONS, supports_check_mode=True)
+    secret = {"index_url": TEXT | {"no_log": True}}
+    module = AnsibleModule(argument_spec=OPTIONS | secret, supports_check_mode=True)
     try:
         module.exit_json(**build(module.params, look=module.check_mode))
     except RefusedError as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(msg=error.advice(module.params["settings"]))
 
 
 if __name__ == "__main__":

@@ -4,30 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.release_home import Home, environment_of
+from ansible.module_utils.release_units import Units
 
 DOCUMENTATION = """
 module: release_state
 short_description: Compare a release with what a host has
-description: Changes nothing. Says what is missing, and what may go once the release is in use.
+description: Changes nothing. Says what is there, what serves, and what a release still needs.
 author: Flaskstack
 """
+UNITS = Path("/etc/systemd/system")
 OPTIONS = {
     "root": {"type": "path", "required": True},
-    "id": {"type": "str", "required": True},
-    "lock_hash": {"type": "str", "required": True},
-    "python": {"type": "str", "required": True},
-    "units": {"type": "list", "elements": "str", "required": True},
-    "keep": {"type": "int", "required": True},
+    "app": {"type": "str", "required": True},
+    "id": {"type": "str", "default": ""},
+    "lock_hash": {"type": "str", "default": ""},
+    "python": {"type": "str", "default": ""},
+    "processes": {"type": "list", "elements": "str", "default": []},
 }
 
 
 def interpreter(module: AnsibleModule, name: str) -> tuple[str, str]:
     """Return an interpreter's version and real path; both empty when there is none."""
-    path = module.get_bin_path(name)
+    path = module.get_bin_path(name) if name else None
     if not path:
         return "", ""
     asked = "import platform, sys; print(platform.python_version(), sys.executable)"
@@ -36,55 +40,55 @@ def interpreter(module: AnsibleModule, name: str) -> tuple[str, str]:
     return version, os.path.realpath(executable.strip())
 
 
-def environment_of(release: Path) -> str:
-    """Return the name of a release's environment."""
-    link = release / ".venv"
-    return Path(os.readlink(link)).name if link.is_symlink() else ""
-
-
-def obsolete(root: Path, kept: set[str], environment: str, keep: int) -> list[str]:
-    """Return all but the releases to keep and what they use."""
-    releases = sorted(
-        listing(root / "releases"), key=lambda path: path.stat().st_mtime, reverse=True
+def planned_strategy(unit: Path) -> str:
+    """Return how a release is to take over on this host: role gunicorn wrote it into its unit."""
+    said = (
+        re.search(r"^X-ReleaseStrategy=(\w+)$", unit.read_text(), re.MULTILINE)
+        if unit.exists()
+        else None
     )
-    for release in releases:
-        if len(kept) < keep and not release.name.startswith("."):
-            kept = kept | {release.name}
-    used = {environment} | {environment_of(root / "releases" / name) for name in kept}
-    gone = [path for path in releases if path.name not in kept]
-    gone += [path for path in listing(root / "environments") if path.name not in used]
-    return [str(path) for path in gone]
+    return said[1] if said else "switch"
 
 
-def listing(folder: Path) -> list[Path]:
-    """Return what is in a folder; nothing when there is none."""
-    return list(folder.iterdir()) if folder.is_dir() else []
+def serves(home: Home, units: Units, release: str, processes: list[str]) -> bool:
+    """Say whether a release has everything, all of it runs, and nothing is left to clean up."""
+    slot = home.live()
+    if not slot or {release} != {home.current(), home.serving()} or home.under_way():
+        return False
+    if home.release_in(home.free()):
+        return False
+    needed = [f"{home.app}-web@{slot}.socket", f"{home.app}-web@{slot}.service", *processes]
+    return all(unit["ActiveState"] == "active" for unit in units.show(needed).values())
 
 
 def main() -> None:
     """Run as an Ansible module."""
     module = AnsibleModule(argument_spec=OPTIONS, supports_check_mode=True)
     wanted: dict[str, Any] = module.params
-    root = Path(wanted["root"])
+    home, units = Home(wanted["root"], wanted["app"]), Units(module.run_command)
     version, executable = interpreter(module, wanted["python"])
     minor = ".".join(version.split(".")[:2])
     digest = hashlib.sha256(f"{wanted['lock_hash']} {executable}".encode()).hexdigest()[:12]
     environment = f"{digest}-python{minor}"
-    current = root / "current"
-    used = Path(os.readlink(current)).name if current.is_symlink() else ""
-    shipped = environment_of(root / "releases" / wanted["id"]) == environment
-    installed = (root / "environments" / environment / ".complete").exists()
-    _, states, _ = module.run_command(["systemctl", "is-active", *wanted["units"]])
-    runs = states.split() == ["active"] * len(wanted["units"])
+    release = home.releases / wanted["id"] if wanted["id"] else Path("/nonexistent")
+    if not wanted["lock_hash"]:  # a release of before: what it was shipped with
+        environment = environment_of(release)
+    shipped = environment_of(release) == environment
+    installed = (home.environments / environment / ".complete").exists()
     module.exit_json(
         changed=False,
-        current=used,  # release in use, empty when there is none
+        current=home.serving(),  # release that has the traffic, empty when there is none
+        slot=home.live(),  # its slot
+        previous=home.previous(),  # release that served before it
+        strategy=planned_strategy(UNITS / f"{wanted['app']}-web@.service"),  # switch or restart
+        under_way=home.under_way(),  # of a deploy that has begun and not ended
+        releases=[path.name for path in home.newest_first() if not path.name.startswith(".")],
+        history=home.history(),  # the oldest first
         python=version,  # of the interpreter, empty when there is none
         environment=environment,  # name of the environment that the release needs
         installed=installed,  # it is complete
         shipped=shipped and installed,  # the release is complete and uses it
-        serves=used == wanted["id"] and shipped and installed and runs,
-        obsolete=obsolete(root, {wanted["id"], used} - {""}, environment, wanted["keep"]),
+        serves=shipped and installed and serves(home, units, wanted["id"], wanted["processes"]),
     )
 
 

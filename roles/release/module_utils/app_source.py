@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import shutil
-import subprocess
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ansible.module_utils.app_git import GIT, checkout, export
+from ansible.module_utils.release_refusal import RefusedError, run
 from ansible.module_utils.urls import open_url
 
 JUNK = {
@@ -19,34 +19,6 @@ JUNK = {
     *(".pytest_cache", ".release.env", ".ruff_cache", ".svn", ".tox", ".venv"),
     *("__pycache__", "node_modules", "venv"),
 }
-GIT = ["git", "-c", "safe.directory=*"]
-
-
-class RefusedError(Exception):
-    """What is wrong with the source, in words for the person who set it."""
-
-    def __str__(self) -> str:
-        """Leave out a token that a URL carries."""
-        return re.sub(r"://[^/@\s]+@", "://", super().__str__())
-
-
-def run(command: list[str], **options: Any) -> str:
-    """Return a command's output, or refuse with the last of it."""
-    try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            **options,
-        )
-    except FileNotFoundError as error:
-        raise RefusedError(f"{command[0]} is not installed on the controller") from error
-    if done.returncode:
-        tail = "\n".join((done.stdout + done.stderr).strip().splitlines()[-20:])
-        raise RefusedError(f"`{' '.join(command)}` failed with code {done.returncode}:\n{tail}")
-    return done.stdout
 
 
 def files(folder: Path) -> Iterator[str]:
@@ -88,41 +60,15 @@ def source_files(folder: Path) -> list[str]:
 def stage_folder(source: Path, target: Path, without: Path) -> None:
     """Copy a folder."""
     if not source.is_dir():
-        raise RefusedError(f"app_source_folder: {source} is not a folder on the controller")
+        raise RefusedError(
+            f"app_source_folder: {source} is not a folder on the controller.",
+            'app_source_folder: "{{ inventory_dir }}/../../shop"',
+        )
     for name in source_files(source):
         if without in (source / name).resolve().parents:
             continue
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(source / name, target / name, follow_symlinks=False)
-
-
-def stage_git(url: str, ref: str, target: Path, cache: Path) -> str:
-    """Export a commit and return its id. What was fetched before is not fetched again."""
-    mirror = cache / "git" / hashlib.sha256(url.encode()).hexdigest()[:12]
-    git = [*GIT, f"--git-dir={mirror}"]
-    resolve = [*git, "rev-parse", "--verify", "--quiet", f"{ref or 'refs/remote/HEAD'}^{{commit}}"]
-    if not (mirror / "HEAD").exists():
-        run(["git", "init", "--quiet", "--bare", str(mirror)])
-    try:
-        if not re.fullmatch(r"[0-9a-f]{40}", ref):
-            raise RefusedError
-        commit = run(resolve).strip()
-    except RefusedError:
-        refs = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*", "+HEAD:refs/remote/HEAD"]
-        run(
-            [*git, "fetch", "--quiet", "--prune", url, *refs],
-            env={**os.environ, "GIT_TERMINAL_PROMPT": "0"},
-        )
-        try:
-            commit = run(resolve).strip()
-        except RefusedError as error:
-            raise RefusedError(
-                f"app_source_ref: {url} has no branch, tag or commit {ref}"
-            ) from error
-    tree = target.parent / "tree.tar"
-    run([*git, "archive", "--format=tar", f"--output={tree}", commit])
-    unpack(tree, target)
-    return commit
 
 
 def stage_archive(source: str, checksum: str, target: Path, cache: Path) -> None:
@@ -135,18 +81,26 @@ def stage_archive(source: str, checksum: str, target: Path, cache: Path) -> None
         if not path.exists():
             download(source, path)
     if not path.is_file():
-        raise RefusedError(f"app_source_archive: {path} is not a file on the controller")
+        raise RefusedError(
+            f"app_source_archive: {path} is not a file on the controller.",
+            'app_source_archive: "{{ inventory_dir }}/shop-1.0.tar.gz"',
+        )
     if checksum:
         algorithm, _, wanted = checksum.partition(":")
         if algorithm not in hashlib.algorithms_guaranteed or not wanted:
-            raise RefusedError(f"app_source_checksum: {checksum} is not like sha256:<digest>")
+            raise RefusedError(
+                f"app_source_checksum: {checksum} is not an algorithm and a digest.",
+                "app_source_checksum: sha256:9f86d081…",
+            )
         with path.open("rb") as file:
             found = hashlib.file_digest(file, algorithm).hexdigest()
         if found != wanted.lower():
             if path.parent == cache / "downloads":
                 path.unlink()
             raise RefusedError(
-                f"app_source_checksum: {source} has {algorithm}:{found}, not {checksum}"
+                f"app_source_checksum: {source} has {algorithm}:{found}, not {checksum}. If that is"
+                " the file that you mean,",
+                f"app_source_checksum: {algorithm}:{found}",
             )
     unpack(path, target)
 
@@ -174,16 +128,18 @@ def download(url: str, path: Path) -> None:
     partial.rename(path)
 
 
-def stage(source: dict[str, Any], target: Path, cache: Path) -> tuple[Path, str]:
-    """Put the app's files into a folder of their own; return it, and the commit if there is one."""
+def stage(source: dict[str, Any], target: Path, cache: Path) -> tuple[Path, dict[str, str | bool]]:
+    """Put the app's files into a folder of their own; return it, and its commit if there is one."""
     target.mkdir()
-    commit, subfolder = "", source["subfolder"]
+    commit: dict[str, str | bool] = {}
+    subfolder = source["subfolder"]
     if source["folder"]:
         # A folder knows what git ignores, so the app's part is taken before it is copied.
-        stage_folder(Path(source["folder"], subfolder).resolve(), target, without=cache)
-        return target, commit
+        folder = Path(source["folder"], subfolder).resolve()
+        stage_folder(folder, target, without=cache)
+        return target, checkout(folder)
     if source["git"]:
-        commit = stage_git(source["git"], source["ref"], target, cache)
+        commit = export(source["git"], source["ref"], subfolder, target, cache)
     else:
         stage_archive(source["archive"], source["checksum"], target, cache)
         inside = list(target.iterdir())
@@ -191,5 +147,8 @@ def stage(source: dict[str, Any], target: Path, cache: Path) -> tuple[Path, str]
             target = inside[0]  # archives of releases are packed like this
     app = target / subfolder
     if not app.is_dir():
-        raise RefusedError(f"app_source_subfolder: {subfolder} is not a folder of the source")
+        raise RefusedError(
+            f"app_source_subfolder: {subfolder} is not a folder of the source.",
+            "app_source_subfolder: web",
+        )
     return app, commit

@@ -16,6 +16,7 @@ from sample_app.web.requests import settings
 blueprint = Blueprint("hooks", __name__)
 
 MAX_JOBS = 2000
+MAX_SECONDS = 10  # of a job
 MAX_SLOW = 90.0  # seconds
 NAP = 0.1  # seconds; MySQL allows 1000 rows of recursion, so at most 100 seconds
 
@@ -42,13 +43,14 @@ def check_key() -> ResponseReturnValue | None:
 
 @blueprint.post("/hooks/jobs")
 def queue_jobs() -> ResponseReturnValue:
-    """Queue `count` jobs of which every `fail_every`-th raises; 202 with where to ask."""
+    """Queue `count` jobs of `seconds`; every `fail_every`-th raises; 202 with where to ask."""
     body = request.get_json(silent=True)
     if not isinstance(body, dict):
         abort(400, 'Send a JSON object, such as {"count": 10, "fail_every": 3}.')
     count = _number(body, "count", 1, 1, MAX_JOBS)
     fail_every = _number(body, "fail_every", 0, 0, MAX_JOBS)
-    batch = queues.queue_batch(count, fail_every)
+    seconds = _number(body, "seconds", 0, 0, MAX_SECONDS)
+    batch = queues.queue_batch(count, fail_every, seconds)
     address = url_for("hooks.batch", batch=batch)
     return jsonify(batch=batch, queued=count, url=address), 202, {"Location": address}
 

@@ -1,0 +1,91 @@
+"""Say which background processes run on a host, what their units are called, and when they run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ansible.module_utils.parsing.convert_bool import boolean
+
+Process = dict[str, Any]
+
+USUAL: Process = {
+    "instances": 1,
+    "singleton": False,
+    "stop_signal": "SIGTERM",
+    "stop_timeout": 60,
+    "memory_limit": 0,
+    "environment": {},
+    "schedule": "",
+    "catch_up": True,
+    "random_delay": 0,
+}
+# Above this part of its limit, in percent, the kernel takes back what it can; then it kills.
+MEMORY_HIGH = 90
+
+
+def processes_here(processes: Iterable[Mapping[str, Any]], first: bool) -> list[Process]:
+    """Return the processes of a host, each with everything that it leaves out.
+
+    A singleton is on the `first` host only, one of 0 instances on none.
+    """
+    filled = [USUAL | dict(process) for process in processes]
+    return [
+        process | {"memory_high": int(process["memory_limit"]) * MEMORY_HIGH // 100}
+        for process in filled
+        if int(process["instances"]) > 0
+        and (first or not boolean(process["singleton"], strict=False))
+    ]
+
+
+def process_services(processes: Iterable[Process], app_name: str) -> list[str]:
+    """Return the units of processes that run all the time, one an instance."""
+    return [
+        f"{app_name}-{process['name']}@{number}.service"
+        for process in processes
+        if not process["schedule"]
+        for number in range(1, int(process["instances"]) + 1)
+    ]
+
+
+def process_timers(processes: Iterable[Process], app_name: str) -> list[str]:
+    """Return the timers of processes that run at times."""
+    return [f"{app_name}-{process['name']}.timer" for process in processes if process["schedule"]]
+
+
+# Systemd's OnCalendar: a word, or days, a date and a time, some of them; then maybe a time zone.
+WORDS = "minutely|hourly|daily|weekly|monthly|quarterly|semiannually|annually|yearly"
+DAY = "(?:mon|monday|tue|tuesday|wed|wednesday|thu|thursday|fri|friday|sat|saturday|sun|sunday)"
+DAYS = rf"{DAY}(?:(?:\.\.|-){DAY})?(?:,{DAY}(?:(?:\.\.|-){DAY})?)*"
+VALUE = r"\d+(?:\.\d+)?(?:\.\.\d+(?:\.\d+)?)?(?:/\d+(?:\.\d+)?)?"
+PART = rf"(?:\*|{VALUE}(?:,{VALUE})*)"
+DATE = rf"(?:{PART}-)?{PART}[-~]{PART}"
+TIME = rf"{PART}:{PART}(?::{PART})?"
+CALENDAR = re.compile(
+    rf"(?:{WORDS}|{DAYS}|(?:{DAYS}\s+)?(?:{DATE}\s+{TIME}|{DATE}|{TIME}))"
+    r"(?:\s+[a-z]+(?:/[a-z0-9_+-]+)*)?",
+    re.IGNORECASE,
+)
+
+
+def odd_schedules(processes: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the schedules that systemd would not take, such as cron's.
+
+    It is about their form; whether there is a 25th hour is asked on the host.
+    """
+    schedules = [str(process.get("schedule") or "") for process in processes]
+    return [text for text in schedules if text and not CALENDAR.fullmatch(text.strip())]
+
+
+class FilterModule:
+    """Offer the filters to Ansible."""
+
+    def filters(self) -> dict[str, Any]:
+        """Return the filters of this file by name."""
+        return {
+            "processes_here": processes_here,
+            "process_services": process_services,
+            "process_timers": process_timers,
+            "odd_schedules": odd_schedules,
+        }

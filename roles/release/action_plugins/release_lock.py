@@ -1,0 +1,75 @@
+"""Tell the module `release_lock` who asks: which person, controller and process."""
+
+from __future__ import annotations
+
+import getpass
+import multiprocessing
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+
+def playbook_process() -> int:
+    """Return the id of ansible-playbook, of which a task's process is a child."""
+    parent = multiprocessing.parent_process()
+    return parent.pid if parent and parent.pid else os.getpid()
+
+
+def controller() -> str:
+    """Name what has the same process ids: a container of the same name elsewhere has not."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{platform.node()} {boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:  # no Linux
+        return platform.node()
+
+
+def running_playbooks() -> list[int]:
+    """Return the ids of this controller's processes that are Ansible's."""
+    try:
+        folders = [name for name in os.listdir("/proc") if name.isdecimal()]
+    except OSError:  # no Linux
+        shown = subprocess.run(
+            ["ps", "-axo", "pid=,command="], capture_output=True, text=True, check=True
+        )
+        lines = (line.split(None, 1) for line in shown.stdout.splitlines())
+        return [int(line[0]) for line in lines if "ansible" in line[-1]]
+    return [int(name) for name in folders if b"ansible" in _command_line(name)]
+
+
+def _command_line(process: str) -> bytes:
+    try:
+        return Path("/proc", process, "cmdline").read_bytes()
+    except OSError:  # it has ended, or is not ours to see
+        return b""
+
+
+def person() -> str:
+    """Return user@controller."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container without an entry for its user
+        user = str(os.getuid())
+    return f"{user}@{platform.node()}"
+
+
+class ActionModule(ActionBase):
+    """Run the module on the host, with what only the controller knows."""
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> Any:
+        """Return what the module says."""
+        result = super().run(tmp, task_vars)
+        known = {
+            "by": person(),
+            "controller": controller(),
+            "pid": playbook_process(),
+            "running": running_playbooks(),
+        }
+        result.update(
+            self._execute_module("release_lock", self._task.args | known, task_vars=task_vars)
+        )
+        return result

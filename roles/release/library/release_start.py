@@ -1,0 +1,59 @@
+"""Start a release beside the one that serves, and prove that it is well."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.release_change import OPTIONS, Change
+from ansible.module_utils.release_units import FailedError
+
+DOCUMENTATION = """
+module: release_start
+short_description: Start a release beside the one that serves
+description:
+  - Cleans up after a deploy that was cut, starts the release in the free slot, asks it whether
+    it is well, and watches it.
+  - The one that serves is not touched. Of a release that is not well nothing is left.
+  - With I(state=absent) it only cleans up, and removes the release unless it has ever served.
+author: Flaskstack
+"""
+
+
+def start(change: Change, wanted: dict[str, Any]) -> dict[str, Any]:
+    """Start the release in the free slot."""
+    home, watch, note = change.home, change.watch, {}
+    try:
+        if wanted["state"] == "absent":
+            change.recover()
+            home.discard(change.id)
+            return {"current": home.serving()}
+        change.prepare()
+        slot = home.free()
+        service, door = change.service(slot), home.socket(slot)
+        change.units.gone(change.socket(slot), service)  # the one before the last may still finish
+        note = change.note(slot, "switch", wanted["commit"], wanted["by"])
+        home.occupy(slot, change.id)
+        change.units.start(change.socket(slot), service)
+        answer = watch.until_well("Start the release", service, door, change.timeout)
+        watch.remember(service, workers=True)
+        watch.stay_well("Watch the release", [service], service, door, change.length)
+    except FailedError as error:
+        return change.fail(error, note)
+    return {"answer": answer, "slot": slot, "current": home.serving()}
+
+
+def main() -> None:
+    """Run as an Ansible module."""
+    states = {"type": "str", "choices": ["started", "absent"], "default": "started"}
+    module = AnsibleModule(argument_spec=OPTIONS | {"state": states})
+    change = Change(module)
+    with change.home.locked():
+        result = start(change, module.params)
+    if "msg" in result:
+        module.fail_json(**result)
+    module.exit_json(changed=True, **result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""A change of what serves: begun, proved, made, undone, and cleaned up after one that was cut."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import Any
+
+from ansible.module_utils.release_home import SLOTS, Home
+from ansible.module_utils.release_units import FailedError, Health, Units, Watch, report
+
+# What every module that changes something is told.
+OPTIONS: dict[str, Any] = {
+    "root": {"type": "path", "required": True},
+    "app": {"type": "str", "required": True},
+    "id": {"type": "str", "required": True},
+    "processes": {"type": "list", "elements": "str", "default": []},
+    "path": {"type": "str", "required": True},
+    "headers": {"type": "dict", "default": {}},
+    "status": {"type": "int", "default": 200},
+    "body": {"type": "str", "default": ""},
+    "timeout": {"type": "int", "required": True},
+    "commit": {"type": "str", "default": ""},
+    "by": {"type": "str", "default": ""},
+    "action": {"type": "str", "default": "deploy"},  # or rollback
+    "watch": {"type": "float", "required": True},
+    # Masked by Ansible wherever they are in a module's answer, the journal included.
+    "secrets": {"type": "list", "elements": "str", "default": [], "no_log": True},
+}
+
+
+class Change:
+    """The change of one host's app to a release."""
+
+    def __init__(self, module: Any) -> None:
+        """Read what an Ansible module was told."""
+        wanted = module.params
+        self.home = Home(wanted["root"], wanted["app"])
+        self.units = Units(module.run_command)
+        health = Health(wanted["path"], wanted["headers"], wanted["status"], wanted["body"])
+        self.watch = Watch(self.units, health)
+        self.id, self.processes = wanted["id"], wanted["processes"]
+        self.timeout, self.length = wanted["timeout"], wanted["watch"]
+        self.action = wanted.get("action", "deploy")
+        self.began = time.time()
+
+    def socket(self, slot: str) -> str:
+        """Return a slot's socket unit."""
+        return f"{self.home.app}-web@{slot}.socket"
+
+    def service(self, slot: str) -> str:
+        """Return a slot's service."""
+        return f"{self.home.app}-web@{slot}.service"
+
+    def prepare(self) -> None:
+        """Clean up, and see to it that the release is there."""
+        self.recover(keep=self.id)
+        if not (self.home.releases / self.id).is_dir():
+            raise FailedError("Find the release", "it is not on this host")
+
+    def note(self, slot: str, strategy: str, commit: str, by: str) -> dict[str, Any]:
+        """Begin, and return the note of it: how it is, and how it is to be."""
+        home = self.home
+        note = {
+            "id": self.id,
+            "slot": slot,
+            "live": home.live(),
+            "serving": home.serving(),
+            "previous": home.previous(),
+            "strategy": strategy,
+            "commit": commit,
+            "by": by,
+            "action": self.action,
+        }
+        home.begin(**note)
+        return note
+
+    def forward(self, note: dict[str, Any]) -> None:
+        """Move everything to the new release, save the background processes."""
+        again = note["serving"] == note["id"]
+        self.home.serve(note["slot"], note["id"], note["previous" if again else "serving"])
+
+    def back(self, note: dict[str, Any], keep: str = "") -> None:
+        """Let serve again what served before a deploy that did not succeed; keep one release."""
+        old, new, home = note["live"], note["slot"], self.home
+        if not old:  # This was the first release. Sockets would start what they belong to.
+            home.serve("", "", "")
+            self.units.kill(self.socket(new), self.service(new), *self.processes)
+            home.vacate(new)
+        elif old == new:
+            home.occupy(old, note["serving"])
+            home.serve(old, note["serving"], note["previous"])
+            self.again(self.service(old), *self.processes)
+            self.well_again(old)
+        else:
+            moved = home.current() != note["serving"]
+            home.serve(old, note["serving"], note["previous"])
+            if moved:  # it may hold requests
+                self.again(*self.processes)
+                self.drain(new)
+                self.units.gone(self.socket(new), self.service(new))
+            else:
+                self.units.kill(self.socket(new), self.service(new))
+                home.vacate(new)
+        if note["id"] != keep:
+            home.discard(note["id"])
+        home.end()
+
+    def again(self, *units: str) -> None:
+        """Restart what belongs to the old release. What fails now has a journal of its own."""
+        self.units.restart(*units)
+        with suppress(FailedError):
+            Watch(self.units, self.watch.health).until_up("Go back", list(units))
+
+    def well_again(self, slot: str) -> None:
+        """Give the old release the time to answer, before it is said that it serves."""
+        with suppress(FailedError):
+            watch = Watch(self.units, self.watch.health)
+            watch.until_well("Go back", self.service(slot), self.home.socket(slot), self.timeout)
+
+    def drain(self, slot: str) -> None:
+        """Stop an instance once it has taken the connections that wait for it."""
+        units, path = [self.socket(slot), self.service(slot)], self.home.socket(slot)
+        empty, deadline = 0, time.monotonic() + self.units.patience(*units)
+        while empty < 3 and time.monotonic() < deadline:
+            empty = 0 if self.units.queue(path) else empty + 1
+            time.sleep(0.1)
+        self.units.tell("stop", *units)
+        self.home.vacate(slot)
+
+    def finish(self, note: dict[str, Any]) -> None:
+        """Let the old instance finish what it holds, and write the deploy down."""
+        if note["live"] not in ("", note["slot"]):
+            self.drain(note["live"])
+        action = note.get("action", "deploy")
+        self.home.record(note["id"], note["serving"], note["commit"], note["by"], action)
+        self.home.end()
+
+    def recover(self, keep: str = "") -> None:
+        """End a deploy that was cut: forward when it had switched, back otherwise."""
+        note = self.home.under_way()
+        if note and note["strategy"] == "switch" and note["slot"] == self.home.live():
+            self.forward(note)
+            self.units.restart(*self.processes)
+            self.finish(note)
+        elif note:
+            self.back(note, keep)
+        for slot in SLOTS:
+            units = [self.socket(slot), self.service(slot)]
+            states = {said["ActiveState"] for said in self.units.show(units).values()}
+            used = self.home.release_in(slot) or states & {"active", "activating"}
+            if used and slot != self.home.live():
+                self.drain(slot)
+
+    def fail(self, error: FailedError, note: dict[str, Any]) -> dict[str, Any]:
+        """Go back, and return what to say of a release that is not in use."""
+        failed = time.time()
+        with suppress(FailedError):  # what is left of it, the next deploy cleans up
+            if note:
+                self.back(note)  # at once: after a restart nobody is served until then
+        journal = self.units.journal(error.unit, self.began, failed) if error.unit else []
+        return report(self.id, error, self.home.serving(), journal)

@@ -1,0 +1,322 @@
+"""The units of an app under systemd, and the app asked over its socket."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import select
+import socket
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+PROPERTIES = "Id,ActiveState,SubState,MainPID,NRestarts,Result,Job,TimeoutStopUSec"
+UNITS = {"h": 3600, "min": 60, "s": 1, "ms": 0.001, "us": 0.000001}
+
+Run = Callable[[list[str]], tuple[int, str, str]]
+
+
+class FailedError(Exception):
+    """A release is not well. Says at which step, of which unit, and what it answered."""
+
+    def __init__(self, step: str, reason: str, unit: str = "", answer: str = "") -> None:
+        """Keep what the message to the operator is made of."""
+        super().__init__(reason)
+        self.step, self.reason, self.unit, self.answer = step, reason, unit, answer
+
+
+class Units:
+    """systemctl, with what is asked of it here."""
+
+    def __init__(self, run: Run) -> None:
+        """Run commands with `run`, which returns code, output and errors."""
+        self.run = run
+
+    def show(self, units: Iterable[str]) -> dict[str, dict[str, str]]:
+        """Return what systemd says of each unit."""
+        names = list(units)
+        if not names:
+            return {}
+        _, output, _ = self.run(["systemctl", "show", f"--property={PROPERTIES}", *names])
+        blocks = [block for block in output.strip().split("\n\n") if block]
+        said = [dict(line.split("=", 1) for line in block.splitlines()) for block in blocks]
+        return dict(zip(names, said, strict=True))
+
+    def state(self, unit: str) -> str:
+        """Return a unit's state: active, inactive, failed, activating, deactivating."""
+        return self.show([unit])[unit]["ActiveState"]
+
+    def tell(self, verb: str, *units: str) -> None:
+        """Give systemd a job without waiting for its end."""
+        if units:
+            code, _, errors = self.run(["systemctl", "--no-block", verb, *units])
+            if code:
+                raise FailedError(verb, f"systemctl {verb} {' '.join(units)}: {errors.strip()}")
+
+    def start(self, *units: str) -> None:
+        """Start units, also those that failed too often before."""
+        self.forget(*units)
+        self.tell("start", *units)
+
+    def restart(self, *units: str) -> None:
+        """Restart units, also those that failed too often before."""
+        self.forget(*units)
+        self.tell("restart", *units)
+
+    def forget(self, *units: str) -> None:
+        """Forget failures of units. Of one that is not loaded there is nothing to forget."""
+        if units:
+            self.run(["systemctl", "reset-failed", *units])
+
+    def kill(self, *units: str) -> None:
+        """End units that nobody waits for."""
+        self.run(["systemctl", "--no-block", "stop", *units])
+        self.run(["systemctl", "kill", "--signal=KILL", *units])
+        self.gone(*units)
+        self.forget(*units)
+
+    def gone(self, *units: str) -> None:
+        """Wait until units have ended; they get as long as their own settings give them."""
+        deadline = time.monotonic() + 15 + max(self.patience(*units), 0)
+        while True:
+            states = {name: said["ActiveState"] for name, said in self.show(units).items()}
+            left = [name for name, state in states.items() if state not in ("inactive", "failed")]
+            if not left:
+                return
+            if time.monotonic() > deadline:
+                raise FailedError("stop", f"{' and '.join(left)} did not end", left[0])
+            time.sleep(0.1)
+
+    def patience(self, *units: str) -> float:
+        """Return the seconds that the slowest of the units may take to stop."""
+        return max(
+            (seconds(said.get("TimeoutStopUSec", "")) for said in self.show(units).values()),
+            default=0,
+        )
+
+    def queue(self, path: str) -> int:
+        """Return how many connections wait in a listening socket."""
+        _, output, _ = self.run(["ss", "--no-header", "--unix", "--listening", f"src = {path}"])
+        return sum(int(line.split()[2]) for line in output.splitlines() if line.split()[4] == path)
+
+    def journal(self, unit: str, since: float, until: float) -> list[str]:
+        """Return the last lines that a unit wrote to the journal in a time."""
+        self.run(["journalctl", "--sync"])
+        # Gunicorn's last words are 30 lines of traceback; why the app does not start is above them.
+        options = ["--no-pager", "--no-hostname", "--quiet", "--lines=80"]
+        options += [f"--since=@{since:.3f}", f"--until=@{until + 0.5:.3f}"]
+        _, output, _ = self.run(["journalctl", *options, f"--unit={unit}"])
+        return output.splitlines()
+
+
+def seconds(text: str) -> float:
+    """Return a time span of systemd's, such as `1min 30s`, in seconds."""
+    found = re.findall(r"([0-9.]+)(h|min|s|ms|us)\b", text)
+    return sum(float(number) * UNITS[unit] for number, unit in found) if found else 90
+
+
+def on_its_way(said: dict[str, str]) -> bool:
+    """Say whether systemd is at work on a unit, other than to start it once more."""
+    if said.get("Job", "0") not in ("", "0"):
+        return True
+    moves = said["ActiveState"] in ("activating", "deactivating")
+    return moves and said["SubState"] != "auto-restart"
+
+
+def trouble(name: str, said: dict[str, str]) -> str:
+    """Say what is wrong with a unit that should run, or is about to; empty when nothing is."""
+    state, result = said.get("ActiveState", ""), said.get("Result", "")
+    why = f" ({result})" if result not in ("", "success") else ""
+    if said.get("NRestarts", "0") not in ("", "0") or said.get("SubState") == "auto-restart":
+        return f"{name} died{why}"
+    if state == "failed":
+        return f"{name} failed{why}"
+    if state in ("inactive", "deactivating") and said.get("Job", "0") in ("", "0"):
+        return f"{name} ended{why}" if state == "inactive" else f"{name} is ending{why}"
+    return ""
+
+
+def children(pid: str, proc: Path = Path("/proc")) -> set[str]:
+    """Return the processes that a process has started: Gunicorn's workers."""
+    found: set[str] = set()
+    for file in proc.glob(f"{pid}/task/*/children"):
+        try:
+            found |= set(file.read_text().split())
+        except OSError:
+            continue  # it has ended
+    return found
+
+
+def activity(pid: str, proc: Path = Path("/proc")) -> tuple[str, str]:
+    """Return a process' state (S is asleep) and the CPU time that it has used, in ticks."""
+    try:
+        said = (proc / pid / "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return "", ""  # it has ended
+    return said[0], f"{said[11]}+{said[12]}"
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def connect(self) -> None:
+        """Connect to the socket that the host's name stands for."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.host)
+
+
+class Health:
+    """The question whether an app is well."""
+
+    def __init__(self, path: str, headers: dict[str, str], status: int, body: str) -> None:
+        """Ask for `path`; well is an answer of `status` whose body matches `body`."""
+        self.path, self.headers, self.status, self.body = path, headers, status, body
+
+    def ask(self, door: str, patience: Callable[[], bool]) -> tuple[bool, str]:
+        """Ask at a socket. Return whether the app is well, and its answer for people."""
+        connection = UnixConnection(door, timeout=10)
+        try:
+            connection.request("GET", self.path, headers=self.headers)
+            while not select.select([connection.sock], [], [], 0.2)[0]:
+                if not patience():
+                    return False, f"GET {self.path}: no answer"
+            answer = connection.getresponse()
+            body = answer.read(100_000).decode(errors="replace")
+        except (OSError, http.client.HTTPException) as error:
+            return False, f"GET {self.path}: {type(error).__name__}: {error}"
+        finally:
+            connection.close()
+        said = f"GET {self.path}: {answer.status} {answer.reason} {body.strip()[:1000]}".strip()
+        if answer.status != self.status:
+            return False, f"{said} (expected is {self.status})"
+        if not re.search(self.body, body):
+            return False, f"{said} (expected is a body with {self.body})"
+        return True, said
+
+
+class Patience:
+    """Says whether there is time left; meanwhile it looks."""
+
+    def __init__(self, length: float, look: Callable[[], None] = lambda: None) -> None:
+        """Begin to wait for `length` seconds."""
+        self.deadline, self.look = time.monotonic() + length, look
+
+    def __call__(self) -> bool:
+        """Look, and say whether to wait on."""
+        self.look()
+        return time.monotonic() < self.deadline
+
+
+class Watch:
+    """A web instance and background processes that must stay as they are."""
+
+    def __init__(self, units: Units, health: Health) -> None:
+        """Look with `units` and ask with `health`."""
+        self.units, self.health = units, health
+        self.pids: dict[str, str] = {}  # of each unit its main process
+        self.workers: dict[str, set[str]] = {}
+
+    def look(self, step: str, names: Iterable[str]) -> None:
+        """Fail when a unit does not run as it did at the last look."""
+        for name, said in self.units.show(names).items():
+            wrong, pid = trouble(name, said), said.get("MainPID", "0")
+            if not wrong and self.pids.get(name, pid) != pid:
+                wrong = f"{name} died"
+            gone = self.workers.get(name, set()) - children(pid)
+            if not wrong and gone:
+                wrong = f"{name} lost {len(gone)} of its workers"
+            if wrong:
+                raise FailedError(step, wrong, name)
+
+    def remember(self, *names: str, workers: bool = False) -> None:
+        """Keep which processes the units are made of now."""
+        for name, said in self.units.show(names).items():
+            self.pids[name] = said.get("MainPID", "0")
+            if workers:
+                self.workers[name] = children(self.pids[name])
+
+    def until_well(self, step: str, unit: str, door: str, timeout: float) -> str:
+        """Wait until an instance answers that it is well; return the answer."""
+        patience = Patience(timeout, lambda: self.look(step, [unit]))
+        while True:
+            well, answer = self.health.ask(door, patience)
+            state = self.units.show([unit])[unit]
+            if well and state["ActiveState"] == "active" and not trouble(unit, state):
+                return answer
+            if not patience():
+                raise FailedError(step, f"{unit} was not well within {timeout:g} s", unit, answer)
+            time.sleep(0.1)
+
+    def until_up(self, step: str, names: list[str]) -> None:
+        """Wait until all units have been (re)started; old ones may finish what they do."""
+        deadline = time.monotonic() + 30 + self.units.patience(*names)
+        while True:
+            said = self.units.show(names)
+            waiting = [
+                name
+                for name, state in said.items()
+                if state.get("Job", "0") not in ("", "0")
+                or state["ActiveState"] in ("activating", "deactivating")
+            ]
+            broken = [name for name in said if name not in waiting]
+            self.look(step, broken)
+            for name in waiting:
+                if said[name]["SubState"] == "auto-restart" and said[name].get("Job", "") in (
+                    "",
+                    "0",
+                ):
+                    raise FailedError(step, trouble(name, said[name]), name)
+            if not waiting:
+                return
+            if time.monotonic() > deadline:
+                raise FailedError(step, f"{waiting[0]} did not start", waiting[0])
+            time.sleep(0.1)
+
+    def until_at_rest(self, step: str, names: list[str], most: float = 10) -> None:
+        """Wait until units that were just started have nothing left to do, at most `most` seconds.
+
+        One that dies of an import lives as long as that takes, which on a busy machine is seconds.
+        """
+        before: dict[str, tuple[str, str]] = {}
+        deadline = time.monotonic() + most
+        while time.monotonic() < deadline:
+            self.look(step, names)
+            now = {name: activity(self.pids[name]) for name in names}
+            if now == before and all(state == "S" for state, _ in now.values()):
+                return
+            before = now
+            time.sleep(0.3)
+
+    def stay_well(self, step: str, names: list[str], unit: str, door: str, length: float) -> None:
+        """Fail when a unit dies or the instance is not well within the next `length` seconds."""
+        end, next_question = time.monotonic() + length, 0.0
+        while True:
+            now = time.monotonic()
+            self.look(step, names)
+            if now >= min(next_question, end):
+                well, answer = self.health.ask(door, Patience(10))
+                if not well:
+                    self.look(step, names)
+                    raise FailedError(step, f"{unit} was well and is not any more", unit, answer)
+                next_question = time.monotonic() + 0.5
+            if now >= end:
+                return
+            time.sleep(0.1)
+
+
+def report(release: str, error: FailedError, serves: str, journal: list[str]) -> dict[str, Any]:
+    """Return what a module says of a release that is not in use."""
+    lines = [f'{release} is not in use: it failed at "{error.step}": {error.reason}.']
+    lines += [error.answer] if error.answer else []
+    lines += [f"{serves} serves as before." if serves else "Nothing serves yet."]
+    lines += [f"The last lines of {error.unit}:", *journal] if journal else []
+    return {
+        "msg": "\n".join(lines),
+        "step": error.step,
+        "reason": error.reason,
+        "answer": error.answer,
+        "journal": journal,
+        "current": serves,
+    }
