@@ -114,6 +114,12 @@ def main_pid(host: Any, unit: str) -> int:
     return int(host.check_output("systemctl show --value --property MainPID %s", unit))
 
 
+def live_web(host: Any, app: str) -> str:
+    """Return the unit of the instance that has the traffic; deploys use two in turn."""
+    slot = host.check_output("basename $(readlink %s) .sock", f"/srv/{app}/web.sock")
+    return f"{app}-web@{slot}.service"
+
+
 def children(host: Any, parent: int) -> list[int]:
     """Return the child processes of a process."""
     return [int(pid) for pid in host.check_output(f"cat /proc/{parent}/task/*/children").split()]

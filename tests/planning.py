@@ -9,13 +9,16 @@ HOSTS = ((460, 1), (960, 1), (1960, 2), (3900, 2), (7940, 4), (15990, 8), (32100
 
 
 def host(memory=1960, cpus=2, tiers=TIERS, processes=2, provider="mariadb", **given):
-    """Return a host as filter plan_inputs does."""
+    """Return a host as filter plan_inputs does; `processes` are so many, or their limits."""
+    worker_class = given.pop("gunicorn_worker_class", "gthread")
+    limits = [0] * processes if isinstance(processes, int) else processes
     return {
         "memory": memory,
         "cpus": cpus,
         "tiers": list(tiers),
         "provider": provider,
-        "processes": processes if "app" in tiers else 0,
+        "worker_class": worker_class,
+        "processes": limits if "app" in tiers else [],
         "given": given,
         "refused": [],
     }

@@ -80,6 +80,21 @@ REFUSED = {
     "prefix without a slash": ({"app_prefix": "shop/"}, "app_prefix is shop/: ", "app_prefix: /"),
     "unknown provider": ({"mysql_provider": "oracle"}, "mysql_provider is oracle: ", "mariadb"),
     "development server": ({"app_wsgi": "app.run"}, "app_wsgi is app.run: ", "app_wsgi: "),
+    "password that a URL must encode": (
+        {"app_database_password": "50%-more"},
+        "app_database_password: must consist of letters",
+        "chars=['ascii_letters', 'digits']",
+    ),
+    "file that leaves the release": (
+        {"app_files": [{"template": "group_vars/all/main.yml", "dest": "/etc/passwd"}]},
+        "app_files is [/etc/passwd]: ",
+        "dest: shop/local.py",
+    ),
+    "exception without a reason": (
+        {"gunicorn_sandbox_exceptions": {"PrivateTmp": {"value": False}}},
+        "gunicorn_sandbox_exceptions is [PrivateTmp]: ",
+        "reason: numba compiles",
+    ),
     "no domain": ({"app_domains": []}, "app_domains is []: ", "app_domains: ["),
 }
 

@@ -55,3 +55,13 @@ def test_the_collections_that_are_used_are_the_required_ones():
 
 def yaml_in(folder):
     return [path for path in (ROOT / folder).rglob("*.yml") if ".ansible" not in path.parts]
+
+
+def test_what_a_role_makes_on_a_host_can_be_removed():
+    """A role that site.yml runs says in tasks/absent.yml what of it goes with the app."""
+    plays = repository.load("playbooks/provision.yml")
+    made = {entry["role"] for play in plays for entry in play["roles"]} | {"release"}
+    removal = (ROOT / "playbooks/remove_app.yml").read_text()
+    removed = re.findall(r"name: (\w+)\n +tasks_from: absent\n", removal)
+    assert made == set(removed)
+    assert [role for role in made if not (ROOT / f"roles/{role}/tasks/absent.yml").is_file()] == []

@@ -6,6 +6,7 @@ import pytest
 
 import document_roles
 import repository
+from plan_inputs import INPUTS
 from repository import ROLES, ROOT
 
 pytestmark = pytest.mark.parametrize("role", ROLES)
@@ -57,6 +58,9 @@ def every_option(options):
 
 def test_names_begin_with_the_role(role):
     own = set(repository.options(role)) | set(repository.defaults(role))
+    if role == "app":  # which describes what the plan is made from, too
+        assert own >= set(INPUTS)
+        own -= set(INPUTS)
     assert not {name for name in own if not name.startswith(f"{role}_")}
     for path in repository.yaml_files(role, "vars"):
         names = set(repository.load(path) or {})
@@ -108,8 +112,8 @@ def own_facts(role):
 def test_every_option_is_used(role):
     """A setting that nothing reads is a lie."""
     used = set().union(*(repository.used_by(path) for name in ROLES for path in readers(name)))
-    unused = set(repository.options(role)) - used
-    assert not unused, f"no task or template reads {sorted(unused)}"
+    unused = set(repository.options(role)) - used - set(INPUTS)
+    assert not unused, f"no task, template or plan reads {sorted(unused)}"
 
 
 def test_templates_say_who_manages_them(role):

@@ -5,7 +5,7 @@ import subprocess
 import pytest
 from ansible.errors import AnsibleFilterError
 
-from environment_file import environment_file
+from environment_file import environment_file, not_environment
 
 VALUES = {
     "PLAIN": "value",
@@ -48,3 +48,9 @@ def test_names_that_no_shell_takes_are_refused(name):
 def test_values_must_be_one_string(value):
     with pytest.raises(AnsibleFilterError, match="NAME is a"):
         environment_file({"NAME": value})
+
+
+def test_what_no_file_can_hold_is_named():
+    variables = {"GOOD": "x", "NUMBER": 1, "NONE": None, "A-B": "x", "LINES": "a\nb", "LIST": [1]}
+    items = [{"key": name, "value": value} for name, value in variables.items()]
+    assert not_environment(items) == ["A-B", "LINES", "LIST"]

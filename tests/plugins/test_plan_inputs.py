@@ -44,16 +44,38 @@ def test_provider_is_the_one_that_the_role_takes(variables, provider):
 
 
 @pytest.mark.parametrize(
-    ("processes", "count"),
+    ("processes", "limits"),
     [
-        ([], 0),
-        (None, 0),
-        ([{"name": "worker"}, {"name": "ticker", "instances": 3}], 4),
-        ("worker", 0),
+        ([], []),
+        (None, []),
+        ([{"name": "worker"}, {"name": "ticker", "instances": 3}], [0, 0, 0, 0]),
+        ([{"name": "worker", "memory_limit": 200, "instances": "2"}], [200, 200]),
+        ([{"name": "idle", "instances": 0}, {"name": "nightly", "schedule": "daily"}], [0]),
+        ("worker", []),
     ],
 )
-def test_background_processes_are_counted(processes, count):
-    assert inputs(app_processes=processes)["one"]["processes"] == count
+def test_background_processes_are_counted_with_their_limits(processes, limits):
+    assert inputs(app_processes=processes)["one"]["processes"] == limits
+
+
+def test_a_singleton_counts_on_the_first_app_host_only():
+    processes = [{"name": "worker"}, {"name": "ticker", "singleton": True, "memory_limit": 50}]
+    variables = {"ansible_facts": FACTS, "app_name": "shop", "app_processes": processes}
+    groups = {"all": ["db", "two", "one"], "app": ["one", "two"], "database": ["db"]}
+    site = plan_inputs(groups, dict.fromkeys(groups["all"], variables))
+    assert {host: inputs["processes"] for host, inputs in site.items()} == {
+        "db": [],
+        "one": [0, 50],
+        "two": [0],
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "given"),
+    [("restart", {"release_strategy": "restart"}), ("at once", {}), (["switch"], {})],
+)
+def test_the_strategy_of_a_release_may_be_given(value, given):
+    assert inputs(release_strategy=value)["one"]["given"] == given
 
 
 @pytest.mark.parametrize("value", [5, 600, "30", " 30 "])
@@ -76,7 +98,9 @@ def test_others_are_refused_with_the_range(value):
 
 def test_the_same_mistake_on_two_hosts_is_told_once():
     variables = {"ansible_facts": FACTS, "request_timeout": 0}
-    site = plan_inputs({"all": ["one", "two"]}, {"one": variables, "two": variables})
+    variables["app_name"] = "shop"
+    groups = {"all": ["one", "two"], "app": ["one", "two"]}
+    site = plan_inputs(groups, {"one": variables, "two": variables})
     (check,) = input_checks(site)
     assert check["reason"].endswith("(on one, two)")
 
@@ -87,8 +111,18 @@ def test_a_host_without_facts_must_have_its_size_in_the_inventory():
     assert input_checks(inputs(ansible_facts={}, host_memory=960, host_cpus=1)) == []
 
 
+@pytest.mark.parametrize(("name", "count"), [("apps", 1), ("app", 0)])
+def test_groups_of_other_names_are_refused(name, count):
+    variables = {"ansible_facts": FACTS, "app_name": "shop"}
+    checks = input_checks(plan_inputs({"all": ["one"], name: ["one"]}, {"one": variables}))
+    assert [check["variable"] for check in checks] == ["group app"] * count
+
+
 def test_an_app_must_have_a_name():
     site = plan_inputs({"all": ["one"], "app": ["one"]}, {"one": {"ansible_facts": FACTS}})
     assert [check["variable"] for check in input_checks(site)] == ["app_name"]
-    site = plan_inputs({"all": ["one"]}, {"one": {"ansible_facts": FACTS}})
-    assert input_checks(site) == []
+    site = plan_inputs(
+        {"all": ["one", "two"], "app": ["one"]},
+        {"one": {"ansible_facts": FACTS}, "two": {"ansible_facts": FACTS}},
+    )
+    assert [check["variable"] for check in input_checks(site)] == ["app_name"]

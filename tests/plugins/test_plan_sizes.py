@@ -64,6 +64,34 @@ def test_a_second_release_fits_beside_the_first(memory, cpus, tiers, provider):
 
 
 @pytest.mark.parametrize(
+    ("memory", "swap", "strategy"),
+    [(960, 1024, "switch"), (960, 0, "restart"), (460, 1024, "restart"), (460, 0, "restart")],
+)
+def test_a_release_takes_the_place_of_the_other_where_both_do_not_fit(memory, swap, strategy):
+    result = one(memory, 1, base_swap_size=swap)
+    assert result["plan"]["release_strategy"] == strategy
+    both = left(result) >= 0 and left(result) + swap // 2 >= result["parts"]["web workers"]
+    assert both is (strategy == "switch")
+
+
+def test_two_releases_that_do_not_fit_are_refused_with_the_numbers():
+    result = one(960, 1, base_swap_size=0, release_strategy="switch")
+    web, room = result["parts"]["web workers"], left(result)
+    assert 0 <= room < web
+    (check,) = size_checks({"one": result})
+    assert (check["variable"], check["value"]) == ("release_strategy", "switch")
+    assert f"holds {web} MiB, and one has {room} MiB" in check["reason"]
+    assert size_checks({"one": one(960, 1, base_swap_size=0, release_strategy="restart")}) == []
+
+
+def test_the_limit_of_a_process_counts_instead_of_the_usual_memory():
+    parts = one(1960, 2, processes=[0, 300, 20])["parts"]
+    assert parts["background processes"] == 80 + 300 + 20
+    checks = size_checks({"one": one(1960, 2, processes=[0, 3000])})
+    assert "background processes 3080" in checks[0]["reason"]
+
+
+@pytest.mark.parametrize(
     ("memory", "cpus", "workers", "threads"),
     [(460, 1, 1, 2), (960, 1, 2, 4), (1960, 2, 3, 4), (7940, 4, 9, 4), (32100, 32, 32, 4)],
 )
@@ -178,6 +206,16 @@ def test_a_setting_for_another_host_is_not_blamed():
 def test_a_pool_smaller_than_the_threads_is_refused():
     (check,) = size_checks({"one": one(gunicorn_threads=8, app_database_pool_size=4)})
     assert (check["variable"], check["value"], check["example"]) == ("app_database_pool_size", 4, 8)
+
+
+def test_a_pool_is_as_large_as_the_worker_class_can_use():
+    sync = one(gunicorn_worker_class="sync", gunicorn_threads=4)
+    gevent = one(gunicorn_worker_class="gevent", gunicorn_threads=4)
+    assert sync["plan"]["app_database_pool_size"] == 1
+    assert gevent["plan"]["app_database_pool_size"] == 8
+    # Its hundreds of requests wait for one another, so fewer than threads may do.
+    few = one(gunicorn_worker_class="gevent", gunicorn_threads=4, app_database_pool_size=2)
+    assert size_checks({"few": few, "sync": sync}) == []
 
 
 def test_a_pool_too_large_for_the_database_is_refused():

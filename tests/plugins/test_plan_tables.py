@@ -18,6 +18,7 @@ def test_a_row_names_the_setting_its_variable_and_its_value():
     assert "memory, MiB host_memory 460" in words(budget)
     assert "swap, MiB base_swap_size 1024" in words(budget)
     assert "Gunicorn's workers gunicorn_workers 1" in words(budget)
+    assert "how a release is put in use release_strategy restart" in words(budget)
 
 
 def test_the_sum_and_the_rest_are_of_the_parts():

@@ -1,13 +1,15 @@
 """The drivers read back what we wrote, whatever the password."""
 
+import configparser
+
 import pymysql
 import pytest
 import redis
 import sqlalchemy
 
-from urls import database_url, redis_url
+from urls import database_url, needing_encoding, redis_url
 
-PASSWORDS = ["plain", "p@ss:w/ord?#%&+ []", "ünï€"]
+PASSWORDS = ["plain", "as,Ansible:makes-them._~", "p@ss:w/ord?#%&+ []", "ünï€"]
 DATABASE = {
     "driver": "mysql+pymysql",
     "user": "shop",
@@ -61,6 +63,34 @@ def test_pymysql_checks_the_server_when_given_a_ca(tmp_path):
 def test_database_options_win():
     arguments = connect_arguments(database_url(DATABASE | {"options": {"charset": "latin1"}}))
     assert arguments["charset"] == "latin1"
+
+
+def test_a_charset_may_be_the_drivers_to_choose():
+    assert "charset" not in database_url(DATABASE | {"charset": ""})
+    assert (
+        connect_arguments(database_url(DATABASE | {"charset": "utf8mb3"}))["charset"] == "utf8mb3"
+    )
+
+
+def test_passwords_as_ansible_makes_them_need_no_percent_sign():
+    assert "%" not in database_url(DATABASE | {"password": "as,Ansible:makes-them._~"})
+
+
+def test_options_reach_the_driver_without_a_percent_sign():
+    """Alembic's configuration would take it for its own."""
+    options = {"init_command": "SET time_zone='UTC', sql_mode=(SELECT @@sql_mode)", "x": "/a:b"}
+    options = {name: value.replace("@", "") for name, value in options.items()}
+    url = database_url(DATABASE | {"options": options})
+    assert "%" not in url
+    parser = configparser.ConfigParser()
+    parser["alembic"] = {"sqlalchemy.url": url}
+    arguments = connect_arguments(parser["alembic"]["sqlalchemy.url"])
+    assert arguments["init_command"] == options["init_command"]
+
+
+def test_options_that_cannot_do_without_one_are_named():
+    options = {"good": "a=b, (c) 'd'", "flag": True, "number": 5, "and": "a&b", "plus": "+00:00"}
+    assert needing_encoding(options) == ["and", "plus"]
 
 
 def test_addresses_of_ipv6():

@@ -21,6 +21,8 @@ def settings(render):
         known = {}
         for node in assignments:
             value = node.value
+            if isinstance(value, ast.Call) or not isinstance(node.targets[0], ast.Name):
+                continue
             known[node.targets[0].id] = (
                 known[value.id] if isinstance(value, ast.Name) else ast.literal_eval(value)
             )
@@ -78,11 +80,11 @@ def test_environment_of_an_app_without_database_or_redis(environment):
 
 def test_environment_is_added_to_and_renamed(environment):
     got = environment(
-        app_database_password="p@ss",
+        app_database_password="pass",
         app_environment={"SQLALCHEMY_DATABASE_URI": "{{ app_database_url }}", "APP_ENV": "staging"},
         app_secret_environment={"TOKEN": 'a"b$c'},
     )
-    assert got["DATABASE_URL"].startswith("mysql+pymysql://shop:p%40ss@/shop?")
+    assert got["DATABASE_URL"].startswith("mysql+pymysql://shop:pass@/shop?")
     assert got["SQLALCHEMY_DATABASE_URI"] == got["DATABASE_URL"]
     assert got["APP_ENV"] == "staging"
     assert got["TOKEN"] == 'a"b$c'
@@ -90,38 +92,114 @@ def test_environment_is_added_to_and_renamed(environment):
 
 def test_redis_group_only_where_redis_is(render):
     web = f"{UNITS}/web@.service.j2"
-    assert "SupplementaryGroups=redis" in render("gunicorn", web, **APP)
+    assert "SupplementaryGroups=shop-redis" in render("gunicorn", web, **APP)
     assert "SupplementaryGroups" not in render("gunicorn", web, **APP, group_names=["app"])
 
 
-def test_sandbox_can_be_loosened_by_name(render):
+def test_sandbox_has_exceptions_that_say_why(render):
+    loose = {
+        "MemoryDenyWriteExecute": {"value": False, "reason": "numba compiles\nas it runs"},
+        "RestrictAddressFamilies": {
+            "value": ["AF_NETLINK", "AF_PACKET"],
+            "reason": "a network map",
+        },
+    }
+    unit = render("gunicorn", f"{UNITS}/web@.service.j2", **APP, gunicorn_sandbox_exceptions=loose)
+    rules, exceptions = unit.split("# Exceptions of this app.")
+    assert "\nMemoryDenyWriteExecute=yes\n" in rules
+    assert "\n# numba compiles as it runs\nMemoryDenyWriteExecute=no\n" in exceptions
+    families = "RestrictAddressFamilies=AF_NETLINK\nRestrictAddressFamilies=AF_PACKET"
+    assert f"\n# a network map\n{families}\n" in exceptions
+
+
+def test_sandbox_without_exceptions(render):
     unit = render("gunicorn", f"{UNITS}/web@.service.j2", **APP)
-    loose = {"MemoryDenyWriteExecute": False, "ReadWritePaths": ["/srv/a", "/srv/b"]}
-    changed = render("gunicorn", f"{UNITS}/web@.service.j2", **APP, gunicorn_sandbox=loose)
-    assert "MemoryDenyWriteExecute=yes" in unit
-    assert "MemoryDenyWriteExecute=no" in changed
-    assert "ReadWritePaths=/srv/a\nReadWritePaths=/srv/b\n" in changed
+    assert "Exceptions" not in unit
+    assert "\nSystemCallFilter=@system-service\nSystemCallFilter=~@privileged @resources\n" in unit
+    assert "\nReadWritePaths=/srv/shop/shared\n" in unit
+    assert "LimitNOFILE" not in unit
 
 
-def test_process_unit_holds_the_command_and_no_secret(render):
-    unit = render("gunicorn", f"{UNITS}/process@.service.j2", **APP, item=PROCESS)
-    assert "ExecStart=rq worker --job 50%% default\n" in unit
-    assert "Slice=shop-processes.slice\n" in unit
-    assert SECRET not in unit
+def test_writable_paths_are_open_in_the_sandbox(render):
+    paths = {
+        "app_writable_paths": ["exports", "/var/spool/shop/"],
+        "app_instance_path": "/srv/data/i",
+    }
+    unit = render("gunicorn", f"{UNITS}/web@.service.j2", **APP, **paths)
+    opened = [line.split("=", 1)[1] for line in unit.splitlines() if "ReadWritePaths" in line]
+    assert opened == ["/srv/shop/shared", "-/var/spool/shop", "-/srv/data/i"]
 
 
-def test_target_wants_every_instance(render):
-    processes = [PROCESS | {"instances": 2}, {"name": "off", "command": "x", "instances": 0}]
-    target = render("gunicorn", f"{UNITS}/app.target.j2", **APP, app_processes=processes)
-    wanted = " ".join(
-        line.removeprefix("Wants=") for line in target.splitlines() if line.startswith("Wants=")
+def test_gevent_has_connections_and_files_for_them(settings, render):
+    gevent = {"gunicorn_worker_class": "gevent", "gunicorn_worker_connections": 2000}
+    got = settings(**gevent)
+    assert (got["worker_class"], got["worker_connections"]) == ("gevent", 2000)
+    assert "threads" not in got
+    unit = render("gunicorn", f"{UNITS}/web@.service.j2", **APP, **gevent)
+    assert "\nLimitNOFILE=5024\n" in unit
+
+
+@pytest.mark.parametrize(("preload", "patched"), [(False, False), (True, True)])
+def test_a_preloaded_app_is_patched_for_gevent_before_it_is_imported(render, preload, patched):
+    variables = {"gunicorn_worker_class": "gevent", "gunicorn_preload": preload}
+    text = render("gunicorn", "etc/app/gunicorn.conf.py.j2", **APP, **variables)
+    assert ("monkey.patch_all()" in text.partition("chdir")[0]) == patched
+
+
+def test_links_of_a_release(evaluate):
+    links = evaluate(
+        "gunicorn",
+        "__app_links",
+        app_shared_paths=["uploads/", "var/media"],
+        app_shared_files=["shop.db", "keys/jwt.pem"],
+        app_instance_path="instance",
+        app_files=[
+            {"template": "a.j2", "dest": "shop/local.py"},
+            {"template": "b.j2", "dest": "/etc/shop/b"},
+        ],
     )
-    assert wanted.split() == [
-        "shop-web@a.socket",
-        "shop-web@a.service",
-        "shop-worker@1.service",
-        "shop-worker@2.service",
-    ]
+    assert links == {
+        "uploads": "/srv/shop/shared/uploads",
+        "var/media": "/srv/shop/shared/var/media",
+        "instance": "/srv/shop/shared/instance",
+        "shop.db": "/srv/shop/shared/files/shop.db",
+        "keys/jwt.pem": "/srv/shop/shared/files/keys/jwt.pem",
+        "shop/local.py": "/etc/shop/files/shop/local.py",
+    }
+
+
+def test_folders_that_outlive_releases(evaluate):
+    variables = {"app_shared_paths": ["uploads"], "app_shared_files": ["shop.db", "keys/jwt.pem"]}
+    variables |= {"app_writable_paths": ["exports", "/var/spool/shop"], "app_instance_path": "i"}
+    folders = evaluate("gunicorn", "__app_shared_folders", **variables)
+    below = ["exports", "files", "files/keys", "i", "uploads"]
+    assert folders == [f"/srv/shop/shared/{name}" for name in below]
+    assert evaluate("gunicorn", "__app_writable_folders", **variables) == ["/var/spool/shop"]
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [("", None), ("instance", "/srv/shop/shared/instance"), ("/srv/data/i/", "/srv/data/i")],
+)
+def test_instance_path_is_told(environment, path, told):
+    assert environment(app_instance_path=path).get("FLASK_INSTANCE_PATH") == told
+
+
+def test_flask_finds_the_app(environment):
+    assert environment()["FLASK_APP"] == "shop.web:create_app()"
+    assert environment(app_environment={"FLASK_APP": "cli"})["FLASK_APP"] == "cli"
+
+
+def test_database_url_has_the_apps_options(environment):
+    got = environment(
+        app_database_password=SECRET,
+        app_database_charset="",
+        app_database_options={"init_command": "SET time_zone='UTC'", "local_infile": False},
+    )
+    query = got["DATABASE_URL"].partition("?")[2]
+    assert query == (
+        "unix_socket=/run/mysqld/mysqld.sock&init_command=SET+time_zone='UTC'&local_infile=false"
+    )
 
 
 def test_run_passes_shellcheck(render):
@@ -141,6 +219,13 @@ def test_run_passes_shellcheck(render):
         {"app_prefix": "/shop/eu"},
         {"app_processes": [PROCESS | {"command": "flask rq worker"}]},
         {"app_processes": [PROCESS | {"command": "python -m shop.run"}]},
+        {"app_wsgi": "shop:create_app('prod', debug=False)"},
+        {"gunicorn_worker_class": "gevent", "gunicorn_preload": True},
+        {"app_database_password": "aZ09.,:_~-"},
+        {"app_shared_paths": ["up"], "app_shared_files": ["uploads.db"], "app_instance_path": "i"},
+        {"app_writable_paths": ["a/b", "/srv/data/shop", "/var/spool/shop", "/srv/shop/shared/x"]},
+        {"app_files": [{"template": "hosts.yml", "dest": "/etc/shop/x"}]},
+        {"gunicorn_sandbox_exceptions": {"UMask": {"value": "0077", "reason": "says the audit"}}},
     ],
 )
 def test_accepted(evaluate, variables):
@@ -185,6 +270,51 @@ def test_accepted(evaluate, variables):
         ({"app_upload_size": 0}, "app_upload_size"),
         ({"request_timeout": 0}, "request_timeout"),
         ({"gunicorn_settings": {"reload": True}}, "gunicorn_settings"),
+        ({"gunicorn_settings": {"worker_class": "gevent"}}, "gunicorn_settings"),
+        ({"gunicorn_settings": {"--reload": True}}, "gunicorn_settings"),
+        ({"gunicorn_worker_class": "eventlet"}, "gunicorn_worker_class is eventlet"),
+        ({"gunicorn_worker_connections": 0}, "gunicorn_worker_connections"),
+        ({"gunicorn_sandbox_exceptions": {"UMask": "0077"}}, "gunicorn_sandbox_exceptions is [UM"),
+        (
+            {"gunicorn_sandbox_exceptions": {"UMask": {"value": "0077", "reason": " "}}},
+            "gunicorn_sandbox_exceptions is [UMask]",
+        ),
+        (
+            {"gunicorn_sandbox_exceptions": {"U=1": {"value": "0077", "reason": "so it is"}}},
+            "gunicorn_sandbox_exceptions is [U=1]",
+        ),
+        ({"app_database_password": "p@ss"}, "app_database_password: "),
+        ({"app_queue_password": "50%"}, "app_queue_password: "),
+        ({"app_database_charset": "utf8;"}, "app_database_charset"),
+        ({"app_database_options": {"a": "b", "c": "d&e"}}, "app_database_options is [c]"),
+        ({"app_environment": {"NO-NAME": "x"}}, "app_environment is [NO-NAME]"),
+        ({"app_secret_environment": {"KEY": "two\nlines"}}, "app_environment is [KEY]"),
+        ({"app_environment": {"LIST": [1]}}, "app_environment is [LIST]"),
+        ({"app_shared_files": ["/shop.db"]}, "app_shared_files is [/shop.db]"),
+        ({"app_shared_files": ["../shop.db"]}, "app_shared_files is [../shop.db]"),
+        ({"app_instance_path": ".venv/var"}, "app_shared_files is [.venv/var]"),
+        ({"app_instance_path": "."}, "app_shared_files is [.]"),
+        (
+            {"app_shared_paths": ["data"], "app_shared_files": ["data/shop.db"]},
+            "app_shared_files is [data/shop.db]",
+        ),
+        (
+            {"app_shared_paths": ["files"], "app_shared_files": ["shop.db"]},
+            "app_shared_paths is [files]",
+        ),
+        ({"app_files": [{"template": "hosts.yml", "dest": "../b"}]}, "app_shared_files is [../b"),
+        ({"app_files": [{"template": "hosts.yml", "dest": "/etc/shop/../x"}]}, "app_files"),
+        ({"app_files": [{"template": "hosts.yml", "dest": "/etc/shopping"}]}, "app_files"),
+        ({"app_files": [{"template": "hosts.yml", "dest": "/etc/shop/environment"}]}, "app_files"),
+        ({"app_files": [{"template": "nonesuch", "dest": "local.py"}]}, "app_files is [/"),
+        ({"app_writable_paths": ["../x"]}, "app_writable_paths is [../x]"),
+        ({"app_writable_paths": ["/var/log"]}, "app_writable_paths is [/var/log]"),
+        ({"app_writable_paths": ["/etc/shop/x"]}, "app_writable_paths is [/etc/shop/x]"),
+        ({"app_writable_paths": ["/srv"]}, "app_writable_paths is [/srv]"),
+        ({"app_writable_paths": ["/srv/shop/releases"]}, "app_writable_paths is [/srv/shop/rel"),
+        ({"app_instance_path": "/srv/shop/shared"}, "app_writable_paths is [/srv/shop/shared]"),
+        ({"app_writable_paths": ["/srv/a b"]}, "app_writable_paths is [/srv/a b]"),
+        ({"app_proxy_fix": True, "app_trusted_proxy_hops": 0}, "app_trusted_proxy_hops is 0"),
         ({"gunicorn_workers": 0}, "gunicorn_workers"),
         ({"gunicorn_graceful_timeout": 29}, "gunicorn_graceful_timeout"),
         ({"gunicorn_stop_timeout": 30}, "gunicorn_stop_timeout"),

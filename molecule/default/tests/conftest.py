@@ -6,7 +6,7 @@ import pytest
 
 from asking import Database, Site, journal
 
-UNITS = ("sample-web@a.service", "sample-worker@1.service", "sample-scheduler@1.service")
+UNITS = ("sample-web@*.service", "sample-worker@1.service", "sample-scheduler@1.service")
 
 
 @pytest.fixture

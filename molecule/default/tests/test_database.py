@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asking import children, main_pid
+from asking import children, live_web, main_pid
 from waiting import wait_for
 
 
@@ -58,7 +58,7 @@ def test_failing_jobs_leave_no_connection_behind(hook, sql):
 
 def test_without_mysql_the_app_says_so_and_stays_alive(host, site):
     unit = "mariadb.service"
-    web = main_pid(host, "sample-web@a.service")
+    web = main_pid(host, live_web(host, "sample"))
     host.check_output("systemctl stop %s", unit)
     try:
         page = site.get("/")
@@ -73,11 +73,11 @@ def test_without_mysql_the_app_says_so_and_stays_alive(host, site):
     finally:
         host.check_output("systemctl start %s", unit)
     wait_for(lambda: site.get("/readyz").status_code == 200, 20)
-    assert main_pid(host, "sample-web@a.service") == web, "restarted, not recovered"
+    assert main_pid(host, live_web(host, "sample")) == web, "restarted, not recovered"
 
 
 def test_the_pools_fit_into_the_server(host, sql, environment):
-    workers = children(host, main_pid(host, "sample-web@a.service"))
+    workers = children(host, main_pid(host, live_web(host, "sample")))
     pools = len(workers) * int(environment["DB_POOL_SIZE"])
     assert 0 < pools < int(sql.variable("max_connections"))
 

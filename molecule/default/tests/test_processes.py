@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
-from asking import children, main_pid, restarted
+from asking import children, live_web, main_pid, restarted
 from waiting import wait_for
 
 
@@ -55,13 +55,13 @@ def test_one_tick_an_interval(sql):
 def test_ticking_is_the_schedulers_alone(host, sql):
     pids = {row[0] for row in sql.rows("SELECT DISTINCT pid FROM sample.ticks ORDER BY slot DESC")}
     assert str(main_pid(host, "sample-scheduler@1.service")) in pids
-    workers = {str(pid) for pid in children(host, main_pid(host, "sample-web@a.service"))}
+    workers = {str(pid) for pid in children(host, main_pid(host, live_web(host, "sample")))}
     assert workers
     assert not pids & workers
 
 
 def test_a_killed_worker_is_replaced_and_no_request_fails(host, site):
-    web = main_pid(host, "sample-web@a.service")
+    web = main_pid(host, live_web(host, "sample"))
     with site.under_load("/whoami") as answers:
         for _ in range(3):
             before = set(children(host, web))
@@ -73,10 +73,10 @@ def test_a_killed_worker_is_replaced_and_no_request_fails(host, site):
 
 
 def test_a_killed_gunicorn_is_back_and_nothing_is_refused(host, site):
-    web = main_pid(host, "sample-web@a.service")
+    web = main_pid(host, live_web(host, "sample"))
     host.check_output(f"kill -KILL {web}")
     assert site.get("/healthz").status_code == 200, "the socket did not hold the request"
-    wait_for(lambda: restarted(host, "sample-web@a.service", web), 30)
+    wait_for(lambda: restarted(host, live_web(host, "sample"), web), 30)
 
 
 def test_gunicorn_never_the_development_server(host):

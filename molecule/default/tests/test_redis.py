@@ -42,7 +42,7 @@ def stopped(host, site):
 
 @pytest.mark.parametrize("instance", ["cache", "queue"])
 def test_pages_answer_within_a_second_without_redis(instance, site, usual, stopped):
-    stopped(f"redis-server@{instance}.service")
+    stopped(f"redis-server@sample-{instance}.service")
     for _ in range(5):
         answer = site.get("/")
         assert answer.status_code == 200
@@ -70,7 +70,7 @@ def hanging(host, site):
 
 @pytest.mark.parametrize("instance", ["cache", "queue"])
 def test_pages_answer_within_a_second_while_redis_hangs(instance, site, usual, hanging):
-    hanging(f"redis-server@{instance}.service")
+    hanging(f"redis-server@sample-{instance}.service")
     for _ in range(5):
         answer = site.get("/")
         assert answer.status_code == 200
@@ -82,7 +82,7 @@ def test_hooks_tell_apart_who_asks_and_what_is_gone(site, hook, stopped):
     order = {"count": 1}
     assert site.post("/hooks/jobs", json=order).status_code == 401
     assert site.post("/hooks/jobs", json=order, headers={"X-Api-Key": "wrong"}).status_code == 403
-    stopped("redis-server@queue.service")
+    stopped("redis-server@sample-queue.service")
     answer = hook("POST", "/hooks/jobs", json=order)
     assert answer.status_code == 503
     assert "queue" in answer.text
@@ -94,9 +94,9 @@ def test_queued_jobs_survive_a_killed_queue(host, hook):
     try:
         answer = hook("POST", "/hooks/jobs", json={"count": 200})
         assert answer.status_code == 202
-        queue = main_pid(host, "redis-server@queue.service")
+        queue = main_pid(host, "redis-server@sample-queue.service")
         host.check_output(f"kill -KILL {queue}")
-        wait_for(lambda: restarted(host, "redis-server@queue.service", queue), 30)
+        wait_for(lambda: restarted(host, "redis-server@sample-queue.service", queue), 30)
     finally:
         host.check_output("systemctl start sample-worker@1.service")
     wait_for(lambda: hook("GET", answer.json()["url"]).json()["finished"] == 200, 60)
@@ -115,7 +115,7 @@ def test_a_full_cache_costs_no_job(host, hook, environment):
 
 def test_workers_come_back_after_redis(host, hook):
     worker = main_pid(host, "sample-worker@1.service")
-    host.check_output("systemctl restart redis-server@queue.service")
+    host.check_output("systemctl restart redis-server@sample-queue.service")
     answer = wait_for(lambda: hook("POST", "/hooks/jobs", json={"count": 5}).json().get("url"), 30)
     wait_for(lambda: hook("GET", answer).json()["finished"] == 5, 60)
     assert main_pid(host, "sample-worker@1.service") == worker

@@ -7,7 +7,7 @@ import time
 import pytest
 import requests
 
-from asking import Site, journal, json_lines
+from asking import Site, journal, json_lines, live_web
 from waiting import wait_for
 
 FORGED = {
@@ -79,7 +79,7 @@ def test_one_request_id_from_nginx_through_the_app_to_the_job(host, site, hook):
         lines = journal(
             host,
             "nginx.service",
-            "sample-web@a.service",
+            live_web(host, "sample"),
             "sample-worker@1.service",
             since="-1min",
             grep=lambda line: identity in line,

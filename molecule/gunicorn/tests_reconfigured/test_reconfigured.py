@@ -2,7 +2,17 @@
 
 import uuid
 
+import pytest
 import requests
+
+
+@pytest.fixture
+def waves(address):
+    """Give `waves(path)`: what the other app answers now."""
+    headers = {"X-Forwarded-For": "192.0.2.7"}
+    return lambda path: requests.get(
+        f"http://{address}:81{path}", headers=headers, timeout=10
+    ).json()
 
 
 def test_workers(processes):
@@ -35,3 +45,19 @@ def test_instance_too_many_is_stopped(unit):
 def test_process_that_is_declared_no_more_is_gone(host, unit):
     assert unit("probe-bell@1.service", "ActiveState") == "inactive"
     assert host.run("systemctl cat probe-bell@1.service").rc != 0
+
+
+def test_changed_file_has_reached_the_app(waves):
+    assert waves("/")["sea"] == "pacific"
+
+
+def test_worker_class(waves):
+    assert waves("/")["patched"] is False
+
+
+def test_proxy_is_trusted_no_more(waves):
+    assert waves("/where")["address"] != "192.0.2.7"
+
+
+def test_file_that_is_declared_no_more_is_gone(host):
+    assert host.check_output("find /etc/waves/files -type f") == "/etc/waves/files/local.py"

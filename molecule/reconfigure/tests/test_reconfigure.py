@@ -10,10 +10,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from asking import Database, Site, children, main_pid
+from asking import Database, Site, children, live_web, main_pid
 from waiting import wait_for
-
-WEB = "shop-web@a.service"
 
 # What journald says of its limits whenever it opens a journal.
 JOURNAL_USAGE = "MESSAGE_ID=ec387f577b844b8fa948f33cad9a75e6"
@@ -34,7 +32,8 @@ def sql(host):
 @pytest.fixture
 def environ(host):
     """Return what the running web server has in its environment."""
-    entries = host.check_output(f"tr '\\0' '\\n' < /proc/{main_pid(host, WEB)}/environ")
+    web = main_pid(host, live_web(host, "shop"))
+    entries = host.check_output(f"tr '\\0' '\\n' < /proc/{web}/environ")
     return dict(entry.split("=", 1) for entry in entries.splitlines() if "=" in entry)
 
 
@@ -64,7 +63,7 @@ def test_redis_has_its_new_memory(host, url, mib):
 
 
 def test_gunicorn_has_its_new_workers(host):
-    assert len(children(host, main_pid(host, WEB))) == 4
+    assert len(children(host, main_pid(host, live_web(host, "shop")))) == 4
 
 
 def test_the_environment_reached_the_process(environ):

@@ -6,7 +6,9 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -24,9 +26,38 @@ ANSI = re.compile(r"\x1b\[[0-9;]*m")
 def site(host, address):
     """Return the site, through a door that is to its socket what nginx is."""
     if not host.service("door.socket").is_running:
-        proxy = "/usr/lib/systemd/systemd-socket-proxyd /run/fixture/web.sock"
+        proxy = "/usr/lib/systemd/systemd-socket-proxyd /srv/fixture/web.sock"
         host.check_output(f"systemd-run --unit=door --socket-property=ListenStream=8000 {proxy}")
     return Site(f"{address}:8000", "fixture.example")
+
+
+@pytest.fixture
+def state(host):
+    """Return a function that says what there is of the app; compare it before and after."""
+
+    def state():
+        folders = (
+            "releases instances instances/* current previous web.sock deploys.jsonl .deploying"
+        )
+        units = "systemctl list-units 'fixture-*' --state=active --plain --no-legend"
+        return host.run(f"cd /srv/fixture; ls -dl --time-style=+ {folders}; ls releases").stdout, {
+            line.split()[0] for line in host.check_output(units).splitlines()
+        }
+
+    return state
+
+
+@pytest.fixture
+def history(host):
+    """Return a function that gives the deploys that the host has noted."""
+
+    def history():
+        return [
+            json.loads(line)
+            for line in host.check_output("cat /srv/fixture/deploys.jsonl").splitlines()
+        ]
+
+    return history
 
 
 @pytest.fixture
@@ -52,29 +83,49 @@ class Deploy:
         return int(re.search(r"changed=(\d+)", self.output).group(1))
 
 
+class Deploys:
+    """Runs playbooks/deploy.yml on a source."""
+
+    def command(self, source, *options, **variables):
+        """Return the command."""
+        variables = {"app_source_folder": str(source)} | variables
+        command = ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"]]
+        return [*command, "playbooks/deploy.yml", "-e", json.dumps(variables), *options]
+
+    def process(self, *arguments, **variables):
+        """Start a deploy."""
+        environment = {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
+        return subprocess.Popen(
+            self.command(*arguments, **variables),
+            cwd=ROOT,
+            env=os.environ | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def __call__(self, source=APP, *options, **variables):
+        """Deploy, and return what came out of it."""
+        with self.process(source, *options, **variables) as process:
+            output, _ = process.communicate()
+        return Deploy(process.returncode, ANSI.sub("", output))
+
+    @contextmanager
+    def started(self, *arguments, **variables):
+        """Start a deploy; yield a function that cuts it."""
+        with self.process(*arguments, **variables) as process:
+            try:
+                yield lambda: os.killpg(process.pid, signal.SIGKILL)
+            finally:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+
+
 @pytest.fixture
 def deploy():
     """Return a function that runs playbooks/deploy.yml on a source."""
-
-    def deploy(source=APP, *options, **variables):
-        variables = {"app_source_folder": str(source)} | variables
-        command = [
-            "ansible-playbook",
-            "-i",
-            os.environ["MOLECULE_INVENTORY_FILE"],
-            "playbooks/deploy.yml",
-        ]
-        command += ["-e", json.dumps(variables), *options]
-        environment = os.environ | {
-            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-            "ANSIBLE_NOCOLOR": "1",
-        }
-        done = subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-        )
-        return Deploy(done.returncode, ANSI.sub("", done.stdout + done.stderr))
-
-    return deploy
+    return Deploys()
 
 
 numbers = count()

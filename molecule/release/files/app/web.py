@@ -1,13 +1,26 @@
 """The smallest app that a release can be made of."""
 
 import os
+import threading
+import time
+from pathlib import Path
 
 WELL = True
+GO = Path(os.environ["STATE_DIRECTORY"], "go")
+waiting = []
 
 
 def app(environ, start_response):
-    """Say which release answers."""
+    """Say which release answers; to /slow once it is told to, to /waiting how many wait so."""
+    said = os.environ["APP_RELEASE"]
+    if environ["PATH_INFO"] == "/slow":
+        waiting.append(threading.get_ident())
+        while not GO.exists():
+            time.sleep(0.1)
+        waiting.pop()
+    if environ["PATH_INFO"] == "/waiting":
+        said = str(len(waiting))
     start_response(
         "200 OK" if WELL else "503 Service Unavailable", [("Content-Type", "text/plain")]
     )
-    return [os.environ["APP_RELEASE"].encode()]
+    return [said.encode()]

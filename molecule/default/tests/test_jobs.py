@@ -1,0 +1,131 @@
+"""Lesson 13, for jobs: a deploy loses none, doubles none, and leaves none to old code for long."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+
+from asking import main_pid
+from deploying import deploy, new_version
+from repository import ROOT
+from waiting import wait_for
+
+WORKER = "sample-worker@1.service"
+EVERY = 0.05  # seconds from one job to the next
+LONG, LONG_EVERY = 2, 100  # one job in so many takes so many seconds
+# A worker of the old release runs what the new one has queued until it is told to stop and has done
+# the job in hand: seconds, a good deal less than the stop patience of 60.
+SOON = 15
+
+
+@pytest.fixture
+def queue(hook):
+    """Return a function that queues one job of some seconds and returns its id."""
+
+    def queue(seconds=0):
+        answer = hook("POST", "/hooks/jobs", json={"count": 1, "seconds": seconds})
+        assert answer.status_code == 202, answer.text
+        return f"exercise-{answer.json()['batch']}-1"
+
+    return queue
+
+
+@pytest.fixture
+def queueing(queue):
+    """Return a context that queues jobs meanwhile, in step with the clock; it yields their ids."""
+
+    @contextmanager
+    def queueing():
+        jobs, done = [], threading.Event()
+
+        def go(pool):
+            started = time.monotonic()
+            while not done.wait(max(0, started + len(jobs) * EVERY - time.monotonic())):
+                jobs.append(pool.submit(queue, LONG if len(jobs) % LONG_EVERY == 0 else 0))
+
+        with ThreadPoolExecutor(50) as pool:
+            running = threading.Thread(target=go, args=[pool])
+            running.start()
+            try:
+                yield jobs
+            finally:
+                done.set()
+                running.join()
+
+    return queueing
+
+
+@pytest.fixture
+def runs(sql):
+    """Return a function that reads what is known of each run since the test began."""
+    columns = (
+        "job, queued_by, ran_by, UNIX_TIMESTAMP(queued_at), UNIX_TIMESTAMP(began_at), ended_at"
+    )
+    start = sql.value("SELECT UTC_TIMESTAMP(6)")
+
+    def runs():
+        return sql.rows(f"SELECT {columns} FROM sample.runs WHERE queued_at >= '{start}'")
+
+    return runs
+
+
+def ended(rows):
+    """Return the ids of the runs that came to their end."""
+    return [job for job, *_, end in rows if end != "NULL"]
+
+
+def test_a_worker_finishes_the_job_in_hand_before_it_is_replaced(host, queue, runs):
+    worker = main_pid(host, WORKER)
+    job = queue(LONG)
+    wait_for(lambda: [row[0] for row in runs()] == [job], 10)
+    assert ended(runs()) == [], "the job was too short to show anything"
+    host.check_output("systemctl restart %s", WORKER)
+    assert ended(runs()) == [job]
+    assert main_pid(host, WORKER) != worker
+
+
+def test_deploys_lose_and_double_no_job(host, tmp_path, queueing, runs):
+    def current():
+        return host.check_output("readlink /srv/sample/current").rsplit("/", 1)[-1]
+
+    releases = [current()]
+    with queueing() as jobs:
+        for number in range(2):
+            wait_for_more(jobs)
+            done = deploy(new_version(ROOT / "sample_app", tmp_path / str(number)))
+            assert done.code == 0, done.output
+            releases.append(current())
+        wait_for_more(jobs)
+    queued = {job.result() for job in jobs}
+    assert len(set(releases)) == 3
+    wait_for(lambda: set(ended(runs())) >= queued, 180)
+    rows = runs()
+    assert Counter(row[0] for row in rows) == Counter(queued)
+    assert {row[1] for row in rows} == {row[2] for row in rows} == set(releases)
+    assert stale(rows, releases) <= SOON
+
+
+def wait_for_more(jobs):
+    """Wait until as many jobs more are queued as hold a long one."""
+    enough = len(jobs) + LONG_EVERY
+    wait_for(lambda: len(jobs) >= enough, 30)
+
+
+def stale(rows, releases):
+    """Return how long after a release began to queue an older one still began to run its jobs."""
+    first = {}
+    for _job, queued_by, _ran_by, queued, *_ in rows:
+        first[queued_by] = min(first.get(queued_by, float(queued)), float(queued))
+    return max(
+        (
+            float(began) - first[queued_by]
+            for _job, queued_by, ran_by, _queued, began, _ended in rows
+            if releases.index(ran_by) < releases.index(queued_by)
+        ),
+        default=0,
+    )

@@ -1,0 +1,314 @@
+"""Several hosts, one deploy: built once, migrated once, switched in batches, and back."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from waiting import wait_for
+
+APPS = ("app-1", "app-2")
+DUMPS = "/var/backups/sample"
+# Unwell on the second host alone.
+PICKY = "import socket\nassert not socket.gethostname().endswith('app-2'), 'not on this host'"
+MIGRATION = '''"""Another one, which does nothing."""
+
+revision = "9999"
+down_revision = "0002"
+
+
+def upgrade():
+    """Do nothing."""
+
+
+def downgrade():
+    """Do nothing."""
+'''
+
+
+# Writes down the release, and how many processes show the password that migrations log in with.
+MIGRATE = """python -c "
+import glob, os, sqlalchemy
+password = sqlalchemy.make_url(os.environ['DATABASE_URL']).password.encode()
+assert len(password) > 20
+arguments = [open(name, 'rb').read() for name in glob.glob('/proc/[0-9]*/cmdline')]
+assert any(b'--defaults-file=/dev/fd/' in line for line in arguments)
+shown = sum(password in line for line in arguments)
+print(os.environ['APP_RELEASE'], shown, file=open(os.environ['HOME'] + '/migrated', 'a'))
+"
+"""
+
+
+def last(host):
+    """Return the last deploy of a host."""
+    return json.loads(host.check_output("tail -n 1 /srv/sample/deploys.jsonl"))
+
+
+def test_the_site_is_ready_on_every_host(sites):
+    for site in sites.values():
+        assert site.get("/readyz").status_code == 200
+
+
+def test_what_one_host_writes_the_other_reads(sites):
+    page = sites["app-1"].get("/")
+    token = re.search(r'name="csrf_token" value="([^"]+)"', page.text).group(1)
+    form = {"csrf_token": token, "author": "Ada", "body": "From the first host"}
+    assert sites["app-1"].post("/notes", data=form, cookies=page.cookies).status_code == 303
+    wait_for(lambda: "From the first host" in sites["app-2"].get("/").text, 15)
+
+
+# Servers are known by their certificates
+
+DATABASE = """
+import os, sqlalchemy
+url = sqlalchemy.make_url(os.environ["DATABASE_URL"])
+{change}
+with sqlalchemy.create_engine(url).connect() as connection:
+    print(connection.exec_driver_sql("SHOW STATUS LIKE 'Ssl_cipher'").one()[1])
+"""
+REDIS = """
+import os, redis
+for name in ("CACHE_URL", "QUEUE_URL"):
+    url = os.environ[name]
+    {change}
+    print(redis.from_url(url).ping())
+"""
+OTHER = "/etc/ssl/certs/ca-certificates.crt"
+
+
+def app_python(host, code, change="pass"):
+    return host.run("sample-run python -c %s", code.format(change=change))
+
+
+@pytest.mark.parametrize("name", APPS)
+def test_the_app_reaches_its_servers_over_tls(fleet, name):
+    assert "TLS" in app_python(fleet[name], DATABASE).stdout
+    assert app_python(fleet[name], REDIS).stdout.split() == ["True", "True"]
+
+
+def test_another_server_in_their_place_is_refused(fleet):
+    done = app_python(
+        fleet["app-1"], DATABASE, f"url = url.update_query_dict(dict(ssl_ca='{OTHER}'))"
+    )
+    assert "CERTIFICATE_VERIFY_FAILED" in done.stderr
+    done = app_python(
+        fleet["app-1"], REDIS, f"url = url.replace('/etc/sample/redis-ca.pem', '{OTHER}')"
+    )
+    assert "CERTIFICATE_VERIFY_FAILED" in done.stderr
+
+
+@pytest.mark.parametrize("name", APPS)
+def test_the_certificates_are_the_servers_own(fleet, name):
+    for server, app in (("mysql/server-cert.pem", "database"), ("redis/sample.crt", "redis")):
+        there = fleet["data"].check_output(f"cat /etc/{server}")
+        here = fleet[name].file(f"/etc/sample/{app}-ca.pem")
+        assert here.content_string.strip() == there
+        assert here.mode == 0o644
+
+
+# Once for all hosts
+
+
+def test_a_first_installation_ran_once_ever_on_one_host(fleet):
+    (line,) = fleet["app-1"].check_output("cat /var/lib/sample/installed").splitlines()
+    assert re.fullmatch(r"installed by \w{20,}", line)
+    assert not fleet["app-2"].file("/var/lib/sample/installed").exists
+    secret = line.split()[-1]
+    for host in fleet.values():
+        assert secret not in host.check_output("journalctl --boot --no-pager")
+
+
+@pytest.fixture(scope="module")
+def deployed(fleet, deploy, version):
+    """Deploy another version, one host at a time; with what ran before it and after it."""
+    before = fleet["app-1"].check_output("readlink /srv/sample/current").removeprefix("releases/")
+    done = deploy(
+        version(),
+        release_serial=1,
+        release_dump_keep=2,
+        app_migrate_commands=["alembic upgrade head", MIGRATE],
+        app_post_deploy_commands=["echo $APP_RELEASE >>$HOME/followed"],
+    )
+    assert done.code == 0, done.output
+    return done, before
+
+
+def test_built_and_migrated_once_and_switched_in_batches(fleet, serving, deployed):
+    done, before = deployed
+    (release,) = set(serving().values())
+    assert release != before
+    assert f"{release} replaced {before}" in done.text
+    assert done.output.count("Build the release, once for all hosts") == 1
+    for file, line in (("migrated", f"{release} 0"), ("followed", release)):
+        assert fleet["app-1"].check_output(f"grep -cx '{line}' /var/lib/sample/{file}") == "1"
+        assert not fleet["app-2"].file(f"/var/lib/sample/{file}").exists
+    first, second = (last(fleet[name]) for name in APPS)
+    assert first["release"] == second["release"] == release
+    assert first["time"] < second["time"], "both at once"
+    assert "@" in first["by"]
+    assert not fleet["app-1"].file("/srv/sample/deploy.json").exists
+
+
+def test_the_database_was_dumped_before_and_the_dump_restores(fleet, deployed):
+    first, data = fleet["app-1"], fleet["data"]
+    dumps = first.check_output(f"ls {DUMPS}").split()
+    assert 1 <= len(dumps) <= 2
+    newest = first.file(f"{DUMPS}/{dumps[-1]}")
+    assert (newest.user, newest.mode) == ("root", 0o600)
+    assert newest.path in deployed[0].output
+    packed = first.check_output(f"base64 --wrap 0 {newest.path}")
+    data.check_output(
+        "mysql --execute 'DROP DATABASE IF EXISTS restored; CREATE DATABASE restored'"
+    )
+    data.check_output(f"echo {packed} | base64 --decode | zcat | mysql restored")
+    count = "mysql --batch --skip-column-names --execute 'SELECT COUNT(*) FROM {}.notes'"
+    assert data.check_output(count.format("restored")) != "0"
+    assert data.check_output(count.format("restored")) == data.check_output(count.format("sample"))
+    data.check_output("mysql --execute 'DROP DATABASE restored'")
+
+
+def test_what_fails_after_the_switch_is_said_and_the_release_stays(
+    fleet, serving, deploy, version, deployed
+):
+    """And where a site has served, nothing is installed again, whatever the marker says."""
+    before, source = serving(), version()
+    fleet["app-1"].check_output("rm -f /srv/sample/first_install.json")
+    commands = {
+        "app_first_install_commands": ["touch $HOME/wiped"],
+        "app_post_deploy_commands": ["echo purged nothing; exit 4"],
+    }
+    done = deploy(source, **commands)
+    assert done.code != 0
+    assert "were not run, and will not be: a release has served before" in done.text
+    assert not fleet["app-1"].file("/var/lib/sample/wiped").exists
+    (release,) = set(serving().values())
+    assert release not in before.values()
+    assert f"{release} is in use and stays so, but app_post_deploy_commands failed" in done.text
+    assert "purged nothing" in done.text
+    assert not fleet["app-1"].file("/srv/sample/deploy.json").exists
+    again = deploy(source, **commands)
+    assert (again.code, again.changed) == (0, 0), again.output
+    assert f"Nothing new: {release} already serves" in again.text
+
+
+# What goes wrong
+
+
+def test_a_failed_migration_changes_nothing_and_shows_no_secret(fleet, serving, deploy, version):
+    before = serving()
+    done = deploy(version(), app_migrate_commands=["echo no table at $DATABASE_URL; exit 3"])
+    assert done.code != 0
+    assert "app_migrate_commands failed with code 3" in done.text
+    assert re.search(r"no table at mysql\+pymysql://sample_migrate:\*+@", done.output)
+    assert f"{before['app-1']} serves on app-1, app-2" in done.text
+    assert serving() == before
+    assert not fleet["app-1"].file("/srv/sample/deploy.json").exists
+
+
+def test_a_batch_that_fails_stops_the_rollout_and_back_is_to_what_it_replaced(
+    fleet, sites, serving, play, deploy, version
+):
+    before = serving()["app-1"]
+    done = deploy(version(PICKY), release_serial=1)
+    assert done.code != 0
+    release = serving()["app-1"]
+    assert release != before
+    assert serving()["app-2"] == before
+    assert f"{release} serves on app-1; {before} serves on app-2" in done.text
+    assert "not on this host" in done.text
+    assert not fleet["app-1"].file("/srv/sample/deploy.json").exists
+    back = play("rollback")
+    assert back.code == 0, back.output
+    assert set(serving().values()) == {before}
+    assert all(site.get("/readyz").status_code == 200 for site in sites.values())
+
+
+def test_a_second_deploy_is_told_who_is_at_it(fleet, serving, deploy, version, starting):
+    first, before = fleet["app-1"], serving()
+    first.check_output("rm -f /var/lib/sample/go")
+    waits = "until test -e $HOME/go; do sleep 0.2; done"
+    one = starting("deploy", app_source_folder=str(version()), app_migrate_commands=[waits])
+    wait_for(lambda: first.run("pgrep --full 'until [t]est -e'").succeeded, 60)
+    ticket = json.loads(first.check_output("cat /srv/sample/deploy.json"))
+    second = deploy(version())
+    assert second.code != 0
+    assert f"{ticket['by']} deploys {ticket['release']} since" in second.text
+    # The controller dies; its migration on the host does not, and still is alone.
+    one.kill()
+    one.wait()
+    third = deploy(version())
+    assert third.code != 0
+    assert f"migrations run here already: {ticket['by']} migrates to {ticket['release']}" in (
+        third.text
+    )
+    first.check_output("touch /var/lib/sample/go")
+    wait_for(lambda: first.run("pgrep --full 'until [t]est -e'").failed, 10)
+    assert serving() == before
+
+
+def test_a_ticket_of_elsewhere_can_be_broken_and_the_databases_lock_cannot(
+    fleet, serving, deploy, version
+):
+    first, before, source = fleet["app-1"], serving(), version()
+    elsewhere = {"by": "bob@ci", "controller": "ci", "pid": 7, "release": "x"}
+    elsewhere["time"] = int(first.check_output("date +%s"))
+    first.check_output(f"echo '{json.dumps(elsewhere)}' >/srv/sample/deploy.json")
+    assert "bob@ci deploys x since" in deploy(source).text
+    holds = "SELECT GET_LOCK('flaskstack_sample', 0), SLEEP(300)"
+    fleet["data"].check_output(f'systemd-run --unit holder mysql --execute "{holds}"')
+    try:
+        done = deploy(source, release_lock="break")
+        assert done.code != 0
+        assert "hold the lock flaskstack_sample" in done.text
+        assert serving() == before
+    finally:
+        fleet["data"].check_output("systemctl stop holder")
+    assert not first.file("/srv/sample/deploy.json").exists
+
+
+# Back
+
+
+def test_back_and_further_back_and_to_any_release(fleet, serving, play, deploy, version):
+    before = serving()["app-1"]
+    source = version(**{"migrations/versions/9999_nothing.py": MIGRATION})
+    assert deploy(source, app_migrate_commands=[]).code == 0
+    release = serving()["app-1"]
+    look = play("rollback", "--check")
+    assert look.code == 0, look.output
+    assert "migrations/versions/9999_nothing.py" in look.text
+    assert set(serving().values()) == {release}
+    done = play("rollback", release_serial=1, app_migrate_commands=["false"])
+    assert done.code == 0, done.output
+    assert "migrations/versions/9999_nothing.py" in done.text
+    assert set(serving().values()) == {before}
+    done = play("rollback")
+    assert done.code == 0, done.output
+    assert set(serving().values()) & {before, release} == set()
+    done = play("rollback", release=release)
+    assert done.code == 0, done.output
+    assert set(serving().values()) == {release}
+    refused = play("rollback", release="nonsense")
+    assert refused.code != 0
+    assert f"app-2 has no release nonsense; there are: {release}, " in refused.text
+    assert not fleet["app-1"].file("/srv/sample/deploy.json").exists
+
+
+def test_what_is_where_is_listed(fleet, serving, play):
+    done = play("releases")
+    assert (done.code, done.changed) == (0, 0)
+    for name, release in serving().items():
+        record = last(fleet[name])
+        row = re.search(rf"{name}.*{release}.*", done.output).group(0)
+        assert re.search(r"in slot [ab]", row)
+        assert record["time"] in row
+        assert record["by"] in row
+
+
+def test_a_singleton_runs_on_one_host(fleet):
+    assert fleet["app-1"].service("sample-scheduler@1.service").is_running
+    assert fleet["app-2"].run("systemctl is-active sample-scheduler@1.service").failed
+    for name in APPS:
+        assert fleet[name].service("sample-worker@1.service").is_running

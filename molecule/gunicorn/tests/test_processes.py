@@ -1,0 +1,148 @@
+"""Background processes: where they run, when, and what touches them."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from repository import ANSIBLE_PLAYBOOK, ROOT
+from waiting import wait_for
+
+SCENARIO = Path(__file__).parents[1]
+WEB, CLOCK, BELL = "probe-web@a.service", "probe-clock@1.service", "probe-bell@1.service"
+
+
+@pytest.fixture
+def declared(host):
+    """Return the processes that the inventory declares."""
+    return host.ansible.get_variables()["app_processes"]
+
+
+@pytest.fixture
+def declare(host):
+    """Return a function that runs the role for this host with other processes."""
+
+    def declare(processes):
+        command = [ANSIBLE_PLAYBOOK, "-i", os.environ["MOLECULE_INVENTORY_FILE"]]
+        command += ["--limit", host.backend.get_hostname(), SCENARIO / "processes.yml"]
+        done = subprocess.run(
+            [*command, "-e", json.dumps({"app_processes": processes})],
+            cwd=ROOT,
+            env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return declare
+
+
+@pytest.fixture
+def running(host, unit):
+    """Return a function that gives the main process of each unit, "0" where there is none."""
+    return lambda *units: [unit(name, "MainPID") for name in units]
+
+
+@pytest.fixture
+def run(host, unit):
+    """Start a scheduled run by hand and return its process; it is stopped at the end."""
+    host.check_output("systemctl start --no-block probe-nightly.service")
+    yield wait_for(lambda: unit("probe-nightly.service", "MainPID").lstrip("0"))
+    host.run("systemctl stop probe-nightly.service")
+
+
+def changed(processes, name, **options):
+    """Return the processes with some options of one of them changed."""
+    return [process | options if process["name"] == name else process for process in processes]
+
+
+def test_a_singleton_is_on_the_first_host_only(host, unit):
+    first = host.ansible.get_variables()["groups"]["app"][0] == host.backend.get_hostname()
+    state = unit("probe-ticker@1.service", "ActiveState")
+    assert state == ("active" if first else "inactive")
+
+
+def test_how_a_process_is_stopped_and_limited(unit):
+    assert unit(BELL, "KillSignal") == "2"
+    assert unit(BELL, "MemoryMax") == str(100 * 1024**2)
+    assert unit(BELL, "MemoryHigh") == str(90 * 1024**2)
+    assert unit(CLOCK, "MemoryMax") == "infinity"
+
+
+def test_a_process_looks_through_no_link_that_a_deploy_moves(host, unit):
+    pid = unit(CLOCK, "MainPID")
+    environment = host.check_output("tr '\\0' '\\n' </proc/%s/environ", pid)
+    assert "PATH=/srv/probe/releases/test/.venv/bin:" in environment
+    assert "/srv/probe/current" not in environment
+    assert host.check_output("readlink /proc/%s/cwd", pid) == "/srv/probe/releases/test"
+
+
+def test_a_scheduled_process_runs_again_and_again(host):
+    def log():
+        return host.check_output("journalctl -o cat -t probe-often").splitlines()
+
+    known = log().count("test")
+    wait_for(lambda: log().count("test") >= known + 2, 20)
+    assert "/srv/probe/releases/test/.venv/bin:/usr/local/bin:/usr/bin:/bin" in log()
+
+
+def test_a_run_in_progress_outlives_a_restart_of_the_app(host, unit, run):
+    host.check_output("systemctl restart probe.target")
+    assert unit("probe-nightly.service", "MainPID") == run
+    wait_for(lambda: unit("probe-nightly.timer", "ActiveState") == "active")
+
+
+def test_a_missed_run_is_made_up_for_once(host, unit):
+    """As if the host had been off at the time."""
+    host.check_output("systemctl stop probe-nightly.timer")
+    host.check_output("touch -d 'now - 2 days' /var/lib/systemd/timers/stamp-probe-nightly.timer")
+    host.check_output("systemctl start probe-nightly.timer")
+    wait_for(lambda: unit("probe-nightly.service", "ActiveState") == "activating")
+    host.check_output("systemctl stop probe-nightly.service")
+    host.check_output("systemctl restart probe-nightly.timer")
+    assert unit("probe-nightly.service", "ActiveState") in ("inactive", "failed")
+
+
+def test_a_changed_process_alone_is_restarted(declare, declared, running, run, unit):
+    others = (WEB, CLOCK, "probe-clock@2.service")
+    before, bell = running(*others), unit(BELL, "MainPID")
+    try:
+        declare(changed(declared, "bell", environment={"TUNE": "other"}))
+        assert unit(BELL, "MainPID") not in (bell, "0")
+        assert running(*others) == before
+        assert unit("probe-nightly.service", "MainPID") == run
+    finally:
+        declare(declared)
+
+
+def test_processes_that_become_something_else(declare, declared, running, host, unit):
+    """One goes, one becomes a timer, a timer becomes a process, one has an instance less."""
+    before = running(WEB, CLOCK)
+    other = [process for process in declared if process["name"] != "ticker"]
+    other = changed(other, "clock", instances=1)
+    other = changed(other, "bell", schedule="daily", stop_signal="SIGTERM")
+    other = changed(other, "nightly", schedule="")
+    try:
+        declare(other)
+        assert running(WEB, CLOCK) == before
+        gone = [BELL, "probe-ticker@1.service", "probe-clock@2.service", "probe-nightly.timer"]
+        assert [unit(name, "ActiveState") for name in gone] == ["inactive"] * 4
+        assert unit("probe-bell.timer", "ActiveState") == "active"
+        assert unit("probe-nightly@1.service", "ActiveState") == "active"
+        files = host.check_output("ls /etc/systemd/system /var/lib/systemd/timers").splitlines()
+        left = {"probe-ticker@.service", "probe-bell@.service", "probe-nightly.timer"}
+        assert not {*left, "stamp-probe-nightly.timer"} & set(files)
+        assert "changed=0" in declare(other)
+    finally:
+        declare(declared)
+    assert unit("probe-bell.timer", "ActiveState") == "inactive"
+    assert running(WEB, CLOCK) == before
+
+
+def test_a_schedule_that_never_comes_is_refused(declare, declared):
+    with pytest.raises(AssertionError, match="must have schedules that come one day"):
+        declare(changed(declared, "nightly", schedule="*-02-30 03:30"))

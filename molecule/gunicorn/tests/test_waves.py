@@ -1,0 +1,122 @@
+"""Another app beside the first: gevent, preloaded, without a ProxyFix of its own."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import requests
+
+from waiting import wait_for
+
+WEB = "waves-web@a.service"
+FORWARDED = {
+    "X-Forwarded-For": "192.0.2.7",
+    "X-Forwarded-Proto": "https",
+    "X-Forwarded-Host": "sea.example:8443",
+    "X-Forwarded-Port": "8443",
+    "X-Forwarded-Prefix": "/sea",
+}
+
+
+@pytest.fixture
+def get(address):
+    """Give `get(path, headers, **query)`: what the app answers to a visitor."""
+
+    def get(path="/", headers=None, **query):
+        url = f"http://{address}:81{path}"
+        answer = requests.get(url, params=query, headers=headers, timeout=20)
+        answer.raise_for_status()
+        return answer.json()
+
+    return get
+
+
+def test_factory_gets_its_arguments(get):
+    assert get()["factory"] == ["atlantic", 2]
+
+
+def test_app_is_patched_before_it_is_imported(get):
+    assert get()["patched"] is True
+
+
+def test_one_worker_answers_many_at_once(get):
+    start = time.monotonic()
+    with ThreadPoolExecutor(30) as visitors:
+        answers = list(visitors.map(lambda _: get("/sleep"), range(30)))
+    assert len({answer["pid"] for answer in answers}) == 1
+    assert time.monotonic() - start < 10  # one after the other would take a minute
+
+
+def test_restart_lets_requests_end(host, get, unit):
+    before = unit(WEB, "MainPID")
+    with ThreadPoolExecutor(1) as visitor:
+        running = visitor.submit(get, "/sleep")
+        wait_for(lambda: host.check_output("ss -Hx state connected src /run/waves/a.sock"))
+        host.check_output("systemctl restart %s", WEB)
+        assert running.result()["pid"]
+    assert unit(WEB, "MainPID") != before
+
+
+def test_killed_worker_is_back(host, get):
+    killed = get()["pid"]
+    host.check_output(f"kill -KILL {killed}")
+    wait_for(lambda: get()["pid"] != killed)
+
+
+def test_links_and_addresses_are_the_visitors(get):
+    assert get("/where", FORWARDED) == {
+        "self": "https://sea.example:8443/sea/where",
+        "address": "192.0.2.7",
+        "secure": True,
+    }
+
+
+def test_only_the_last_hop_is_believed(get):
+    forged = FORWARDED | {"X-Forwarded-For": "198.51.100.1, 192.0.2.7"}
+    assert get("/where", forged)["address"] == "192.0.2.7"
+
+
+def test_file_of_the_app_is_in_the_release_and_nobody_elses(host, get, secret_key):
+    assert get()["sea"] == f"atlantic-{secret_key}"
+    for path in ("/etc/waves/files/local.py", "/etc/waves/more/beside.py"):
+        file = host.file(path)
+        assert (file.user, file.group, file.mode) == ("root", "waves", 0o640)
+        assert host.run(f"runuser -u probe -- cat {path}").rc != 0
+        assert secret_key in host.check_output(f"runuser -u waves -- cat {path}")
+
+
+def test_sqlite_works_in_the_instance_folder(host, get):
+    assert get()["instance"] == "/srv/waves/shared/instance"
+    assert get()["environment"]["FLASK_INSTANCE_PATH"] == "/srv/waves/shared/instance"
+    with ThreadPoolExecutor(5) as visitors:
+        list(visitors.map(lambda height: get(f"/waves/{height}"), range(20)))
+    assert set(get("/waves/100")["heights"]) >= {*range(20), 100}
+    assert host.file("/srv/waves/shared/instance/waves.db").user == "waves"
+
+
+def test_writable_path_is_open_and_what_is_beside_it_is_not(host, get):
+    assert get("/write", file="/var/spool/waves/out/x")["error"] is None
+    assert host.file("/var/spool/waves/out").user == "waves"
+    assert get("/write", file="/var/spool/waves/x")["error"] == "OSError"
+
+
+def test_each_app_keeps_to_itself(get):
+    assert get("/write", file="/srv/probe/shared/x")["error"] in ("OSError", "PermissionError")
+
+
+def test_flask_finds_the_app_and_its_instance(host):
+    said = "from flask import current_app as a; print(a.instance_path, len(a.url_map._rules))"
+    told = host.check_output("echo %s | waves-run flask shell 2>/dev/null", said)
+    assert "/instance 6" in told
+
+
+def test_exception_is_added_to_the_sandbox_and_says_why(host, unit):
+    assert "waves asks for the host's addresses" in host.check_output("systemctl cat %s", WEB)
+    families = unit(WEB, "RestrictAddressFamilies").split()
+    assert set(families) == {"AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK"}
+
+
+@pytest.mark.parametrize("unit_name", ["probe-web@a.service", WEB])
+def test_little_is_exposed(host, unit_name):
+    told = host.check_output("systemd-analyze security --no-pager %s | tail -1", unit_name)
+    assert float(told.split(":")[1].split()[0]) <= 1.2

@@ -1,0 +1,6 @@
+"""The smallest background process."""
+
+import time
+
+while True:
+    time.sleep(1000)

@@ -1,0 +1,80 @@
+"""Which processes run where, and when."""
+
+import shutil
+import subprocess
+
+import pytest
+
+from processes import odd_schedules, process_services, process_timers, processes_here
+
+WORKER = {"name": "worker", "command": "x", "instances": 2}
+TICKER = {"name": "ticker", "command": "x", "singleton": True}
+NIGHTLY = {"name": "nightly", "command": "x", "schedule": "daily"}
+OFF = {"name": "off", "command": "x", "instances": 0}
+
+
+@pytest.mark.parametrize(
+    ("first", "services"),
+    [
+        (True, ["shop-worker@1.service", "shop-worker@2.service", "shop-ticker@1.service"]),
+        (False, ["shop-worker@1.service", "shop-worker@2.service"]),
+    ],
+)
+def test_a_singleton_is_on_the_first_host_only(first, services):
+    here = processes_here([WORKER, TICKER, NIGHTLY, OFF], first)
+    assert process_services(here, "shop") == services
+    assert process_timers(here, "shop") == ["shop-nightly.timer"]
+
+
+def test_a_singleton_can_be_scheduled():
+    assert process_timers(processes_here([NIGHTLY | {"singleton": True}], False), "shop") == []
+
+
+def test_what_is_left_out_is_filled_in():
+    (here,) = processes_here([WORKER], True)
+    assert (here["stop_signal"], here["stop_timeout"], here["catch_up"]) == ("SIGTERM", 60, True)
+    (here,) = processes_here([WORKER | {"memory_limit": 200}], True)
+    assert here["memory_high"] == 180
+
+
+RIGHT = [
+    "minutely",
+    "daily UTC",
+    "*:0/5",
+    "03:30",
+    "03:30 Europe/Berlin",
+    "Sat",
+    "Mon..Fri",
+    "Mon,Wed 03:30",
+    "mon..thu,sat 3:00",
+    "mon-fri 3:00",
+    "Mon..Fri 8..18:00",
+    "Mon 12-25 3:00",
+    "2026-01-01",
+    "12-25",
+    "*-*-01 03:00:00",
+    "*-*~1 03:00",
+    "2003-02..04-05",
+    "*:*:0/2",
+    "*:*:0.5",
+    "9..17/2:00",
+]
+WRONG = ["*/5 * * * *", "@daily", "*:*/5", "weekly 3", "3", "every day", "at 3:00"]
+
+
+@pytest.mark.parametrize("schedule", RIGHT)
+def test_schedules_of_systemd_are_taken(schedule):
+    assert odd_schedules([NIGHTLY | {"schedule": schedule}]) == []
+
+
+@pytest.mark.parametrize("schedule", WRONG)
+def test_others_are_refused(schedule):
+    assert odd_schedules([NIGHTLY | {"schedule": schedule}]) == [schedule]
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd")
+@pytest.mark.parametrize("schedule", RIGHT + WRONG)
+def test_systemd_thinks_the_same(schedule):
+    command = ["systemd-analyze", "calendar", "--", schedule]
+    done = subprocess.run(command, capture_output=True, check=False)
+    assert (done.returncode == 0) == (schedule in RIGHT)

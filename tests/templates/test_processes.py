@@ -1,0 +1,131 @@
+"""The units of background processes, and what is refused of them."""
+
+import shlex
+
+import pytest
+
+SECRET = "k3Yq8ZpW0vXr6TtB1nMc4JdL7sHf2GaU"
+APP = {"app_wsgi": "shop.web:create_app()", "app_secret_key": SECRET, "app_no_log": True}
+WORKER = {"name": "worker", "command": "rq worker --job 50% default"}
+NIGHTLY = {"name": "nightly", "command": "flask nightly", "schedule": "*-*-* 03:30"}
+UNITS = "etc/systemd/system"
+FLEET = {"groups": {"app": ["other", "host"]}}
+
+
+@pytest.fixture
+def unit(render, evaluate):
+    """Give `unit(template, process, **options)`: the lines of a unit file of one process."""
+
+    def unit(template, process, **options):
+        (filled,) = evaluate("gunicorn", "__app_processes", app_processes=[process | options])
+        text = render("gunicorn", f"{UNITS}/{template}.j2", **APP, process=filled)
+        assert SECRET not in text
+        return text.splitlines()
+
+    return unit
+
+
+def test_a_process_runs_all_the_time_in_the_slice_of_processes(unit):
+    lines = unit("process@.service", WORKER)
+    assert {"Type=exec", "Restart=always", "Slice=shop-processes.slice"} <= set(lines)
+    assert "PartOf=shop.target" in lines
+    assert not [line for line in lines if line.startswith("Memory") and "DenyWrite" not in line]
+
+
+@pytest.mark.parametrize("template", ["process@.service", "process.service"])
+def test_the_command_is_found_in_the_release_itself(unit, template):
+    (started,) = [line for line in unit(template, WORKER) if line.startswith("ExecStart=")]
+    shell, option, script, name, *command = shlex.split(started.removeprefix("ExecStart="))
+    assert (shell, option, name) == ("/bin/sh", "-c", "sh")
+    assert script.startswith('PATH="$$(pwd -P)/.venv/bin:')
+    assert command == ["rq", "worker", "--job", "50%%", "default"]
+
+
+def test_how_a_process_is_stopped_and_limited(unit):
+    options = {"stop_signal": "SIGQUIT", "stop_timeout": 300, "memory_limit": 200}
+    lines = unit("process@.service", WORKER, **options, environment={"COLOUR": '50% "red"'})
+    assert {"KillSignal=SIGQUIT", "TimeoutStopSec=300", "KillMode=mixed"} <= set(lines)
+    assert {"MemoryHigh=180M", "MemoryMax=200M"} <= set(lines)
+    assert 'Environment="COLOUR=50%% \\"red\\""' in lines
+
+
+def test_a_run_is_no_part_of_what_is_restarted(unit):
+    lines = unit("process.service", NIGHTLY, stop_timeout=5)
+    assert {"Type=oneshot", "Slice=shop-timers.slice", "TimeoutStopSec=5"} <= set(lines)
+    assert not [line for line in lines if line.startswith(("PartOf=", "Restart="))]
+
+
+def test_the_timer_has_the_schedule(unit):
+    lines = unit("process.timer", NIGHTLY)
+    assert {"OnCalendar=*-*-* 03:30", "Persistent=yes", "PartOf=shop.target"} <= set(lines)
+    lines = unit("process.timer", NIGHTLY, catch_up=False, random_delay=600)
+    assert {"Persistent=no", "RandomizedDelaySec=600"} <= set(lines)
+
+
+PROCESSES = [
+    WORKER | {"instances": 2},
+    WORKER | {"name": "idle", "instances": 0},
+    WORKER | {"name": "ticker", "singleton": True},
+    NIGHTLY,
+    NIGHTLY | {"name": "report", "singleton": True},
+]
+EVERYWHERE = ["shop-worker@1.service", "shop-worker@2.service", "shop-nightly.timer"]
+ONCE = ["shop-ticker@1.service", "shop-report.timer"]
+
+
+@pytest.mark.parametrize(("fleet", "wanted"), [({}, EVERYWHERE + ONCE), (FLEET, EVERYWHERE)])
+def test_the_target_wants_what_the_host_has(render, fleet, wanted):
+    variables = APP | fleet | {"app_processes": PROCESSES}
+    target = render("gunicorn", f"{UNITS}/app.target.j2", **variables)
+    lines = [line.removeprefix("Wants=") for line in target.splitlines() if "Wants=" in line]
+    units = " ".join(lines).split()
+    assert sorted(unit for unit in units if "shop-web@" not in unit) == sorted(wanted)
+
+
+def test_a_role_of_its_own_is_its_own_first_host(evaluate):
+    told = evaluate("gunicorn", "__app_services", app_processes=PROCESSES, groups={})
+    assert "shop-ticker@1.service" in told
+
+
+@pytest.mark.parametrize(
+    "process",
+    [
+        NIGHTLY,
+        NIGHTLY | {"instances": 0},
+        WORKER | {"memory_limit": 16},
+        WORKER | {"memory_limit": 0, "schedule": ""},
+    ],
+)
+def test_accepted(evaluate, process):
+    assert evaluate("gunicorn", "__app_refusals", **APP, app_processes=[process]) == []
+
+
+@pytest.mark.parametrize(
+    ("process", "reason"),
+    [
+        (NIGHTLY | {"schedule": "30 3 * * *"}, "schedules"),
+        (NIGHTLY | {"instances": 2}, "no more than 1 instance"),
+        (NIGHTLY | {"random_delay": -1}, "random_delay"),
+        (WORKER | {"memory_limit": 2}, "memory_limit"),
+        (WORKER | {"stop_timeout": 0}, "stop_timeout"),
+    ],
+)
+def test_refused(evaluate, process, reason):
+    other = {"name": "other", "command": "x"}
+    (message,) = evaluate("gunicorn", "__app_refusals", **APP, app_processes=[other, process])
+    assert message.startswith("app_processes")
+    assert reason in message
+
+
+@pytest.mark.parametrize(
+    ("said", "refused"),
+    [
+        ("    Next elapse: Sat 2026-11-21 03:30:00 UTC", False),
+        ("    Next elapse: never", True),
+        ("", True),
+    ],
+)
+def test_a_schedule_that_never_comes_is_refused(evaluate, said, refused):
+    asked = {"results": [{"item": NIGHTLY, "stdout": said}]}
+    told = evaluate("gunicorn", "__gunicorn_schedule_refusals", __gunicorn_calendar=asked)
+    assert bool(told) is refused

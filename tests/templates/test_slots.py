@@ -1,0 +1,52 @@
+"""The two slots that releases run in by turns."""
+
+from __future__ import annotations
+
+import pytest
+
+APP = {"app_wsgi": "shop.web:create_app()", "app_secret_key": "k3Yq8ZpW0vXr6TtB1nMc4JdL7sHf2GaU"}
+UNITS = "etc/systemd/system"
+
+
+@pytest.fixture
+def unit(render):
+    """Give `unit(name)`: the settings of a unit, each with its values."""
+
+    def unit(name):
+        settings = {}
+        for line in render("gunicorn", f"{UNITS}/{name}.j2", **APP).splitlines():
+            if "=" in line and not line.startswith("#"):
+                key, value = line.split("=", 1)
+                settings.setdefault(key, []).append(value)
+        return settings
+
+    return unit
+
+
+@pytest.mark.parametrize("name", ["web@.service", "web@.socket"])
+def test_a_slot_is_used_while_its_link_is_there(unit, name):
+    assert unit(name)["ConditionPathExists"] == ["/srv/shop/instances/%i"]
+
+
+def test_a_slot_runs_the_release_that_its_link_points_to(unit):
+    web = unit("web@.service")
+    assert web["WorkingDirectory"] == ["/srv/shop/instances/%i"]
+    assert web["ExecStart"][0].startswith("/srv/shop/instances/%i/.venv/bin/gunicorn ")
+    assert "-/srv/shop/instances/%i/.release.env" in web["EnvironmentFile"]
+    (path,) = [value for value in web["Environment"] if value.startswith("PATH=")]
+    assert path.startswith("PATH=/srv/shop/instances/%i/.venv/bin:")
+    assert not [value for values in web.values() for value in values if "/current" in value]
+
+
+def test_each_slot_has_a_socket_of_its_own(unit):
+    assert unit("web@.socket")["ListenStream"] == ["/run/shop/%i.sock"]
+
+
+def test_the_target_wants_both_slots(unit):
+    wanted = " ".join(unit("app.target")["Wants"]).split()
+    kinds = [f"shop-web@{slot}.{kind}" for slot in "ab" for kind in ("socket", "service")]
+    assert [name for name in wanted if "-web@" in name] == kinds
+
+
+def test_nginx_names_no_slot(evaluate):
+    assert evaluate("nginx", "nginx_upstreams") == ["unix:/srv/shop/web.sock"]
