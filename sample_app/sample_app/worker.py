@@ -27,7 +27,7 @@ from sample_app import cache, config, database, jobs, logs, queues, redis_guard
 
 log = logging.getLogger("sample_app.worker")
 
-LOOK = 2  # seconds between two looks whether to stop
+LOOK = 1  # seconds between two looks whether to stop
 
 
 class Worker(SimpleWorker):

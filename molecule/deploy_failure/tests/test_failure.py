@@ -111,4 +111,5 @@ def test_a_deploy_that_was_cut_is_cleaned_up_by_the_next(
     assert done.code == 0, done.output
     assert home.release != before
     wait_for(lambda: len(home.instances) == 1 and not home.under_way, 60)
-    assert not home.host.check_output("find /srv/sample/releases -mindepth 1 -name '.*'")
+    half = "find /srv/sample/releases -mindepth 1 -maxdepth 1 -name '.*'"
+    assert not home.host.check_output(half)

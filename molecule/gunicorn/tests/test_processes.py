@@ -87,7 +87,9 @@ def test_a_scheduled_process_runs_again_and_again(host):
 
     known = log().count("test")
     wait_for(lambda: log().count("test") >= known + 2, 20)
-    assert "/srv/probe/releases/test/.venv/bin:/usr/local/bin:/usr/bin:/bin" in log()
+    release = "/srv/probe/releases/test"
+    path = f"{release}/.venv/bin:{release}/.site-packages/bin:/usr/local/bin:/usr/bin:/bin"
+    assert path in log()
 
 
 def test_a_run_in_progress_outlives_a_restart_of_the_app(host, unit, run):

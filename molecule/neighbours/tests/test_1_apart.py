@@ -13,7 +13,7 @@ with sqlalchemy.create_engine(url).connect() as connection:
 """
 
 
-@pytest.mark.parametrize("app", ["shop", "blog_2", "ledger"])
+@pytest.mark.parametrize("app", ["shop", "blog_2"])
 def test_each_app_serves_its_own_site(serves, app):
     assert serves(app)
 

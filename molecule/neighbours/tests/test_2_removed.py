@@ -9,36 +9,36 @@ from asking import Site
 
 # Everywhere but in what is kept, in the backups of passwd and the like, and in logs.
 LEFT = r"""
-find / -xdev \( -path /var/backups -o -path /var/log \) -prune -o -name '*ledger*' -print
-find /run /dev/shm /tmp -name '*ledger*'
-grep --recursive --files-with-matches --word-regexp ledger /etc --exclude='*-'
-getent passwd | grep ledger
-getent group | grep ledger
-mysql --execute "SHOW DATABASES LIKE 'ledger%'"
-mysql --execute "SELECT host FROM mysql.user WHERE user LIKE 'ledger%'"
-systemctl list-units --all --plain --no-legend '*ledger*'
-systemctl list-unit-files --no-legend '*ledger*'
-ps -e -o cgroup= | grep ledger
+find / -xdev \( -path /var/backups -o -path /var/log \) -prune -o -name '*blog_2*' -print
+find /run /dev/shm /tmp -name '*blog_2*'
+grep --recursive --files-with-matches --word-regexp blog_2 /etc --exclude='*-'
+getent passwd | grep blog_2
+getent group | grep blog_2
+mysql --execute "SHOW DATABASES LIKE 'blog_2%'"
+mysql --execute "SELECT host FROM mysql.user WHERE user LIKE 'blog_2%'"
+systemctl list-units --all --plain --no-legend '*blog_2*'
+systemctl list-unit-files --no-legend '*blog_2*'
+ps -e -o cgroup= | grep blog_2
 true
 """
 
 
 def test_nothing_is_removed_without_the_apps_name(run, serves):
     for answer in ({}, {"remove_app_confirm": "shop"}):
-        result = run("ledger", "playbooks/remove_app.yml", **answer)
+        result = run("blog_2", "playbooks/remove_app.yml", **answer)
         assert result.returncode != 0
         assert "Nothing was removed" in result.stdout
-    assert serves("ledger")
+    assert serves("blog_2")
 
 
 def test_a_dry_run_shows_what_would_go_and_removes_nothing(host, run, serves):
     left = host.check_output(LEFT)
-    result = run("ledger", "playbooks/remove_app.yml", "--check", remove_app_confirm="ledger")
+    result = run("blog_2", "playbooks/remove_app.yml", "--check", remove_app_confirm="blog_2")
     assert result.returncode == 0, result.stdout
-    assert "changed: [host] => (item=/srv/ledger)" in result.stdout
+    assert "changed: [host] => (item=/srv/blog_2)" in result.stdout
     assert "changed=0" not in result.stdout
     assert host.check_output(LEFT) == left
-    assert serves("ledger")
+    assert serves("blog_2")
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +51,10 @@ def removed(request):
 def removal(host, run, sql, state, removed):
     """Remove the app, which has made a file and a row; give the playbook's result and the state."""
     if not removed:
-        host.check_output("echo kept > /srv/ledger/shared/uploads/file")
-        sql.rows("CREATE TABLE ledger.kept SELECT 'kept row' AS body")
+        host.check_output("echo kept > /srv/blog_2/shared/uploads/file")
+        sql.rows("CREATE TABLE blog_2.kept SELECT 'kept row' AS body")
         before = state()
-        removed += [run("ledger", "playbooks/remove_app.yml", remove_app_confirm="ledger"), before]
+        removed += [run("blog_2", "playbooks/remove_app.yml", remove_app_confirm="blog_2"), before]
     return removed
 
 
@@ -65,24 +65,23 @@ def test_nothing_of_it_is_left(host, removal):
 
 def test_its_site_is_refused(address, removal):
     with pytest.raises(requests.ConnectionError):
-        Site(address, "ledger.example.org").get("/")
+        Site(address, "blog-2.example.org").get("/")
 
 
 def test_its_database_and_files_are_kept(host, removal):
-    assert "kept row" in host.check_output("zcat /var/backups/ledger/*-database.sql.gz")
-    archive = "tar --extract --to-stdout --gzip --file /var/backups/ledger/*-files.tar.gz"
-    assert host.check_output(f"{archive} srv/ledger/shared/uploads/file") == "kept"
-    assert host.file("/var/backups/ledger").mode == 0o700
+    assert "kept row" in host.check_output("zcat /var/backups/blog_2/*-database.sql.gz")
+    archive = "tar --extract --to-stdout --gzip --file /var/backups/blog_2/*-files.tar.gz"
+    assert host.check_output(f"{archive} srv/blog_2/shared/uploads/file") == "kept"
+    assert host.file("/var/backups/blog_2").mode == 0o700
 
 
 def test_the_others_serve_and_are_as_they_were(removal, state, serves):
     assert state() == removal[1]
     assert serves("shop")
-    assert serves("blog_2")
 
 
 def test_a_second_removal_changes_nothing(run, removal):
-    result = run("ledger", "playbooks/remove_app.yml", remove_app_confirm="ledger")
+    result = run("blog_2", "playbooks/remove_app.yml", remove_app_confirm="blog_2")
     assert result.returncode == 0, result.stdout
     assert "changed=0" in result.stdout
     assert "WARNING" not in result.stderr + result.stdout

@@ -49,9 +49,9 @@ def follow(change: Change, slot: str) -> None:
     change.units.restart(*change.processes)
     watch.until_up("Restart the background processes", change.processes)
     watch.remember(*change.processes)
-    watch.until_at_rest("Restart the background processes", change.processes)
     everything = [service, *change.processes]
     watch.stay_well("Watch the release", everything, service, door, change.length)
+    watch.until_at_rest("Watch the release", change.processes)
 
 
 def activate(change: Change, wanted: dict[str, Any]) -> dict[str, Any]:
