@@ -11,8 +11,6 @@ from contextlib import contextmanager
 import pytest
 
 from asking import main_pid
-from deploying import deploy, new_version
-from repository import ROOT
 from waiting import wait_for
 
 WORKER = "sample-worker@1.service"
@@ -89,15 +87,15 @@ def test_a_worker_finishes_the_job_in_hand_before_it_is_replaced(host, queue, ru
     assert main_pid(host, WORKER) != worker
 
 
-def test_deploys_lose_and_double_no_job(host, tmp_path, queueing, runs):
+def test_deploys_lose_and_double_no_job(host, operator, version, queueing, runs):
     def current():
         return host.check_output("readlink /srv/sample/current").rsplit("/", 1)[-1]
 
     releases = [current()]
     with queueing() as jobs:
-        for number in range(2):
+        for _ in range(2):
             wait_for_more(jobs)
-            done = deploy(new_version(ROOT / "sample_app", tmp_path / str(number)))
+            done = operator.deploy(version())
             assert done.code == 0, done.output
             releases.append(current())
         wait_for_more(jobs)

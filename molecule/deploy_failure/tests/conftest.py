@@ -8,9 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from asking import Database, Site
-from deploying import Operator, Versions
 from load import HEADINGS, Load
-from repository import ROOT
 from waiting import wait_for
 
 # Requests a second; fewer for a machine that has other things to do.
@@ -28,18 +26,6 @@ def site(address):
 def sql(host):
     """Return the database as its operator sees it."""
     return Database(host)
-
-
-@pytest.fixture(scope="session")
-def operator():
-    """Return who deploys."""
-    return Operator(os.environ["MOLECULE_INVENTORY_FILE"])
-
-
-@pytest.fixture
-def version(tmp_path):
-    """Return a function that makes a new version of the sample app."""
-    return Versions(ROOT / "sample_app", tmp_path)
 
 
 class Home:

@@ -131,7 +131,7 @@ def test_the_old_name_is_refused(address):
 def test_the_new_upload_limit_holds(site):
     answer = site.post("/notes", data=b"x" * (3 * 2**19))
     assert answer.status_code == 413
-    assert "<center>nginx" in answer.text, "the app's own limit answered"
+    assert "The site takes up to 1 MiB" in answer.text, "the app's own limit answered"
 
 
 def test_a_declared_load_balancer_is_believed(site):
