@@ -88,6 +88,6 @@ def test_a_server_that_does_not_suffice_is_refused_before_anything_changes(run, 
 
 
 def test_the_first_app_is_told_when_it_takes_away_what_others_need(run):
-    result = run("shop", "playbooks/preflight.yml", mysql_max_connections=60)
+    result = run("shop", "playbooks/preflight.yml", mysql_max_connections=50)
     assert result.returncode != 0
-    assert "mysql_max_connections is 60" in " ".join(result.stdout.split())
+    assert "mysql_max_connections is 50" in " ".join(result.stdout.split())
