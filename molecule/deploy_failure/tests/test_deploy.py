@@ -68,10 +68,11 @@ def test_what_the_old_instance_holds_is_answered_to_the_end(
         wait_for(lambda: len(home.instances) == 2, 120)
         stream = pool.submit(site.get, "/stream?count=25&pause=1", timeout=60)
         slow = pool.submit(site.get, "/slow?seconds=15", timeout=60, headers={"X-Api-Key": key[1]})
+        wait_for(lambda: home.release != before, 60)
+        held = not (stream.done() or slow.done())
         done = deploy.result()
-        held = not stream.done()
     assert done.code == 0, done.output
-    assert held, "the deploy took longer than the requests that it should not wait for"
+    assert held, "the switch came after the requests that it should not wait for"
     assert slow.result().json() == {"slept": 15.0}
     assert stream.result().text.count("data:") == 25
     assert home.release != before
