@@ -161,6 +161,7 @@ def host(tmp_path, monkeypatch):
     monkeypatch.setattr(units, "children", lambda pid: set())
     monkeypatch.setattr(units.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(units, "activity", lambda pid: ("S", pid))
+    monkeypatch.setattr(units.Rest, "SPAN", 0)
     return Host(tmp_path)
 
 
@@ -562,10 +563,12 @@ def test_a_process_that_dies_of_its_imports_is_seen_however_long_they_take(monke
     used = iter(range(100))
     monkeypatch.setattr(units, "activity", lambda pid: ("S", str(next(used))))
     monkeypatch.setattr(units.time, "sleep", lambda seconds: None)
-    watch = units.Watch(Dying(), None)
+    monkeypatch.setattr(units.Rest, "SPAN", 0)
+    well = SimpleNamespace(ask=lambda door, patience: (True, "200"))
+    watch = units.Watch(Dying(), well)
     watch.remember(WORKER)
     with pytest.raises(units.FailedError, match="died"):
-        watch.until_at_rest("Restart", [WORKER])
+        watch.stay_well("Restart", [WORKER], "web", "door", 0, [WORKER])
     monkeypatch.setattr(units, "activity", lambda pid: ("S", "5"))
     watch.units.looks = 0
-    watch.until_at_rest("Restart", [WORKER])  # at rest: comes to an end
+    watch.stay_well("Restart", [WORKER], "web", "door", 0, [WORKER])  # at rest: comes to an end

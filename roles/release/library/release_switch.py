@@ -50,8 +50,8 @@ def follow(change: Change, slot: str) -> None:
     watch.until_up("Restart the background processes", change.processes)
     watch.remember(*change.processes)
     everything = [service, *change.processes]
-    watch.stay_well("Watch the release", everything, service, door, change.length)
-    watch.until_at_rest("Watch the release", change.processes)
+    step, new = "Watch the release", change.processes
+    watch.stay_well(step, everything, service, door, change.length, new)
 
 
 def activate(change: Change, wanted: dict[str, Any]) -> dict[str, Any]:

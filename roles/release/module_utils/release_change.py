@@ -124,7 +124,7 @@ class Change:
         empty, deadline = 0, time.monotonic() + self.units.patience(*units)
         while empty < 3 and time.monotonic() < deadline:
             empty = 0 if self.units.queue(path) else empty + 1
-            time.sleep(0.1)
+            time.sleep(0.05)
         self.units.tell("stop", *units)
         self.home.vacate(slot)
 

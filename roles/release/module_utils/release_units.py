@@ -7,7 +7,7 @@ import re
 import select
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +157,26 @@ def activity(pid: str, proc: Path = Path("/proc")) -> tuple[str, str]:
     return said[0], f"{said[11]}+{said[12]}"
 
 
+class Rest:
+    """Says whether processes have had nothing to do for a while."""
+
+    SPAN = 0.3  # seconds
+
+    def __init__(self) -> None:
+        """Begin to look."""
+        self.before: dict[str, tuple[str, str]] = {}
+        self.next_look, self.still = 0.0, False
+
+    def of(self, pids: list[str]) -> bool:
+        """Look once in a span, and say whether all slept from one look to the next."""
+        now = time.monotonic()
+        if pids and now >= self.next_look:
+            seen = {pid: activity(pid) for pid in pids}
+            self.still = seen == self.before and all(state == "S" for state, _ in seen.values())
+            self.before, self.next_look = seen, now + self.SPAN
+        return self.still or not pids
+
+
 class UnixConnection(http.client.HTTPConnection):
     """HTTP over a Unix socket."""
 
@@ -274,24 +294,24 @@ class Watch:
                 raise FailedError(step, f"{waiting[0]} did not start", waiting[0])
             time.sleep(0.1)
 
-    def until_at_rest(self, step: str, names: list[str], most: float = 10) -> None:
-        """Wait until units that were just started have nothing left to do, at most `most` seconds.
+    def stay_well(
+        self,
+        step: str,
+        names: list[str],
+        unit: str,
+        door: str,
+        length: float,
+        new: Sequence[str] = (),
+    ) -> None:
+        """Fail when a unit dies or the instance is not well within the next `length` seconds.
 
-        One that dies of an import lives as long as that takes, which on a busy machine is seconds.
+        Of units that are `new` no more is said before they have nothing left to do, or 10 seconds
+        have gone: one that dies of an import lives as long as that takes, which on a busy machine
+        is seconds.
         """
-        before: dict[str, tuple[str, str]] = {}
-        deadline = time.monotonic() + most
-        while time.monotonic() < deadline:
-            self.look(step, names)
-            now = {name: activity(self.pids[name]) for name in names}
-            if now == before and all(state == "S" for state, _ in now.values()):
-                return
-            before = now
-            time.sleep(0.3)
-
-    def stay_well(self, step: str, names: list[str], unit: str, door: str, length: float) -> None:
-        """Fail when a unit dies or the instance is not well within the next `length` seconds."""
-        end, next_question = time.monotonic() + length, 0.0
+        now = time.monotonic()
+        end, last, next_question = now + length, now + max(length, 10), 0.0
+        rest = Rest()
         while True:
             now = time.monotonic()
             self.look(step, names)
@@ -301,7 +321,8 @@ class Watch:
                     self.look(step, names)
                     raise FailedError(step, f"{unit} was well and is not any more", unit, answer)
                 next_question = time.monotonic() + 0.5
-            if now >= end:
+            still = rest.of([self.pids[name] for name in new])
+            if now >= end and (still or now >= last):
                 return
             time.sleep(0.1)
 
