@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
 # What the tasks of role release register, each with the release that serves after it.
 LATEST_FIRST = ("__release_left", "__release_switched", "__release_state")
 State = Mapping[str, Any]  # as module `release_state` returns it
+
+
+def compared(state: State, release: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a host's state with what it means for a release: an `id`, and a `lock_hash` if new.
+
+    Adds `environment` (name of the one that the release needs), and whether it is `complete`,
+    the release `shipped` with it, and whether it `serves` with all that belongs to it.
+    """
+    name, own = release["id"], state["environments"].get(release["id"], "")
+    environment = own  # a release of before: what it was shipped with
+    if release.get("lock_hash"):
+        python = state["python"]
+        text = f"{release['lock_hash']} {python['executable']}"
+        minor = ".".join(python["version"].split(".")[:2])
+        environment = f"{hashlib.sha256(text.encode()).hexdigest()[:12]}-python{minor}"
+    installed = environment in state["installed"]
+    shipped = installed and own == environment
+    serves = shipped and state["settled"] and state["current"] == name
+    new = {"environment": environment, "complete": installed, "shipped": shipped, "serves": serves}
+    return {**state, **new}
 
 
 def rollback_target(states: Mapping[str, State]) -> str:
@@ -104,6 +125,7 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         """Return the filters of this file by name."""
         return {
+            "compared": compared,
             "leaving_releases": leaving_releases,
             "release_refusals": release_refusals,
             "release_table": release_table,

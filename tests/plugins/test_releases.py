@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from releases import (
+    compared,
     leaving_releases,
     release_refusals,
     release_table,
@@ -108,6 +109,41 @@ def test_which_hosts_run_which_release():
         "1 serves on b, c",
         "nothing serves on d",
     ]
+
+
+NEW = {"id": "2", "lock_hash": "abc"}
+PYTHON = {"executable": "/usr/bin/python3.13", "version": "3.13.5"}
+ENVIRONMENT = "4d4e0f861333-python3.13"
+
+
+def looked(**differences):
+    there = {"current": "2", "settled": True, "installed": [ENVIRONMENT], "python": PYTHON}
+    return there | {"environments": {"2": ENVIRONMENT}} | differences
+
+
+@pytest.mark.parametrize(
+    ("there", "complete", "shipped", "serves"),
+    [
+        (looked(), True, True, True),
+        (looked(settled=False), True, True, False),
+        (looked(current="1"), True, True, False),
+        (looked(environments={"2": "other"}), True, False, False),
+        (looked(environments={}), True, False, False),
+        (looked(installed=["other"]), False, False, False),
+        (looked(python=PYTHON | {"executable": "/opt/bin/python3"}), False, False, False),
+    ],
+)
+def test_a_host_has_a_release_with_its_environment_or_lacks_it(there, complete, shipped, serves):
+    found = compared(there, NEW)
+    assert (found["complete"], found["shipped"], found["serves"]) == (complete, shipped, serves)
+    assert (found["environment"] == ENVIRONMENT) == (there["python"] == PYTHON)
+    assert found["current"] == there["current"]
+
+
+def test_a_release_of_before_keeps_the_environment_that_it_was_shipped_with():
+    found = compared(looked(python={}), {"id": "2"})
+    assert (found["environment"], found["serves"]) == (ENVIRONMENT, True)
+    assert not compared(looked(python={}), {"id": "1"})["shipped"]
 
 
 def test_the_table_says_what_is_there_what_serves_since_when_and_from_where():

@@ -50,7 +50,7 @@ OPTIONS: dict[str, Any] = {
     "constraints": TEXT,  # file on the controller
     "index_url": TEXT,
     "index_ca": TEXT,  # file on the controller
-    "pythons": {"type": "list", "elements": "dict", "default": []},  # of the hosts: release_python
+    "pythons": {"type": "list", "elements": "dict", "default": []},  # of the hosts
     "uv": TEXT,  # program
     "commands": LIST,  # run in the release, on a host
     "environment": {"type": "dict", "default": {}},  # of the commands

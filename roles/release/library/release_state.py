@@ -1,43 +1,30 @@
-"""Compare a release with what a host has."""
+"""Look at what a host has of an app, and what of it runs."""
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.host_python import interpreter
 from ansible.module_utils.release_home import Home, environment_of
 from ansible.module_utils.release_units import Units
 
 DOCUMENTATION = """
 module: release_state
-short_description: Compare a release with what a host has
-description: Changes nothing. Says what is there, what serves, and what a release still needs.
+short_description: Look at what a host has of an app, and what of it runs
+description:
+  - Changes nothing. What it means for a release is said by the filter P(compared#filter).
 author: Flaskstack
 """
 UNITS = Path("/etc/systemd/system")
 OPTIONS = {
     "root": {"type": "path", "required": True},
     "app": {"type": "str", "required": True},
-    "id": {"type": "str", "default": ""},
-    "lock_hash": {"type": "str", "default": ""},
-    "python": {"type": "str", "default": ""},
+    "python": {"type": "str", "default": ""},  # 3.12, python3 or a path; empty is not looked for
     "processes": {"type": "list", "elements": "str", "default": []},
 }
-
-
-def interpreter(module: AnsibleModule, name: str) -> tuple[str, str]:
-    """Return an interpreter's version and real path; both empty when there is none."""
-    path = module.get_bin_path(name) if name else None
-    if not path:
-        return "", ""
-    asked = "import platform, sys; print(platform.python_version(), sys.executable)"
-    _, output, _ = module.run_command([path, "-I", "-c", asked], check_rc=True)
-    version, executable = output.split(maxsplit=1)
-    return version, os.path.realpath(executable.strip())
 
 
 def planned_strategy(unit: Path) -> str:
@@ -50,10 +37,10 @@ def planned_strategy(unit: Path) -> str:
     return said[1] if said else "switch"
 
 
-def serves(home: Home, units: Units, release: str, processes: list[str]) -> bool:
-    """Say whether a release has everything, all of it runs, and nothing is left to clean up."""
+def settled(home: Home, units: Units, processes: list[str]) -> bool:
+    """Say whether all of what serves runs, and nothing is left to clean up."""
     slot = home.live()
-    if not slot or {release} != {home.current(), home.serving()} or home.under_way():
+    if not slot or home.current() != home.serving() or home.under_way():
         return False
     if home.release_in(home.free()):
         return False
@@ -66,29 +53,20 @@ def main() -> None:
     module = AnsibleModule(argument_spec=OPTIONS, supports_check_mode=True)
     wanted: dict[str, Any] = module.params
     home, units = Home(wanted["root"], wanted["app"]), Units(module.run_command)
-    version, executable = interpreter(module, wanted["python"])
-    minor = ".".join(version.split(".")[:2])
-    digest = hashlib.sha256(f"{wanted['lock_hash']} {executable}".encode()).hexdigest()[:12]
-    environment = f"{digest}-python{minor}"
-    release = home.releases / wanted["id"] if wanted["id"] else Path("/nonexistent")
-    if not wanted["lock_hash"]:  # a release of before: what it was shipped with
-        environment = environment_of(release)
-    shipped = environment_of(release) == environment
-    installed = (home.environments / environment / ".complete").exists()
+    releases = [path for path in home.newest_first() if not path.name.startswith(".")]
     module.exit_json(
         changed=False,
         current=home.serving(),  # release that has the traffic, empty when there is none
         slot=home.live(),  # its slot
         previous=home.previous(),  # release that served before it
+        settled=settled(home, units, wanted["processes"]),
         strategy=planned_strategy(UNITS / f"{wanted['app']}-web@.service"),  # switch or restart
         under_way=home.under_way(),  # of a deploy that has begun and not ended
-        releases=[path.name for path in home.newest_first() if not path.name.startswith(".")],
+        releases=[path.name for path in releases],
+        environments={path.name: environment_of(path) for path in releases},  # that they use
+        installed=home.installed(),  # environments that are complete
         history=home.history(),  # the oldest first
-        python=version,  # of the interpreter, empty when there is none
-        environment=environment,  # name of the environment that the release needs
-        installed=installed,  # it is complete
-        shipped=shipped and installed,  # the release is complete and uses it
-        serves=shipped and installed and serves(home, units, wanted["id"], wanted["processes"]),
+        python=interpreter(module, wanted["python"]) if wanted["python"] else {},
     )
 
 

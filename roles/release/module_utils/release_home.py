@@ -146,6 +146,10 @@ class Home:
 
         return sorted(listing(self.releases), key=age, reverse=True)
 
+    def installed(self) -> list[str]:
+        """Return the environments that are complete."""
+        return [path.name for path in listing(self.environments) if (path / ".complete").exists()]
+
     def in_use(self) -> set[str]:
         """Return the releases that something needs: a link, or a process that began in one."""
         links = [self.root / "current", self.root / "previous"]

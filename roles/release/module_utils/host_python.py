@@ -1,4 +1,4 @@
-"""Find the interpreter that an app is to run on, and which others there are."""
+"""The Python interpreters of a host."""
 
 from __future__ import annotations
 
@@ -6,28 +6,20 @@ import os
 import platform
 import re
 from pathlib import Path
+from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-
-DOCUMENTATION = """
-module: release_python
-short_description: Find the interpreter that an app is to run on
-description: Changes nothing.
-author: Flaskstack
-"""
-OPTIONS = {"name": {"type": "str", "required": True}}  # 3.12, python3 or a path
 ASK = "import platform, sys; print(platform.python_version(), sys.executable)"
 FOLDERS = ("/usr/local/bin", "/usr/bin", "/opt/*/bin")
 
 
-def ask(module: AnsibleModule, path: str) -> tuple[str, str]:
+def ask(module: Any, path: str) -> tuple[str, str]:
     """Return an interpreter's version and real path; both empty when it does not run."""
     code, output, _ = module.run_command([path, "-I", "-c", ASK])
     version, _, executable = output.partition(" ")
     return ("", "") if code else (version, os.path.realpath(executable.strip()))
 
 
-def others(module: AnsibleModule) -> dict[str, str]:
+def others(module: Any) -> dict[str, str]:
     """Return the path of each version that is there."""
     found: dict[str, str] = {}
     for folder in FOLDERS:
@@ -39,20 +31,13 @@ def others(module: AnsibleModule) -> dict[str, str]:
     return found
 
 
-def main() -> None:
-    """Run as an Ansible module."""
-    module = AnsibleModule(argument_spec=OPTIONS, supports_check_mode=True)
-    name = module.params["name"]
+def interpreter(module: Any, name: str) -> dict[str, Any]:
+    """Return what there is under a name (3.12, python3 or a path), and what else there is."""
     path = module.get_bin_path(f"python{name}" if name[0].isdecimal() else name)
     version, executable = ask(module, path) if path else ("", "")
-    module.exit_json(
-        changed=False,
-        version=version,  # empty when there is none
-        executable=executable,
-        machine=platform.machine(),
-        found=others(module),  # versions that are there, and where
-    )
-
-
-if __name__ == "__main__":
-    main()
+    return {
+        "version": version,  # empty when there is none
+        "executable": executable,
+        "machine": platform.machine(),
+        "found": others(module),  # versions that are there, and where
+    }
