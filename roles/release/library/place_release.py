@@ -33,7 +33,9 @@ def place(module: AnsibleModule, archive: str, folder: Path, environment: str) -
     (folder / ".venv").symlink_to(f"../../environments/{environment}")
     # The app cannot write into a release, so its bytecode is made here. A file that does not
     # compile (a template of code, say) is no reason to fail: the health check decides.
-    module.run_command([str(folder / ".venv/bin/python"), "-m", "compileall", "-qq", "."], cwd=folder)
+    module.run_command(
+        [str(folder / ".venv/bin/python"), "-m", "compileall", "-qq", "."], cwd=folder
+    )
 
 
 def main() -> None:
