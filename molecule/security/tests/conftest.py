@@ -1,0 +1,134 @@
+"""Two sites, asked from outside over https, and playbooks as their operators run them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import requests
+import testinfra
+from requests.adapters import HTTPAdapter
+
+import repository
+from asking import Database, Site, journal
+from deploying import Operator
+
+INVENTORIES = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"], "inventories")
+NAME = "localhost"
+UNITS = ("sample-web@*.service", "sample-worker@1.service", "sample-scheduler@1.service")
+
+
+class Named(HTTPAdapter):
+    """HTTPS to an address, by the name that the certificate has."""
+
+    def init_poolmanager(self, *arguments, **options):
+        """Ask the server for the name, and expect it in its certificate."""
+        super().init_poolmanager(*arguments, assert_hostname=NAME, server_hostname=NAME, **options)
+
+
+class SecureSite(Site):
+    """A site that is asked over https, and whose certificate is checked against `ca` (a file)."""
+
+    def __init__(self, address, name, ca):
+        """Ask https://`address` with `name` as the Host header."""
+        super().__init__(address, name)
+        self.url, self.ca = f"https://{address}", ca
+
+    def request(self, method, path, **options):
+        """Send one request, on a connection of its own; 15 s at most unless told otherwise."""
+        headers = {"Host": self.name} | options.pop("headers", {})
+        options = {"timeout": 15, "allow_redirects": False, "verify": self.ca} | options
+        with requests.Session() as session:
+            session.trust_env = False
+            session.mount("https://", Named())
+            return session.request(method, self.url + path, headers=headers, **options)
+
+
+@pytest.fixture
+def inventory(host):
+    """Return the folder of the inventory that the host was set up from."""
+    return INVENTORIES / host.backend.host
+
+
+@pytest.fixture
+def operator(inventory):
+    """Return who runs playbooks on the host: `operator.play("deploy", …)`."""
+    return Operator(str(inventory))
+
+
+@pytest.fixture
+def settings(host, inventory):
+    """Return the variables of the host in its own inventory."""
+    name = f"ansible://{host.backend.host}"
+    own = testinfra.get_host(name, ansible_inventory=str(inventory))
+    return own.ansible.get_variables()
+
+
+@pytest.fixture
+def https(settings):
+    """Tell whether nginx answers https itself."""
+    return settings.get("app_https", repository.defaults("app").get("app_https", False))
+
+
+@pytest.fixture
+def ca(host, tmp_path):
+    """Return a file with the certificate that the site shows; it signed itself."""
+    file = tmp_path / "certificate.pem"
+    shown = "/etc/nginx/certificates/sample/current/fullchain.pem"
+    file.write_text(host.check_output("cat %s", shown))
+    return str(file)
+
+
+@pytest.fixture
+def plain_site(address):
+    """Return the site over http, which sends visitors to https."""
+    return Site(address, NAME)
+
+
+@pytest.fixture
+def site(address, plain_site, https, request):
+    """Return the site as visitors reach it."""
+    return SecureSite(address, NAME, request.getfixturevalue("ca")) if https else plain_site
+
+
+@pytest.fixture
+def sql(host):
+    """Return the database as its operator sees it."""
+    return Database(host)
+
+
+@pytest.fixture
+def environment(host):
+    """Return the app's environment file as a dict."""
+    lines = host.check_output("cat /etc/sample/environment").splitlines()
+    pairs = (line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+    return {name: value.strip("'\"") for name, value in pairs}
+
+
+@pytest.fixture
+def secrets(inventory):
+    """Return every secret that was generated for the site, by name."""
+    return {file.stem: file.read_text().strip() for file in (inventory / "secrets").iterdir()}
+
+
+@pytest.fixture
+def hook(site, secrets):
+    """Return a function that sends a request with the hooks' key."""
+
+    def send(method, path, **options):
+        headers = {"X-Api-Key": secrets["hook_api_key"]} | options.pop("headers", {})
+        return site.request(method, path, headers=headers, **options)
+
+    return send
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Add the journal of the app's units to a failing test's report."""
+    report = yield
+    host = item.funcargs.get("host")
+    if report.when == "call" and report.failed and host:
+        lines = journal(host, *UNITS, "nginx.service", since="-2min")
+        report.sections.append(("journal of the last two minutes", "\n".join(lines[-60:])))
+    return report
