@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+
 import pytest
 
 SYSCTL = "etc/sysctl.d/60-flaskstack.conf.j2"
@@ -19,17 +22,72 @@ def settings(text):
 
 
 def test_a_machine_gets_every_kernel_setting(render):
-    assert settings(render("base", SYSCTL, ansible_facts=MACHINE)) == {
-        "net.core.somaxconn": "4096",
-        "vm.overcommit_memory": "1",
-        "vm.swappiness": "10",
-    }
+    set_here = settings(render("base", SYSCTL, ansible_facts=MACHINE)).items()
+    assert {"net.core.somaxconn": "4096", "vm.overcommit_memory": "1"}.items() <= set_here
+    assert {"kernel.kptr_restrict": "2", "fs.suid_dumpable": "0"}.items() <= set_here
 
 
 def test_a_container_gets_only_those_of_its_own_network(render):
     text = render("base", SYSCTL, ansible_facts=CONTAINER)
-    assert settings(text) == {"net.core.somaxconn": "4096"}
-    assert "vm.overcommit_memory = 1" in text
+    assert {key.split(".")[0] for key in settings(text)} == {"net"}
+    assert "# the machine's, not this container's: vm.overcommit_memory = 1" in text
+    assert "# the machine's, not this container's: kernel.kptr_restrict = 2" in text
+
+
+def test_the_inventory_has_the_last_word_on_the_kernel(render):
+    router = {"net.ipv4.conf.all.rp_filter": 2}
+    text = render("base", SYSCTL, ansible_facts=MACHINE, base_kernel_settings=router)
+    assert settings(text)["net.ipv4.conf.all.rp_filter"] == "2"
+    assert settings(text)["kernel.sysrq"] == "0"
+
+
+UPGRADES = "etc/apt/apt.conf.d/52flaskstack-upgrades.j2"
+
+
+def upgrades(render, tmp_path, **settings):
+    """Return what apt makes of the settings of upgrades."""
+    file = tmp_path / "apt.conf"
+    theirs = 'Unattended-Upgrade::Origins-Pattern { "origin=Debian,label=Debian"; };\n'
+    file.write_text(theirs + render("base", UPGRADES, **settings))
+    dump = subprocess.run(
+        ["apt-config", "dump"],
+        env=os.environ | {"APT_CONFIG": str(file)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return dump.stdout
+
+
+def test_only_security_upgrades_install_themselves(render, tmp_path):
+    said = upgrades(render, tmp_path)
+    assert 'APT::Periodic::Unattended-Upgrade "1";' in said
+    assert 'Unattended-Upgrade::Automatic-Reboot "false";' in said
+    origins = [line for line in said.splitlines() if "Origins-Pattern:: " in line]
+    assert len(origins) == 4
+    assert all("security" in origin for origin in origins)
+
+
+def test_upgrades_as_the_inventory_wants_them(render, tmp_path):
+    said = upgrades(
+        render,
+        tmp_path,
+        base_upgrades=False,
+        base_upgrade_reboot=True,
+        base_upgrade_reboot_time="04:44",
+        base_upgrade_excluded=["mariadb-"],
+    )
+    assert 'APT::Periodic::Unattended-Upgrade "0";' in said
+    assert 'Unattended-Upgrade::Automatic-Reboot "true";' in said
+    assert 'Unattended-Upgrade::Automatic-Reboot-Time "04:44";' in said
+    assert 'Unattended-Upgrade::Package-Blacklist:: "mariadb-";' in said
+
+
+def test_a_shell_may_wait_for_ever(render):
+    shell = "etc/profile.d/flaskstack.sh.j2"
+    assert "readonly TMOUT=1800\n" in render("base", shell)
+    assert "TMOUT" not in render("base", shell, base_shell_timeout=0)
+    assert "ulimit" not in render("base", shell, base_core_dumps=True)
 
 
 def test_the_journal_is_limited(render):
@@ -68,6 +126,13 @@ def test_the_swap_file_is_made_anew_when_its_size_differs(render):
         ("base_swap_size", -1),
         ("base_kernel_settings", {"net.core.somaxconn; reboot": 1}),
         ("base_journal_size", 0),
+        ("base_kernel_hardening", {"kernel.sysrq\nkernel.panic": 0}),
+        ("base_blocked_modules", ["dccp", "sctp; reboot"]),
+        ("base_upgrade_origins", ['origin=Debian"; };']),
+        ("base_upgrade_time", "6 am"),
+        ("base_package_check", "weekly\nUnit=x"),
+        ("base_umask", "rwx"),
+        ("base_shell_timeout", -1),
     ],
 )
 def test_settings_that_cannot_work_are_refused(evaluate, variable, value):
