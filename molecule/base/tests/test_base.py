@@ -1,6 +1,7 @@
 """The host behaves as role base was asked to make it."""
 
 import json
+import re
 
 # What journald says of its limits whenever it opens a journal.
 JOURNAL_USAGE = "MESSAGE_ID=ec387f577b844b8fa948f33cad9a75e6"
@@ -49,3 +50,77 @@ def test_a_unit_that_floods_the_journal_is_cut_short(host):
     logged = host.check_output("journalctl --unit=%s --output=cat", unit).splitlines()
     assert "1" in logged
     assert len(logged) < 2000
+
+
+def test_only_security_upgrades_would_be_installed(host):
+    """The real program, which reads its settings and the host's package sources."""
+    done = host.run("unattended-upgrade --dry-run --debug 2>&1")
+    assert done.rc == 0, done.stdout
+    origins = re.search(r"Allowed origins are: (.*)", done.stdout).group(1)
+    assert "label=Debian-Security" in origins
+    for origin in origins.split(", origin=")[1:]:
+        assert "security" in origin.lower()
+    assert re.search(r"blacklist.*: mariadb-", done.stdout)
+
+
+def test_upgrades_come_at_the_time_given(host):
+    timer = host.check_output("systemctl show --property TimersCalendar apt-daily-upgrade.timer")
+    assert "*-*-* 04:15:00" in timer
+    assert "06:00" not in timer
+    assert host.service("apt-daily-upgrade.timer").is_running
+
+
+def test_services_with_old_libraries_are_restarted_without_asking(host):
+    settings = "do '/etc/needrestart/needrestart.conf'; print $nrconf{restart}"
+    assert host.check_output("perl -e %s", f"our %nrconf; {settings}") == "a"
+    assert host.run("needrestart -b -k -l").rc == 0
+
+
+def test_packages_are_as_their_checksums_say_and_a_changed_file_is_noticed(host):
+    assert host.service("package-check.timer").is_enabled
+    assert host.run("systemctl start package-check.service").rc == 0
+    file = "/usr/share/perl5/Debian/AdduserCommon.pm"
+    file = file if host.file(file).exists else host.check_output("dpkg -L adduser | grep /sbin/a")
+    host.check_output("cp --archive %s /root/kept && echo '# changed' >>%s", file, file)
+    try:
+        assert host.run("systemctl start package-check.service").rc != 0
+        assert file in host.check_output("journalctl --unit=package-check --output=cat")
+    finally:
+        host.check_output("mv /root/kept %s && systemctl reset-failed", file)
+
+
+def test_a_crash_leaves_no_memory_on_the_disk(host):
+    crash = "systemd-run --wait --quiet --property WorkingDirectory=/tmp sh -c"
+    assert host.run(f"{crash} 'ulimit -c >/tmp/core-limit; kill -SEGV $$'").rc != 0
+    assert host.check_output("cat /tmp/core-limit; rm /tmp/core-limit") == "0"
+    assert host.run("ls /tmp/core*").rc != 0
+    assert host.check_output("su --login deploy --command %s", "ulimit -Hc") == "0"
+
+
+def test_a_persons_shell_is_careful(host):
+    said = host.check_output("su --login deploy --command %s", "umask; echo $TMOUT").split()
+    assert said == ["0027", "900"]
+    assert host.run("su --login deploy --command %s", "TMOUT=0").rc != 0
+
+
+def test_modules_are_blocked(host):
+    for name in ("dccp", "usb-storage"):
+        assert host.check_output("modprobe --showconfig | grep '^install %s '" % name)
+
+
+def test_packets_do_not_say_where_others_go(host):
+    for family in ("ipv4", "ipv6"):
+        assert host.sysctl(f"net.{family}.conf.all.accept_redirects") == 0
+    assert host.sysctl("net.ipv4.conf.all.send_redirects") == 0
+
+
+def test_weak_passwords_are_refused(host):
+    answer = host.run("echo 'deploy:password1' | chpasswd")
+    assert answer.rc != 0
+    assert "BAD PASSWORD" in answer.stderr + answer.stdout or "Weak" in answer.stderr
+
+
+def test_the_console_names_no_version(host):
+    for file in ("/etc/issue", "/etc/issue.net"):
+        assert "authorized" in host.file(file).content_string
+        assert "Debian" not in host.file(file).content_string
