@@ -1,0 +1,134 @@
+"""What tools that others wrote say of a host: each asked in the way it is meant to be, and read.
+
+`run` is a function that runs a command as root on a host and returns its output.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+Run = Callable[[str], str]
+# What runs on a host; from outside ask ssh-audit and gixy, which pyproject.toml has.
+PACKAGES = ("lynis", "nmap", "testssl.sh")
+SEVERITIES = ("LOW", "MEDIUM", "HIGH", "CRITICAL")
+
+
+def install(run: Run, *packages: str) -> None:
+    """Install Debian packages on a host."""
+    run(
+        "DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends"
+        f" {' '.join(packages)} >/dev/null"
+    )
+
+
+@dataclass
+class Lynis:
+    """What lynis says of a host."""
+
+    index: int
+    warnings: list[str]
+    suggestions: list[str]
+
+
+def lynis(run: Run, skipped: tuple[str, ...] = ()) -> Lynis:
+    """Audit a host with lynis, every test that it has except those named."""
+    profile = "".join(f"skip-test={test}\\n" for test in skipped)
+    report = run(
+        f"printf '{profile}' >/root/audit.prf; cd /root;"
+        " lynis audit system --quiet --no-colors --profile /root/audit.prf >/dev/null;"
+        " cat /var/log/lynis-report.dat"
+    )
+
+    def said(key: str) -> list[str]:
+        found = re.findall(rf"^{key}\[\]=([^|]*)\|([^|]*)\|([^|]*)", report, re.MULTILINE)
+        return [": ".join(part for part in entry if part not in ("", "-")) for entry in found]
+
+    (index,) = re.findall(r"^hardening_index=(\d+)", report, re.MULTILINE)
+    return Lynis(int(index), said("warning"), said("suggestion"))
+
+
+@dataclass
+class Tls:
+    """What testssl.sh says of a site."""
+
+    grade: str
+    reasons: list[str]
+    findings: dict[str, list[str]]
+
+    def at_least(self, severity: str) -> list[str]:
+        """Return the findings of a severity, and those above it."""
+        above = SEVERITIES[SEVERITIES.index(severity) :]
+        return [finding for name in above for finding in self.findings.get(name, [])]
+
+
+def tls(run: Run, address: str, name: str, ca: str = "") -> Tls:
+    """Audit a site's TLS with testssl.sh, which runs on a host. `ca` is a file there."""
+    trusted = f"--add-ca {ca}" if ca else ""
+    run("rm -f /root/testssl.json")
+    run(
+        f"cd /root; testssl --quiet --color 0 --warnings off --nodns none --ip {address} {trusted}"
+        f" --jsonfile /root/testssl.json {name}:443 >/root/testssl.txt 2>&1 || test $? -lt 200"
+    )
+    entries = json.loads(run("cat /root/testssl.json"))
+    findings: dict[str, list[str]] = {}
+    for entry in entries:
+        findings.setdefault(entry["severity"], []).append(f"{entry['id']}: {entry['finding']}")
+    told = {entry["id"]: entry["finding"] for entry in entries}
+    reasons = [text for key, text in told.items() if key.startswith("grade_cap_reason")]
+    return Tls(told["overall_grade"], reasons, findings)
+
+
+def ssh_audit(address: str, port: int = 22) -> list[str]:
+    """Return what ssh-audit has against a host's SSH, each with its severity."""
+    tool = Path(sys.executable).with_name("ssh-audit")
+    command = [tool, "--json", "--skip-rate-test", "--port", str(port), address]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    report = json.loads(done.stdout)
+    found = []
+    for kind in ("kex", "key", "enc", "mac"):
+        for entry in report[kind]:
+            for severity in ("fail", "warn"):
+                for reason in entry.get("notes", {}).get(severity, []):
+                    found.append(f"{severity}: {kind} {entry['algorithm']}: {reason}")
+    return found + [f"fail: {flaw['name']}" for flaw in report.get("cves", [])]
+
+
+def open_ports(run: Run, address: str) -> list[int]:
+    """Return the TCP ports of an address that answer nmap, which runs on another host."""
+    six = "-6" if ":" in address else ""
+    said = run(
+        f"nmap {six} -sS -Pn -n -p- -T4 --min-rate 3000 --max-retries 2 --open -oG - {address}"
+    )
+    assert "Nmap done" in said, said
+    return sorted(int(port) for port in re.findall(r"(\d+)/open/tcp", said))
+
+
+def gixy(run: Run) -> list[str]:
+    """Return what gixy has against a host's nginx, each with its severity."""
+    tool = Path(sys.executable).with_name("gixy")
+    # Of the version gixy knows upstream's holes only, not what Debian mended; upgrades see to that.
+    done = subprocess.run(
+        [tool, "--format", "json", "--skips", "nginx_cves", "-"],
+        input=run("nginx -T 2>/dev/null"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip(), done.stderr
+    return sorted(
+        f"{issue['severity']}: {issue['plugin']}: {issue['summary']}"
+        for issue in json.loads(done.stdout)
+    )
+
+
+def exposure(run: Run, unit: str) -> float:
+    """Return how exposed systemd-analyze says a unit is: 0 (not) to 10."""
+    said = run(f"systemd-analyze security --no-pager '{unit}'")
+    (figure,) = re.findall(r"Overall exposure level for \S+: ([0-9.]+)", said)
+    return float(figure)
