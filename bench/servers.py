@@ -21,10 +21,12 @@ TIERS = ("edge", "app", "database", "cache", "queue")
 class Server:
     """One fresh local server with all tiers and a copy of the sample app."""
 
-    def __init__(self, name: str, folder: Path, port: int, http: int = 0) -> None:
+    def __init__(
+        self, name: str, folder: Path, port: int, http: int = 0, **settings: object
+    ) -> None:
         """Write the inventory of the server bench-`name`, with its SSH (and site) at these ports.
 
-        The playbook local_up makes it.
+        The playbook local_up makes it. `settings` are more variables of the host.
         """
         self.name, self.port, self.inventory = f"bench-{name}", port, folder / name
         (self.inventory / "group_vars").mkdir(parents=True)
@@ -42,6 +44,7 @@ class Server:
             "local_server_ports": [f"127.0.0.1:{self.port}:22"]
             + ([f"127.0.0.1:{http}:80"] if http else []),
         }
+        host |= settings
         tiers = {tier: {"hosts": {self.name: None}} for tier in TIERS}
         inventory = {"all": {"hosts": {self.name: host}, "children": tiers}}
         (self.inventory / "hosts.yml").write_text(json.dumps(inventory))
@@ -61,6 +64,10 @@ class Server:
             f"app_source_folder={self.app}",
         ]
         return timed(command)
+
+    def pack(self, archive: Path) -> None:
+        """Pack the app into an archive."""
+        subprocess.run(["tar", "-czf", archive, "-C", self.app, "."], check=True)
 
     def change(self) -> None:
         """Change the app's code a little."""

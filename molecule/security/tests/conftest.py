@@ -6,9 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-import requests
 import testinfra
-from requests.adapters import HTTPAdapter
 
 import repository
 from asking import Database, Site, journal
@@ -17,32 +15,6 @@ from deploying import Operator
 INVENTORIES = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"], "inventories")
 NAME = "localhost"
 UNITS = ("sample-web@*.service", "sample-worker@1.service", "sample-scheduler@1.service")
-
-
-class Named(HTTPAdapter):
-    """HTTPS to an address, by the name that the certificate has."""
-
-    def init_poolmanager(self, *arguments, **options):
-        """Ask the server for the name, and expect it in its certificate."""
-        super().init_poolmanager(*arguments, assert_hostname=NAME, server_hostname=NAME, **options)
-
-
-class SecureSite(Site):
-    """A site that is asked over https, and whose certificate is checked against `ca` (a file)."""
-
-    def __init__(self, address, name, ca):
-        """Ask https://`address` with `name` as the Host header."""
-        super().__init__(address, name)
-        self.url, self.ca = f"https://{address}", ca
-
-    def request(self, method, path, **options):
-        """Send one request, on a connection of its own; 15 s at most unless told otherwise."""
-        headers = {"Host": self.name} | options.pop("headers", {})
-        options = {"timeout": 15, "allow_redirects": False, "verify": self.ca} | options
-        with requests.Session() as session:
-            session.trust_env = False
-            session.mount("https://", Named())
-            return session.request(method, self.url + path, headers=headers, **options)
 
 
 @pytest.fixture
@@ -89,7 +61,7 @@ def plain_site(address):
 @pytest.fixture
 def site(address, plain_site, https, request):
     """Return the site as visitors reach it."""
-    return SecureSite(address, NAME, request.getfixturevalue("ca")) if https else plain_site
+    return Site(address, NAME, ca=request.getfixturevalue("ca")) if https else plain_site
 
 
 @pytest.fixture

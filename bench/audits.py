@@ -1,0 +1,1 @@
+../tests/audits.py
