@@ -269,13 +269,33 @@ ATTEMPTS = {
 }
 
 
+def statement(text: str) -> str:
+    """Return a command that has MySQL run a statement for the app."""
+    code = f"""
+        import os, sqlalchemy
+        with sqlalchemy.create_engine(os.environ["DATABASE_URL"]).connect() as connection:
+            connection.execute(sqlalchemy.text({text!r}))
+        print("REACHED")
+    """
+    return f"python -c {shlex.quote(textwrap.dedent(code))}"
+
+
+STATEMENTS = {
+    "rows": statement("SELECT COUNT(*) FROM notes"),
+    "a new table": statement("CREATE TABLE confined (id INT)"),
+    "another column": statement("ALTER TABLE notes ADD COLUMN confined INT"),
+    "no more tables": statement("DROP TABLE notes"),
+    "accounts": statement("SELECT * FROM mysql.user"),
+    "a file of the server's": statement("SELECT LOAD_FILE('/etc/passwd') INTO OUTFILE '/tmp/x'"),
+}
+
+
 @dataclass
 class Stage:
     """What everybody got."""
 
     burglar: dict[str, str]
     root: dict[str, str]
-    allowed: str
 
 
 def everybody(host, runs: str) -> dict[str, str]:
@@ -305,9 +325,8 @@ def stage(host, tmp_path_factory):
         probe = connect(*INTERNET)
         wait_for(lambda: "treasure" in host.run(probe).stdout, 20)
         commands = {name: attempt.command for name, attempt in ATTEMPTS.items()}
-        answers = ask(variables, commands | {"allowed": probe})
-        allowed = answers.pop("allowed")
-        yield Stage(answers, everybody(host, "root") | everybody(host, "nobody"), allowed)
+        answers = ask(variables, commands | {"internet": probe} | STATEMENTS)
+        yield Stage(answers, everybody(host, "root") | everybody(host, "nobody"))
     finally:
         host.run(STRIKE)
         back = operator.play("rollback")
@@ -345,7 +364,14 @@ def test_out_of_reach(stage, name):
 
 def test_what_is_allowed_is_reached(stage):
     """A site of the internet, as `app_network` says; so the network is there."""
-    assert "treasure" in stage.allowed
+    assert "treasure" in stage.burglar["internet"]
+
+
+def test_rows_are_the_apps_and_tables_are_not(stage):
+    """With the app's own login."""
+    assert "REACHED" in stage.burglar["rows"]
+    for name in STATEMENTS.keys() - {"rows"}:
+        assert "denied" in stage.burglar[name]
 
 
 def test_migration_password_is_nowhere(host):
