@@ -1,0 +1,113 @@
+"""What the app and its commands are kept from; molecule/security tries it on a whole site."""
+
+import shlex
+
+import pytest
+
+from waiting import wait_for
+
+UNITS = ["probe-web@a.service", "probe-clock@1.service", "probe-often.service"]
+CONNECT = """
+import socket, sys
+try:
+    socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=3)
+except OSError as error:
+    print(type(error).__name__, error)
+else:
+    print("connected")
+"""
+# A cable that leads nowhere: who may send gets no answer.
+CABLE = """
+ip link delete elsewhere 2>/dev/null
+ip link add elsewhere type veth peer name nowhere
+ip link set elsewhere up
+ip link set nowhere up
+ip address add 10.213.0.1/24 dev elsewhere
+ip route replace 169.254.169.254 dev elsewhere
+ip route replace 198.51.100.7 dev elsewhere
+"""
+
+
+def exposure(host, unit):
+    """Return how exposed systemd says a unit is, 0 (not) to 10."""
+    said = host.check_output("systemd-analyze security --no-pager %s", unit)
+    return float(said.rsplit("level for", 1)[1].split(": ", 1)[1].split()[0])
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_units_are_confined(host, unit):
+    assert exposure(host, unit) <= 1.5
+
+
+def test_commands_are_confined_as_the_app_is(host):
+    host.check_output("systemd-run --quiet --unit=asks --collect probe-run sleep 20")
+    running = "systemctl list-units --plain --no-legend --state=running 'probe.run-*'"
+    wait_for(lambda: host.check_output(running))
+    unit = host.check_output(running).split()[0]
+    assert exposure(host, unit) == exposure(host, UNITS[0])
+    assert host.check_output("systemctl show --property=Slice --value %s", unit) == (
+        "probe-commands.slice"
+    )
+    host.check_output("systemctl stop %s", unit)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "/srv/waves/releases/test/waves.py",
+        "/etc/ssh/sshd_config",
+        "/etc/systemd/system/probe-web@.service",
+        "/var/lib/dpkg/status",
+        "/root/.profile",
+    ],
+)
+def test_what_belongs_to_others_is_out_of_sight(host, get, file):
+    assert host.run("runuser --user probe -- test -r %s", file).rc == int(file.startswith("/root"))
+    assert host.file(file).exists
+    assert get("/read", file=file) in ({"error": "FileNotFoundError"}, {"error": "PermissionError"})
+
+
+def test_what_was_written_does_not_run(host):
+    copy = "cp /bin/true {0}/true && {0}/true; echo $?; rm -f {0}/true"
+    for folder in ("/var/lib/probe", "/tmp", "/dev/shm"):
+        assert host.check_output("probe-run sh -c %s", copy.format(folder)) == "126", folder
+
+
+@pytest.fixture
+def connect(host):
+    """Give `connect(address, port)`: what the app gets there, and how many packets were refused."""
+
+    def connect(address, port):
+        said = host.check_output(f"probe-run python3 -c {shlex.quote(CONNECT)} {address} {port}")
+        rules = host.check_output("nft list chain inet flaskstack_probe refused")
+        return said, int(rules.split("counter packets ")[1].split()[0])
+
+    return connect
+
+
+def test_the_hosts_own_services_are_closed_to_it(host, connect):
+    assert connect("127.0.0.1", 22) == ("OSError [Errno 113] No route to host", 1)
+    assert host.check_output(f"python3 -c {shlex.quote(CONNECT)} 127.0.0.1 22") == "connected"
+
+
+def test_the_hosts_web_server_is_not(connect):
+    assert connect("127.0.0.1", 80) == ("connected", 0)
+
+
+def test_the_network_around_is_closed_and_the_internet_is_not(host, connect):
+    host.check_output(CABLE)
+    try:
+        assert connect("169.254.169.254", 80)[1]
+        assert connect("10.213.0.7", 22)[1]
+        assert not connect("198.51.100.7", 443)[1]
+    finally:
+        host.check_output("ip link delete elsewhere")
+
+
+def test_its_rules_come_back_after_all_were_taken_away(host):
+    host.check_output("nft flush ruleset && systemctl start nftables")
+    wait_for(lambda: "flaskstack_probe" in host.check_output("nft list tables"))
+    assert "flaskstack_waves" in host.check_output("nft list tables")
+    host.check_output("systemctl stop nftables")
+    host.check_output("systemctl restart probe-web@a")
+    assert "flaskstack_probe" in host.check_output("nft list tables")

@@ -1,0 +1,33 @@
+"""Addresses are sorted for the firewall's rules."""
+
+import pytest
+
+from networks import network_rule, networks, not_networks
+
+
+def test_sorted_by_version_and_without_those_inside_others():
+    assert networks(["10.0.0.7", "10.0.0.0/8", "fd00:1::5/64", "192.0.2.1"]) == {
+        "ipv4": ["10.0.0.0/8", "192.0.2.1/32"],
+        "ipv6": ["fd00:1::/64"],
+    }
+
+
+def test_none():
+    assert networks([]) == {"ipv4": [], "ipv6": []}
+
+
+@pytest.mark.parametrize("text", ["example.com", "10.0.0.0/33", "", "internet ", 5, None])
+def test_no_network(text):
+    assert not_networks([text, "10.0.0.0/8", "::1"]) == [text]
+
+
+@pytest.mark.parametrize(
+    ("server", "rule"),
+    [
+        (("10.0.0.7", 3306), "ip daddr 10.0.0.7 tcp dport 3306"),
+        (("fd00::7", "6379"), "ip6 daddr fd00::7 tcp dport 6379"),
+        (("db.example.com", 25060), "tcp dport 25060"),
+    ],
+)
+def test_rule_of_a_server(server, rule):
+    assert network_rule(server) == rule

@@ -1,0 +1,95 @@
+"""What an app may connect to, as rules of nftables."""
+
+import pytest
+
+SECRET = "k3Yq8ZpW0vXr6TtB1nMc4JdL7sHf2GaU"
+APP = {"app_wsgi": "shop.web:create_app()", "app_secret_key": SECRET}
+METADATA = "169.254.0.0/16"
+
+
+@pytest.fixture
+def rules(render):
+    """Give `rules(**variables)`: the lines of the chain that the app goes through."""
+
+    def rules(**variables):
+        text = render("gunicorn", "etc/app/network.nft.j2", **APP | variables)
+        chain = text.split("chain app {")[1].split("}\n\n")[0]
+        return [line.strip() for line in chain.splitlines() if line.strip()]
+
+    return rules
+
+
+def test_the_internet_and_nothing_nearby(rules):
+    lines = rules()
+    refused = next(line for line in lines if line.startswith("ip daddr"))
+    assert METADATA in refused
+    assert "10.0.0.0/8" in refused
+    assert refused.endswith("goto refused")
+    assert lines.index(refused) < lines.index('oifname != "lo" accept')
+    assert lines[-1] == "goto refused"
+
+
+def test_nothing_at_all(rules):
+    lines = rules(app_network=[])
+    assert lines[-1] == "goto refused"
+    assert not [line for line in lines if "th dport 53" in line or 'oifname != "lo"' in line]
+
+
+def test_what_is_named_comes_before_what_is_refused(rules):
+    lines = rules(app_network=["internet", "10.0.0.7", "fd00:1::/64", "169.254.169.254"])
+    named = [line for line in lines if line.endswith("} accept")]
+    assert "ip daddr { 10.0.0.7/32, 169.254.169.254/32 } accept" in named
+    assert "ip6 daddr { fd00:1::/64 } accept" in named
+    assert lines.index(named[-1]) < lines.index('oifname != "lo" accept')
+
+
+def test_anything_but_what_clouds_tell_their_servers(rules):
+    lines = rules(app_network=["any"])
+    assert [line for line in lines if METADATA in line and line.endswith("goto refused")]
+    assert not [line for line in lines if "10.0.0.0/8" in line]
+    assert lines[-2:] == ["accept", "goto refused"]
+
+
+def test_the_host_itself(rules):
+    assert 'oifname "lo" accept' in rules(app_network=["localhost"])
+    assert 'oifname "lo" accept' not in rules()
+
+
+def test_its_own_servers(rules):
+    lines = rules(
+        app_network=[], app_database_host="10.0.0.5", app_queue_host="fd00::6", app_queue_port=6390
+    )
+    assert "ip daddr 10.0.0.5 tcp dport 3306 accept" in lines
+    assert "ip6 daddr fd00::6 tcp dport 6390 accept" in lines
+    assert not [line for line in lines if "th dport 53" in line]
+
+
+def test_a_server_with_a_name_needs_a_resolver(rules):
+    lines = rules(app_network=[], app_database_host="db.example.com", app_database_port=25060)
+    assert "tcp dport 25060 accept" in lines
+    assert "meta l4proto { tcp, udp } th dport 53 accept" in lines
+
+
+@pytest.mark.parametrize("value", [["example.com"], ["10.0.0.0/33"], ["internet", "everything"]])
+def test_refused(evaluate, value):
+    refusals = evaluate("gunicorn", "__app_refusals", **APP, app_network=value)
+    assert refusals[0].startswith("app_network")
+
+
+@pytest.mark.parametrize("value", [["films"], ["/"], ["/srv/a b"]])
+def test_unreadable(evaluate, value):
+    refusals = evaluate("gunicorn", "__app_refusals", **APP, app_readable_paths=value)
+    assert refusals[0].startswith("app_readable_paths")
+
+
+def test_readable_folders_are_in_sight(render):
+    unit = render(
+        "gunicorn",
+        "etc/systemd/system/web@.service.j2",
+        **APP,
+        app_readable_paths=["/srv/films/"],
+        app_internal=[{"url": "/f/", "folder": "/mnt/more"}, {"url": "/u/", "folder": "uploads"}],
+    )
+    seen = [line.split("=-")[1] for line in unit.splitlines() if "BindReadOnlyPaths" in line]
+    assert seen[0] == "/srv/shop"
+    assert seen[-2:] == ["/srv/films", "/mnt/more"]
