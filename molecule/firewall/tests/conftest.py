@@ -132,6 +132,21 @@ def inside(hosts, addresses):
 
 
 @pytest.fixture
+def another(hosts):
+    """Give `another(host)`: one more IPv6 address of a host, as long as the test runs."""
+    address, given = "fd00:f1a5::9", []
+
+    def another(name):
+        hosts[name].check_output("ip -6 address replace %s/64 dev eth0 nodad", address)
+        given.append(hosts[name])
+        return address
+
+    yield another
+    for host in given:
+        host.check_output("ip -6 address delete %s/64 dev eth0", address)
+
+
+@pytest.fixture
 def play(operator):
     """Give `play(name, *options, **variables)`: run a playbook of this scenario."""
     return lambda name, *options, **variables: operator.play(
