@@ -1,0 +1,230 @@
+"""Who gets in, who does not, and that nobody is locked out by a change."""
+
+import json
+import time
+
+import pytest
+
+testinfra_hosts = ["ansible://site"]
+
+WEB = ("tcp/80", "tcp/443", "udp/443")
+CLOSED = ("tcp/3306", "tcp/5432", "tcp/6379", "tcp/6380", "tcp/8000", "udp/53")
+# Rules that leave out the port that sshd really has.
+LOCKED_OUT = {"__firewall_ssh_ports": [2022]}
+
+
+def answers(answer, *places):
+    """Return what each of the places is to have answered."""
+    return dict.fromkeys(places, answer)
+
+
+@pytest.mark.parametrize("family", ["ipv4", "link"])
+def test_the_world_reaches_the_site_and_nothing_else_of_it(outside, family):
+    found = outside("site", "tcp/22", *WEB, *CLOSED, "tcp/9100", family=family)
+    assert found == answers("open", "tcp/22", *WEB) | answers("silence", *CLOSED, "tcp/9100")
+
+
+@pytest.mark.parametrize("family", ["ipv4", "link"])
+def test_the_world_reaches_only_ssh_where_there_is_no_site(outside, family):
+    found = outside("data", "tcp/22", *WEB, *CLOSED, family=family)
+    assert found == answers("open", "tcp/22") | answers("silence", *WEB, *CLOSED)
+
+
+def test_the_apps_host_reaches_what_listens_for_it(inside):
+    """At the address where it listens: the database over IPv4, cache and queue over IPv6."""
+    redis = ("tcp/6379", "tcp/6380")
+    assert inside("site", "data", "tcp/3306", *redis) == {
+        "tcp/3306": "open",
+        **answers("silence", *redis),
+    }
+    assert inside("site", "data", "tcp/3306", *redis, "tcp/8000", family="ipv6") == {
+        **answers("open", *redis),
+        **answers("silence", "tcp/3306", "tcp/8000"),
+    }
+
+
+def test_no_other_host_reaches_them(inside, hosts):
+    """Another address of the same network is another host."""
+    hosts["site"].check_output("ip -6 address replace fd00:f1a5::9/64 dev eth0 nodad")
+    stranger = {"family": "ipv6", "source": "fd00:f1a5::9"}
+    assert inside("site", "data", "tcp/6380", "tcp/22", **stranger) == {
+        "tcp/6380": "silence",
+        "tcp/22": "open",
+    }
+    hosts["site"].check_output("ip -6 address del fd00:f1a5::9/64 dev eth0")
+
+
+def test_more_rules_hold_for_whom_they_are_for(inside, outside):
+    assert inside("data", "site", "tcp/9100") == {"tcp/9100": "open"}
+    assert outside("site", "tcp/9100", "udp/60000") == {"tcp/9100": "silence", "udp/60000": "open"}
+
+
+def test_the_host_reaches_itself(inside):
+    assert inside("site", "site", "tcp/8000", "tcp/3306") == answers("open", "tcp/8000", "tcp/3306")
+
+
+def test_ipv6_finds_its_neighbours(hosts, outside):
+    hosts["site"].check_output("ip -6 neighbour flush dev eth0")
+    assert outside("site", "tcp/80", family="link") == {"tcp/80": "open"}
+
+
+def test_refusals_are_counted_and_logged_within_limits(hosts, outside):
+    """The kernel's log is the machine's, so that a container cannot read it."""
+
+    def refused():
+        shown = hosts["site"].check_output("nft --json list chain inet flaskstack refused")
+        rules = [item["rule"]["expr"] for item in json.loads(shown)["nftables"] if "rule" in item]
+        counted = [
+            expr["counter"]["packets"] for rule in rules for expr in rule if "counter" in expr
+        ]
+        return counted[0], rules
+
+    before, rules = refused()
+    outside("site", "tcp/8000")
+    assert refused()[0] > before
+    logging = next(rule for rule in rules if any("log" in expr for expr in rule))
+    assert logging[0]["limit"]["rate"] == 600
+    assert logging[1]["log"]["prefix"] == "flaskstack-firewall: "
+
+
+# Connects until nothing answers, from each source address in turn, and says how often it got in.
+FLOOD = """python3 -c '
+import itertools, socket, sys
+address, *sources = sys.argv[1:]
+family = socket.AF_INET6 if ":" in address else socket.AF_INET
+for count, source in zip(range(100), itertools.cycle(sources)):
+    with socket.socket(family) as client:
+        client.settimeout(1)
+        client.bind((source, 0))
+        try:
+            client.connect((address, 22))
+        except TimeoutError:
+            break
+print(count)
+' """
+
+
+def test_a_source_of_many_ssh_connections_is_slowed_down_and_nobody_else(hosts, addresses, outside):
+    """For IPv6 a source is a /64: whoever has one address there has all of them."""
+    data, site, another = hosts["data"], addresses["site"], "fd00:f1a5::8"
+    data.check_output("ip -6 address replace %s/64 dev eth0 nodad", another)
+    for family, sources in {"ipv4": [""], "ipv6": [addresses["data"]["ipv6"], another]}.items():
+        command = FLOOD + " ".join(f'"{word}"' for word in [site[family], *sources])
+        assert 55 <= int(data.check_output(command)) <= 75, family
+    data.check_output("ip -6 address del %s/64 dev eth0", another)
+    assert outside("site", "tcp/22") == {"tcp/22": "open"}
+    assert outside("site", "tcp/22", family="link") == {"tcp/22": "open"}
+
+
+def test_open_connections_outlive_a_reload(hosts, held):
+    echoes = [held("site", 80), held("site", 80, "link")]
+    assert [echo("before") for echo in echoes] == ["before"] * 2
+    for action in ("reload", "restart"):
+        hosts["site"].check_output("systemctl %s flaskstack-firewall", action)
+        assert [echo("after") for echo in echoes] == ["after"] * 2
+
+
+def test_tables_of_others_are_left_alone(hosts):
+    host = hosts["site"]
+    host.check_output("nft add table inet others '{ set banned { type ipv4_addr; }; }'")
+    host.check_output("nft add element inet others banned '{ 192.0.2.66 }'")
+    for action in ("reload", "restart", "stop", "start"):
+        host.check_output("systemctl %s flaskstack-firewall", action)
+        assert "192.0.2.66" in host.check_output("nft list table inet others")
+    host.check_output("nft delete table inet others")
+
+
+def test_the_rules_are_back_when_nftables_own_service_has_flushed_them(hosts, rules):
+    """Its configuration begins with `flush ruleset`."""
+    before = rules("site")
+    for action in ("start", "reload", "restart", "stop"):
+        hosts["site"].check_output("systemctl %s nftables", action)
+        assert rules("site") == before, action
+    hosts["site"].check_output("systemctl stop flaskstack-firewall")
+    hosts["site"].check_output("systemctl restart nftables && systemctl stop nftables")
+    assert "flaskstack" not in hosts["site"].check_output("nft list tables")
+    hosts["site"].check_output("systemctl start flaskstack-firewall")
+    assert rules("site") == before
+
+
+def test_the_rules_are_in_force_before_the_network(hosts):
+    for host in hosts.values():
+        unit = host.check_output(
+            "systemctl show flaskstack-firewall --property=Before,After,WantedBy"
+        )
+        order = dict(line.split("=", 1) for line in unit.splitlines())
+        assert "network-pre.target" in order["Before"].split()
+        assert "nftables.service" in order["After"].split()
+        assert "sysinit.target" in order["WantedBy"].split()
+        assert host.check_output("systemd-analyze verify flaskstack-firewall.service") == ""
+
+
+def test_a_change_that_locks_out_is_taken_back(play, rules, outside, unguarded):
+    before = rules("site")
+    began = time.monotonic()
+    done = play("converge", "--limit=site", **LOCKED_OUT)
+
+    assert done.code != 0
+    assert done.says("The change of firewall on site would have locked you out")
+    assert done.says("/etc/flaskstack/firewall.nft, /etc/flaskstack/firewall.d")
+    assert time.monotonic() - began < 90
+    unguarded("site", 0)
+    assert rules("site") == before
+    assert outside("site", "tcp/22") == {"tcp/22": "open"}
+
+
+def test_the_host_takes_it_back_by_itself(cut, rules, hosts, outside, unguarded):
+    """The controller is gone, with all connections it had."""
+    before = rules("site")
+    cut("See that a new connection gets in", "--limit=site", **LOCKED_OUT)
+    assert outside("site", "tcp/22") == {"tcp/22": "silence"}
+
+    unguarded("site")
+    assert outside("site", "tcp/22") == {"tcp/22": "open"}
+    assert rules("site") == before
+    assert "2022" not in hosts["site"].file("/etc/flaskstack/firewall.nft").content_string
+
+
+def test_nobody_shuts_himself_out(play, rules):
+    before = rules("site")
+    done = play("converge", "--limit=site", firewall_ssh_sources=["192.0.2.1"])
+    assert done.says("firewall_ssh_sources is [192.0.2.1], which does not have this controller")
+    assert done.changed == 0
+    assert rules("site") == before
+
+
+def test_hosts_that_cannot_be_asked_are_missed(play):
+    done = play("converge", "--limit=data")
+    assert done.says("firewall_addresses: is needed for site, which must reach the tiers of data")
+    assert done.says("/host_vars/site.yml")
+    assert done.changed == 0
+
+
+def test_a_second_firewall_is_refused(play, hosts):
+    hosts["site"].check_output("mkdir -p /etc/ufw && echo ENABLED=yes >/etc/ufw/ufw.conf")
+    done = play("converge", "--limit=site")
+    hosts["site"].check_output("rm -r /etc/ufw")
+    assert done.says("site has a firewall already: ufw.")
+    assert done.changed == 0
+
+
+def test_apps_of_one_host_add_up(inside, outside, hosts, play):
+    """The first app's inventory has the say about SSH."""
+    assert "192.0.2.1" not in hosts["data"].check_output("nft list table inet flaskstack")
+    assert outside("data", "tcp/7000", "tcp/22") == answers("open", "tcp/7000", "tcp/22")
+
+    done = play("remove")
+    assert done.code == 0, done.output
+    assert outside("data", "tcp/7000", "tcp/22") == {"tcp/7000": "silence", "tcp/22": "open"}
+    assert inside("site", "data", "tcp/3306") == {"tcp/3306": "open"}
+
+
+def test_who_wants_no_firewall_has_none(play, hosts, outside):
+    done = play("converge", "--limit=site", firewall_enabled=False)
+    assert done.code == 0, done.output
+    assert hosts["site"].check_output("nft list tables") == ""
+    assert outside("site", "tcp/8000") == {"tcp/8000": "open"}
+    assert play("converge", "--limit=site", firewall_enabled=False).changed == 0
+
+    assert play("converge", "--limit=site").code == 0
+    assert outside("site", "tcp/80", "tcp/8000") == {"tcp/80": "open", "tcp/8000": "silence"}

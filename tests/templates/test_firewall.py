@@ -1,0 +1,130 @@
+"""The firewall's files: what each app adds, and what the host has of its own."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+SEEN = {
+    "__firewall_connection": {"stdout": "203.0.113.7 50000 10.0.0.9 22", "rc": 0},
+    "__firewall_sshd": {"stdout": "port 22\nlistenaddress [::]:2022\nlistenaddress 0.0.0.0:2022\n"},
+}
+
+
+@pytest.fixture
+def rules(render):
+    """Give `rules(**variables)`: the app's rules, one a line."""
+
+    def rules(**variables):
+        text = render("firewall", "etc/flaskstack/firewall.d/app.nft.j2", **variables)
+        inside = re.search(r"chain services \{\n(.*?)    \}\n\}\n\Z", text, re.DOTALL).group(1)
+        return [line.strip() for line in inside.splitlines()]
+
+    return rules
+
+
+@pytest.fixture
+def host(render):
+    """Give `host(**variables)`: the rules of the host."""
+    return lambda **variables: render(
+        "firewall", "etc/flaskstack/firewall.nft.j2", **SEEN | variables
+    )
+
+
+@pytest.fixture
+def refused(evaluate):
+    """Give `refused(**variables)`: which variables are refused."""
+
+    def refused(**variables):
+        refusals = evaluate("firewall", "__firewall_refusals", **variables)
+        return [refusal.split(" ")[0].rstrip(":") for refusal in refusals]
+
+    return refused
+
+
+def test_a_site_is_open_to_everyone(rules):
+    assert rules() == [
+        'tcp dport 80 accept comment "shop: web"',
+        'tcp dport 443 accept comment "shop: web, HTTPS"',
+        'udp dport 443 accept comment "shop: web, HTTP/3"',
+    ]
+
+
+def test_or_to_its_load_balancer(rules):
+    assert rules(app_https=False, firewall_web_sources=["10.0.0.100", "fd00::100"]) == [
+        'ip saddr { 10.0.0.100 } tcp dport 80 accept comment "shop: web"',
+        'ip6 saddr { fd00::100 } tcp dport 80 accept comment "shop: web"',
+    ]
+
+
+def test_more_rules(rules):
+    more = [
+        {"port": "60000-60010", "protocol": "udp"},
+        {"port": "9100", "sources": ["10.0.0.9"], "comment": "metrics"},
+    ]
+    assert rules(firewall_rules=more)[3:] == [
+        'udp dport 60000-60010 accept comment "shop: more"',
+        'ip saddr { 10.0.0.9 } tcp dport 9100 accept comment "shop: metrics"',
+    ]
+
+
+def test_ssh_is_open_where_sshd_listens_and_where_the_controller_came_in(host):
+    assert "tcp dport { 22, 2022 } goto ssh" in host()
+    assert "tcp dport { 22, 2022, 2222 } goto ssh" in host(firewall_ssh_ports=[2222])
+
+
+def test_without_any_sshd_it_is_its_usual_port(host):
+    nothing = {"__firewall_connection": {"stdout": "", "rc": 1}, "__firewall_sshd": {"stdout": ""}}
+    assert "tcp dport { 22 } goto ssh" in host(**nothing)
+
+
+def test_ssh_sources_of_one_family_shut_the_other_out(host):
+    text = host(firewall_ssh_sources=["203.0.113.0/24"])
+    assert "ip saddr != { 203.0.113.0/24 } goto refused" in text
+    assert "meta nfproto ipv6 goto refused" in text
+
+
+def test_limits_can_be_switched_off(host):
+    text = host(firewall_ssh_rate=0, firewall_log_rate=0)
+    assert "ssh_ip" not in text
+    assert "log prefix" not in text
+
+
+def test_the_table_is_replaced_as_a_whole_and_no_other_is_touched(host):
+    statements = [line for line in host().splitlines() if re.match(r"[a-z]", line)]
+    assert statements == [
+        "table inet flaskstack",
+        "delete table inet flaskstack",
+        "table inet flaskstack {",
+        'include "/etc/flaskstack/firewall.d/*.nft"',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("firewall_ssh_sources", ["office.example.org"]),
+        ("firewall_web_sources", ["10.0.0.0/33"]),
+        ("firewall_addresses", ["data-1"]),
+        ("firewall_rules", [{"port": "9100", "sources": ["metrics.example.org"]}]),
+        ("firewall_rules", [{"port": "9100", "comment": 'x" ; flush ruleset'}]),
+        ("firewall_rules", [{"port": "9100; flush ruleset"}]),
+        ("firewall_ssh_ports", [70000]),
+        ("firewall_ssh_rate", 1),
+        ("firewall_ssh_burst", 1),
+        ("firewall_log_rate", -1),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(refused, variable, value):
+    assert refused(**{variable: value}) == [variable]
+
+
+def test_hosts_whose_addresses_nobody_knows_are_missed(refused):
+    groups = {"app": ["host", "app-2"], "database": ["host"], "all": ["host", "app-2"]}
+    hostvars = {"host": {"mysql_bind_address": "10.0.0.9"}, "app-2": {}}
+    asked = {"groups": groups, "hostvars": hostvars}
+    assert refused(**asked) == ["firewall_addresses"]
+    assert refused(**asked, firewall_enabled=False) == []
+    hostvars["app-2"]["firewall_addresses"] = ["10.0.0.2"]
+    assert refused(**asked) == []
