@@ -1,0 +1,326 @@
+"""A certificate from a real ACME server, through nginx: got, renewed, failed, exchanged, removed.
+
+In the order of the file: the first tests look at what the role has done, the later ones change it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import ssl
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from asking import journal
+from certifying import Authority
+from load import Load, any_certificate
+from waiting import wait_for
+
+FOLDER = "/etc/nginx/certificates/shop"
+METRICS = "/var/lib/flaskstack/metrics/shop_certificate.prom"
+NAMES = {"shop.example.org", "www.shop.example.org"}
+TOKEN = "dop_v1_2f9cc5de0a1b4c7e"  # of the API that the test stands in for
+PLAYBOOK = "../molecule/certificates/converge"
+
+
+@pytest.fixture
+def served(address):
+    """Return a function that gives the certificate that visitors of a name get."""
+
+    def served(name="shop.example.org"):
+        with (
+            socket.create_connection((address, 443), 5) as plain,
+            any_certificate().wrap_socket(plain, server_hostname=name) as safe,
+        ):
+            return x509.load_der_x509_certificate(safe.getpeercert(binary_form=True))
+
+    return served
+
+
+@pytest.fixture
+def metric(host):
+    """Return a function that gives a figure of the certificate."""
+
+    def metric(name):
+        text = host.file(METRICS).content_string
+        return float(
+            re.search(rf'^flaskstack_certificate_{name}{{app="shop"}} (.+)$', text, re.M)[1]
+        )
+
+    return metric
+
+
+@pytest.fixture
+def renew(host):
+    """Return a function that has the unit renew, and gives its exit status."""
+
+    def renew(because_of="order"):
+        if because_of == "order":  # as if it had been asked for elsewhere
+            host.check_output("rm -f %s/current/order.json", FOLDER)
+        return host.run("systemctl start shop-certificate.service").rc
+
+    return renew
+
+
+def names_of(certificate):
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return {*names.get_values_for_type(x509.DNSName)}
+
+
+def asked(host, path):
+    """Return what pebble's management answers."""
+    return host.check_output("curl --silent --fail --cacert /srv/pebble/cert.pem %s", path)
+
+
+def test_the_site_has_the_authoritys_certificate_for_all_names(host, served):
+    certificate = served()
+    assert "Pebble Intermediate" in certificate.issuer.rfc4514_string()
+    assert names_of(certificate) == NAMES
+    assert isinstance(certificate.public_key(), ec.EllipticCurvePublicKey)
+    assert served("www.shop.example.org") == certificate
+
+
+def test_visitors_who_trust_the_authority_need_no_more(host, address):
+    context = ssl.create_default_context(cadata=asked(host, "https://localhost:15000/roots/0"))
+    with (
+        socket.create_connection((address, 443), 5) as plain,
+        context.wrap_socket(plain, server_hostname="shop.example.org") as safe,
+    ):
+        assert safe.version() in ("TLSv1.2", "TLSv1.3")
+
+
+def test_nobody_but_root_reads_keys(host):
+    for user in ("www-data", "nobody"):
+        reads = host.run(f"setpriv --reuid={user} --clear-groups cat {FOLDER}/current/privkey.pem")
+        assert "Permission denied" in reads.stderr
+    modes = host.check_output(f"find {FOLDER} -name privkey.pem -printf '%m %u\\n' | sort -u")
+    assert modes == "600 root"
+    found = host.check_output("find /var/lib/flaskstack -perm /o=r -name '*.key'")
+    for key in found.split():
+        reads = host.run(f"setpriv --reuid=nobody --clear-groups cat {key}")
+        assert "Permission denied" in reads.stderr
+
+
+def test_it_is_looked_after_and_only_by_us(host):
+    assert host.service("shop-certificate.timer").is_enabled
+    timers = host.check_output("systemctl list-timers --all --no-legend --plain")
+    assert len(re.findall(r"certificate|lego|certbot|acme", timers)) == 2, timers  # timer and unit
+    delay = host.check_output("systemctl show -P RandomizedDelayUSec shop-certificate.timer")
+    assert delay == "1h"
+    assert not host.run("grep -rlE 'lego|certbot' /etc/cron*").stdout
+
+
+def test_the_unit_is_in_a_sandbox(host):
+    said = host.check_output("systemd-analyze security --no-pager shop-certificate.service")
+    assert float(re.search(r"exposure level.*: ([\d.]+)", said)[1]) <= 2.5, said
+
+
+def test_its_end_and_the_last_success_are_told(served, metric):
+    assert metric("expiry_timestamp_seconds") == served().not_valid_after_utc.timestamp()
+    assert metric("last_success_timestamp_seconds") > 1_700_000_000
+    assert (metric("failed"), metric("placeholder")) == (0, 0)
+
+
+def test_a_renewal_under_load_fails_no_request(address, served, renew):
+    before = served().serial_number
+    options = {"rate": 50, "writes": 0, "form": False}
+    with Load(f"https://{address}", name="shop.example.org", **options) as load:
+        for _ in range(2):
+            with load.during("renewal"):
+                assert renew() == 0
+            wait_for(lambda known=before: served().serial_number != known, 5)
+            before = served().serial_number
+    assert load.outcomes.keys() == {"GET 200"}, load.report()
+    assert len(load.answers) > 100
+
+
+def test_an_authority_that_starts_anew_and_a_short_life_are_no_trouble(host, served, renew):
+    """Pebble keeps nothing: it knows neither the account nor its own key any more."""
+    config = json.loads(host.file("/srv/pebble/config.json").content_string)
+    config["pebble"]["certificateValidityPeriod"] = 30
+    text = json.dumps(config)
+    host.check_output("printf %s %s >/srv/pebble/config.json", "%s", text)
+    host.check_output("systemctl restart pebble")
+    wait_for(lambda: asked(host, "https://localhost:15000/roots/0"))
+    assert renew() == 0, journal(host, "shop-certificate.service")[-5:]
+    first = served()
+    lasts = (first.not_valid_after_utc - first.not_valid_before_utc).total_seconds()
+    assert lasts <= 31
+    assert renew("time") == 0
+    assert served() == first, "it is not due"
+
+    def renewed():
+        assert renew("time") == 0
+        return served() != first
+
+    wait_for(renewed, 30, every=3)
+    config["pebble"]["certificateValidityPeriod"] = 86400
+    host.check_output("printf %s %s >/srv/pebble/config.json", "%s", json.dumps(config))
+    host.check_output("systemctl restart pebble")
+    wait_for(lambda: asked(host, "https://localhost:15000/roots/0"))
+    assert renew() == 0
+
+
+def test_a_failed_renewal_is_seen_and_the_old_one_serves(host, served, renew, metric):
+    before, success = served(), metric("last_success_timestamp_seconds")
+    host.check_output("systemctl stop pebble")
+    try:
+        assert renew() != 0
+        assert host.check_output("systemctl is-failed shop-certificate.service") == "failed"
+        said = wait_for(lambda: told(host, "was not renewed"))
+        assert "https://localhost:14000/dir" in said
+        assert "connection refused" in said
+        wait_for(lambda: metric("failed") == 1)
+        assert metric("last_success_timestamp_seconds") == success
+        assert served() == before
+    finally:
+        host.check_output("systemctl start pebble")
+    wait_for(lambda: asked(host, "https://localhost:15000/roots/0"))
+    assert renew() == 0
+    assert metric("failed") == 0
+    assert served() != before
+
+
+def told(host, words):
+    """Return what the journal holds as an error of the unit that tells."""
+    lines = host.check_output(
+        "journalctl --unit shop-certificate-failed.service --priority err --output cat --no-pager"
+    )
+    return lines if words in lines else ""
+
+
+def test_a_certificate_that_nginx_refuses_goes_back(host, served, renew):
+    before = served()
+    broken = "/etc/nginx/conf.d/broken.conf"
+    host.check_output(f"echo nonsense >{broken}")
+    try:
+        assert renew() != 0
+        assert served() == before
+        assert "nonsense" in wait_for(lambda: told(host, "nginx did not take"))
+    finally:
+        host.check_output(f"rm {broken}")
+    host.check_output("nginx -t")
+    assert renew() == 0
+    assert served() != before
+
+
+def test_the_authoritys_reason_ends_the_play_and_the_site_goes_on(operator, served):
+    before = served()
+    done = operator.play(PLAYBOOK, app_domains=["shop.example.org", "missing.example.org"])
+    assert done.code != 0
+    assert done.says("https://localhost:14000/dir gave none for")
+    assert "urn:ietf:params:acme:error:" in done.output
+    assert served() == before
+    assert operator.play(PLAYBOOK).code == 0
+
+
+def test_a_wildcard_by_dns_and_nobody_reads_the_token(host, operator, served):
+    wanted = {
+        "app_domains": ["shop.example.org", "*.shop.example.org"],
+        "certificates_acme_challenge": "dns-01",
+    }
+    done = operator.play(PLAYBOOK, **wanted)
+    assert "certificates_acme_dns_token" in done.output, "refused without"
+    assert done.code != 0
+    done = operator.play(PLAYBOOK, "--diff", certificates_acme_dns_token=TOKEN, **wanted)
+    assert done.code == 0, done.output
+    assert names_of(served()) == {*wanted["app_domains"]}
+    seen = json.loads(host.file("/srv/dns/seen.json").content_string)
+    assert {one["token"] for one in seen} == {TOKEN}
+    assert [one["shown"] for one in seen if one["shown"]] == []
+    assert [one["did"].split()[0] for one in seen].count("DELETE") == len(seen) / 2
+    assert TOKEN not in done.output
+    assert (
+        host.run("journalctl --no-pager | grep -v 'COMMAND=' | grep -c %s", TOKEN).stdout == "0\n"
+    )
+    kept = host.check_output(f"grep -rl {TOKEN} /etc /var/lib/flaskstack /usr/local")
+    assert kept == "/etc/flaskstack/certificates/shop/dns_token"
+    assert host.file(kept).mode == 0o600
+
+
+def test_the_token_goes_when_it_is_not_needed(host, operator):
+    assert operator.play(PLAYBOOK).code == 0
+    assert not host.file("/etc/flaskstack/certificates/shop/dns_token").exists
+
+
+@pytest.fixture(scope="module")
+def provided(tmp_path_factory):
+    """Return a function that writes a certificate and a key, and gives the variables for them."""
+    folder = tmp_path_factory.mktemp("provided")
+    authority = Authority()
+
+    def provided(*names):
+        pair, stranger = authority.certify(*names), authority.certify(*names)
+        (folder / "site.pem").write_text(pair.chain + authority.pem)
+        (folder / "site.key").write_text(pair.key)
+        (folder / "other.key").write_text(stranger.key)
+        return {
+            "app_certificate": "provided",
+            "certificates_provided_certificate": str(folder / "site.pem"),
+            "certificates_provided_key": str(folder / "site.key"),
+        }
+
+    return provided
+
+
+def test_a_wrong_key_is_refused_with_nothing_changed(host, operator, served, provided):
+    before = served()
+    wanted = provided(*NAMES)
+    key = wanted["certificates_provided_key"].replace("site.key", "other.key")
+    done = operator.play(PLAYBOOK, **wanted | {"certificates_provided_key": key})
+    assert done.code != 0
+    assert done.says("the key is not this certificate's")
+    assert (done.changed, served()) == (0, before)
+    done = operator.play(PLAYBOOK, **provided("shop.example.org"))
+    assert done.says("it is for shop.example.org, and not for www.shop.example.org")
+    assert (done.changed, served()) == (0, before)
+
+
+def test_provided_is_served_and_a_second_run_changes_nothing(operator, address, served, provided):
+    wanted = provided(*NAMES)
+    key = Path(wanted["certificates_provided_key"]).read_text()
+    wanted["certificates_provided_key"] = key  # as it is when it comes from a vault
+    options = {"rate": 20, "writes": 0, "form": False}
+    with Load(f"https://{address}", name="shop.example.org", **options) as load:
+        done = operator.play(PLAYBOOK, "--diff", **wanted)
+    assert load.outcomes.keys() == {"GET 200"}, load.report()
+    assert done.code == 0, done.output
+    assert key.splitlines()[1] not in done.output
+    assert served().issuer.rfc4514_string() == "CN=authority"
+    assert operator.play(PLAYBOOK, **wanted).changed == 0
+
+
+def test_back_to_acme_nobody_is_asked_again(host, operator, served):
+    asked_before = since(host)
+    done = operator.play(PLAYBOOK)
+    assert done.code == 0, done.output
+    assert "Pebble Intermediate" in served().issuer.rfc4514_string()
+    assert since(host) == asked_before, "the one that it got before is good still"
+
+
+def since(host):
+    """Return how many certificates the authority has been asked for."""
+    return len(journal(host, "pebble.service", grep=lambda line: "/order-plz" in line))
+
+
+def test_selfsigned_has_addresses_too(operator, served, address):
+    wanted = {"app_certificate": "selfsigned", "app_domains": ["shop.example.org", address]}
+    assert operator.play(PLAYBOOK, **wanted).code == 0
+    names = served().extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert list(map(str, names.get_values_for_type(x509.IPAddress))) == [address]
+    assert served().issuer == served().subject
+
+
+def test_nothing_of_it_stays(host, operator):
+    done = operator.play("../molecule/certificates/remove")
+    assert done.code == 0, done.output
+    left = host.check_output(
+        "find /etc /var/lib/flaskstack /usr/local -path '*shop*' -not -path '/etc/nginx/sites*'"
+    )
+    assert left == ""
+    assert host.run("systemctl list-units --all --no-legend 'shop-certificate*'").stdout == ""
+    assert operator.play("../molecule/certificates/remove").changed == 0
