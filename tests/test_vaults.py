@@ -18,6 +18,7 @@ SECRETS = {
     "app_migration_password": "now-of-migrations",
     "app_cache_password": "now-of-the-cache",
     "app_queue_password": "now-of-the-queue",
+    "sample_hook_api_key": "now-of-the-hooks",
 }
 PLAY = """
 - hosts: app
@@ -122,8 +123,15 @@ def test_secrets_of_sops_are_read_and_rotated(tmp_path):
     public = key.read_text().split("public key: ")[1].split()[0]
     clear = SECRETS | {"app_database_password_before": "old-of-database"}
     locked = subprocess.run(
-        ["sops", "--encrypt", "--age", public, "--input-type=yaml", "--output-type=yaml"]
-        + ["/dev/stdin"],
+        [
+            "sops",
+            "--encrypt",
+            "--age",
+            public,
+            "--input-type=yaml",
+            "--output-type=yaml",
+            "/dev/stdin",
+        ],
         input=yaml.safe_dump(clear),
         text=True,
         capture_output=True,
