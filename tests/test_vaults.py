@@ -1,4 +1,4 @@
-"""Secrets may be in ansible-vault or SOPS instead of generated files, and are rotated there."""
+"""Secrets are generated in files, or are in ansible-vault or SOPS, and are rotated in either."""
 
 from __future__ import annotations
 
@@ -113,6 +113,29 @@ def test_secrets_of_a_vault_are_read_and_rotated(vault):
     hidden = [value for value in (*SECRETS.values(), "old-of-database") if value in said]
     # The one task that shows a secret is this test's own.
     assert [value for value in hidden if value != SECRETS["app_database_password"]] == []
+
+
+def test_generated_ones_are_kept_until_the_inventory_reads_those_of_before(tmp_path):
+    inventory = Inventory(tmp_path)
+    text = (ROOT / "inventory/droplet.example/group_vars/all/secrets.yml").read_text()
+    variables, folder = inventory.variables / "secrets.yml", inventory.folder / "secrets"
+    variables.write_text(text.partition("# Each of them as it was before")[0])  # an older inventory
+    code, said = inventory.run("-e", "rotate_secrets=database")
+    assert code
+    assert "app_database_password_before: does not read" in said
+    assert "database.before.txt" in said
+    assert not [*folder.glob("*.before.txt"), *folder.glob("rotation.json")]
+    before = (folder / "database.txt").read_text().strip()
+
+    variables.write_text(text)
+    code, said = inventory.run("-e", "rotate_secrets=database", "-vvv", "--diff")
+    assert code == 0, said
+    made = {path.name: path.read_text().strip() for path in folder.glob("database*")}
+    assert made["database.before.txt"] == before
+    assert len(made["database.txt"]) == 40
+    assert made["database.txt"] != before
+    assert made["database.txt"] in inventory.answer.read_text()
+    assert before not in said
 
 
 @needs_sops

@@ -85,6 +85,16 @@ def test_mariadb_changes_in_one_statement(wanted, accepted, more, ways):
         assert values == (*ACCOUNT, *wanted)
 
 
+def test_what_servers_keep_of_a_password_is_known():
+    assert mysql_passwords.native_hash("password") == "*2470C0C06DEE42FD1618BB99005ADCA2EC9D1E19"
+    assert mysql_passwords.is_of("password", "*2470C0C06DEE42FD1618BB99005ADCA2EC9D1E19")
+    assert not mysql_passwords.is_of("Password", "*2470C0C06DEE42FD1618BB99005ADCA2EC9D1E19")
+    kept = mysql_passwords.mysql_sha256_password_hash("new", "s" * 20)
+    assert mysql_passwords.is_of("new", kept)
+    assert not mysql_passwords.is_of("old", kept)
+    assert not mysql_passwords.is_of("", "")
+
+
 def test_redis_users_are_read_as_redis_reads_them():
     users = redis_users.users_of("# user no\nuser shop on #aa #bb ~* -@all\nuser default off\n\n")
     assert users == {"shop": ["on", "#aa", "#bb", "~*", "-@all"], "default": ["off"]}

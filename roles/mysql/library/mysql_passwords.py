@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.community.mysql.plugins.module_utils.implementations.mysql.hash import (
+    mysql_sha256_password_hash,
+)
 
 DOCUMENTATION = """
 module: mysql_passwords
@@ -13,8 +17,9 @@ short_description: The passwords that an account accepts
 description:
   - The account accepts I(password), and I(before) too unless that is empty; no other.
   - What is accepted before and after is accepted all the time. Connections are left alone.
-  - With I(state=asked) nothing is changed. The answer says which of both are accepted, as was found
-    by logging in with them.
+  - With I(state=asked) nothing is changed. The answer says which of both are accepted, as is found
+    by logging in with them where the account may do that from the host itself, or else by what the
+    server keeps of them.
 author: Flaskstack
 """
 OPTIONS: dict[str, Any] = {
@@ -26,6 +31,9 @@ OPTIONS: dict[str, Any] = {
     "state": {"type": "str", "choices": ["present", "asked"], "default": "present"},
 }
 REFUSED = 1045  # access denied
+SHA2 = "$A$005$"  # what a hash of caching_sha2_password begins with; its salt follows
+MYSQL_COLUMNS = "CONVERT(authentication_string USING utf8mb4), User_attributes"
+LOCAL = ("localhost", "%")  # hosts of accounts that may log in over the socket
 Statement = tuple[str, tuple[str, ...]]
 
 
@@ -63,6 +71,20 @@ def mysql_statements(
     return first + ([("ALTER USER %s@%s DISCARD OLD PASSWORD", account)] if more else [])
 
 
+def native_hash(password: str) -> str:
+    """Return what MariaDB keeps of a password."""
+    once = hashlib.sha1(password.encode(), usedforsecurity=False).digest()
+    return "*" + hashlib.sha1(once, usedforsecurity=False).hexdigest().upper()
+
+
+def is_of(password: str, kept: str) -> bool:
+    """Say whether a server keeps this of a password."""
+    if kept.startswith(SHA2):
+        salt = kept[len(SHA2) : len(SHA2) + 20]
+        return len(salt) == 20 and kept == mysql_sha256_password_hash(password, salt)
+    return kept == native_hash(password)
+
+
 class Server:
     """The server, asked as root over its socket."""
 
@@ -74,18 +96,22 @@ class Server:
         self.cursor.execute("SELECT VERSION()")
         self.mariadb = "mariadb" in self.cursor.fetchone()[0].lower()
 
-    def has_more(self, account: tuple[str, str]) -> bool | None:
-        """Say whether an account has a second password or way in; None: it does not exist."""
-        table = "global_priv" if self.mariadb else "user"
-        column = "Priv" if self.mariadb else "User_attributes"
-        key = "auth_or" if self.mariadb else "additional_password"
-        self.cursor.execute(
-            f"SELECT {column} FROM mysql.{table} WHERE User = %s AND Host = %s", account
-        )
+    def kept(self, account: tuple[str, str]) -> list[str]:
+        """Return what is kept of an account's passwords; nothing when there is no such account."""
+        shown, table = ("Priv, NULL", "global_priv") if self.mariadb else (MYSQL_COLUMNS, "user")
+        where = "WHERE User = %s AND Host = %s"
+        self.cursor.execute(f"SELECT {shown} FROM mysql.{table} {where}", account)
         row = self.cursor.fetchone()
-        return None if row is None else bool(json.loads(row[0] or "{}").get(key))
+        if not row:
+            return []
+        if not self.mariadb:
+            return [row[0], *filter(None, [json.loads(row[1] or "{}").get("additional_password")])]
+        rights = json.loads(row[0])
+        # One of the ways is empty: it stands for the first.
+        ways = [rights, *filter(None, rights.get("auth_or", []))]
+        return [way.get("authentication_string", "") for way in ways]
 
-    def accepts(self, user: str, password: str) -> bool:
+    def lets_in(self, user: str, password: str) -> bool:
         """Log in, and say whether that was let in."""
         try:
             self.driver.connect(user=user, password=password, unix_socket=self.path).close()
@@ -106,18 +132,20 @@ def main() -> None:
         module.fail_json(msg="The host has no PyMySQL: install python3-pymysql")
     account = (asked["user"], asked["host"])
     wanted = [password for password in (asked["password"], asked["before"]) if password]
+    statements: list[Statement] = []
     try:
         server = Server(pymysql, asked["socket"])
-        more = server.has_more(account)
-        if more is None and module.check_mode:
+        kept = server.kept(account)
+        if not kept and module.check_mode:
             module.exit_json(changed=True, accepted=[])
-        if more is None:
+        if not kept:
             module.fail_json(msg=f"The server has no account {asked['user']}@{asked['host']}")
-        accepted = {password: server.accepts(asked["user"], password) for password in wanted}
-        statements: list[Statement] = []
+        accepted = {word: any(is_of(word, one) for one in kept) for word in wanted}
         if asked["state"] == "present":
             rules = mariadb_statements if server.mariadb else mysql_statements
-            statements = rules(account, list(dict.fromkeys(wanted)), accepted, bool(more))
+            statements = rules(account, list(accepted), accepted, len(kept) > 1)
+        elif asked["host"] in LOCAL:
+            accepted = {word: server.lets_in(asked["user"], word) for word in wanted}
         for statement, values in [] if module.check_mode else statements:
             server.cursor.execute(statement, values)
     except pymysql.err.MySQLError as error:
