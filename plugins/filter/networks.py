@@ -8,7 +8,7 @@ from typing import Any
 
 
 def networks(texts: Iterable[str]) -> dict[str, list[str]]:
-    """Return the networks of each IP version, none of them inside another, as nftables writes them."""
+    """Return the networks of each IP version as nftables writes them, none inside another."""
     parsed = [ip_network(text, strict=False) for text in texts]
     return {
         f"ipv{version}": [
