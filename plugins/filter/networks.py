@@ -1,0 +1,49 @@
+"""Sort addresses for rules of the firewall."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from ipaddress import collapse_addresses, ip_network
+from typing import Any
+
+
+def networks(texts: Iterable[str]) -> dict[str, list[str]]:
+    """Return the networks of each IP version as nftables writes them, none inside another."""
+    parsed = [ip_network(text, strict=False) for text in texts]
+    return {
+        f"ipv{version}": [
+            str(network)
+            for network in collapse_addresses(item for item in parsed if item.version == version)
+        ]
+        for version in (4, 6)
+    }
+
+
+def not_networks(texts: Iterable[Any]) -> list[Any]:
+    """Return what is neither an address nor a network."""
+    return [text for text in texts if not _is_network(text)]
+
+
+def network_rule(server: Sequence[Any]) -> str:
+    """Return what nftables matches a server of `(host, port)` by; a name may have any address."""
+    host, port = server
+    if not _is_network(host):
+        return f"tcp dport {int(port)}"
+    family = "ip" if ip_network(host).version == 4 else "ip6"
+    return f"{family} daddr {host} tcp dport {int(port)}"
+
+
+def _is_network(text: Any) -> bool:
+    try:
+        ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return isinstance(text, str)
+
+
+class FilterModule:
+    """Offer the filters to Ansible."""
+
+    def filters(self) -> dict[str, object]:
+        """Return the filters of this file by name."""
+        return {"networks": networks, "not_networks": not_networks, "network_rule": network_rule}
