@@ -54,8 +54,9 @@ def _role_variables(role: str, facts: dict[str, Any]) -> dict[str, Any]:
     folders = [ROOT / "roles" / name for name in (*_dependencies(role), role)]
     variables: dict[str, Any] = {}
     for kind in ("defaults", "vars"):
-        for folder in folders:
-            variables |= _load(folder / kind / "main.yml")
+        for folder in folders:  # a file, or a folder of files
+            for file in [folder / kind / "main.yml", *sorted((folder / kind / "main").glob("*"))]:
+                variables |= _load(file)
     for folder in folders:
         for name in (
             facts["distribution"],
