@@ -5,6 +5,7 @@ Every message names the variable, so that it can be fixed from the unit's journa
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -35,6 +36,7 @@ class Settings:
     cache_url: str
     queue_url: str
     secret_key: str
+    secret_key_fallbacks: tuple[str, ...] = ()  # what they signed is valid, and they sign nothing
     hook_api_key: str = ""
     release: str = "unreleased"
     trusted_proxy_hops: int = 0
@@ -53,6 +55,7 @@ class Settings:
         """Refuse what cannot work, before anything is connected or served."""
         for variable, value in (
             ("SECRET_KEY", self.secret_key),
+            *(("SECRET_KEY_FALLBACKS", key) for key in self.secret_key_fallbacks),
             ("HOOK_API_KEY", self.hook_api_key),
         ):
             if variable == "HOOK_API_KEY" and not value:
@@ -79,6 +82,7 @@ class Settings:
             cache_url=read.required("CACHE_URL"),
             queue_url=read.required("QUEUE_URL"),
             secret_key=read.required("SECRET_KEY"),
+            secret_key_fallbacks=read.texts("SECRET_KEY_FALLBACKS"),
             hook_api_key=read("HOOK_API_KEY", "", str),
             release=read("APP_RELEASE", "unreleased", str),
             trusted_proxy_hops=read("TRUSTED_PROXY_HOPS", 0, int, least=0),
@@ -136,6 +140,16 @@ class Reader:
         if not value:
             raise ConfigError(f"{variable} is not set")
         return value
+
+    def texts(self, variable: str) -> tuple[str, ...]:
+        """Return a JSON list of texts, none when there is none; raises ConfigError."""
+        try:
+            value = json.loads(self.environ.get(variable, "").strip() or "[]")
+        except ValueError:
+            value = None
+        if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+            raise ConfigError(f'{variable} is not a list of texts in JSON, such as ["one"]')
+        return tuple(value)
 
     def __call__(
         self, variable: str, default: T, kind: Callable[[str], T], least: float | None = None

@@ -99,3 +99,24 @@ def test_lease_shorter_than_the_interval_is_refused():
     """It would end between two ticks."""
     with pytest.raises(config.ConfigError, match="SCHEDULER_LEASE"):
         load(SCHEDULER_INTERVAL="60", SCHEDULER_LEASE="10")
+
+
+def test_keys_of_before_are_read_as_a_list():
+    """A rotation gives the old key beside the new one."""
+    assert load().secret_key_fallbacks == ()
+    old = GOOD["SECRET_KEY"][::-1]
+    assert load(SECRET_KEY_FALLBACKS=f'["{old}"]').secret_key_fallbacks == (old,)
+
+
+@pytest.mark.parametrize("value", ["an old key", '"an old key"', "[1]", "{}"])
+def test_keys_of_before_that_are_no_list_are_refused(value):
+    """The message does not repeat a key."""
+    with pytest.raises(config.ConfigError, match="SECRET_KEY_FALLBACKS is not a list") as error:
+        load(SECRET_KEY_FALLBACKS=value)
+    assert value not in str(error.value)
+
+
+def test_short_key_of_before_is_refused_too():
+    """Whoever guesses it signs sessions as well."""
+    with pytest.raises(config.ConfigError, match="SECRET_KEY_FALLBACKS is shorter than 32"):
+        load(SECRET_KEY_FALLBACKS='["a8Fj2k9Q0zLm3nBv"]')

@@ -1,6 +1,7 @@
 """What role gunicorn writes, and what roles app and gunicorn refuse."""
 
 import ast
+import json
 import subprocess
 
 import pytest
@@ -43,6 +44,18 @@ def environment(render, tmp_path):
         return dict(line.split("=", 1) for line in told.split("\0") if line)
 
     return environment
+
+
+def test_session_key_of_before_is_accepted_too(environment):
+    assert "SECRET_KEY_FALLBACKS" not in environment()
+    told = environment(app_secret_key_before='the "old" key')
+    assert told["SECRET_KEY"] == APP["app_secret_key"]
+    assert json.loads(told["SECRET_KEY_FALLBACKS"]) == ['the "old" key']
+
+
+def test_coming_session_key_is_known_before_it_signs(environment):
+    told = environment(__gunicorn_secret_keys=["old", "new"])
+    assert (told["SECRET_KEY"], told["SECRET_KEY_FALLBACKS"]) == ("old", '["new"]')
 
 
 def test_settings_come_from_the_plan(settings):

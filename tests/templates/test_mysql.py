@@ -123,12 +123,13 @@ def test_address_of_mysql_s_own_packages(evaluate, facts, name):
     )
 
 
-def test_salt_is_what_mysql_takes_and_stays_the_same(evaluate):
-    first, second = (evaluate("mysql", "__mysql_accounts", **SECRETS) for _ in range(2))
-    salts = [account["salt"] for account in first]
-    assert salts == [account["salt"] for account in second]
-    assert [len(salt) for salt in salts] == [20, 20]
-    assert len(set(salts)) == 2
+def test_the_old_password_is_accepted_until_it_is_retired(evaluate):
+    old = {"app_database_password_before": "what it was"}
+    accounts = evaluate("mysql", "__mysql_accounts", **SECRETS, **old)
+    assert [account["before"] for account in accounts] == ["what it was", ""]
+    retired = evaluate("mysql", "__mysql_accounts", **SECRETS, **old, __mysql_retired=["database"])
+    assert [account["before"] for account in retired] == ["", ""]
+    assert retired[0]["old"] == "what it was"
 
 
 def test_only_the_app_is_limited(evaluate):

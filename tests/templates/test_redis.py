@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from hashlib import sha256
 
 import pytest
@@ -92,13 +93,50 @@ def test_the_two_instances_need_two_ports(refused):
     assert refused(redis_bind_address="10.0.0.5", app_queue_port=6379) == ["app_queue_port"]
 
 
+def hashed(password):
+    return f"#{sha256(password.encode()).hexdigest()}"
+
+
+@pytest.fixture
+def users(render):
+    """Return a function that gives the users of an instance, each with its rules."""
+
+    def of(instance, **variables):
+        operator = {"content": b64encode(b"the password of the operator").decode()}
+        given = PASSWORDS | {"__redis_operator_password": operator} | variables
+        text = render("redis", "etc/redis/users.j2", item=instance, **given)
+        lines = [line.split() for line in text.splitlines() if line.startswith("user ")]
+        return {words[1]: words[2:] for words in lines}
+
+    return of
+
+
 @pytest.mark.parametrize("instance", ["cache", "queue"])
-def test_the_app_gets_in_with_a_password_that_the_file_does_not_hold(conf, instance):
-    settings = conf(instance)
-    default, app = settings["user"]
-    assert default.startswith("default off ")
-    assert app.startswith(f"shop on #{sha256(PASSWORD[instance].encode()).hexdigest()} ")
-    assert PASSWORD[instance] not in str(settings)
+def test_the_app_gets_in_with_a_password_that_the_file_does_not_hold(conf, users, instance):
+    assert conf(instance)["include"] == [f"/etc/redis/shop-{instance}.users"]
+    found = users(instance)
+    assert found["default"][0] == "off"
+    assert found["shop"][:2] == ["on", hashed(PASSWORD[instance])]
+    assert PASSWORD[instance] not in str(found)
+
+
+def test_the_password_of_before_lets_in_until_it_is_retired(users):
+    both = users("cache", app_cache_password_before="what it was")["shop"]
+    assert both[1:3] == [hashed(PASSWORD["cache"]), hashed("what it was")]
+    one = users("cache", app_cache_password_before="what it was", __redis_retired=["cache"])
+    assert hashed("what it was") not in one["shop"]
+    assert hashed("what it was") not in users("queue")["shop"]
+
+
+def test_the_operator_changes_users_and_nothing_else(users):
+    rules = users("queue")["flaskstack-operator"]
+    assert rules == [
+        "on",
+        hashed("the password of the operator"),
+        "-@all",
+        "+acl|getuser",
+        "+acl|setuser",
+    ]
 
 
 def test_no_instance_listens_on_the_network_unless_asked(conf):

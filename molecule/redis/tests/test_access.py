@@ -72,7 +72,15 @@ def test_only_the_group_reaches_the_socket(queue):
     assert "Permission denied" in queue("PING", run_as=OUTSIDER)
 
 
-@pytest.mark.parametrize("path", ["/var/lib/redis/shop-queue", "/etc/redis/redis-shop-queue.conf"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/var/lib/redis/shop-queue",
+        "/etc/redis/redis-shop-queue.conf",
+        "/etc/redis/shop-queue.users",
+        "/etc/redis/shop.operator",
+    ],
+)
 def test_the_app_reads_neither_data_nor_settings(host, path):
     assert host.run(f"{MEMBER} test -r {path}").failed
     assert host.run(f"test -r {path}").succeeded

@@ -31,6 +31,9 @@ def create_app(settings: Settings | None = None) -> Flask:
         DEBUG=settings.debug,
         TESTING=settings.name == config.Testing.name,
         SECRET_KEY=settings.secret_key,
+        SECRET_KEY_FALLBACKS=list(settings.secret_key_fallbacks),
+        # Flask-WTF knows no fallbacks. Its signer takes several keys, of which the last one signs.
+        WTF_CSRF_SECRET_KEY=[*settings.secret_key_fallbacks, settings.secret_key],
         SETTINGS=settings,
         MAX_CONTENT_LENGTH=settings.max_content_length,
         SESSION_COOKIE_NAME="guestbook",

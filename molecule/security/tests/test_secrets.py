@@ -1,0 +1,139 @@
+"""No generated secret is anywhere but where it must be: on the host, or in what playbooks leave."""
+
+from __future__ import annotations
+
+import base64
+import re
+import secrets as random
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from waiting import wait_for
+
+# Everything but programs and the kernel's own folders. Those two are where secrets are kept.
+PLACES = "/etc /home /opt /root /run /srv /tmp /usr/local /var"
+KEPT = ("/etc/sample/", "/run/credentials/")
+SEARCH = r"""
+find %(places)s -xdev -type f ! -name secrets-sought -print0 | xargs -0 -r grep -lFaf %(sought)s --
+journalctl --no-pager --all --output=export | grep -cFaf %(sought)s | sed "s/^/journal /"
+for file in /proc/[0-9]*/cmdline; do
+  tr '\0' '\n' <"$file" 2>/dev/null | grep -qFaf %(sought)s && echo "$file"
+done
+true
+"""
+
+
+def forms(secret):
+    """Return a secret as it may be written: plain, in a URL, in base64 at any place of a text."""
+    found = {secret, quote(secret, safe="")}
+    for shift in range(3):
+        coded = base64.b64encode(b"\0" * shift + secret.encode()).decode()
+        # What is at the edges depends on what is beside it.
+        found.add(coded[4 if shift else 0 : len(coded) - 4])
+    return found
+
+
+@pytest.fixture
+def found_on(host, tmp_path):
+    """Return a function that says where on the host these secrets are, in any form."""
+
+    def search(secrets):
+        sought = tmp_path / "secrets-sought"
+        sought.write_text(
+            "".join(f"{text}\n" for secret in secrets for text in sorted(forms(secret)))
+        )
+        sought.chmod(0o600)
+        target = "/root/secrets-sought"
+        host.ansible("copy", f"src={sought} dest={target} mode=0600", check=False, become=True)
+        try:
+            said = host.check_output(SEARCH % {"places": PLACES, "sought": target})
+        finally:
+            host.check_output("rm -f %s", target)
+        lines = [line for line in said.splitlines() if line != "journal 0"]
+        return [line for line in lines if not line.startswith(KEPT)]
+
+    return search
+
+
+def test_every_secret_has_enough_entropy(secrets):
+    made = {name: value for name, value in secrets.items() if name != "rotation"}
+    assert {"database", "migration", "cache", "queue", "secret_key"} <= made.keys()
+    for name, value in made.items():
+        assert re.fullmatch("[A-Za-z0-9]{40}", value), name
+        assert len(set(value)) >= 12, name  # of 40 random ones about 29 differ
+    assert len(set(made.values())) == len(made)
+
+
+def test_the_search_finds_what_is_planted(host, found_on):
+    """What finds nothing proves nothing, unless it is seen to find."""
+    planted = random.token_urlsafe(30)
+    coded = base64.b64encode(f"user:{planted}@host".encode()).decode()
+    host.check_output("logger --tag planted %s", f"it is {planted}, plain")
+    host.check_output("printf %%s %s >/tmp/planted", f"Authorization: Basic {coded}")
+    host.check_output("printf %%s %s >/var/backups/planted.sql", f"IDENTIFIED BY '{planted}'")
+    host.check_output("systemd-run --quiet --unit planted sh -c 'sleep 300' %s", planted)
+    try:
+        where = found_on([planted])
+    finally:
+        host.check_output("systemctl stop planted; rm -f /tmp/planted /var/backups/planted.sql")
+    assert {"/tmp/planted", "/var/backups/planted.sql"} <= set(where)
+    assert [line for line in where if line.startswith("journal ")]
+    assert [line for line in where if line.startswith("/proc/")]
+
+
+def test_no_secret_is_elsewhere_on_the_host(secrets, found_on):
+    """Files, journal and arguments, after all that was done to the host."""
+    assert found_on(secrets.values()) == []
+
+
+def test_no_secret_is_in_what_playbooks_leave(
+    operator, version, secrets, tmp_path, monkeypatch, found_on
+):
+    """Their output with all details and differences, their log, the facts that they keep."""
+    log, facts = tmp_path / "ansible.log", tmp_path / "facts"
+    for name, value in {
+        "LOG_PATH": log,
+        "CACHE_PLUGIN": "jsonfile",
+        "CACHE_PLUGIN_CONNECTION": facts,
+    }.items():
+        monkeypatch.setenv(f"ANSIBLE_{name}", str(value))
+    done = operator.play(
+        "../site",
+        "-vvv",
+        "--diff",
+        app_source_folder=str(version()),
+        app_environment={"SCHEDULER_INTERVAL": "11"},  # so that the environment is written anew
+        redis_cache_maxmemory=61,
+    )
+    assert done.code == 0, done.output[-3000:]
+    assert list(facts.iterdir())
+    texts = {"output": done.output, "log": log.read_text()}
+    texts |= {file.name: file.read_text() for file in facts.iterdir()}
+    temporary = Path.home().glob(".ansible/tmp/ansible-local-*/**/*")
+    texts |= {str(path): path.read_text(errors="replace") for path in temporary if path.is_file()}
+    for name, value in secrets.items():
+        shown = [
+            where for where, text in texts.items() if any(form in text for form in forms(value))
+        ]
+        assert shown == [], name
+    assert found_on(secrets.values()) == []
+
+
+def test_a_crash_leaves_no_memory_behind(host, secrets, found_on):
+    """A core dump holds all that the process knew."""
+    limits = host.check_output(
+        "for pid in $(pgrep --uid sample; pgrep --uid sample-redis; pgrep --uid mysql); do"
+        " grep '^Max core file size' /proc/$pid/limits; done"
+    ).splitlines()
+    assert len(limits) >= 5
+    assert {tuple(line.split()[4:6]) for line in limits} == {("0", "0")}
+    workers = (
+        "pgrep --uid sample --parent $(systemctl show --value -p MainPID sample-web@*.service)"
+    )
+    worker = host.check_output(workers).split()[0]
+    host.check_output("kill -SEGV %s", worker)
+    wait_for(lambda: host.run("test ! -e /proc/%s", worker).rc == 0, 30)
+    assert host.check_output("find / -xdev -name 'core*' -size +1M -newermt '-2 min' -type f") == ""
+    assert found_on(secrets.values()) == []

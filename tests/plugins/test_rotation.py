@@ -1,0 +1,119 @@
+"""Which secrets are rotated, and why one that was asked for is not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rotation import rotation_plan, secret_digest, unread_before
+
+GROUPS = {"app": ["web"], "database": ["db"], "cache": ["db"], "queue": ["db"]}
+OWN = {
+    "database": {"variable": "app_database_password", "groups": ["database"]},
+    "cache": {"variable": "app_cache_password", "groups": ["cache"]},
+    "secret_key": {"variable": "app_secret_key", "groups": ["app"]},
+}
+
+
+def given(**before: str) -> dict[str, dict[str, Any]]:
+    """Return the stack's own secrets as an inventory gives them, some with one of before."""
+    return {
+        name: secret | {"present": f"{name} now", "before": before.get(name, "")}
+        for name, secret in OWN.items()
+    }
+
+
+def files(*names: str, before: tuple[str, ...] = (), under_way: tuple[str, ...] = ()) -> Any:
+    """Return what the folder has of secrets with these names."""
+    return {
+        "present": {name: f"{name} now" for name in names},
+        "before": {name: f"{name} before" if name in before else "" for name in names},
+        "under_way": list(under_way),
+    }
+
+
+def plan(own: Any, found: Any, asked: str = "", retire: bool = False, **groups: list[str]) -> Any:
+    """Plan a rotation."""
+    return rotation_plan(own, found, GROUPS | groups, asked, "/inv/secrets", retire)
+
+
+def test_all_that_come_from_files_are_made_anew():
+    made = plan(given(), files(*OWN, "hook_api_key"))
+    assert (made["made"], made["given"], made["refusals"]) == (list(OWN), [], [])
+
+
+def test_some_are_asked_for_by_name():
+    made = plan(given(), files(*OWN, "hook_api_key"), "cache, hook_api_key")
+    assert made["names"] == ["cache", "hook_api_key"]
+
+
+def test_those_of_a_vault_are_rotated_once_the_inventory_gives_both():
+    made = plan(given(database="database before"), files("cache"))
+    assert (made["made"], made["given"]) == (["cache"], ["database"])
+
+
+def test_one_that_is_the_same_as_before_is_none_to_rotate():
+    assert plan(given(database="database now"), files("cache"))["given"] == []
+
+
+def test_one_of_a_vault_is_refused_with_what_to_do():
+    refusals = plan(given(), files("cache"), "database")["refusals"]
+    assert len(refusals) == 1
+    assert "app_database_password_before" in refusals[0]
+    assert "/inv/secrets/database.txt" in refusals[0]
+
+
+def test_a_vault_alone_has_nothing_to_rotate_by_itself():
+    assert "docs/secrets.md" in plan(given(), files())["refusals"][0]
+
+
+def test_one_of_a_server_elsewhere_is_not_rotated():
+    found = files(*OWN)
+    assert plan(given(), found, database=[])["made"] == ["cache", "secret_key"]
+    (refusal,) = plan(given(), found, "database", database=[])["refusals"]
+    assert "no host of this inventory is in group database" in refusal
+
+
+def test_one_that_the_app_has_not_is_refused():
+    own = given() | {"cache": OWN["cache"] | {"present": "", "before": ""}}
+    (refusal,) = plan(own, files("database"), "cache")["refusals"]
+    assert "app_cache_password is not set" in refusal
+
+
+def test_an_unknown_name_is_refused_with_those_there_are():
+    (refusal,) = plan(given(), files(*OWN, "hook_api_key"), "databse")["refusals"]
+    assert "databse" in refusal
+    assert "database, cache, secret_key, hook_api_key" in refusal
+
+
+@pytest.mark.parametrize("asked", ["", "cache"])
+def test_one_that_was_cut_is_ended_first(asked):
+    found = files(*OWN, under_way=("database",))
+    made = plan(given(database="database before"), found, asked)
+    assert made["made"] == ["database"]
+    assert made["later"] == [asked] * bool(asked)
+    assert made["names"] == ["database"]
+
+
+def test_to_retire_makes_nothing_new():
+    assert plan(given(), files(*OWN), retire=True)["names"] == []
+    for asked, under_way in (("cache", ()), ("", ("cache",))):
+        refused = plan(given(), files(*OWN, under_way=under_way), asked, retire=True)
+        assert "Nothing is retired" in refused["refusals"][0]
+
+
+def test_an_inventory_that_does_not_read_the_one_of_before_is_told_the_line():
+    found = files(*OWN, before=tuple(OWN))
+    own = given(cache="cache before", secret_key="something else")
+    said = unread_before({"made": ["database", "cache", "secret_key", "more"]}, own, found, "/s")
+    assert [line.partition(":")[0] for line in said] == [
+        "app_database_password_before",
+        "app_secret_key_before",
+    ]
+    assert "/s/database.before.txt" in said[0]
+
+
+def test_nothing_has_no_digest():
+    assert secret_digest("") == ""
+    assert len(secret_digest("x")) == 64
