@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asking import Database, Site, journal
+from asking import journal
 
 UNITS = ("sample-web@*.service", "sample-worker@1.service", "sample-scheduler@1.service")
 
@@ -28,12 +28,6 @@ def certificate(host, tmp_path):
 def site(address, certificate):
     """Return the site under one of its names."""
     return Site(address, "localhost", ca=certificate)
-
-
-@pytest.fixture
-def sql(host):
-    """Return the database as its operator sees it."""
-    return Database(host)
 
 
 @pytest.fixture
