@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asking import journal
+from asking import Site, journal
 
 UNITS = ("sample-web@*.service", "sample-worker@1.service", "sample-scheduler@1.service")
 
