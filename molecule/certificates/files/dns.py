@@ -1,6 +1,6 @@
 """The DNS of example.org, and as much of DigitalOcean's API as an ACME client needs to write there.
 
-DNS over UDP on 127.0.0.1:53, which pebble and the client ask; the API on 127.0.0.1:8060. Names that
+DNS over UDP on port 53 of localhost, which pebble and the client ask; the API on 127.0.0.1:8060. Names that
 begin with `missing` are not there, all others lead to this host.
 """
 
@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 ZONE = "example.org"
+SERVER = "localhost"  # of the zone, as every resolver finds it
 A, NS, SOA, TXT = 1, 2, 6, 16
 SEEN = Path("/srv/dns/seen.json")  # what was asked of the API, and where its token could be read
 records: dict[int, dict[str, str]] = {}
@@ -32,10 +33,10 @@ def answers(name: str, kind: int) -> list[tuple[str, int, bytes]] | None:
     if kind == A:
         return [(name, A, socket.inet_aton("127.0.0.1"))]
     if kind == NS and name == ZONE:
-        return [(name, NS, encoded(f"ns.{ZONE}"))]
+        return [(name, NS, encoded(SERVER))]
     if kind == SOA and name == ZONE:
         numbers = struct.pack(">5I", 1, 60, 60, 60, 0)
-        return [(name, SOA, encoded(f"ns.{ZONE}") + encoded(f"root.{ZONE}") + numbers)]
+        return [(name, SOA, encoded(SERVER) + encoded(f"root.{ZONE}") + numbers)]
     if kind == TXT:
         return [(name, TXT, bytes([len(text)]) + text.encode()) for text in texts]
     return []
@@ -58,10 +59,10 @@ def reply(query: bytes) -> bytes:
     return header + query[12 : position + 5] + body
 
 
-def serve_dns() -> None:
+def serve_dns(family: int, address: str) -> None:
     """Answer for ever."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as here:
-        here.bind(("127.0.0.1", 53))
+    with socket.socket(family, socket.SOCK_DGRAM) as here:
+        here.bind((address, 53))
         while True:
             query, asker = here.recvfrom(4096)
             here.sendto(reply(query), asker)
@@ -107,5 +108,6 @@ class Api(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
-    threading.Thread(target=serve_dns, daemon=True).start()
+    for here in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+        threading.Thread(target=serve_dns, args=here, daemon=True).start()
     HTTPServer(("127.0.0.1", 8060), Api).serve_forever()

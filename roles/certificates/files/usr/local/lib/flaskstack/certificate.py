@@ -342,7 +342,7 @@ def lego(settings: Settings, home: Path) -> subprocess.CompletedProcess[str]:
         command += [
             word for resolver in acme["resolvers"] for word in ("--dns.resolvers", resolver)
         ]
-        environment["DO_AUTH_TOKEN_FILE"] = f"{os.environ['CREDENTIALS_DIRECTORY']}/dns_token"
+        environment["DO_AUTH_TOKEN_FILE"] = acme["token"]
         environment["DO_API_URL"] = acme["api"]
         environment["DO_PROPAGATION_TIMEOUT"] = str(acme["patience"])
     else:
