@@ -1,7 +1,7 @@
 """The DNS of example.org, and as much of DigitalOcean's API as an ACME client needs to write there.
 
-DNS over UDP on port 53 of localhost, which pebble and the client ask; the API on 127.0.0.1:8060. Names that
-begin with `missing` are not there, all others lead to this host.
+DNS over UDP on 127.0.0.1:53, which pebble and the client ask; the API on 127.0.0.1:8060. Names
+that begin with `missing` are not there, all others lead to this host.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 ZONE = "example.org"
-SERVER = "localhost"  # of the zone, as every resolver finds it
+SERVER = "ns.example.org"  # which /etc/hosts of the test knows
 A, NS, SOA, TXT = 1, 2, 6, 16
 SEEN = Path("/srv/dns/seen.json")  # what was asked of the API, and where its token could be read
 records: dict[int, dict[str, str]] = {}
@@ -29,7 +29,8 @@ def answers(name: str, kind: int) -> list[tuple[str, int, bytes]] | None:
     """Return what is known of a name; None when it is not there."""
     if not f".{name}".endswith(f".{ZONE}") or name.startswith("missing"):
         return None
-    texts = [one["data"] for one in records.values() if f"{one['name']}.{ZONE}" == name]
+    # The client gives the whole name, where DigitalOcean itself shows the part before the zone's.
+    texts = [one["data"] for one in records.values() if one["name"].rstrip(".") == name]
     if kind == A:
         return [(name, A, socket.inet_aton("127.0.0.1"))]
     if kind == NS and name == ZONE:
@@ -59,10 +60,10 @@ def reply(query: bytes) -> bytes:
     return header + query[12 : position + 5] + body
 
 
-def serve_dns(family: int, address: str) -> None:
+def serve_dns() -> None:
     """Answer for ever."""
-    with socket.socket(family, socket.SOCK_DGRAM) as here:
-        here.bind((address, 53))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as here:
+        here.bind(("127.0.0.1", 53))
         while True:
             query, asker = here.recvfrom(4096)
             here.sendto(reply(query), asker)
@@ -108,6 +109,5 @@ class Api(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
-    for here in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
-        threading.Thread(target=serve_dns, args=here, daemon=True).start()
+    threading.Thread(target=serve_dns, daemon=True).start()
     HTTPServer(("127.0.0.1", 8060), Api).serve_forever()
