@@ -244,7 +244,9 @@ def failed(settings: Settings) -> None:
 def make(settings: Settings, source: str) -> Certificate:
     """Make or get a certificate."""
     if settings.source == "provided":
-        raise Problem("The certificate that was provided is not on the host. Run site.yml")
+        raise Problem(
+            "The certificate that was provided is not on the host with its key. Run site.yml"
+        )
     with tempfile.TemporaryDirectory(prefix=".new-", dir=settings.folder) as folder:
         new = Path(folder)
         if source == "acme":
