@@ -243,11 +243,11 @@ def test_an_account_that_the_server_forgot_is_made_again(host):
     assert not (settings.state / "lego/accounts").exists()
 
 
-def test_the_token_is_named_not_given(host, monkeypatch):
-    monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/run/c")
+def test_the_token_is_named_not_given(host):
     acme = host.settings("acme").acme | {
         "challenge": "dns-01",
         "resolvers": ["127.0.0.1:53"],
+        "token": "/etc/token",
         "api": "http://api",
         "patience": 60,
     }
@@ -256,7 +256,7 @@ def test_the_token_is_named_not_given(host, monkeypatch):
         program.renew(host.settings("acme", acme=acme))
     (call,) = (call for call in host.calls if call.startswith("lego"))
     assert "--dns digitalocean --dns.resolvers 127.0.0.1:53" in call
-    assert "DO_AUTH_TOKEN_FILE=/run/c/dns_token" in (host.folder / "env").read_text()
+    assert "DO_AUTH_TOKEN_FILE=/etc/token" in (host.folder / "env").read_text()
 
 
 def test_provided_is_put_in_use_and_complains_when_it_ends(host, authority):

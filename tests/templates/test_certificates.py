@@ -116,8 +116,9 @@ def test_the_program_is_told_names_as_certificates_have_them(render):
     assert told["source"] == "selfsigned"
 
 
-def test_a_token_reaches_the_unit_as_a_credential_and_only_where_it_is_used(render):
-    unit = "etc/systemd/system/certificate.service.j2"
-    assert "LoadCredential=dns_token:/etc/flaskstack" in render("certificates", unit, **DNS)
-    assert DNS["certificates_acme_dns_token"] not in render("certificates", unit, **DNS)
-    assert "LoadCredential" not in render("certificates", unit, **ACME)
+def test_the_program_is_told_where_the_token_is_and_only_where_it_is_used(render):
+    settings = "etc/flaskstack/certificates/settings.json.j2"
+    text = render("certificates", settings, **DNS)
+    assert json.loads(text)["acme"]["token"] == "/etc/flaskstack/certificates/shop/dns_token"
+    assert DNS["certificates_acme_dns_token"] not in text
+    assert json.loads(render("certificates", settings, **ACME))["acme"]["token"] == ""

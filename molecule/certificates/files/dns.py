@@ -1,7 +1,7 @@
 """The DNS of example.org, and as much of DigitalOcean's API as an ACME client needs to write there.
 
-DNS over UDP on 127.0.0.1:53, which pebble and the client ask; the API on 127.0.0.1:8060. Names that
-begin with `missing` are not there, all others lead to this host.
+DNS over UDP on 127.0.0.1:53, which pebble and the client ask; the API on 127.0.0.1:8060. Names
+that begin with `missing` are not there, all others lead to this host.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 ZONE = "example.org"
+SERVER = "ns.example.org"  # which /etc/hosts of the test knows
 A, NS, SOA, TXT = 1, 2, 6, 16
 SEEN = Path("/srv/dns/seen.json")  # what was asked of the API, and where its token could be read
 records: dict[int, dict[str, str]] = {}
@@ -28,14 +29,15 @@ def answers(name: str, kind: int) -> list[tuple[str, int, bytes]] | None:
     """Return what is known of a name; None when it is not there."""
     if not f".{name}".endswith(f".{ZONE}") or name.startswith("missing"):
         return None
-    texts = [one["data"] for one in records.values() if f"{one['name']}.{ZONE}" == name]
+    # The client gives the whole name, where DigitalOcean itself shows the part before the zone's.
+    texts = [one["data"] for one in records.values() if one["name"].rstrip(".") == name]
     if kind == A:
         return [(name, A, socket.inet_aton("127.0.0.1"))]
     if kind == NS and name == ZONE:
-        return [(name, NS, encoded(f"ns.{ZONE}"))]
+        return [(name, NS, encoded(SERVER))]
     if kind == SOA and name == ZONE:
         numbers = struct.pack(">5I", 1, 60, 60, 60, 0)
-        return [(name, SOA, encoded(f"ns.{ZONE}") + encoded(f"root.{ZONE}") + numbers)]
+        return [(name, SOA, encoded(SERVER) + encoded(f"root.{ZONE}") + numbers)]
     if kind == TXT:
         return [(name, TXT, bytes([len(text)]) + text.encode()) for text in texts]
     return []

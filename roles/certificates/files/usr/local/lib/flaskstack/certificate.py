@@ -244,7 +244,9 @@ def failed(settings: Settings) -> None:
 def make(settings: Settings, source: str) -> Certificate:
     """Make or get a certificate."""
     if settings.source == "provided":
-        raise Problem("The certificate that was provided is not on the host. Run site.yml")
+        raise Problem(
+            "The certificate that was provided is not on the host with its key. Run site.yml"
+        )
     with tempfile.TemporaryDirectory(prefix=".new-", dir=settings.folder) as folder:
         new = Path(folder)
         if source == "acme":
@@ -342,7 +344,7 @@ def lego(settings: Settings, home: Path) -> subprocess.CompletedProcess[str]:
         command += [
             word for resolver in acme["resolvers"] for word in ("--dns.resolvers", resolver)
         ]
-        environment["DO_AUTH_TOKEN_FILE"] = f"{os.environ['CREDENTIALS_DIRECTORY']}/dns_token"
+        environment["DO_AUTH_TOKEN_FILE"] = acme["token"]
         environment["DO_API_URL"] = acme["api"]
         environment["DO_PROPAGATION_TIMEOUT"] = str(acme["patience"])
     else:
