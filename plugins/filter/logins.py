@@ -45,10 +45,14 @@ def jump_hosts(
 ) -> dict[str, list[str]]:
     """Return the hosts that others are reached through: name → names of those.
 
-    `addresses` are the hosts' own, `clients` those that each host sees its connection come from.
+    `addresses` are the hosts' own, `clients` what SSH_CONNECTION is on each. The controller may be
+    one of the hosts; then others see its address, and nothing passes through it.
     """
+    clients = {host: client.split(" ")[0] for host, client in clients.items()}
     found = {}
     for host, own in addresses.items():
+        if clients.get(host, "") in {"", "127.0.0.1", "::1", *own}:
+            continue
         through = [other for other, client in clients.items() if other != host and client in own]
         if through:
             found[host] = sorted(through)

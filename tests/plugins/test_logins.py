@@ -1,0 +1,66 @@
+"""Who may log in, and through which hosts the way leads."""
+
+import pytest
+
+from logins import jump_hosts, logins
+
+KEY = "ssh-ed25519 AAAA anna@laptop"
+PASSWD = {
+    "root": ["x", "0", "0", "root", "/root", "/bin/bash"],
+    "www-data": ["x", "33", "33", "", "/var/www", "/usr/sbin/nologin"],
+    "nobody": ["x", "65534", "65534", "", "/nonexistent", "/usr/sbin/nologin"],
+    "anna": ["x", "1000", "100", "", "/home/a", "/bin/bash"],
+}
+
+
+def of(passwd=PASSWD, **user):
+    (login,) = logins([user], passwd)
+    return login
+
+
+def test_a_new_user_has_the_home_and_group_that_debian_gives():
+    login = of(name="bert")
+    assert (login["home"], login["group"], login["new"]) == ("/home/bert", "bert", True)
+
+
+def test_one_that_is_there_keeps_its_own():
+    login = of(name="anna")
+    assert (login["home"], login["group"], login["new"]) == ("/home/a", "100", False)
+
+
+def test_what_is_left_out():
+    login = of(name="bert", keys=[])
+    assert (login["present"], login["sudo"], login["authorized"]) == (True, False, "")
+
+
+def test_keys_are_a_line_each():
+    assert of(name="bert", keys=[KEY + "\n", KEY])["authorized"] == f"{KEY}\n{KEY}\n"
+
+
+def test_who_is_to_go():
+    assert not of(name="anna", state="absent")["present"]
+
+
+@pytest.mark.parametrize(
+    ("name", "system"),
+    [("root", False), ("anna", False), ("bert", False), ("www-data", True), ("nobody", True)],
+)
+def test_services_are_not_people(name, system):
+    assert of(name=name)["system"] is system
+
+
+ADDRESSES = {"edge": ["10.0.0.1", "203.0.113.1"], "app": ["10.0.0.2"], "database": ["10.0.0.3"]}
+
+
+def test_a_jump_host_is_where_others_are_reached_from():
+    clients = {"edge": "198.51.100.9", "app": "10.0.0.1", "database": "10.0.0.1"}
+    assert jump_hosts(ADDRESSES, clients) == {"edge": ["app", "database"]}
+
+
+def test_none_is_one_where_all_are_reached_directly():
+    assert jump_hosts(ADDRESSES, dict.fromkeys(ADDRESSES, "198.51.100.9")) == {}
+
+
+@pytest.mark.parametrize("own", ["", "127.0.0.1", "::1", "10.0.0.1"])
+def test_the_controller_itself_is_no_jump_host(own):
+    assert jump_hosts(ADDRESSES, {"edge": own, "app": "10.0.0.1"}) == {}
