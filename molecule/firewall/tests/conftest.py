@@ -210,8 +210,8 @@ def unguarded(hosts):
     """Give `unguarded(host)`: wait until no guard stands by there."""
 
     def unguarded(name, seconds=60):
-        folder = "/var/lib/flaskstack/guard/firewall"
-        wait_for(lambda: not hosts[name].file(folder).exists, seconds, every=1)
+        kept = "ls /var/lib/flaskstack/guard 2>/dev/null || true"
+        wait_for(lambda: hosts[name].check_output(kept) == "", seconds, every=1)
         units = "systemctl list-units --all --plain --no-legend 'flaskstack-guard-*.timer'"
         assert hosts[name].check_output(units) == ""
         assert hosts[name].check_output("ls /etc/systemd/system | grep guard || true") == ""
