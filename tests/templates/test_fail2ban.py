@@ -1,0 +1,135 @@
+"""Whom fail2ban bans for what, and whom it never does."""
+
+import configparser
+
+import pytest
+
+HOSTS = {
+    "host": {
+        "ansible_host": "203.0.113.10",
+        "ansible_facts": {"all_ipv4_addresses": ["10.0.0.1"], "all_ipv6_addresses": ["fe80::1"]},
+    },
+    "data": {"ansible_host": "data.example.org", "firewall_addresses": ["10.0.0.2"]},
+}
+KNOWN = {
+    "__fail2ban_connection": {"stdout": "203.0.113.9 50000 203.0.113.10 22"},
+    "groups": {"all": ["host", "data"]},
+    "hostvars": HOSTS,
+}
+
+
+@pytest.fixture
+def file(render):
+    """Return a function that gives a file's sections."""
+
+    def file(name, **variables):
+        found = configparser.RawConfigParser()
+        found.read_string(render("fail2ban", f"etc/fail2ban/{name}.j2", **KNOWN | variables))
+        return found
+
+    return file
+
+
+@pytest.fixture
+def refused(evaluate):
+    """Return a function that tells which variables are refused."""
+
+    def refused(**variables):
+        texts = evaluate("fail2ban", "__fail2ban_refusals", **variables)
+        return [text.split(" ")[0] for text in texts]
+
+    return refused
+
+
+def ignored(file, **variables):
+    """Return whom the host's jails ignore."""
+    return set(file("jail.d/flaskstack-ignore.conf", **variables)["DEFAULT"]["ignoreip"].split())
+
+
+def test_controller_and_hosts_and_proxies_are_never_banned(file):
+    given = {"fail2ban_ignore": ["198.51.100.0/24"], "app_trusted_proxies": ["10.1.0.0/16"]}
+    assert ignored(file, **given) == {
+        "127.0.0.0/8",
+        "::1",
+        "203.0.113.9",
+        "203.0.113.10",
+        "10.0.0.1",
+        "10.0.0.2",
+        "198.51.100.0/24",
+        "10.1.0.0/16",
+    }
+
+
+def test_those_of_other_apps_are_not_either(file):
+    other = {"app": "blog", "ignore": ["192.0.2.80"]}
+    facts = {"ansible_local": {"flaskstack_fail2ban_blog": other}}
+    assert "192.0.2.80" in ignored(file, ansible_facts=facts)
+
+
+def test_an_app_forgets_what_it_said_before(file):
+    before = {"app": "shop", "ignore": ["192.0.2.80"]}
+    facts = {"ansible_local": {"flaskstack_fail2ban_shop": before}}
+    assert "192.0.2.80" not in ignored(file, ansible_facts=facts)
+
+
+def test_bans_are_of_packets_unless_all_come_from_a_load_balancer(file):
+    jails = ("shop-probes", "shop-missing", "shop-denied")
+    alone = file("jail.d/site.conf")
+    behind = file("jail.d/site.conf", app_trusted_proxies=["10.1.0.0/16"])
+    for jail in jails:
+        assert "banaction" not in alone[jail]
+        assert behind[jail]["banaction"] == "flaskstack-nginx[folder=/run/flaskstack/banned/shop]"
+    assert "banaction" not in behind["nginx-refused"]
+
+
+def test_lines_are_taken_by_unit_only(file):
+    for section in (
+        *file("jail.d/site.conf").values(),
+        file("jail.d/flaskstack-host.conf")["sshd"],
+    ):
+        if section.name != "DEFAULT":
+            assert section["journalmatch"].startswith("_SYSTEMD_UNIT=")
+
+
+def test_no_retries_are_no_jail(file, evaluate):
+    none = {"fail2ban_ssh_retries": 0, "fail2ban_missing_retries": 0}
+    assert file("jail.d/flaskstack-host.conf", **none)["sshd"]["enabled"] == "false"
+    assert file("jail.d/site.conf", **none)["shop-missing"]["enabled"] == "false"
+    assert file("jail.d/site.conf", **none)["shop-probes"]["enabled"] == "true"
+    jails = evaluate("fail2ban", "__fail2ban_jails", **none)
+    assert jails == ["nginx-refused", "shop-probes", "shop-denied"]
+
+
+def test_the_first_app_has_the_say_about_logins(evaluate):
+    facts = {"ansible_local": {"flaskstack_base": {"app": "blog"}}}
+    names = [item["name"] for item in evaluate("fail2ban", "__fail2ban_files", ansible_facts=facts)]
+    assert "jail.d/flaskstack-host.conf" not in names
+    assert "jail.d/shop.conf" in names
+
+
+def test_a_host_without_a_site_has_no_jails_for_one(evaluate):
+    names = [item["name"] for item in evaluate("fail2ban", "__fail2ban_files", group_names=["app"])]
+    assert names == [
+        "fail2ban.d/flaskstack.conf",
+        "jail.d/flaskstack-host.conf",
+        "jail.d/flaskstack-ignore.conf",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("fail2ban_ignore", ["office.example.org"]),
+        ("fail2ban_find_time", 0),
+        ("fail2ban_ban_time_max", 60),
+        ("fail2ban_ssh_retries", -1),
+        ("fail2ban_ssh_ports", []),
+        ("fail2ban_web_ports", [70000]),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(refused, variable, value):
+    assert len(refused(**{variable: value})) == 1
+
+
+def test_settings_that_work_are_accepted(refused):
+    assert refused(fail2ban_ignore=["203.0.113.7", "2001:db8::/48", "::1"]) == []

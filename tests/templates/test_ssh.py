@@ -1,0 +1,215 @@
+"""Who may log in, and what is refused before anybody is locked out."""
+
+import pytest
+
+KEY = "ssh-ed25519 " + "A" * 68
+LOOKED = {
+    "__ssh_connecting": {"stdout": "deploy"},
+    "__ssh_connection": {"stdout": "203.0.113.9 50000 192.0.2.1 22"},
+    "__ssh_settings": {
+        "stdout": "port 22\npersourcepenalties crash:90",
+        "stdout_lines": ["authorizedkeyscommand none", "trustedusercakeys none"],
+    },
+    "__ssh_keys": {"rc": 0},
+    "__ssh_given": {"stat": {"exists": False}},
+    "__ssh_algorithms": {
+        "stdout_lines": [
+            "curve25519-sha256",
+            "sntrup761x25519-sha512@openssh.com",
+            "mlkem768x25519-sha256",
+            "aes256-gcm@openssh.com",
+            "hmac-sha2-512-etm@openssh.com",
+        ]
+    },
+    "ansible_facts": {
+        "getent_passwd": {
+            "root": ["x", "0", "0", "", "/root", "/bin/bash"],
+            "deploy": ["x", "1000", "1000", "", "/home/deploy", "/bin/bash"],
+            "backup": ["x", "34", "34", "", "/var/backups", "/usr/sbin/nologin"],
+        }
+    },
+    "ansible_play_hosts": [],
+}
+
+
+@pytest.fixture
+def settings(render):
+    """Return a function that gives sshd's settings."""
+
+    def settings(**variables):
+        name = "etc/ssh/sshd_config.d/00-flaskstack.conf"
+        text = render("ssh", f"{name}.j2", **LOOKED | variables)
+        lines = [line.split(" ", 1) for line in text.splitlines() if line and line[0] != "#"]
+        return dict(lines)
+
+    return settings
+
+
+@pytest.fixture
+def refused(evaluate):
+    """Return a function that tells which variables are refused, without and with the host."""
+
+    def refused(what="__ssh_refusals", **variables):
+        return [text.split(" ")[0].rstrip(":") for text in evaluate("ssh", what, **variables)]
+
+    return refused
+
+
+@pytest.fixture
+def refused_there(refused):
+    """Return a function that tells which variables are refused once a host has been looked at."""
+    return lambda **variables: refused("__ssh_host_refusals", **LOOKED | variables)
+
+
+def test_keys_and_nothing_else(settings):
+    found = settings()
+    assert found["AuthenticationMethods"] == "publickey"
+    assert found["PasswordAuthentication"] == "no"
+    assert found["KbdInteractiveAuthentication"] == "no"
+
+
+@pytest.mark.parametrize(
+    ("connects", "expected"),
+    [
+        ({}, "prohibit-password"),
+        ({"ansible_user": "root"}, "prohibit-password"),
+        ({"ansible_user": "deploy"}, "no"),
+    ],
+)
+def test_root_gets_in_only_where_it_has_to(settings, connects, expected):
+    assert settings(**connects)["PermitRootLogin"] == expected
+
+
+def test_algorithms_are_those_that_the_host_has_best_first(settings):
+    found = settings()
+    assert found["KexAlgorithms"] == "mlkem768x25519-sha256,sntrup761x25519-sha512@openssh.com"
+    assert found["Ciphers"] == "aes256-gcm@openssh.com"
+    assert found["MACs"] == "hmac-sha2-512-etm@openssh.com"
+
+
+def test_older_clients_on_request(settings):
+    found = settings(ssh_classical_key_exchange=True)
+    assert found["KexAlgorithms"].endswith(",curve25519-sha256")
+
+
+def test_the_controller_is_never_penalised(settings):
+    found = settings(ssh_penalty_exempt=["198.51.100.0/24"])
+    assert found["PerSourcePenaltyExemptList"] == "203.0.113.9,198.51.100.0/24"
+
+
+def test_an_openssh_without_penalties_is_not_told_of_them(settings):
+    known = {"stdout": "port 22", "stdout_lines": []}
+    assert "PerSourcePenaltyExemptList" not in settings(__ssh_settings=known)
+
+
+@pytest.mark.parametrize(
+    "users",
+    [
+        [],
+        [{"name": "anna", "keys": [KEY]}],
+        [{"name": "anna", "keys": [KEY + " anna@laptop\n"], "sudo": True, "state": "present"}],
+        [{"name": "anna", "keys": [f'from="10.0.0.0/8,::1",restrict,command="x y" {KEY}']}],
+        [{"name": "root", "keys": [KEY]}],
+        [{"name": "bert", "state": "absent"}],
+    ],
+)
+def test_users_that_work_are_accepted(refused, users):
+    assert refused(ssh_users=users) == []
+
+
+@pytest.mark.parametrize(
+    "users",
+    [
+        [{"name": "Anna", "keys": [KEY]}],
+        [{"name": "anna:x", "keys": [KEY]}],
+        [{"name": "anna", "keys": []}],
+        [{"name": "anna"}],
+        [{"name": "anna", "keys": ["-----BEGIN OPENSSH PRIVATE KEY-----"]}],
+        [{"name": "anna", "keys": [KEY, ""]}],
+        [{"name": "anna", "keys": ["ssh-dss " + "A" * 68]}],
+        [{"name": "anna", "keys": [KEY]}, {"name": "anna", "state": "absent"}],
+        [{"name": "shop", "keys": [KEY]}],
+        [{"name": "root", "state": "absent"}],
+    ],
+)
+def test_users_that_do_not_are_refused(refused, users):
+    assert refused(ssh_users=users) == ["ssh_users"]
+
+
+def test_who_connects_is_not_removed(refused):
+    leaving = [{"name": "deploy", "state": "absent"}]
+    assert refused(ssh_users=leaving, ansible_user="deploy") == ["ssh_users"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("ssh_login_grace_time", 0),
+        ("ssh_max_sessions", 0),
+        ("ssh_max_startups", "10"),
+        ("ssh_penalty_exempt", ["office.example.org"]),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(refused, variable, value):
+    assert refused(**{variable: value}) != []
+
+
+def test_root_is_not_shut_out_while_it_connects(refused, refused_there):
+    assert refused(ansible_user="root", ssh_permit_root="no") == ["ssh_permit_root"]
+    root = {"stdout": "root"}
+    assert refused_there(__ssh_connecting=root, ssh_permit_root="no") == ["ssh_permit_root"]
+    assert refused_there() == []
+
+
+def test_passwords_do_not_end_for_one_without_a_key(refused_there):
+    assert refused_there(__ssh_keys={"rc": 2}) == ["ssh_users"]
+    own = [{"name": "deploy", "keys": [KEY]}]
+    assert refused_there(__ssh_keys={"rc": 2}, ssh_users=own) == []
+
+
+def test_an_authority_in_place_of_keys_is_enough(refused_there):
+    known = {"stdout": "", "stdout_lines": ["authorizedkeyscommand none"]}
+    assert refused_there(__ssh_keys={"rc": 1}, __ssh_settings=known) == []
+
+
+def test_services_are_no_people(refused_there):
+    assert refused_there(ssh_users=[{"name": "backup", "keys": [KEY]}]) == ["ssh_users"]
+
+
+def test_sudo_is_not_taken_from_who_connects(refused_there):
+    own = [{"name": "deploy", "keys": [KEY], "sudo": False}]
+    given = {"stat": {"exists": True}}
+    assert refused_there(ssh_users=own, __ssh_given=given) == ["ssh_users"]
+    assert refused_there(ssh_users=own) == []
+
+
+def test_a_host_on_the_way_to_others_forwards(refused_there):
+    hosts = {
+        "host": {
+            "inventory_hostname": "host",
+            "__ssh_connection": {"stdout": "203.0.113.9 50000 192.0.2.1 22"},
+            "ansible_facts": {"all_ipv4_addresses": ["192.0.2.1", "10.0.0.1"]},
+        },
+        "inner": {
+            "inventory_hostname": "inner",
+            "__ssh_connection": {"stdout": "10.0.0.1 50000 10.0.0.2 22"},
+            "ansible_facts": {"all_ipv4_addresses": ["10.0.0.2"]},
+        },
+    }
+    seen = {"hostvars": hosts, "ansible_play_hosts": ["host", "inner"]}
+    assert refused_there(**seen) == ["ssh_tcp_forwarding"]
+    assert refused_there(**seen, ssh_tcp_forwarding=True) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "included"),
+    [
+        ("Include /etc/ssh/sshd_config.d/*.conf\nUsePAM yes\n", True),
+        ("UsePAM yes\nInclude sshd_config.d/*.conf\n", True),
+        ("#Include /etc/ssh/sshd_config.d/*.conf\nUsePAM yes\n", False),
+        ("UsePAM yes\n", False),
+    ],
+)
+def test_the_folder_of_settings_is_looked_for(evaluate, text, included):
+    main = {"content": evaluate("ssh", "text | b64encode", text=text)}
+    assert evaluate("ssh", "__ssh_included", __ssh_main=main) is included
