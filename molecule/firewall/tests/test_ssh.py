@@ -121,7 +121,8 @@ def test_a_change_that_locks_out_is_taken_back(host, login, play, unguarded):
     files = ["/home/deploy/.ssh/authorized_keys", "/etc/ssh/sshd_config.d/00-flaskstack.conf"]
     before = [host.file(path).content_string for path in files]
     wrong = [{"name": "deploy", "sudo": True, "keys": [OTHER_KEY]}]
-    done = play("logins", "--limit=site", ssh_users=wrong, ssh_max_auth_tries=2)
+    soon = {"guard_timeout": 20, "guard_proof_timeout": 5}
+    done = play("logins", "--limit=site", ssh_users=wrong, ssh_max_auth_tries=2, **soon)
     assert done.code != 0
     assert done.says("The change of ssh on site would have locked you out")
     unguarded("site", 0)
