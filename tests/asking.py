@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -11,15 +12,32 @@ from contextlib import contextmanager
 from typing import Any
 
 import requests
+from requests.adapters import HTTPAdapter
+
+
+class Named(HTTPAdapter):
+    """HTTPS with a site whose certificate has a name, wherever the site is."""
+
+    def __init__(self, name: str) -> None:
+        """Ask for the certificate of `name`, and take no other."""
+        self.name = name
+        super().__init__()
+
+    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
+        """Make the connections' pool."""
+        super().init_poolmanager(
+            *arguments, server_hostname=self.name, assert_hostname=self.name, **options
+        )
 
 
 class Site:
     """The site on one host, asked over its own address under one of its names."""
 
-    def __init__(self, address: str, name: str, prefix: str = "") -> None:
-        """Ask http://`address`/`prefix` with `name` as the Host header."""
-        self.url = f"http://{address}{prefix}"
+    def __init__(self, address: str, name: str, prefix: str = "", ca: str = "") -> None:
+        """Ask http://`address`/`prefix` with `name` as the Host header; with the file `ca`, https."""
+        self.url = f"{'https' if ca else 'http'}://{address}{prefix}"
         self.name = name
+        self.ca = ca
 
     def get(self, path: str, **options: Any) -> requests.Response:
         """GET `path` on a connection of its own; redirects are answers, not followed."""
@@ -33,7 +51,11 @@ class Site:
         """Send one request; 15 s at most unless `timeout` says otherwise."""
         headers = {"Host": self.name} | options.pop("headers", {})
         options = {"timeout": 15, "allow_redirects": False} | options
-        return requests.request(method, self.url + path, headers=headers, **options)
+        with requests.Session() as session:
+            if self.ca:
+                session.verify = self.ca
+                session.mount("https://", Named(re.sub(r":\d+$", "", self.name).strip("[]")))
+            return session.request(method, self.url + path, headers=headers, **options)
 
     @contextmanager
     def under_load(self, path: str, threads: int = 4, most: int = 5000) -> Iterator[Counter[str]]:
@@ -85,6 +107,11 @@ class Database:
         """Return the ids of the connections that `user` has now."""
         everyone = "SELECT id FROM information_schema.processlist"
         return [row[0] for row in self.rows(f"{everyone} WHERE user = '{user}'")]
+
+
+def tls(ca: str) -> ssl.SSLContext:
+    """Return what a client that trusts `ca` alone goes by."""
+    return ssl.create_default_context(cafile=ca)
 
 
 def journal(
