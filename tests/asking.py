@@ -53,7 +53,7 @@ class Site:
         options = {"timeout": 15, "allow_redirects": False} | options
         with requests.Session() as session:
             if self.ca:
-                session.verify = self.ca
+                options = {"verify": self.ca} | options  # the session's own loses to the environment
                 session.mount("https://", Named(re.sub(r":\d+$", "", self.name).strip("[]")))
             return session.request(method, self.url + path, headers=headers, **options)
 

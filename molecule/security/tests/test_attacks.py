@@ -1,0 +1,97 @@
+"""What enemies send: none of it gets what it wants, or reaches the app as something else."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+import attacking
+from attacking import ATTACKS, Target
+
+SENT = {}  # what each host's attacks got: all are sent once, then looked at one by one
+
+
+@pytest.fixture
+def target(address, ca):
+    """Return the host's site, as something to attack."""
+    return Target(address, "localhost", ca)
+
+
+@pytest.fixture
+def results(host, target, request):
+    """Return what each attack got, by its kind and name; the first time, print the table."""
+    name = target.address
+    if name not in SENT:
+        found = attacking.results(target, host)
+        SENT[name] = {(result.attack.kind, result.attack.name): result for result in found}
+        table = "\n".join("  ".join(result.row) for result in found)
+        with request.getfixturevalue("capsys").disabled():
+            print(f"\n{name}: kind, attack, answer, what reached the app\n{table}")
+    return SENT[name]
+
+
+@pytest.mark.parametrize("kind", dict.fromkeys(attack.kind for attack in ATTACKS))
+def test_attacks_get_nothing(results, kind):
+    wrong = {f"{k}: {name}": found.problems for (k, name), found in results.items() if k == kind}
+    assert wrong
+    assert {name: problems for name, problems in wrong.items() if problems} == {}
+
+
+def test_headers_that_never_end_keep_nobody_out(target, host):
+    patience = int(re.search(r"client_header_timeout (\d+)s", nginx(host)).group(1))
+    alive, longest = attacking.slowloris(target, 200, patience + 3)
+    assert alive == 0
+    assert longest < 2
+
+
+def nginx(host):
+    """Return nginx' whole configuration."""
+    return host.check_output("nginx -T 2>/dev/null")
+
+
+@pytest.mark.parametrize("beyond", ["//evil.example", "/\\evil.example", "https://evil.example"])
+def test_a_form_leads_nowhere_else(site, beyond):
+    page = site.get("/")
+    token = re.search(r'name="csrf_token" value="([^"]+)"', page.text).group(1)
+    form = {"csrf_token": token, "author": "Eve", "body": "come", "next": beyond}
+    headers = {
+        "Cookie": page.headers["Set-Cookie"].split(";")[0],
+        "Referer": site.url.replace(site.url.split("/")[2], page_host(site)) + "/",
+    }
+    answer = site.post("/notes", data=form, headers=headers)
+    assert answer.status_code == 303
+    assert "evil" not in answer.headers["Location"]
+
+
+def page_host(site):
+    """Return the site's host and port, as the app knows them."""
+    return site.get("/whoami").json()["host"]
+
+
+def test_the_session_cookie_is_for_this_site_over_https_and_for_no_script(site):
+    cookie = site.get("/").headers["Set-Cookie"]
+    assert cookie.startswith("__Secure-")
+    for word in ("Secure", "HttpOnly", "SameSite=Lax"):
+        assert f"; {word}" in cookie
+
+
+def test_posts_are_limited_by_address_and_pages_are_not(host):
+    """From the host itself, which is not exempt, unlike where the tests run."""
+    ask = (
+        "import collections, http.client, json, ssl; c = collections.Counter(); e = {};"
+        "context = ssl._create_unverified_context()\n"
+        "def ask(method, path):\n"
+        "    h = http.client.HTTPSConnection('127.0.0.1', context=context)\n"
+        "    h.request(method, path, headers={'Host': 'localhost'}); r = h.getresponse()\n"
+        "    c[f'{method} {r.status}'] += 1; e[f'{r.status}'] = dict(r.getheaders())\n"
+        "for _ in range(40): ask('GET', '/whoami'); ask('POST', '/counter')\n"
+        "print(json.dumps([c, e['429']]))"
+    )
+    counts, refusal = json.loads(host.check_output("python3 -c %s", ask))
+    assert counts["GET 200"] == 40
+    assert 15 <= counts["POST 200"] <= 25
+    assert counts["POST 200"] + counts["POST 429"] == 40
+    assert int(refusal["Retry-After"]) > 0
+    assert refusal["Content-Type"] == "text/html"
