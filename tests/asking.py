@@ -34,7 +34,7 @@ class Site:
     """The site on one host, asked over its own address under one of its names."""
 
     def __init__(self, address: str, name: str, prefix: str = "", ca: str = "") -> None:
-        """Ask http://`address`/`prefix` with `name` as the Host header; with the file `ca`, https."""
+        """Ask http://`address`/`prefix` as `name`; over https where the file `ca` is given."""
         self.url = f"{'https' if ca else 'http'}://{address}{prefix}"
         self.name = name
         self.ca = ca
@@ -53,7 +53,9 @@ class Site:
         options = {"timeout": 15, "allow_redirects": False} | options
         with requests.Session() as session:
             if self.ca:
-                options = {"verify": self.ca} | options  # the session's own loses to the environment
+                options = {
+                    "verify": self.ca
+                } | options  # the session's own loses to the environment
                 session.mount("https://", Named(re.sub(r":\d+$", "", self.name).strip("[]")))
             return session.request(method, self.url + path, headers=headers, **options)
 
@@ -120,7 +122,9 @@ def journal(
     """Return the messages that `units` wrote to the journal since `since` (journalctl's format)."""
     selection = " ".join(f"--unit '{unit}'" for unit in units)
     window = f"--since '{since}'" if since else "--boot"
-    output = host.check_output(f"journalctl --output cat --no-pager {selection} {window}")
+    found = host.run(f"journalctl --output cat --no-pager {selection} {window}")
+    assert found.rc == 0, found
+    output = found.stdout_bytes.decode(errors="replace")  # nginx logs paths as they came
     return [line for line in output.splitlines() if grep(line)]
 
 

@@ -11,7 +11,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,7 +86,9 @@ class Result:
         if any("smuggled" in seen for seen in self.reached):
             wrong.append(f"a request was smuggled: {self.reached}")
         wrong += [f"the answer has {word}" for word in self.attack.never if word in self.text]
-        wrong += [f"the answer lacks {word}" for word in self.attack.always if word not in self.text]
+        wrong += [
+            f"the answer lacks {word}" for word in self.attack.always if word not in self.text
+        ]
         return wrong
 
 
@@ -105,7 +107,9 @@ def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
     )
 
 
-def h2(*headers: tuple[str, str], path: str = "/MARK", method: str = "GET", body: str = "") -> bytes:
+def h2(
+    *headers: tuple[str, str], path: str = "/MARK", method: str = "GET", body: str = ""
+) -> bytes:
     """Return a request of HTTP/2 (without its preface), its headers written out as they are."""
     pairs = [(":method", method), (":scheme", "https"), (":authority", "NAME"), (":path", path)]
     return ("\n".join(f"{n}\0{v}" for n, v in [*pairs, *headers]) + "\1" + body).encode("latin-1")
@@ -178,7 +182,10 @@ def _smuggling() -> Iterator[Attack]:
 
 def _paths() -> Iterator[Attack]:
     table = [
-        "/static../pyproject.toml",
+        "/static../__init__.py",
+        "/static..%2f__init__.py",
+        "/static%2e%2e/__init__.py",
+        "/static../../../pyproject.toml",
         "/static../../../../etc/passwd",
         "/static/../../../../../../etc/passwd",
         "/static/..;/..;/pyproject.toml",
@@ -207,8 +214,12 @@ def _paths() -> Iterator[Attack]:
     for path in table:
         data = request("Connection: close", line=f"GET {path}?MARK HTTP/1.1")
         yield Attack("path", path, data, reaches=True, never=never)
-    data = request("Connection: close", line="GET /.well-known/acme-challenge/..%2f..%2fa?MARK HTTP/1.1")
-    yield Attack("path", "out of the ACME folder", data, (*REFUSED, "308"), never=never, over="http")
+    data = request(
+        "Connection: close", line="GET /.well-known/acme-challenge/..%2f..%2fa?MARK HTTP/1.1"
+    )
+    yield Attack(
+        "path", "out of the ACME folder", data, (*REFUSED, "308"), never=never, over="http"
+    )
 
 
 def _forged() -> Iterator[Attack]:
@@ -280,7 +291,22 @@ def _hosts() -> Iterator[Attack]:
 
 
 def _methods() -> Iterator[Attack]:
-    names = "TRACE TRACK CONNECT DEBUG PROPFIND MKCOL COPY MOVE LOCK SEARCH PURGE FOO get G".split()
+    names = [
+        "TRACE",
+        "TRACK",
+        "CONNECT",
+        "DEBUG",
+        "PROPFIND",
+        "MKCOL",
+        "COPY",
+        "MOVE",
+        "LOCK",
+        "SEARCH",
+        "PURGE",
+        "FOO",
+        "get",
+        "G",
+    ]
     for name in names:
         data = request("Connection: close", line=f"{name} /MARK HTTP/1.1")
         yield Attack("method", name, data, ("400", "405", "501"))
@@ -312,9 +338,7 @@ def _redirects() -> Iterator[Attack]:
         "an absolute URL of another": request(line=f"GET http://{EVIL}/MARK HTTP/1.1"),
         "a port of the attacker's": request("Connection: close", host="NAME:6666"),
     }.items():
-        yield Attack(
-            "redirect", name, data, (CLOSED, "308"), never=(EVIL, "6666"), over="http"
-        )
+        yield Attack("redirect", name, data, (CLOSED, "308"), never=(EVIL, "6666"), over="http")
 
 
 def _sizes() -> Iterator[Attack]:
@@ -336,7 +360,13 @@ def _slow() -> Iterator[Attack]:
     yield Attack("slow", "a header that never ends", unfinished, (SILENT,), then=b"c")
     body = request("Content-Length: 1000", line=POST, body="x")
     yield Attack("slow", "a body that never ends", body, (SILENT,), then=b"y")
-    yield Attack("slow", "a chunk that never ends", request(CHUNKED, line=POST, body="ff\r\nx"), (SILENT,), then=b"y")
+    yield Attack(
+        "slow",
+        "a chunk that never ends",
+        request(CHUNKED, line=POST, body="ff\r\nx"),
+        (SILENT,),
+        then=b"y",
+    )
 
 
 def _http2() -> Iterator[Attack]:
@@ -350,7 +380,10 @@ def _http2() -> Iterator[Attack]:
         ("a Host that is not the authority", h2(("host", EVIL))),
         ("a shorter content-length", h2(("content-length", "1"), method="POST", body="hello")),
         ("an unknown method", h2(method="PROPFIND")),
-        ("a method with CRLF", h2(method=f"GET /smuggled-MARK HTTP/1.1\r\nHost: {EVIL}\r\n\r\nGET")),
+        (
+            "a method with CRLF",
+            h2(method=f"GET /smuggled-MARK HTTP/1.1\r\nHost: {EVIL}\r\n\r\nGET"),
+        ),
     ]
     for name, data in table:
         yield Attack("HTTP/2", name, data, over="h2")
@@ -442,7 +475,8 @@ def results(target: Target, host: Any, only: Callable[[Attack], bool] = bool) ->
     host.check_output("journalctl --sync")
     start = host.check_output("date %s", "+%Y-%m-%d %H:%M:%S")
     found = [
-        attack(target, one, f"{run}{number:04d}") for number, one in enumerate(filter(only, ATTACKS))
+        attack(target, one, f"{run}{number:04d}")
+        for number, one in enumerate(filter(only, ATTACKS))
     ]
     host.check_output("journalctl --sync")
     asked = {  # by the request's id, what nginx was asked
@@ -483,17 +517,14 @@ def slowloris(target: Target, connections: int, seconds: float) -> tuple[int, fl
         while time.monotonic() < until:
             begin = time.monotonic()
             with connection(target, "https") as other:
-                other.sendall(
-                    f"GET /whoami HTTP/1.1\r\nHost: {target.name}\r\nConnection: close\r\n\r\n".encode()
-                )
+                whole = request("Connection: close", line="GET /whoami HTTP/1.1", host=target.name)
+                other.sendall(whole)
                 data, _ = received(other)
             assert STATUS.findall(data) == [b"200"], data
             longest = max(longest, time.monotonic() - begin)
             for sock in held:
-                try:
+                with suppress(OSError):  # nginx may have closed it
                     sock.sendall(b"X-A: b\r\n")
-                except OSError:
-                    pass  # nginx has closed it
             time.sleep(1)
         alive = 0
         for sock in held:

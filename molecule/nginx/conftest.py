@@ -10,7 +10,7 @@ import pytest
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
-from asking import Site, journal, json_lines
+from asking import Site, journal, json_lines, tls
 from waiting import wait_for
 
 NAME = "shop.example.org"
@@ -23,9 +23,40 @@ def prefix(host):
 
 
 @pytest.fixture
-def site(address, prefix):
+def https(host):
+    """Tell whether nginx answers https itself."""
+    return host.ansible.get_variables().get("app_https", True)
+
+
+@pytest.fixture
+def certificate(host, tmp_path):
+    """Return a function that fetches the certificate of an app, and tells where it is."""
+
+    def of(app):
+        shown = f"/etc/nginx/certificates/{app}/current/fullchain.pem"
+        file = tmp_path / f"{app}.pem"
+        file.write_text(host.check_output("cat %s", shown))
+        return str(file)
+
+    return of
+
+
+@pytest.fixture
+def ca(https, certificate):
+    """Return the site's certificate, where it is asked over https."""
+    return certificate("shop") if https else ""
+
+
+@pytest.fixture
+def site(address, prefix, ca):
     """Return the site under one of its names."""
-    return Site(address, NAME, prefix)
+    return Site(address, NAME, prefix, ca)
+
+
+@pytest.fixture
+def bare(address, ca):
+    """Return the site without its prefix."""
+    return Site(address, NAME, "", ca)
 
 
 @pytest.fixture
@@ -40,11 +71,22 @@ def logged(host):
 
 
 @pytest.fixture
-def raw(address):
+def connect(address, ca):
+    """Return a function that opens a connection to the site as its visitors do."""
+
+    def connect(timeout=10):
+        connection = socket.create_connection((address, 443 if ca else 80), timeout)
+        return tls(ca).wrap_socket(connection, server_hostname=NAME) if ca else connection
+
+    return connect
+
+
+@pytest.fixture
+def raw(connect):
     """Return a function that sends bytes as they are and returns all that comes back."""
 
-    def send(data):
-        with socket.create_connection((address, 80), timeout=10) as connection:
+    def send(data, connect=connect):
+        with connect() as connection:
             connection.sendall(data)
             with connection.makefile("rb") as answer:
                 return answer.read()
@@ -52,21 +94,50 @@ def raw(address):
     return send
 
 
-@pytest.fixture
-def local(host):
-    """Return a function that asks for the site from its own host, who is nobody's load balancer."""
-    program = (
-        "import http.client, json, sys; asked = json.loads(sys.argv[1]);"
-        "connection = http.client.HTTPConnection(asked['address'], 80, timeout=10);"
-        "connection.request('GET', asked['path'], headers=asked['headers']);"
-        "print(connection.getresponse().read().decode())"
-    )
+LOCAL = """
+import http.client, json, ssl, sys
+asked = json.loads(sys.argv[1])
+kind, port, options = http.client.HTTPConnection, 80, {}
+if asked["https"]:
+    kind, port = http.client.HTTPSConnection, 443
+    options = {"context": ssl._create_unverified_context()}
+source = (asked["source"], 0) if asked["source"] else None
+held, answers = [], []
+for _ in range(asked["times"]):
+    connection = kind(asked["address"], port, timeout=3, source_address=source, **options)
+    connection.request(asked["method"], asked["path"], headers=asked["headers"])
+    held.append(connection)
+    if not asked["together"]:
+        answer = connection.getresponse()
+        answers.append([answer.status, answer.read().decode(), dict(answer.getheaders())])
+        connection.close()
+for connection in held if asked["together"] else []:
+    answer = connection.getresponse()
+    answers.append([answer.status, "", dict(answer.getheaders())])
+print(json.dumps(answers))
+"""
 
-    def ask(path, headers=(), address="127.0.0.1"):
-        asked = {"address": address, "path": path, "headers": {"Host": NAME} | dict(headers)}
-        return json.loads(host.check_output("python3 -c %s %s", program, json.dumps(asked)))
+
+@pytest.fixture
+def locally(host, https, prefix):
+    """Return a function that asks for the site from its own host, who is nobody's load balancer."""
+
+    def ask(path, headers=(), address="127.0.0.1", **options):
+        asked = {
+            "address": address,
+            "path": prefix + path,
+            "headers": {"Host": NAME} | dict(headers),
+        }
+        asked |= {"https": https, "source": "", "times": 1, "together": False, "method": "GET"}
+        return json.loads(host.check_output("python3 -c %s %s", LOCAL, json.dumps(asked | options)))
 
     return ask
+
+
+@pytest.fixture
+def local(locally):
+    """Return a function that asks once from the site's own host for what the app sees."""
+    return lambda *arguments, **options: json.loads(locally(*arguments, **options)[0][1])
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ class Handler(BaseHTTPRequestHandler):
             seen = {"path": self.path, "headers": self.headers.items(), "body": len(body)}
             self.reply(json.dumps(seen), "application/json")
 
-    do_POST = do_GET
+    do_POST = do_PUT = do_GET
 
     def answer_large(self):
         """Send something worth compressing."""
@@ -62,6 +62,17 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("X-Accel-Redirect", self.path.removeprefix("/download"))
         self.send_header("Content-Type", "text/x-shop")
         self.send_header("Content-Disposition", "attachment")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def answer_policies(self):
+        """Send headers that nginx would send otherwise, with a file if one is asked for."""
+        self.send_response(200)
+        self.send_header("Content-Security-Policy", "default-src 'none'")
+        self.send_header("X-Frame-Options", "SAMEORIGIN")
+        self.send_header("X-Powered-By", "an old language")
+        if file := self.path.removeprefix("/policies"):
+            self.send_header("X-Accel-Redirect", file)
         self.send_header("Content-Length", "0")
         self.end_headers()
 

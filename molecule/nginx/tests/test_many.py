@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections import Counter
 from contextlib import ExitStack
 
@@ -10,12 +9,9 @@ MANY = 900  # Debian's own settings break off at 384 for each of two workers
 ASK = b"GET %s/stream HTTP/1.1\r\nHost: shop.example.org\r\nConnection: close\r\n\r\n"
 
 
-def test_many_requests_are_held_at_a_time(address, prefix):
+def test_many_requests_are_held_at_a_time(connect, prefix):
     with ExitStack() as held:
-        connections = [
-            held.enter_context(socket.create_connection((address, 80), timeout=30))
-            for _ in range(MANY)
-        ]
+        connections = [held.enter_context(connect(30)) for _ in range(MANY)]
         for connection in connections:
             connection.sendall(ASK % prefix.encode())
         answers = Counter(connection.recv(12) for connection in connections)

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import socket
 import uuid
+from functools import partial
 
 import pytest
-import requests
 
-from asking import Site, journal
+from asking import journal
 from waiting import wait_for
 
 
-def test_the_app_gets_its_paths_without_the_prefix(address, site, prefix):
+def test_the_app_gets_its_paths_without_the_prefix(bare, site, prefix):
     assert site.get("/notes?page=2").json()["path"] == "/notes?page=2"
     if prefix:
-        bare = Site(address, "shop.example.org")
         assert bare.get(f"{prefix}?page=2").headers["Location"] == f"{prefix}/?page=2"
         assert bare.get("/notes").status_code == 404
 
@@ -24,9 +23,10 @@ def test_the_app_gets_its_paths_without_the_prefix(address, site, prefix):
     "request_line",
     ["GET / HTTP/1.1\r\nHost: evil.example", "GET / HTTP/1.1\r\nHost: 127.0.0.1", "GET / HTTP/1.0"],
 )
-def test_any_other_name_is_refused(host, raw, request_line):
+def test_any_other_name_is_refused(host, raw, address, request_line):
     agent = uuid.uuid4().hex
-    assert raw(f"{request_line}\r\nUser-Agent: {agent}\r\n\r\n".encode()) == b""
+    plain = partial(socket.create_connection, (address, 80), 10)
+    assert raw(f"{request_line}\r\nUser-Agent: {agent}\r\n\r\n".encode(), plain) == b""
     wait_for(lambda: journal(host, "nginx.service", since="-1min", grep=lambda line: agent in line))
 
 
@@ -51,9 +51,8 @@ def test_a_burst_of_requests_is_logged_to_the_last(host, site):
     def lines():
         return journal(host, "nginx.service", grep=lambda line: headers["User-Agent"] in line)
 
-    with requests.Session() as session:
-        for _ in range(200):
-            session.get(f"{site.url}/static/site.css", headers=headers)
+    for _ in range(200):
+        site.get("/static/site.css", headers=headers)
     wait_for(lambda: len(lines()) == 200)
 
 
@@ -149,9 +148,9 @@ class TestSharedFolders:
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         assert site.get("/media/old.txt").text == "long there"
 
-    def test_internal_files_are_for_the_app_to_give(self, address, site, written):
+    def test_internal_files_are_for_the_app_to_give(self, bare, site, written):
         written("uploads/private/a b.txt", "0123456789")
-        assert Site(address, site.name).get("/files/a%20b.txt").status_code == 404
+        assert bare.get("/files/a%20b.txt").status_code == 404
         answer = site.get("/download/files/a%20b.txt")
         assert answer.text == "0123456789"
         assert answer.headers["Content-Type"] == "text/x-shop"
@@ -176,9 +175,9 @@ def test_events_arrive_when_they_are_sent(site):
         assert b"data: second" in lines
 
 
-def test_a_websocket_passes_where_declared(address, prefix):
+def test_a_websocket_passes_where_declared(connect, prefix):
     hello = "Host: shop.example.org\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
-    with socket.create_connection((address, 80), timeout=10) as connection:
+    with connect() as connection:
         connection.sendall(f"GET {prefix}/ws/chat HTTP/1.1\r\n{hello}".encode())
         with connection.makefile("rb") as answer:
             assert answer.readline() == b"HTTP/1.1 101 Switching Protocols\r\n"

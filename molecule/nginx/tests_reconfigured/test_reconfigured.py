@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 import requests
 
@@ -46,3 +48,10 @@ def test_static_files(site):
 def test_a_path_that_is_no_longer_streamed_is_buffered(site):
     with pytest.raises(requests.ReadTimeout):
         site.get("/stream", timeout=0.5)
+
+
+def test_https_is_gone_where_no_site_has_it(address, https):
+    with socket.socket() as connection:
+        connection.settimeout(5)
+        reached = connection.connect_ex((address, 443)) == 0
+    assert reached != https  # on the other host a second app still has it

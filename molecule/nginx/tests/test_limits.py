@@ -1,0 +1,88 @@
+"""How much one visitor may ask for, and how."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+NETWORK = "2001:db8:0:1"
+
+
+@pytest.fixture
+def addresses(host):
+    """Give the host addresses of IPv6 to ask from: two of one network, one of another."""
+    found = [f"{NETWORK}::1", f"{NETWORK}::2", "2001:db8:0:2::1"]
+    for address in found:
+        host.check_output("ip -6 address add %s/128 dev lo", address)
+    yield found
+    for address in found:
+        host.check_output("ip -6 address del %s/128 dev lo", address)
+
+
+@pytest.fixture
+def ask(locally):
+    """Return a function that asks many times, and counts the answers by their status."""
+
+    def ask(path, **options):
+        answers = locally(path, **options)
+        for status, page, headers in answers:
+            if status == 429 and not options.get("together"):
+                assert headers["Retry-After"] == "10"
+                assert headers["X-Request-ID"] in page
+        return Counter(status for status, *_ in answers)
+
+    return ask
+
+
+def test_one_address_is_slowed_down_and_another_is_not(ask):
+    counts = ask("/notes", address="127.0.0.3", source="127.0.0.2", times=120)
+    assert 31 <= counts[200] < 110
+    assert counts[200] + counts[429] == 120
+    assert ask("/notes", address="127.0.0.3", source="127.0.0.4", times=20) == {200: 20}
+
+
+def test_files_do_not_count(ask):
+    assert ask("/static/site.css", source="127.0.0.5", times=120) == {200: 120}
+
+
+def test_a_network_of_ipv6_counts_as_one(ask, addresses):
+    first, neighbour, stranger = addresses
+    assert ask("/notes", address="::1", source=first, times=120)[429] > 0
+    assert ask("/notes", address="::1", source=neighbour, times=25)[429] > 0
+    assert ask("/notes", address="::1", source=stranger, times=25) == {200: 25}
+
+
+def test_a_limited_path_is_limited_for_its_methods(ask):
+    def count(path, method):
+        return ask(path, method=method, source="127.0.0.6", times=10)
+
+    assert count("/limited/login", "POST") == {200: 3, 429: 7}
+    assert count("/limited/other", "PUT")[429] >= 9
+    assert count("/limited/../limited/login", "POST")[429] >= 9
+    assert count("//limited/%6cogin", "POST")[429] >= 9
+    assert count("/limited/login", "GET") == {200: 10}
+    assert count("/unlimited", "POST") == {200: 10}
+
+
+def test_the_app_has_so_many_requests_of_one_address_in_hand(ask):
+    counts = ask("/stream", source="127.0.0.7", times=15, together=True)
+    assert counts == {200: 10, 429: 5}
+
+
+def test_who_is_exempt_may_ask_as_often_as_it_likes(site):
+    counts = Counter(site.post("/limited/login").status_code for _ in range(60))
+    assert counts == {200: 60}
+
+
+@pytest.mark.parametrize("method", ["TRACE", "PROPFIND", "CONNECT", "FOO"])
+def test_an_unknown_method_does_not_reach_the_app(raw, prefix, method):
+    answer = raw(f"{method} {prefix}/ HTTP/1.0\r\nHost: shop.example.org\r\n\r\n".encode())
+    assert answer.startswith(b"HTTP/1.1 405 ")
+    assert b"\r\nAllow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n" in answer
+
+
+def test_headers_have_a_size(site):
+    assert site.get("/", headers={"X-A": "x" * 8000}).status_code == 200
+    assert site.get("/", headers={"X-A": "x" * 9000}).status_code == 400
+    assert site.get("/" + "x" * 9000).status_code == 414

@@ -1,0 +1,53 @@
+"""Headers that tell browsers what the site's pages may do: ours, the inventory's, and the app's."""
+
+from __future__ import annotations
+
+import pytest
+
+OURS = {
+    "Content-Security-Policy": "base-uri 'self'; frame-ancestors 'self'; object-src 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin-allow-popups",
+    "Referrer-Policy": "strict-origin-when-cross-origin",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",  # the inventory's
+    "X-Shop": "open",
+}
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/failed", "/static/site.css", "/static/missing.css", "/media/old.txt", "/stream"]
+)
+def test_every_answer_has_them_once(site, path):
+    with site.get(path, stream=True) as answer:
+        headers = answer.raw.headers
+        assert {name: headers.getlist(name) for name in OURS} == {
+            name: [value] for name, value in OURS.items()
+        }
+        assert "Permissions-Policy" not in headers
+
+
+def test_those_of_the_app_win(site, host):
+    answer = site.get("/policies").raw.headers
+    assert answer.getlist("Content-Security-Policy") == ["default-src 'none'"]
+    assert answer.getlist("X-Frame-Options") == ["SAMEORIGIN"]
+    assert answer.getlist("Referrer-Policy") == [OURS["Referrer-Policy"]]
+    assert "X-Powered-By" not in answer
+
+
+def test_those_of_the_app_win_for_a_file_that_nginx_sends_for_it(site, host):
+    host.check_output(
+        "setpriv --reuid=shop --regid=shop --clear-groups sh -c %s",
+        "umask 027; mkdir -p /srv/shop/shared/uploads/private; "
+        "echo a >/srv/shop/shared/uploads/private/b.txt",
+    )
+    answer = site.get("/policies/files/b.txt")
+    assert answer.status_code == 200
+    assert answer.raw.headers.getlist("Content-Security-Policy") == ["default-src 'none'"]
+    assert answer.raw.headers.getlist("X-Content-Type-Options") == ["nosniff"]
+
+
+def test_pages_of_nginx_have_a_policy_of_their_own(site):
+    answer = site.post("/", data=b"x" * (2**20 + 1))
+    assert answer.status_code == 413
+    assert answer.raw.headers.getlist("Content-Security-Policy")[0].startswith("default-src 'none'")
+    assert "style=" not in answer.text
