@@ -16,9 +16,18 @@ def settings(host):
 
 
 @pytest.fixture
-def site(address):
+def certificate(host, tmp_path):
+    """Return a file with the certificate that the site is known by."""
+    file = tmp_path / "certificate.pem"
+    shown = "/etc/nginx/certificates/sample/current/fullchain.pem"
+    file.write_text(host.check_output("cat %s", shown))
+    return str(file)
+
+
+@pytest.fixture
+def site(address, certificate):
     """Return the site under one of its names."""
-    return Site(address, "localhost")
+    return Site(address, "localhost", ca=certificate)
 
 
 @pytest.fixture

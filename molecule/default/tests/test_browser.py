@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import shutil
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
@@ -14,8 +18,16 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 
 @pytest.fixture
-def browser(address):
-    """Return the distribution's Chromium, which finds the site under its name."""
+def key(certificate):
+    """Return the digest of the site's public key, as Chromium takes it."""
+    key = x509.load_pem_x509_certificate(Path(certificate).read_bytes()).public_key()
+    data = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return base64.b64encode(hashlib.sha256(data).digest()).decode()
+
+
+@pytest.fixture
+def browser(address, key):
+    """Return the distribution's Chromium, which finds the site by its name, and knows its key."""
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium") or shutil.which("chromium-browser")
     for argument in (
@@ -29,6 +41,8 @@ def browser(address):
     ):
         options.add_argument(f"--{argument}")
     options.add_argument(f"--host-resolver-rules=MAP localhost {address}")
+    # Any other certificate that nobody vouches for is refused still.
+    options.add_argument(f"--ignore-certificate-errors-spki-list={key}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
     yield driver
@@ -37,6 +51,7 @@ def browser(address):
 
 def test_a_visitor_writes_a_note_and_sees_its_job_finish(browser, request):
     browser.get("http://localhost/")
+    assert browser.current_url == "https://localhost/"
     before = {note.get_attribute("id") for note in browser.find_elements(By.CLASS_NAME, "note")}
     browser.find_element(By.NAME, "author").send_keys("Grace")
     browser.find_element(By.NAME, "body").send_keys(

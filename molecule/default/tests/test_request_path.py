@@ -12,12 +12,12 @@ from waiting import wait_for
 
 FORGED = {
     "X-Forwarded-For": "203.0.113.66",
-    "X-Forwarded-Proto": "https",
+    "X-Forwarded-Proto": "http",
     "X-Forwarded-Host": "evil.example",
     "X-Forwarded-Port": "4443",
     "X-Forwarded-Prefix": "/evil",
     "X-Real-IP": "203.0.113.66",
-    "Forwarded": "for=203.0.113.66;proto=https;host=evil.example",
+    "Forwarded": "for=203.0.113.66;proto=http;host=evil.example",
 }
 
 
@@ -26,7 +26,7 @@ def test_the_app_sees_the_real_client(host, site):
     # the controller, as the host sees it: the peer of this very SSH connection's network
     gateway = host.check_output("ip -4 route show default").split()[2]
     assert seen["remote_addr"] == gateway
-    assert (seen["scheme"], seen["host"], seen["prefix"]) == ("http", "localhost", "")
+    assert (seen["scheme"], seen["host"], seen["prefix"]) == ("https", "localhost", "")
 
 
 def test_forged_headers_change_nothing(site):
@@ -35,9 +35,15 @@ def test_forged_headers_change_nothing(site):
         assert forged[field] == honest[field], field
 
 
-def test_the_port_in_the_address_survives(address):
-    seen = Site(address, "127.0.0.1:8080").get("/whoami").json()
-    assert seen["url"] == "http://127.0.0.1:8080/"
+def test_the_port_is_the_sites_own(site):
+    assert site.get("/whoami").json()["url"] == "https://localhost/"
+    forged = site.get("/whoami", headers={"Host": "localhost:8080"})
+    assert forged.json()["url"] == "https://localhost/"
+
+
+def test_http_leads_to_https(address):
+    answer = Site(address, "localhost:8080").post("/notes?a=b")
+    assert (answer.status_code, answer.headers["Location"]) == (308, "https://localhost/notes?a=b")
 
 
 def test_an_unknown_host_is_refused(address):

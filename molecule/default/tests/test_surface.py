@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-PUBLIC = {22, 80}
+PUBLIC = {22, 80, 443}
 TRIED = [21, 22, 25, 53, 80, 111, 443, 3306, 4444, 5000, 6379, 6380, 8000, 8080, 9000, 11211, 33060]
 SECRET = ("SECRET_KEY", "HOOK_API_KEY", "DATABASE_URL", "CACHE_URL", "QUEUE_URL")
 
@@ -19,7 +19,7 @@ def secrets(host, environment, settings):
     return found | {"migration": settings["app_migration_password"]}
 
 
-def test_only_ssh_and_http_answer_from_outside(address):
+def test_only_ssh_http_and_https_answer_from_outside(address):
     reached = set()
     for port in TRIED:
         with socket.socket() as probe:
