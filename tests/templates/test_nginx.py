@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 
 import pytest
@@ -175,6 +177,93 @@ def test_what_is_too_large_is_told_the_limit(site):
     assert "return 413 " in found["@too_large"]
 
 
+def test_a_page_of_nginx_may_have_its_style(evaluate):
+    style, policy = evaluate("nginx", "[__nginx_page_style, __nginx_page_policy]")
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert f"style-src 'sha256-{digest}'" in policy
+
+
+def test_every_location_says_all_headers_or_none(site):
+    text = site(
+        app_static=[{"url": "/static/", "folder": "s"}, {"pattern": "^/(a)$", "folder": "s"}],
+        app_internal=[{"url": "/files/", "folder": "uploads"}],
+        nginx_headers={"X-Shop": "open", "Permissions-Policy": ""},
+    )
+    blocks = re.findall(r"(?ms)^( +)location [^\n]+ \{\n(.*?)^\1\}$", text)
+    own = [body for _, body in blocks if "add_header" in body]
+    assert len(own) > 5
+    for body in own:
+        for name in ("Content-Security-Policy", "Referrer-Policy", "X-Frame-Options", "X-Shop"):
+            assert f"add_header {name} " in body
+    assert "Permissions-Policy" not in text
+
+
+@pytest.mark.parametrize(
+    ("certificate", "more", "told"),
+    [
+        ("selfsigned", {}, None),
+        ("acme", {}, "max-age=63072000"),
+        ("provided", {"nginx_hsts_max_age": 0}, None),
+        ("acme", {"app_https": False}, None),
+        (
+            "acme",
+            {"nginx_hsts_subdomains": True, "nginx_hsts_preload": True},
+            "max-age=63072000; includeSubDomains; preload",
+        ),
+    ],
+)
+def test_https_is_asked_for_once_it_can_be_trusted(site, certificate, more, told):
+    found = re.search(r'^    "" "(max-age.*)";$', site(app_certificate=certificate, **more), re.M)
+    assert (found and found.group(1)) == told
+
+
+BUILDS = {
+    "bookworm": "nginx/1.22.1\nbuilt with OpenSSL 3.0.17 (running with OpenSSL 3.0.19)",
+    "noble": "nginx/1.24.0 (Ubuntu)\nbuilt with OpenSSL 3.0.13",
+    "trixie": "nginx/1.26.3\nbuilt with OpenSSL 3.5.7\n--with-http_v3_module",
+}
+
+
+@pytest.mark.parametrize("release", BUILDS)
+def test_what_nginx_can_is_found_by_its_own_word(site, render, release):
+    known = {"__nginx_build": {"stderr": BUILDS[release]}}
+    for text in (site(**known), render("nginx", DEFAULT, **known)):
+        new = release == "trixie"
+        assert ("http2 on;" in text) == new
+        assert (" ssl http2" in text) != new
+        assert ("listen 443 quic" in text) == new
+        assert ("?X25519MLKEM768:" in text) == new
+    assert ("Alt-Svc" in site(**known)) == new
+    assert "Alt-Svc" not in site(nginx_http3=False, **known)
+
+
+def test_a_load_balancer_that_ends_https_is_asked_over_http(site, render):
+    text = site(app_https=False)
+    assert "443 ssl" not in text + render("nginx", DEFAULT, app_https=False)
+    assert "return 308 https" not in text
+    assert text.count("\nserver {") == 1
+
+
+@pytest.mark.parametrize(
+    ("own", "others", "shown"),
+    [
+        ({}, [], None),
+        ({"app_domains": ["203.0.113.7"]}, [], "shop"),
+        ({"app_domains": ["[2001:db8::1]"]}, ["blog"], "blog"),
+        ({"app_domains": ["a.example"], "app_https": False}, ["zoo"], "zoo"),
+        ({"app_domains": ["203.0.113.7"], "__nginx_present": False}, [], None),
+    ],
+)
+def test_the_server_without_a_name_shows_one_certificate_whoever_wrote_it(
+    render, own, others, shown
+):
+    found = {"files": [{"path": f"/etc/nginx/sites-enabled/{name}.conf"} for name in others]}
+    known = {"__nginx_neighbours": found, "__nginx_nameless_neighbours": found, **own}
+    text = render("nginx", DEFAULT, **known)
+    certificate = re.search(r"ssl_certificate /etc/nginx/certificates/(.+)/current", text)
+    assert (certificate and certificate.group(1)) == shown
+
+
 def test_timeouts_and_upstreams_are_those_of_the_plan_and_the_inventory(site):
     hosts = ["10.0.0.5:8000", "10.0.0.6:8000"]
     text = site(plan={"nginx_proxy_read_timeout": 65}, nginx_upstreams=hosts)
@@ -234,6 +323,19 @@ def test_only_our_own_names_are_taken_from_a_load_balancer(site):
         ("app_internal", [{"url": "/files/", "folder": "/"}]),
         ("app_streaming_paths", ["events"]),
         ("nginx_listen", []),
+        ("nginx_listen_https", []),
+        ("nginx_tls_profile", "old"),
+        ("nginx_hsts_preload", True),
+        ("nginx_headers", {"X-Shop": 'open"; return 200 "'}),
+        ("nginx_headers", {"X-Shop": "$host"}),
+        ("nginx_headers", {"X Shop": "open"}),
+        ("nginx_methods", []),
+        ("nginx_methods", ["GET", "TRACE"]),
+        ("nginx_limit_exempt", ["monitor.example.org"]),
+        ("nginx_limit_requests", -1),
+        ("app_limited_paths", [{"path": "login", "per_minute": 5}]),
+        ("app_limited_paths", [{"path": "/login", "per_minute": 0}]),
+        ("app_limited_paths", [{"path": "/login", "per_minute": 5, "methods": ["post"]}]),
         ("nginx_upstreams", []),
         ("nginx_proxy_read_timeout", 0),
     ],
@@ -260,4 +362,9 @@ def test_what_works_is_not_refused(refused):
         ],
         app_streaming_paths=["/events"],
         app_websocket_paths=["/socket.io/", "/"],
+        app_limited_paths=[{"path": "/", "methods": ["POST"], "per_minute": 60, "burst": 20}],
+        nginx_headers={"X-Frame-Options": "", "Reporting-Endpoints": None, "X-Shop": "it's open"},
+        nginx_hsts_preload=True,
+        nginx_hsts_subdomains=True,
+        nginx_limit_exempt=["192.0.2.1", "2001:db8::/32"],
     )
