@@ -95,16 +95,18 @@ def raw(connect):
 
 
 LOCAL = """
-import http.client, json, ssl, sys
+import http.client, json, socket, ssl, sys
 asked = json.loads(sys.argv[1])
-kind, port, options = http.client.HTTPConnection, 80, {}
-if asked["https"]:
-    kind, port = http.client.HTTPSConnection, 443
-    options = {"context": ssl._create_unverified_context()}
 source = (asked["source"], 0) if asked["source"] else None
+context = ssl._create_unverified_context()
 held, answers = [], []
 for _ in range(asked["times"]):
-    connection = kind(asked["address"], port, timeout=3, source_address=source, **options)
+    connection = http.client.HTTPConnection(asked["address"])
+    port = 443 if asked["https"] else 80
+    connection.sock = socket.create_connection((asked["address"], port), 3, source)
+    if asked["https"]:
+        name = asked["headers"]["Host"]
+        connection.sock = context.wrap_socket(connection.sock, server_hostname=name)
     connection.request(asked["method"], asked["path"], headers=asked["headers"])
     held.append(connection)
     if not asked["together"]:

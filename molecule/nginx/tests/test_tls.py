@@ -96,7 +96,8 @@ def test_the_post_quantum_key_exchange_is_there_where_openssl_has_it(host, name)
 
 def test_a_second_visit_is_short_without_what_a_stolen_key_would_open(host, name):
     visit = "openssl s_client -connect 127.0.0.1:443 -servername %s"
-    ask = "(printf 'GET / HTTP/1.0\\r\\nHost: x\\r\\n\\r\\n'; sleep 1) | "  # as long as a ticket takes
+    # as long as a ticket takes
+    ask = "(printf 'GET / HTTP/1.0\\r\\nHost: x\\r\\n\\r\\n'; sleep 1) | "
     first = host.run(f"{ask} {visit} -sess_out /tmp/session", name)
     assert "New, TLSv1.3" in first.stdout
     again = host.run(f"{ask} {visit} -sess_in /tmp/session", name)
