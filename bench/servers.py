@@ -41,6 +41,7 @@ class Server:
             "ansible_ssh_common_args": f"-o UserKnownHostsFile={KEYS / 'known_hosts'}",
             "local_server_ports": [f"127.0.0.1:{self.port}:22"]
             + ([f"127.0.0.1:{http}:80"] if http else []),
+            "app_https": False,  # the load asks over http
         }
         tiers = {tier: {"hosts": {self.name: None}} for tier in TIERS}
         inventory = {"all": {"hosts": {self.name: host}, "children": tiers}}
