@@ -36,8 +36,13 @@ class Site:
         return requests.request(method, self.url + path, headers=headers, **options)
 
     @contextmanager
-    def under_load(self, path: str, threads: int = 4, most: int = 5000) -> Iterator[Counter[str]]:
-        """Keep asking for `path` meanwhile; yields the counts by status, or by the error's name."""
+    def under_load(
+        self, path: str, threads: int = 4, most: int = 5000, pause: float = 0
+    ) -> Iterator[Counter[str]]:
+        """Keep asking for `path` meanwhile; yields the counts by status, or by the error's name.
+
+        Each thread waits `pause` seconds after an answer, and gives up after its share of `most`.
+        """
         answers: Counter[str] = Counter()
         stop = threading.Event()
 
@@ -49,6 +54,7 @@ class Site:
                     answers[str(self.get(path).status_code)] += 1
                 except requests.RequestException as error:
                     answers[type(error).__name__] += 1
+                stop.wait(pause)
 
         running = [threading.Thread(target=ask) for _ in range(threads)]
         for thread in running:

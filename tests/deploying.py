@@ -8,7 +8,8 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,8 @@ class Done:
 
     @property
     def changed(self) -> int:
-        """How many tasks changed something on the first host."""
-        found = re.search(r"changed=(\d+)", self.output)
-        return int(found.group(1)) if found else 0
+        """How many tasks changed something, on all hosts together."""
+        return sum(map(int, re.findall(r" changed=(\d+) ", self.output)))
 
     def says(self, words: str) -> bool:
         """Tell whether the output has these words; how YAML wraps and indents them is no matter."""
@@ -44,10 +44,26 @@ class Operator:
     inventory: str
 
     def play(self, playbook: str, *options: str, **variables: Any) -> Done:
-        """Run a playbook of playbooks/, or several, to the end."""
+        """Run a playbook of playbooks/, or several, or one at a path, to the end."""
         running = self.start(playbook, *options, **variables)
         output = running.communicate()[0]
         return Done(running.returncode, ANSI.sub("", output))
+
+    @contextmanager
+    def playing(self, playbook: str, **variables: Any) -> Iterator[Callable[[], None]]:
+        """Run a playbook meanwhile; yields a function that ends all that runs of it here."""
+        running = self.start(playbook, **variables)
+
+        def end() -> None:
+            if running.poll() is None:
+                os.killpg(running.pid, signal.SIGKILL)
+                running.wait()
+
+        try:
+            yield end
+        finally:
+            end()
+            running.communicate()
 
     def deploy(self, source: Path, *options: str, **variables: Any) -> Done:
         """Run playbooks/deploy.yml on the app in a folder."""
@@ -77,7 +93,9 @@ class Operator:
 
     def start(self, playbook: str, *options: str, **variables: Any) -> subprocess.Popen[str]:
         """Start a playbook, in a process group of its own."""
-        playbooks = [f"playbooks/{name}.yml" for name in playbook.split()]
+        playbooks = [playbook]
+        if not playbook.endswith(".yml"):
+            playbooks = [f"playbooks/{name}.yml" for name in playbook.split()]
         command = [ANSIBLE_PLAYBOOK, "-i", self.inventory, *playbooks]
         return subprocess.Popen(
             [*command, "-e", json.dumps(variables), *options],

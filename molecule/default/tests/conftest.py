@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asking import Database, Site, journal
+from asking import journal
 
 UNITS = ("sample-web@*.service", "sample-worker@1.service", "sample-scheduler@1.service")
 
@@ -13,18 +13,6 @@ UNITS = ("sample-web@*.service", "sample-worker@1.service", "sample-scheduler@1.
 def settings(host):
     """Return the host's inventory variables."""
     return host.ansible.get_variables()
-
-
-@pytest.fixture
-def site(address):
-    """Return the site under one of its names."""
-    return Site(address, "localhost")
-
-
-@pytest.fixture
-def sql(host):
-    """Return the database as its operator sees it."""
-    return Database(host)
 
 
 @pytest.fixture

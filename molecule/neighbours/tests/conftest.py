@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from asking import Database, Site
+from asking import Site
 from repository import ANSIBLE_PLAYBOOK, ROOT
 
 INVENTORIES = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"], "inventories")
@@ -65,9 +65,3 @@ def serves(address):
         return Site(address, name).get("/readyz").status_code == 200
 
     return serves
-
-
-@pytest.fixture
-def sql(host):
-    """Return the database as its operator sees it."""
-    return Database(host)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from asking import Database, Site, children, live_web, main_pid
+from asking import Site, children, live_web, main_pid
 from waiting import wait_for
 
 # What journald says of its limits whenever it opens a journal.
@@ -21,12 +21,6 @@ JOURNAL_USAGE = "MESSAGE_ID=ec387f577b844b8fa948f33cad9a75e6"
 def site(address):
     """Return the site under its new name and prefix."""
     return Site(address, "www.example.com", "/guests")
-
-
-@pytest.fixture
-def sql(host):
-    """Return the database as its operator sees it."""
-    return Database(host)
 
 
 @pytest.fixture

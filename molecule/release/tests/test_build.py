@@ -44,27 +44,29 @@ def loosely(version, *lines):
     return source
 
 
-def test_what_is_left_open_is_resolved_once(site, current, deploy, version, host):
+def test_what_is_left_open_is_resolved_once(site, current, operator, version, host):
     complete = "stat -Lc '%i %z' /srv/fixture/current/.venv/.complete"
     settings = {"app_requirements": "requirements.txt", "app_extra_requirements": ["gunicorn"]}
-    done = deploy(loosely(version, "packaging<26"), **settings)
+    done = operator.deploy(loosely(version, "packaging<26"), **settings)
     assert done.code == 0, done.output
     assert "requirements.txt is not locked" in done.output
     assert "packaging-25" in host.check_output("ls /srv/fixture/current/.venv/lib/*/site-packages")
     environment = host.check_output(complete)
-    again = deploy(loosely(version, "packaging<26"), **settings)
+    again = operator.deploy(loosely(version, "packaging<26"), **settings)
     assert again.code == 0, again.output
     assert "Make an environment" not in again.output
     assert host.check_output(complete) == environment
     assert site.get("/").text == current()
 
 
-def test_an_index_with_a_password_and_a_ca_of_its_own(site, current, deploy, version, host, index):
+def test_an_index_with_a_password_and_a_ca_of_its_own(
+    site, current, operator, version, host, index
+):
     watch = "while :; do cat /proc/[0-9]*/cmdline; sleep 0.05; done 2>/dev/null | tr '\\0' ' '"
     host.check_output(f"systemd-run --unit=watch --collect sh -c {watch!r}' > /tmp/seen'")
     source = loosely(version, "gunicorn  # of another index")
     settings = {"app_index_url": index.url, "app_index_ca": str(index.ca)}
-    done = deploy(source, "-vvv", app_requirements="requirements.txt", **settings)
+    done = operator.deploy(source, "-vvv", app_requirements="requirements.txt", **settings)
     host.check_output("systemctl stop watch")
     assert done.code == 0, done.output
     password = re.search(r"me:(\w+)@", index.url).group(1)
@@ -76,11 +78,11 @@ def test_an_index_with_a_password_and_a_ca_of_its_own(site, current, deploy, ver
     assert (config.user, config.mode) == ("root", 0o600)
 
 
-def test_what_does_not_compile_leaves_nothing(left, site, current, deploy, version, index):
+def test_what_does_not_compile_leaves_nothing(left, site, current, operator, version, index):
     before, now = left(), current()
     source = loosely(version, "gunicorn", "broken")
     settings = {"app_index_url": index.url, "app_index_ca": str(index.ca)}
-    done = deploy(source, app_requirements=["requirements.txt"], **settings)
+    done = operator.deploy(source, app_requirements=["requirements.txt"], **settings)
     assert done.code != 0
     assert "RuntimeError: no compiler here" in done.output
     assert "for example: app_build_packages: [build-essential" in done.output
@@ -88,9 +90,9 @@ def test_what_does_not_compile_leaves_nothing(left, site, current, deploy, versi
     assert site.get("/").text == current() == now
 
 
-def test_versions_that_do_not_go_together_are_refused(left, current, deploy, version, index):
+def test_versions_that_do_not_go_together_are_refused(left, current, operator, version, index):
     before = left()
-    done = deploy(
+    done = operator.deploy(
         loosely(version, "gunicorn>99"),
         app_requirements="requirements.txt",
         app_index_url=index.url,
@@ -120,38 +122,6 @@ json.dump({
 """
 
 
-def test_build_commands_run_as_nobody_with_the_environment(host, deploy, version, current):
-    source = version()
-    (source / "look.py").write_text(LOOK)
-    commands = ["python look.py", "date +%N > dated.txt; mkdir node_modules; touch node_modules/x"]
-    given = {"app_build_commands": commands, "app_build_environment": {"COLOUR": "a $b 'c' \"d\""}}
-    done = deploy(source, **given)
-    assert done.code == 0, done.output
-    look = json.loads(host.check_output("cat /srv/fixture/current/look.json"))
-    assert look.pop("user") > 1000
-    assert look.pop("python").startswith("/srv/fixture/environments/")
-    assert look == {"colour": "a $b 'c' \"d\"", "secret": False, "writes": False}
-    assert not host.file("/srv/fixture/current/node_modules").exists
-    dated, release = host.check_output("cat /srv/fixture/current/dated.txt"), current()
-    assert deploy(source, **given).changed == 0
-    host.check_output(f"rm -r /srv/fixture/releases/{release}/look.json")
-    host.check_output(f"rm /srv/fixture/releases/{release}/.venv")
-    assert deploy(source, **given).code == 0
-    assert host.check_output("cat /srv/fixture/current/dated.txt look.json; true").startswith(dated)
-
-
-def test_a_failing_build_command_says_why_and_leaves_nothing(left, site, current, deploy, version):
-    before, now = left(), current()
-    commands = ["true", "seq 100; echo no such translation >&2; exit 7"]
-    done = deploy(version(), app_build_commands=commands)
-    assert done.code != 0
-    assert "exit 7` failed with code 7" in done.output
-    assert re.search(r"\n\s+99\n\s+100\n\s+no such translation", done.output)
-    assert not re.search(r"\n\s+60\n", done.output)
-    assert left() == before
-    assert site.get("/").text == current() == now
-
-
 INSTALLED = """
 import importlib.metadata, sys
 
@@ -175,36 +145,64 @@ build-backend = "setuptools.build_meta"
 """
 
 
-def test_an_installed_app_has_metadata_entry_points_and_programs(
-    host, site, current, deploy, version
-):
+def test_build_commands_run_as_nobody_with_the_environment(host, site, current, operator, version):
+    """And an app that is installed has metadata, entry points and programs."""
     source = version()
+    (source / "look.py").write_text(LOOK)
     (source / "tool.py").write_text(INSTALLED)
     (source / "pyproject.toml").write_text(PROJECT)
-    done = deploy(source, app_install_project=True)
+    commands = ["python look.py", "date +%N > dated.txt; mkdir node_modules; touch node_modules/x"]
+    given = {"app_build_commands": commands, "app_build_environment": {"COLOUR": "a $b 'c' \"d\""}}
+    given["app_install_project"] = True
+    done = operator.deploy(source, **given)
     assert done.code == 0, done.output
+    look = json.loads(host.check_output("cat /srv/fixture/current/look.json"))
+    assert look.pop("user") > 1000
+    assert look.pop("python").startswith("/srv/fixture/environments/")
+    assert look == {"colour": "a $b 'c' \"d\"", "secret": False, "writes": False}
+    release = current()
     said = host.check_output("fixture-run fixture-tool")
-    assert said == f"installed 1.0 /srv/fixture/releases/{current()}/.venv"
+    assert said == f"installed 1.0 /srv/fixture/releases/{release}/.venv"
     points = "from importlib.metadata import entry_points as e; print(e(group='things'))"
     assert "tool:main" in host.check_output(f'fixture-run python -c "{points}"')
-    left = host.check_output(f"ls -A /srv/fixture/releases/{current()}").split()
-    assert not {"build", "fixture.egg-info"} & set(left)
+    left = host.check_output(f"ls -A /srv/fixture/releases/{release}").split()
+    assert not {"build", "fixture.egg-info", "node_modules"} & set(left)
+    assert site.get("/").text == release
+    dated = host.check_output("cat /srv/fixture/current/dated.txt")
+    assert operator.deploy(source, **given).changed == 0
+    host.check_output(f"rm -r /srv/fixture/releases/{release}/look.json")
+    host.check_output(f"rm /srv/fixture/releases/{release}/.venv")
+    assert operator.deploy(source, **given).code == 0
+    assert host.check_output("cat /srv/fixture/current/dated.txt look.json; true").startswith(dated)
+
+
+def test_an_interpreter_is_found_by_its_version(site, current, operator, version, host):
+    """And what the app before had installed is gone with it."""
+    there = host.check_output("python3 -c 'import sys; print(\"%d.%d\" % sys.version_info[:2])'")
+    done = operator.deploy(version(), app_python=there)
+    assert done.code == 0, done.output
     assert site.get("/").text == current()
-    assert deploy(version()).code == 0
     assert host.run("fixture-run fixture-tool").rc == 127
 
 
-def test_an_interpreter_is_found_by_its_version(site, current, deploy, version, host):
-    there = host.check_output("python3 -c 'import sys; print(\"%d.%d\" % sys.version_info[:2])'")
-    done = deploy(version(), app_python=there)
-    assert done.code == 0, done.output
-    assert site.get("/").text == current()
+def test_a_failing_build_command_says_why_and_leaves_nothing(
+    left, site, current, operator, version
+):
+    before, now = left(), current()
+    commands = ["true", "seq 100; echo no such translation >&2; exit 7"]
+    done = operator.deploy(version(), app_build_commands=commands)
+    assert done.code != 0
+    assert "exit 7` failed with code 7" in done.output
+    assert re.search(r"\n\s+99\n\s+100\n\s+no such translation", done.output)
+    assert not re.search(r"\n\s+60\n", done.output)
+    assert left() == before
+    assert site.get("/").text == current() == now
 
 
 @pytest.mark.parametrize("python", ["3.99", "/opt/python/bin/python3"])
-def test_an_interpreter_that_is_not_there_is_refused(left, deploy, version, host, python):
+def test_an_interpreter_that_is_not_there_is_refused(left, operator, version, host, python):
     before, there = left(), host.check_output("readlink -f /usr/bin/python3").rsplit("/", 1)[1]
-    done = deploy(version(), app_python=python)
+    done = operator.deploy(version(), app_python=python)
     assert done.code != 0
     assert re.search(
         rf"app_python is {python}: is not on \S+ which has\s+{there} \(3\.", done.output
