@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 from contextlib import contextmanager
 
 import pytest
 
-from asking import Database, Site
+from asking import main_pid
 from load import HEADINGS, Load
 from waiting import wait_for
 
 # Requests a second; fewer for a machine that has other things to do.
 RATE = float(os.environ.get("LOAD_RATE", "100"))
 PHASES = pytest.StashKey[list]()
-
-
-@pytest.fixture
-def site(address):
-    """Return the site."""
-    return Site(address, "localhost")
-
-
-@pytest.fixture
-def sql(host):
-    """Return the database as its operator sees it."""
-    return Database(host)
 
 
 class Home:
@@ -57,6 +46,25 @@ class Home:
         return dict(zip(slots, found.split(), strict=True))
 
     @property
+    def worker(self):
+        """The release that the background process runs."""
+        pid = main_pid(self.host, "sample-worker@1.service")
+        return self.host.check_output(f"readlink /proc/{pid}/cwd").rsplit("/", 1)[-1]
+
+    @property
+    def last(self):
+        """The last deploy that was noted."""
+        return json.loads(self.host.check_output("tail --lines=1 /srv/sample/deploys.jsonl"))
+
+    def end_what_deploys(self):
+        """Kill what a deploy has running on the host."""
+        locks = "lslocks --noheadings --output PID,PATH"
+        for line in self.host.check_output(locks).splitlines():
+            pid, *path = line.split()
+            if path == ["/srv/sample/.lock"]:
+                self.host.run("kill -KILL %s", pid)
+
+    @property
     def under_way(self):
         """Whether a deploy has begun to change what serves, and not ended."""
         return self.host.file("/srv/sample/.deploying").exists
@@ -76,7 +84,7 @@ def quiet(request):
     def quiet(address):
         if not found:
             with Load(f"http://{address}", "localhost", RATE) as load:
-                wait_for(lambda: load.now() > 8, 60)
+                wait_for(lambda: load.now() > 5, 60)
             found.append(load.summaries()[-1])
             request.config.stash.setdefault(PHASES, []).append(load.summaries()[-1])
         return found[0]
@@ -88,14 +96,15 @@ def quiet(request):
 def under_load(request, address, sql, quiet):
     """Return a context: constant load meanwhile, after which no request and no row is missing.
 
+    `share` of the usual requests are sent: deploys that fail are many, and take a processor too.
     `held` is how many requests may have failed nevertheless, `longest` the seconds that an answer
     may take on a machine that has its hands full; bench/deploy measures what it takes otherwise.
     """
 
     @contextmanager
-    def under_load(name, held=0, longest=5):
+    def under_load(name, held=0, longest=5, share=0.3):
         before = quiet(address)
-        with Load(f"http://{address}", "localhost", RATE) as load, load.during(name):
+        with Load(f"http://{address}", "localhost", share * RATE) as load, load.during(name):
             yield load
         bodies = [row[0] for row in sql.rows(f"USE sample; {load.statement}")]
         rows, all_of_it = load.rows(bodies), load.summaries()[0]

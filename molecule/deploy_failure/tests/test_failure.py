@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from repository import ROOT
@@ -21,6 +23,12 @@ def upgrade() -> None:
     """Ask for a table that is not there."""
     op.execute("SELECT * FROM a_table_from_nowhere")
 '''
+# With the app's secret on its way out.
+STARTS_NOT = """import os
+print(os.environ["SECRET_KEY"], flush=True)
+import not_there
+from flask import Flask
+"""
 DIES = """import os, threading
     threading.Timer(1.5, lambda: (print("had enough", flush=True), os._exit(3))).start()
     app = Flask(__name__)"""
@@ -40,7 +48,7 @@ FAILURES = {
     "interpreter": (
         ("pyproject.toml", ">=3.11", ">=4"),
         {},
-        ["app_python is", 'requires-python = ">=4"'],
+        ["app_python is python3: is 3.13.", "on site, but", 'requires-python = ">=4"'],
     ),
     "migration": (
         (f"{VERSIONS}/9999_broken.py", "", MIGRATION),
@@ -48,9 +56,14 @@ FAILURES = {
         ["alembic upgrade head", "a_table_from_nowhere"],
     ),
     "dies at start": (
-        (FACTORY, "from flask import Flask\n", "import not_there\nfrom flask import Flask\n"),
-        {},
-        ["Start the release", "sample-web@", "ModuleNotFoundError: No module named 'not_there'"],
+        (FACTORY, "from flask import Flask\n", STARTS_NOT),
+        {"release_health_timeout": 300},
+        [
+            "Start the release",
+            "service died (exit-code)",
+            "********",
+            "ModuleNotFoundError: No module named 'not_there'",
+        ],
     ),
     "never healthy": (
         ("sample_app/web/health.py", 'up = all(check["state"] == "up"', 'up = all(not "up"'),
@@ -70,46 +83,90 @@ FAILURES = {
 }
 
 
-@pytest.mark.parametrize("failure", FAILURES)
-def test_a_deploy_that_fails_changes_nothing(failure, under_load, operator, version, home):
-    change, variables, words = FAILURES[failure]
-    source, before, serves = version(*change), home(), home.release
+# The task in which the connection breaks, what is on the host by then, whether what runs of it on
+# the host ends too, and what is deployed next.
+MOMENTS = {
+    "as it is unpacked": ("Unpack the release", lambda home, before: True, False, "the same"),
+    "as it starts": (
+        "Start the release beside the one that serves",
+        lambda home, before: len(home.instances) == 2,
+        True,
+        "never healthy",
+    ),
+    "when it has started": ("Switch to the release", lambda home, before: True, False, "another"),
+    "when it has switched": (
+        "Switch to the release",
+        lambda home, before: home.release != before,
+        True,
+        "dies at start",
+    ),
+}
+AFTER_A_CUT = [then for *_, then in MOMENTS.values()]
+
+
+@pytest.fixture
+def fails(operator, version):
+    """Return a function that deploys what fails, and looks whether that is said."""
+
+    def fails(failure, serves, hidden):
+        change, variables, words = FAILURES[failure]
+        began = time.monotonic()
+        done = operator.deploy(version(*change), **variables)
+        assert done.code != 0, done.output
+        assert time.monotonic() - began < 120, "it was waited for"
+        # What the app needs is refused before a host is looked at.
+        words = words if failure == "interpreter" else [*words, serves]
+        for sentence in words:
+            assert done.says(sentence), f"{sentence!r} is not in:\n{done.output}"
+        assert len(hidden) > 30
+        assert hidden not in done.output
+
+    return fails
+
+
+@pytest.fixture
+def secret(host):
+    """Return the app's secret key."""
+    line = host.check_output("grep '^SECRET_KEY=' /etc/sample/environment")
+    return line.partition("=")[2].strip("'\"")
+
+
+@pytest.mark.parametrize("failure", [name for name in FAILURES if name not in AFTER_A_CUT])
+def test_a_deploy_that_fails_changes_nothing(failure, under_load, fails, home, secret):
+    before, serves = home(), home.release
     with under_load(failure) as load:
-        done = operator.deploy(source, **variables)
-    assert done.code != 0, done.output
-    for sentence in words:
-        assert done.says(sentence), f"{sentence!r} is not in:\n{done.output}"
-    # What the app needs is refused before a host is looked at.
-    assert serves in done.output or failure == "interpreter", done.output
+        fails(failure, serves, secret)
     # Background processes follow the switch, so this one is found out after it.
     late = failure == "process dies at start"
     answered = [answer.release for answer in load.answers if answer.release]
     assert set(answered) == {serves} or (late and answered[-1] == serves), set(answered)
     assert home() == before
-
-
-# The task in which the connection breaks, and what is on the host by then.
-MOMENTS = {
-    "as it is unpacked": ("Unpack the release", lambda home, before: True),
-    "as it starts": (
-        "Start the release beside the one that serves",
-        lambda home, before: len(home.instances) == 2,
-    ),
-    "when it has started": ("Switch to the release", lambda home, before: True),
-    "when it has switched": ("Switch to the release", lambda home, before: home.release != before),
-}
+    assert home.worker == serves
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_deploy_that_was_cut_is_cleaned_up_by_the_next(
-    moment, under_load, operator, version, home
+    moment, under_load, operator, version, fails, home, secret
 ):
-    before, (task, come) = home.release, MOMENTS[moment]
-    with under_load(f"cut {moment}"):
-        operator.cut(version(), task, lambda: come(home, before), release_watch=5)
-        done = operator.deploy(version())
-    assert done.code == 0, done.output
-    assert home.release != before
+    task, come, ends, then = MOMENTS[moment]
+    before, served, source = home(), home.release, version()
+    with under_load(f"cut {moment}") as load:
+        operator.cut(source, task, lambda: come(home, served), release_watch=3)
+        if ends:
+            home.end_what_deploys()
+        cut = home.release
+        if then in FAILURES:
+            fails(then, cut, secret)
+        else:
+            done = operator.deploy(source if then == "the same" else version())
+            assert done.code == 0, done.output
+            assert home.release != served
+    if then in FAILURES:
+        answered = [answer.release for answer in load.answers if answer.release]
+        assert set(answered) <= {served, cut}
+        assert answered[-1] == home.release == home.last["release"] == cut
+    if then in FAILURES and cut == served:
+        assert home() == before
     wait_for(lambda: len(home.instances) == 1 and not home.under_way, 60)
     half = "find /srv/sample/releases -mindepth 1 -maxdepth 1 -name '.*'"
     assert not home.host.check_output(half)
