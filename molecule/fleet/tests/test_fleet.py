@@ -12,7 +12,11 @@ from waiting import wait_for
 APPS = ("app-1", "app-2")
 DUMPS = "/var/backups/sample"
 # Unwell on the second host alone.
-PICKY = "import socket\nassert not socket.gethostname().endswith('app-2'), 'not on this host'"
+FACTORY, IMPORT = "sample_app/web/__init__.py", "from flask import Flask\n"
+PICKY = f"""import socket
+assert not socket.gethostname().endswith("app-2"), "not on this host"
+{IMPORT}"""
+MIGRATION_FILE = "migrations/versions/9999_nothing.py"
 MIGRATION = '''"""Another one, which does nothing."""
 
 revision = "9999"
@@ -121,10 +125,10 @@ def test_a_first_installation_ran_once_ever_on_one_host(fleet):
 
 
 @pytest.fixture(scope="module")
-def deployed(fleet, deploy, version):
+def deployed(fleet, operator, version):
     """Deploy another version, one host at a time; with what ran before it and after it."""
     before = fleet["app-1"].check_output("readlink /srv/sample/current").removeprefix("releases/")
-    done = deploy(
+    done = operator.deploy(
         version(),
         release_serial=1,
         release_dump_keep=2,
@@ -139,7 +143,7 @@ def test_built_and_migrated_once_and_switched_in_batches(fleet, serving, deploye
     done, before = deployed
     (release,) = set(serving().values())
     assert release != before
-    assert f"{release} replaced {before}" in done.text
+    assert done.says(f"{release} replaced {before}")
     assert done.output.count("Build the release, once for all hosts") == 1
     for file, line in (("migrated", f"{release} 0"), ("followed", release)):
         assert fleet["app-1"].check_output(f"grep -cx '{line}' /var/lib/sample/{file}") == "1"
@@ -170,7 +174,7 @@ def test_the_database_was_dumped_before_and_the_dump_restores(fleet, deployed):
 
 
 def test_what_fails_after_the_switch_is_said_and_the_release_stays(
-    fleet, serving, deploy, version, deployed
+    fleet, serving, operator, version, deployed
 ):
     """And where a site has served, nothing is installed again, whatever the marker says."""
     before, source = serving(), version()
@@ -179,89 +183,74 @@ def test_what_fails_after_the_switch_is_said_and_the_release_stays(
         "app_first_install_commands": ["touch $HOME/wiped"],
         "app_post_deploy_commands": ["echo purged nothing; exit 4"],
     }
-    done = deploy(source, **commands)
+    done = operator.deploy(source, **commands)
     assert done.code != 0
-    assert "were not run, and will not be: a release has served before" in done.text
+    assert done.says("were not run, and will not be: a release has served before")
     assert not fleet["app-1"].file("/var/lib/sample/wiped").exists
     (release,) = set(serving().values())
     assert release not in before.values()
-    assert f"{release} is in use and stays so, but app_post_deploy_commands failed" in done.text
-    assert "purged nothing" in done.text
+    assert done.says(f"{release} is in use and stays so, but app_post_deploy_commands failed")
+    assert done.says("purged nothing")
     assert not fleet["app-1"].file("/srv/sample/deploy.json").exists
-    again = deploy(source, **commands)
+    again = operator.deploy(source, **commands)
     assert (again.code, again.changed) == (0, 0), again.output
-    assert f"Nothing new: {release} already serves" in again.text
+    assert again.says(f"Nothing new: {release} already serves")
 
 
 # What goes wrong
 
 
-def test_a_failed_migration_changes_nothing_and_shows_no_secret(fleet, serving, deploy, version):
+def test_a_failed_migration_changes_nothing_and_shows_no_secret(fleet, serving, operator, version):
     before = serving()
-    done = deploy(version(), app_migrate_commands=["echo no table at $DATABASE_URL; exit 3"])
+    done = operator.deploy(
+        version(), app_migrate_commands=["echo no table at $DATABASE_URL; exit 3"]
+    )
     assert done.code != 0
-    assert "app_migrate_commands failed with code 3" in done.text
+    assert done.says("app_migrate_commands failed with code 3")
     assert re.search(r"no table at mysql\+pymysql://sample_migrate:\*+@", done.output)
-    assert f"{before['app-1']} serves on app-1, app-2" in done.text
+    assert done.says(f"{before['app-1']} serves on app-1, app-2")
     assert serving() == before
     assert not fleet["app-1"].file("/srv/sample/deploy.json").exists
 
 
-def test_a_batch_that_fails_stops_the_rollout_and_back_is_to_what_it_replaced(
-    fleet, sites, serving, play, deploy, version
-):
-    before = serving()["app-1"]
-    done = deploy(version(PICKY), release_serial=1)
-    assert done.code != 0
-    release = serving()["app-1"]
-    assert release != before
-    assert serving()["app-2"] == before
-    assert f"{release} serves on app-1; {before} serves on app-2" in done.text
-    assert "not on this host" in done.text
-    assert not fleet["app-1"].file("/srv/sample/deploy.json").exists
-    back = play("rollback")
-    assert back.code == 0, back.output
-    assert set(serving().values()) == {before}
-    assert all(site.get("/readyz").status_code == 200 for site in sites.values())
-
-
-def test_a_second_deploy_is_told_who_is_at_it(fleet, serving, deploy, version, starting):
+def test_a_second_deploy_is_told_who_is_at_it(fleet, serving, operator, version):
     first, before = fleet["app-1"], serving()
     first.check_output("rm -f /var/lib/sample/go")
-    waits = "until test -e $HOME/go; do sleep 0.2; done"
-    one = starting("deploy", app_source_folder=str(version()), app_migrate_commands=[waits])
-    wait_for(lambda: first.run("pgrep --full 'until [t]est -e'").succeeded, 60)
-    ticket = json.loads(first.check_output("cat /srv/sample/deploy.json"))
-    second = deploy(version())
-    assert second.code != 0
-    assert f"{ticket['by']} deploys {ticket['release']} since" in second.text
-    # The controller dies; its migration on the host does not, and still is alone.
-    one.kill()
-    one.wait()
-    third = deploy(version())
+    one = {
+        "app_source_folder": str(version()),
+        "app_migrate_commands": ["until test -e $HOME/go; do sleep 0.2; done"],
+    }
+    with operator.playing("deploy", **one) as end:
+        wait_for(lambda: first.run("pgrep --full 'until [t]est -e'").succeeded, 60)
+        ticket = json.loads(first.check_output("cat /srv/sample/deploy.json"))
+        second = operator.deploy(version())
+        assert second.code != 0
+        assert second.says(f"{ticket['by']} deploys {ticket['release']} since")
+        # The controller dies; its migration on the host does not, and still is alone.
+        end()
+    third = operator.deploy(version())
     assert third.code != 0
-    assert f"migrations run here already: {ticket['by']} migrates to {ticket['release']}" in (
-        third.text
-    )
+    migrates = f"{ticket['by']} migrates to {ticket['release']}"
+    assert third.says(f"migrations run here already: {migrates}")
     first.check_output("touch /var/lib/sample/go")
     wait_for(lambda: first.run("pgrep --full 'until [t]est -e'").failed, 10)
     assert serving() == before
 
 
 def test_a_ticket_of_elsewhere_can_be_broken_and_the_databases_lock_cannot(
-    fleet, serving, deploy, version
+    fleet, serving, operator, version
 ):
     first, before, source = fleet["app-1"], serving(), version()
     elsewhere = {"by": "bob@ci", "controller": "ci", "pid": 7, "release": "x"}
     elsewhere["time"] = int(first.check_output("date +%s"))
     first.check_output(f"echo '{json.dumps(elsewhere)}' >/srv/sample/deploy.json")
-    assert "bob@ci deploys x since" in deploy(source).text
+    assert operator.deploy(source).says("bob@ci deploys x since")
     holds = "SELECT GET_LOCK('flaskstack_sample', 0), SLEEP(300)"
     fleet["data"].check_output(f'systemd-run --unit holder mysql --execute "{holds}"')
     try:
-        done = deploy(source, release_lock="break")
+        done = operator.deploy(source, release_lock="break")
         assert done.code != 0
-        assert "hold the lock flaskstack_sample" in done.text
+        assert done.says("hold the lock flaskstack_sample")
         assert serving() == before
     finally:
         fleet["data"].check_output("systemctl stop holder")
@@ -271,33 +260,44 @@ def test_a_ticket_of_elsewhere_can_be_broken_and_the_databases_lock_cannot(
 # Back
 
 
-def test_back_and_further_back_and_to_any_release(fleet, serving, play, deploy, version):
+def test_a_batch_that_fails_stops_the_rollout_and_back_is_to_what_it_replaced(
+    fleet, sites, serving, operator, version
+):
+    """And further back, and to any release."""
     before = serving()["app-1"]
-    source = version(**{"migrations/versions/9999_nothing.py": MIGRATION})
-    assert deploy(source, app_migrate_commands=[]).code == 0
+    source = version(FACTORY, IMPORT, PICKY)
+    (source / MIGRATION_FILE).write_text(MIGRATION)
+    done = operator.deploy(source, release_serial=1, app_migrate_commands=[])
+    assert done.code != 0
     release = serving()["app-1"]
-    look = play("rollback", "--check")
+    assert release != before
+    assert serving()["app-2"] == before
+    assert done.says(f"{release} serves on app-1; {before} serves on app-2")
+    assert done.says("not on this host")
+    assert not fleet["app-1"].file("/srv/sample/deploy.json").exists
+    look = operator.play("rollback", "--check")
     assert look.code == 0, look.output
-    assert "migrations/versions/9999_nothing.py" in look.text
-    assert set(serving().values()) == {release}
-    done = play("rollback", release_serial=1, app_migrate_commands=["false"])
-    assert done.code == 0, done.output
-    assert "migrations/versions/9999_nothing.py" in done.text
+    assert look.says(MIGRATION_FILE)
+    assert serving() == {"app-1": release, "app-2": before}
+    back = operator.play("rollback", app_migrate_commands=["false"])
+    assert back.code == 0, back.output
+    assert back.says(MIGRATION_FILE)
     assert set(serving().values()) == {before}
-    done = play("rollback")
-    assert done.code == 0, done.output
+    assert all(site.get("/readyz").status_code == 200 for site in sites.values())
+    further = operator.play("rollback", release_serial=1)
+    assert further.code == 0, further.output
     assert set(serving().values()) & {before, release} == set()
-    done = play("rollback", release=release)
-    assert done.code == 0, done.output
-    assert set(serving().values()) == {release}
-    refused = play("rollback", release="nonsense")
+    asked = operator.play("rollback", release=before)
+    assert asked.code == 0, asked.output
+    assert set(serving().values()) == {before}
+    refused = operator.play("rollback", release="nonsense")
     assert refused.code != 0
-    assert f"app-2 has no release nonsense; there are: {release}, " in refused.text
+    assert refused.says(f"app-2 has no release nonsense; there are: {before}, ")
     assert not fleet["app-1"].file("/srv/sample/deploy.json").exists
 
 
-def test_what_is_where_is_listed(fleet, serving, play):
-    done = play("releases")
+def test_what_is_where_is_listed(fleet, serving, operator):
+    done = operator.play("releases")
     assert (done.code, done.changed) == (0, 0)
     for name, release in serving().items():
         record = last(fleet[name])
