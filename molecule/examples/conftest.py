@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from asking import Site
+from deploying import Done, Operator
 
-ROOT = Path(__file__).parents[2]
 DOMAINS = {"dice": "dice.example.com", "blog": "blog.example.com", "filedrop": "drop.example.com"}
 
 
@@ -22,23 +21,20 @@ class Example:
         folder = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "examples"
         self.name = name
         self.inventory = folder / "inventory" / name
+        self.operator = Operator(str(self.inventory))
         self.source = folder / "docs/examples" / name
         self.site = Site(address, DOMAINS[name])
 
-    def play(self, playbook: str, *options: str) -> str:
-        """Run one of the bundle's playbooks and return what it says."""
-        command = ["ansible-playbook", "--inventory", self.inventory, playbook, *options]
-        quiet = {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
-        done = subprocess.run(
-            command, cwd=ROOT, env=os.environ | quiet, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout + done.stderr
+    def play(self, playbook: str, *options: str) -> Done:
+        """Run one of the bundle's playbooks, which succeeds."""
+        done = self.operator.play(playbook, *options)
+        assert done.code == 0, done.output
+        return done
 
-    def deploy(self) -> str:
+    def deploy(self) -> Done:
         """Deploy a new version."""
         (self.source / "version.txt").write_text(f"{os.urandom(8).hex()}\n")
-        return self.play("playbooks/deploy.yml")
+        return self.play("deploy")
 
     def secret(self, name: str) -> str:
         """Return a secret that was made for this inventory."""

@@ -36,5 +36,9 @@ def test_the_others_answer(dice, blog):
     assert blog.site.get("/").status_code == 200
 
 
-def test_the_others_can_be_converged(blog):
-    assert " changed=0 " in blog.play("site.yml")
+@pytest.mark.parametrize("name", ["dice", "blog"])
+def test_the_others_are_converged_already(request, name):
+    done = request.getfixturevalue(name).play("site.yml")
+    assert done.changed == 0
+    assert "Nothing new" in done.output
+    assert "[WARNING]" not in done.output

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from asking import Site
-from repository import ANSIBLE_PLAYBOOK, ROOT
+from deploying import Operator
 
 INVENTORIES = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"], "inventories")
 
@@ -33,19 +31,8 @@ swapon --show; readlink /etc/localtime
 def run():
     """Give `run(app, playbook, **variables)`: the playbook's result on that app's inventory."""
 
-    def run(app, playbook, *arguments, **variables):
-        command = [ANSIBLE_PLAYBOOK, "--inventory", str(INVENTORIES / app), playbook, *arguments]
-        if variables:
-            command += ["--extra-vars", json.dumps(variables)]
-        return subprocess.run(
-            command,
-            cwd=ROOT,
-            env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+    def run(app, playbook, *options, **variables):
+        return Operator(str(INVENTORIES / app)).play(playbook, *options, **variables)
 
     return run
 

@@ -25,18 +25,18 @@ true
 
 def test_nothing_is_removed_without_the_apps_name(run, serves):
     for answer in ({}, {"remove_app_confirm": "shop"}):
-        result = run("blog_2", "playbooks/remove_app.yml", **answer)
-        assert result.returncode != 0
-        assert "Nothing was removed" in result.stdout
+        result = run("blog_2", "remove_app", **answer)
+        assert result.code != 0
+        assert "Nothing was removed" in result.output
     assert serves("blog_2")
 
 
 def test_a_dry_run_shows_what_would_go_and_removes_nothing(host, run, serves):
     left = host.check_output(LEFT)
-    result = run("blog_2", "playbooks/remove_app.yml", "--check", remove_app_confirm="blog_2")
-    assert result.returncode == 0, result.stdout
-    assert "changed: [host] => (item=/srv/blog_2)" in result.stdout
-    assert "changed=0" not in result.stdout
+    result = run("blog_2", "remove_app", "--check", remove_app_confirm="blog_2")
+    assert result.code == 0, result.output
+    assert "changed: [host] => (item=/srv/blog_2)" in result.output
+    assert result.changed > 0
     assert host.check_output(LEFT) == left
     assert serves("blog_2")
 
@@ -54,12 +54,12 @@ def removal(host, run, sql, state, removed):
         host.check_output("echo kept > /srv/blog_2/shared/uploads/file")
         sql.rows("CREATE TABLE blog_2.kept SELECT 'kept row' AS body")
         before = state()
-        removed += [run("blog_2", "playbooks/remove_app.yml", remove_app_confirm="blog_2"), before]
+        removed += [run("blog_2", "remove_app", remove_app_confirm="blog_2"), before]
     return removed
 
 
 def test_nothing_of_it_is_left(host, removal):
-    assert removal[0].returncode == 0, removal[0].stdout
+    assert removal[0].code == 0, removal[0].output
     assert host.check_output(LEFT) == ""
 
 
@@ -81,7 +81,7 @@ def test_the_others_serve_and_are_as_they_were(removal, state, serves):
 
 
 def test_a_second_removal_changes_nothing(run, removal):
-    result = run("blog_2", "playbooks/remove_app.yml", remove_app_confirm="blog_2")
-    assert result.returncode == 0, result.stdout
-    assert "changed=0" in result.stdout
-    assert "WARNING" not in result.stderr + result.stdout
+    result = run("blog_2", "remove_app", remove_app_confirm="blog_2")
+    assert result.code == 0, result.output
+    assert result.changed == 0
+    assert "WARNING" not in result.output
