@@ -31,12 +31,6 @@ def site(address, certificate):
 
 
 @pytest.fixture
-def site(address, certificate):
-    """Return the site under one of its names."""
-    return Site(address, "localhost", ca=certificate)
-
-
-@pytest.fixture
 def environment(host):
     """Return the app's environment file as a dict."""
     lines = host.check_output("cat /etc/sample/environment").splitlines()

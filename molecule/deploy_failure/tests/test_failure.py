@@ -86,7 +86,7 @@ FAILURES = {
 # The task in which the connection breaks, what is on the host by then, whether what runs of it on
 # the host ends too, and what is deployed next.
 MOMENTS = {
-    "as it is unpacked": ("Place the release", lambda home, before: True, False, "the same"),
+    "as it is placed": ("Place the release", lambda home, before: True, False, "the same"),
     "as it starts": (
         "Start the release beside the one that serves",
         lambda home, before: len(home.instances) == 2,
