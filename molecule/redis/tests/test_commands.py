@@ -49,9 +49,9 @@ ALLOWED = {
 
 
 @pytest.fixture(params=["cache", "queue"])
-def instance(request):
+def instance(request, cache, queue):
     """Each of the host's instances."""
-    return request.getfixturevalue(request.param)
+    return {"cache": cache, "queue": queue}[request.param]
 
 
 def test_refused(instance):
