@@ -60,6 +60,7 @@ def test_another_inventory_with_other_settings_changes_only_its_own(host, run, s
     result = run(
         "blog_2",
         "site.yml",
+        "--skip-tags=access",
         base_timezone="Asia/Tokyo",
         base_journal_size=99,
         base_swap_size=300,
