@@ -14,8 +14,8 @@ from asking import main_pid
 from waiting import wait_for
 
 WORKER = "sample-worker@1.service"
-EVERY = 0.05  # seconds from one job to the next
-LONG, LONG_EVERY = 2, 100  # one job in so many takes so many seconds
+EVERY = 0.1  # seconds from one job to the next
+LONG, LONG_EVERY = 2, 50  # one job in so many takes so many seconds
 # A worker of the old release runs what the new one has queued until it is told to stop and has done
 # the job in hand: seconds, a good deal less than the stop patience of 60.
 SOON = 15
