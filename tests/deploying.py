@@ -72,11 +72,22 @@ class Operator:
     def cut(
         self, source: Path, task: str, moment: Callable[[], Any] | None = None, **variables: Any
     ) -> None:
-        """Start a deploy, and end all that runs of it here once a task has begun and `moment` come.
+        """Cut a deploy of the app in a folder; see `interrupt`."""
+        self.interrupt("deploy", task, moment, app_source_folder=str(source), **variables)
+
+    def interrupt(
+        self,
+        playbook: str,
+        task: str,
+        moment: Callable[[], Any] | None = None,
+        *options: str,
+        **variables: Any,
+    ) -> None:
+        """Start a playbook, and end all that runs of it here: a task has begun, and `moment` come.
 
         That is what a host sees of a connection that breaks: nobody tells it anything any more.
         """
-        running = self.start("deploy", app_source_folder=str(source), **variables)
+        running = self.start(playbook, *options, **variables)
         assert running.stdout
         try:
             said = []
