@@ -38,7 +38,8 @@ class Change:
         self.home = Home(wanted["root"], wanted["app"])
         self.units = Units(module.run_command)
         health = Health(wanted["path"], wanted["headers"], wanted["status"], wanted["body"])
-        self.watch = Watch(self.units, health)
+        # A busy host is slow with an answer, which is no reason to go back.
+        self.watch = Watch(self.units, health, max(10, wanted["timeout"]))
         self.id, self.processes = wanted["id"], wanted["processes"]
         self.timeout, self.length = wanted["timeout"], wanted["watch"]
         self.action = wanted.get("action", "deploy")

@@ -232,9 +232,9 @@ class Patience:
 class Watch:
     """A web instance and background processes that must stay as they are."""
 
-    def __init__(self, units: Units, health: Health) -> None:
-        """Look with `units` and ask with `health`."""
-        self.units, self.health = units, health
+    def __init__(self, units: Units, health: Health, patience: float = 10) -> None:
+        """Look with `units` and ask with `health`; an answer may take `patience` seconds."""
+        self.units, self.health, self.patience = units, health, patience
         self.pids: dict[str, str] = {}  # of each unit its main process
         self.workers: dict[str, set[str]] = {}
 
@@ -316,7 +316,7 @@ class Watch:
             now = time.monotonic()
             self.look(step, names)
             if now >= min(next_question, end):
-                well, answer = self.health.ask(door, Patience(10))
+                well, answer = self.health.ask(door, Patience(self.patience))
                 if not well:
                     self.look(step, names)
                     raise FailedError(step, f"{unit} was well and is not any more", unit, answer)
