@@ -25,7 +25,7 @@ OPTIONS: dict[str, Any] = {
     "socket": {"type": "path", "required": True},
     "file": {"type": "path"},  # lines `user NAME RULE…` as in Redis' configuration
     "operator": {"type": "str"},
-    "operator_password_file": {"type": "path"},
+    "operator_password_file": {"type": "path", "no_log": False},  # where it is, not what it says
     "apply": {"type": "bool", "default": False},
     "state": {"type": "str", "choices": ["present", "asked"], "default": "present"},
     "user": {"type": "str"},
