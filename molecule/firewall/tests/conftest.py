@@ -155,9 +155,9 @@ def play(operator):
 
 @pytest.fixture
 def cut(operator):
-    """Give `cut(task, *options, **variables)`: end converge.yml once a task has begun."""
+    """Give `cut(task, *options, **variables)`: end firewall.yml once a task has begun."""
     return lambda task, *options, **variables: operator.interrupt(
-        "../molecule/firewall/converge", task, None, *options, **variables
+        "../molecule/firewall/firewall", task, None, *options, **variables
     )
 
 

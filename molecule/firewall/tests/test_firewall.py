@@ -183,7 +183,7 @@ def test_the_rules_are_in_force_before_the_network(hosts):
 def test_a_change_that_locks_out_is_taken_back(play, rules, outside, unguarded):
     before = rules("site")
     began = time.monotonic()
-    done = play("converge", "--limit=site", **LOCKED_OUT)
+    done = play("firewall", "--limit=site", **LOCKED_OUT)
 
     assert done.code != 0
     assert done.says("The change of firewall on site would have locked you out")
@@ -208,14 +208,14 @@ def test_the_host_takes_it_back_by_itself(cut, rules, hosts, outside, unguarded)
 
 def test_nobody_shuts_himself_out(play, rules):
     before = rules("site")
-    done = play("converge", "--limit=site", firewall_ssh_sources=["192.0.2.1"])
+    done = play("firewall", "--limit=site", firewall_ssh_sources=["192.0.2.1"])
     assert done.says("firewall_ssh_sources is [192.0.2.1], which does not have this controller")
     assert done.changed == 0
     assert rules("site") == before
 
 
 def test_hosts_that_cannot_be_asked_are_missed(play):
-    done = play("converge", "--limit=data")
+    done = play("firewall", "--limit=data")
     assert done.says("firewall_addresses: is needed for site, which must reach the tiers of data")
     assert done.says("/host_vars/site.yml")
     assert done.changed == 0
@@ -223,7 +223,7 @@ def test_hosts_that_cannot_be_asked_are_missed(play):
 
 def test_a_second_firewall_is_refused(play, hosts):
     hosts["site"].check_output("mkdir -p /etc/ufw && echo ENABLED=yes >/etc/ufw/ufw.conf")
-    done = play("converge", "--limit=site")
+    done = play("firewall", "--limit=site")
     hosts["site"].check_output("rm -r /etc/ufw")
     assert done.says("site has a firewall already: ufw.")
     assert done.changed == 0
@@ -241,10 +241,10 @@ def test_apps_of_one_host_add_up(inside, outside, hosts, play):
 
 
 def test_who_wants_no_firewall_has_none(play, hosts, outside):
-    done = play("converge", "--limit=site", firewall_enabled=False)
+    done = play("firewall", "--limit=site", firewall_enabled=False)
     assert done.code == 0, done.output
     assert hosts["site"].check_output("nft list tables") == ""
     assert outside("site", "tcp/8000") == {"tcp/8000": "open"}
 
-    assert play("converge", "--limit=site").code == 0
+    assert play("firewall", "--limit=site").code == 0
     assert outside("site", "tcp/80", "tcp/8000") == {"tcp/80": "open", "tcp/8000": "silence"}

@@ -24,7 +24,7 @@ def login(host):
 
     def login(user, *more, command="id -un", agent=()):
         return subprocess.run(
-            [*agent, "ssh", *options, *more, *key, f"{user}@{settings['ansible_host']}", command],
+            [*agent, "ssh", *more, *options, *key, f"{user}@{settings['ansible_host']}", command],
             capture_output=True,
             text=True,
             check=False,
@@ -69,7 +69,7 @@ def test_sudo_is_for_those_who_have_it(login):
 
 def test_nothing_is_forwarded(host, login):
     address = host.ansible.get_variables()["ansible_host"]
-    jumped = login("deploy", "-W", f"{address}:22")
+    jumped = login("deploy", "-o", "LogLevel=INFO", "-W", f"{address}:22")
     assert "administratively prohibited" in jumped.stderr
     assert "SSH_AUTH_SOCK" not in login("deploy", "-A", command="env", agent=["ssh-agent"]).stdout
 
@@ -104,14 +104,14 @@ def users(*more):
 def test_a_removed_user_is_gone_at_once(host, login, play):
     address = host.ansible.get_variables()["ansible_host"]
     host.check_output("systemd-run --quiet --unit=annas --uid=anna sleep 600")
-    done = play("logins", "--limit=site", ssh_users=users({"name": "anna", "state": "absent"}))
+    done = play("ssh", "--limit=site", ssh_users=users({"name": "anna", "state": "absent"}))
     assert done.code == 0, done.output
     assert "Permission denied (publickey)." in login("anna").stderr, address
     assert not host.service("annas").is_running
     assert host.file("/home/anna").exists
     assert not host.file("/home/anna/.ssh/authorized_keys").exists
 
-    assert play("logins", "--limit=site").code == 0
+    assert play("ssh", "--limit=site").code == 0
     assert login("anna").stdout == "anna\n"
 
 
@@ -122,7 +122,7 @@ def test_a_change_that_locks_out_is_taken_back(host, login, play, unguarded):
     before = [host.file(path).content_string for path in files]
     wrong = [{"name": "deploy", "sudo": True, "keys": [OTHER_KEY]}]
     soon = {"guard_timeout": 20, "guard_proof_timeout": 5}
-    done = play("logins", "--limit=site", ssh_users=wrong, ssh_max_auth_tries=2, **soon)
+    done = play("ssh", "--limit=site", ssh_users=wrong, ssh_max_auth_tries=2, **soon)
     assert done.code != 0
     assert done.says("The change of ssh on site would have locked you out")
     unguarded("site", 0)
@@ -150,7 +150,7 @@ def test_a_change_that_locks_out_is_taken_back(host, login, play, unguarded):
     ids=["removed", "service", "rights"],
 )
 def test_what_would_lock_out_for_sure_is_refused(play, settings, message):
-    done = play("logins", "--limit=site", **settings)
+    done = play("ssh", "--limit=site", **settings)
     assert done.code != 0
     assert done.says(message)
     assert done.changed == 0
@@ -161,7 +161,7 @@ def test_settings_that_another_file_overrules_are_refused(host, login, play, ung
     own = "/etc/ssh/sshd_config.d/50-own.conf"
     host.check_output("printf %s >%s", "Match User deploy\nPasswordAuthentication yes\n", own)
     try:
-        done = play("logins", "--limit=site", ssh_max_auth_tries=2)
+        done = play("ssh", "--limit=site", ssh_max_auth_tries=2)
     finally:
         host.check_output("rm %s", own)
     assert done.code != 0
