@@ -334,7 +334,7 @@ class Load:
         try:
             try:
                 response = await connection.ask(message)
-            except (ConnectionResetError, ClosedError):
+            except (ConnectionResetError, BrokenPipeError, ClosedError):
                 if not (used and again and not connection.received):
                     raise
                 self.repeated += 1

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import select
 import socket
 import struct
 import threading
@@ -203,6 +205,33 @@ def test_only_a_get_on_a_used_connection_is_sent_again(under_load, bad):
     assert load.outcomes[f"POST {bad}"] == server.did[f"POST {bad}"] > 0
     assert len(load.failed) == server.did[f"POST {bad}"]
     assert len(load.answers) == server.did.total() - load.repeated
+
+
+class Late(Load):
+    """Learns that a kept connection is closed once it writes to it: over TLS that happens."""
+
+    async def _connection(self, keep):
+        connection, used = await super()._connection(keep)
+        if used:
+            descriptor = connection._transport.get_extra_info("socket").fileno()
+            events = select.poll()
+            events.register(descriptor, select.POLLRDHUP)
+            os.write(descriptor, b"GET / HTTP/1.1\r\n\r\n")
+            assert events.poll(5000), "the server closes"
+            os.write(descriptor, b"too late")
+            events.modify(descriptor, 0)
+            assert events.poll(5000), "and says that nobody reads this"
+        return connection, used
+
+
+def test_a_get_that_could_not_be_written_to_a_used_connection_is_sent_again():
+    with (
+        Server(lambda number, used: "closed" if used else "good") as server,
+        Late(f"http://127.0.0.1:{server.port}", kept=1, run="load-test") as load,
+    ):
+        wait_for(lambda: load.outcomes["POST reset"] > 2)
+    assert {answer.method for answer in load.failed} == {"POST"}
+    assert load.repeated > 2
 
 
 def test_what_is_cut_is_not_sent_again(under_load):
