@@ -149,6 +149,7 @@ class Load:
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name=self.run)
         self._idle: deque[Connection] = deque()
+        self._open: set[Connection] = set()
         self._chance = random.Random(self.run)
 
     def __enter__(self) -> Self:
@@ -291,8 +292,10 @@ class Load:
             out.add(task)
             task.add_done_callback(out.discard)
         await asyncio.gather(*out)
-        for connection in self._idle:
-            connection.close()
+        # Over TLS an orderly end would have to wait for the server's.
+        for connection in self._open:
+            connection.abort()
+        await asyncio.gather(*(connection.gone for connection in self._open))
 
     async def _read_form(self) -> None:
         """Take the form's token and its cookie, with which any number of notes can be sent."""
@@ -334,7 +337,7 @@ class Load:
         try:
             try:
                 response = await connection.ask(message)
-            except (ConnectionResetError, ClosedError):
+            except (ConnectionResetError, BrokenPipeError, ClosedError):
                 if not (used and again and not connection.received):
                     raise
                 self.repeated += 1
@@ -360,6 +363,8 @@ class Load:
         loop = asyncio.get_running_loop()
         named = {"ssl": self._tls, "server_hostname": self.name} if self._tls else {}
         _, connection = await loop.create_connection(Connection, *self._address, **named)
+        self._open.add(connection)
+        connection.gone.add_done_callback(lambda _: self._open.discard(connection))
         return connection
 
     def _message(self, method: str, path: str, body: bytes = b"", keep: bool = True) -> bytes:
@@ -382,6 +387,7 @@ class Connection(asyncio.Protocol):
         """Begin with nothing received."""
         self.received = bytearray()  # of the answer that is awaited
         self.lost = False
+        self.gone = asyncio.get_running_loop().create_future()
         self._error: Exception | None = None
         self._news: asyncio.Future[None] | None = None
 
@@ -397,6 +403,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """Wake who waits; without an error the server closed in an orderly way."""
         self.lost, self._error = True, error
+        self.gone.set_result(None)
         self._wake()
 
     def _wake(self) -> None:
@@ -406,6 +413,10 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         """Close; doing it twice is fine."""
         self._transport.close()
+
+    def abort(self) -> None:
+        """Close without waiting for anything."""
+        self._transport.abort()
 
     async def ask(self, message: bytes) -> Response:
         """Send a message and return the answer to it.

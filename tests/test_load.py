@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import os
+import select
 import socket
+import ssl
 import struct
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from urllib.parse import parse_qs
 
 import pytest
 
+from certifying import Authority
 from load import Answer, Load, parse, percentile
 from waiting import wait_for
 
@@ -203,6 +209,75 @@ def test_only_a_get_on_a_used_connection_is_sent_again(under_load, bad):
     assert load.outcomes[f"POST {bad}"] == server.did[f"POST {bad}"] > 0
     assert len(load.failed) == server.did[f"POST {bad}"]
     assert len(load.answers) == server.did.total() - load.repeated
+
+
+class Late(Load):
+    """Learns that a kept connection is closed once it writes to it: over TLS that happens."""
+
+    async def _connection(self, keep):
+        connection, used = await super()._connection(keep)
+        if used:
+            descriptor = connection._transport.get_extra_info("socket").fileno()
+            events = select.poll()
+            events.register(descriptor, select.POLLRDHUP)
+            os.write(descriptor, b"GET / HTTP/1.1\r\n\r\n")
+            assert events.poll(5000), "the server closes"
+            os.write(descriptor, b"too late")
+            events.modify(descriptor, 0)
+            assert events.poll(5000), "and says that nobody reads this"
+        return connection, used
+
+
+def test_a_get_that_could_not_be_written_to_a_used_connection_is_sent_again():
+    with (
+        Server(lambda number, used: "closed" if used else "good") as server,
+        Late(f"http://127.0.0.1:{server.port}", kept=1, run="load-test") as load,
+    ):
+        wait_for(lambda: load.outcomes["POST reset"] > 2)
+    assert {answer.method for answer in load.failed} == {"POST"}
+    assert load.repeated > 2
+
+
+class Page(BaseHTTPRequestHandler):
+    """Answers, and does not listen to any farewell before the load has ended."""
+
+    ended = threading.Event()
+
+    def do_GET(self):
+        """Say nothing, well."""
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+        self.ended.wait(10)
+
+    def log_message(self, *_):
+        """Keep quiet."""
+
+
+@pytest.fixture
+def safe_url(tmp_path):
+    """Return the URL of that page over https."""
+    pair = Authority().certify("localhost")
+    (tmp_path / "pair.pem").write_text(pair.key + pair.chain)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tmp_path / "pair.pem")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"https://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_over_tls_no_connection_is_left_open(safe_url):
+    before = len(os.listdir("/proc/self/fd"))
+    with Load(safe_url, writes=0, kept=0, form=False) as load:
+        wait_for(lambda: len(load.answers) > 20)
+    Page.ended.set()
+    assert load.outcomes.keys() == {"GET 200"}
+    wait_for(lambda: len(os.listdir("/proc/self/fd")) == before)
+    gc.collect()  # a warning of what nobody closed fails the test
 
 
 def test_what_is_cut_is_not_sent_again(under_load):
