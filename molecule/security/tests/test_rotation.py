@@ -89,7 +89,8 @@ def test_no_request_fails_and_nothing_is_lost(
     tried = {name: [new[name], old[name]] for name in SERVERS}
     assert lets_in(**tried) == {name: [True, False] for name in SERVERS}
     # The old session, and the form that it was given, are still good.
-    sent = site.post("/notes", data=form, cookies=page.cookies, headers={"Referer": site.url})
+    headers = {"Referer": f"https://{site.name}/"}
+    sent = site.post("/notes", data=form, cookies=page.cookies, headers=headers)
     assert sent.status_code == 303
     batch = wait_for(lambda: (got := hook("GET", jobs).json())["finished"] == 20 and got, 60)
     assert batch["failed"] == 0
