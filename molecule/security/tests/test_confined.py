@@ -189,8 +189,9 @@ ATTEMPTS = {
     "files of root": Attempt("cat /root/confined"),
     "files of the deployer": Attempt("cat /home/*/.ssh/authorized_keys", "ssh-"),
     "passwords of the system": Attempt("cat /etc/shadow", "root:"),
+    # testssl.sh, which an audit installs, brings keys that everybody has.
     "a private key below /etc": Attempt(
-        "grep -rlse '^-----BEGIN [A-Z ]*PRIVATE KEY' /etc", "/etc/"
+        "grep -rls --exclude-dir=testssl -e '^-----BEGIN [A-Z ]*PRIVATE KEY' /etc", "/etc/"
     ),
     "keys of the SSH server": Attempt("cat /etc/ssh/ssh_host_*_key", "PRIVATE KEY"),
     "settings of the SSH server": Attempt("cat /etc/ssh/sshd_config", "^Include", control="nobody"),
