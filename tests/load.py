@@ -372,8 +372,10 @@ class Load:
         if not keep:
             head.append("Connection: close")
         if method == "POST":
+            scheme = "https" if self._tls else "http"
             head += [
                 f"Cookie: {self._cookie}",
+                f"Referer: {scheme}://{self.name}/",  # forms over https are refused without it
                 "Content-Type: application/x-www-form-urlencoded",
                 f"Content-Length: {len(body)}",
             ]

@@ -17,19 +17,19 @@ NAME = "localhost"
 UNITS = ("sample-web@*.service", "sample-worker@1.service", "sample-scheduler@1.service")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def inventory(host):
     """Return the folder of the inventory that the host was set up from."""
     return INVENTORIES / host.backend.host
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def operator(inventory):
     """Return who runs playbooks on the host: `operator.play("deploy", …)`."""
     return Operator(str(inventory))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def settings(host, inventory):
     """Return the variables of the host in its own inventory."""
     name = f"ansible://{host.backend.host}"
@@ -37,28 +37,28 @@ def settings(host, inventory):
     return own.ansible.get_variables()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def https(settings):
     """Tell whether nginx answers https itself."""
     return settings.get("app_https", repository.defaults("app").get("app_https", False))
 
 
-@pytest.fixture
-def ca(host, tmp_path):
+@pytest.fixture(scope="module")
+def ca(host, tmp_path_factory):
     """Return a file with the certificate that the site shows; it signed itself."""
-    file = tmp_path / "certificate.pem"
+    file = tmp_path_factory.mktemp("site") / "certificate.pem"
     shown = "/etc/nginx/certificates/sample/current/fullchain.pem"
     file.write_text(host.check_output("cat %s", shown))
     return str(file)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def plain_site(address):
     """Return the site over http, which sends visitors to https."""
     return Site(address, NAME)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def site(address, plain_site, https, request):
     """Return the site as visitors reach it."""
     return Site(address, NAME, ca=request.getfixturevalue("ca")) if https else plain_site

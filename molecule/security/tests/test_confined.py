@@ -7,21 +7,16 @@ succeed there: what fails for everybody proves nothing.
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import textwrap
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
-import requests
 
-from deploying import Operator, Versions
 from repository import ROOT
 from waiting import wait_for
 
-INVENTORIES = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"], "inventories")
 OPEN_DOOR = '''
 
 @blueprint.post("/confined")
@@ -194,11 +189,15 @@ ATTEMPTS = {
     "files of root": Attempt("cat /root/confined"),
     "files of the deployer": Attempt("cat /home/*/.ssh/authorized_keys", "ssh-"),
     "passwords of the system": Attempt("cat /etc/shadow", "root:"),
-    "a private key below /etc": Attempt("grep -rls 'PRIVATE KEY' /etc", "/etc/"),
+    # testssl.sh, which an audit installs, brings keys that everybody has.
+    "a private key below /etc": Attempt(
+        "grep -rls --exclude-dir=testssl -e '^-----BEGIN [A-Z ]*PRIVATE KEY' /etc", "/etc/"
+    ),
     "keys of the SSH server": Attempt("cat /etc/ssh/ssh_host_*_key", "PRIVATE KEY"),
     "settings of the SSH server": Attempt("cat /etc/ssh/sshd_config", "^Include", control="nobody"),
     "settings of nginx": Attempt("cat /etc/nginx/nginx.conf", "http {", control="nobody"),
-    "settings of Redis": Attempt("cat /etc/redis/redis-sample-queue.conf", "user sample"),
+    "settings of Redis": Attempt("cat /etc/redis/redis-sample-queue.conf", "^unixsocket"),
+    "users of Redis": Attempt("cat /etc/redis/sample-queue.users", "^user sample"),
     "data of MySQL": Attempt("ls /var/lib/mysql", "ibdata1"),
     "data of Redis": Attempt("ls /var/lib/redis/sample-queue", "appendonly"),
     "backups": Attempt("cat /var/backups/confined/dump"),
@@ -310,11 +309,8 @@ def everybody(host, runs: str) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def stage(host, tmp_path_factory):
+def stage(host, site, operator, version):
     """Deploy the app with the open door, let everybody try, and put the former release back."""
-    variables = host.ansible.get_variables()
-    operator = Operator(str(INVENTORIES / host.backend.host))
-    version = Versions(ROOT / "sample_app", tmp_path_factory.mktemp("versions"))
     status = "sample_app/web/status.py"
     text = (ROOT / "sample_app" / status).read_text()
     done = operator.deploy(version(status, new=text + OPEN_DOOR))
@@ -325,7 +321,7 @@ def stage(host, tmp_path_factory):
         probe = connect(*INTERNET)
         wait_for(lambda: "treasure" in host.run(probe).stdout, 20)
         commands = {name: attempt.command for name, attempt in ATTEMPTS.items()}
-        answers = ask(variables, commands | {"internet": probe} | STATEMENTS)
+        answers = ask(site, commands | {"internet": probe} | STATEMENTS)
         yield Stage(answers, everybody(host, "root") | everybody(host, "nobody"))
     finally:
         host.run(STRIKE)
@@ -333,22 +329,11 @@ def stage(host, tmp_path_factory):
         assert back.code == 0, back.output
 
 
-def ask(variables: dict, commands: dict[str, str]) -> dict[str, str]:
-    """Return what the app says, a few commands a request, over https if the site has it."""
-    address = variables["ansible_host"]
-    plain = requests.get(
-        f"http://{address}/", headers={"Host": "localhost"}, timeout=15, allow_redirects=False
-    )
-    scheme = "https" if plain.is_redirect else "http"
+def ask(site, commands: dict[str, str]) -> dict[str, str]:
+    """Return what the app says, a few commands a request."""
     said, items = {}, list(commands.items())
     for start in range(0, len(items), 10):
-        answer = requests.post(
-            f"{scheme}://{address}/confined",
-            json=dict(items[start : start + 10]),
-            headers={"Host": "localhost"},
-            timeout=60,
-            verify=False,
-        )
+        answer = site.post("/confined", json=dict(items[start : start + 10]), timeout=60)
         answer.raise_for_status()
         said |= answer.json()
     return said
@@ -374,9 +359,9 @@ def test_rows_are_the_apps_and_tables_are_not(stage):
         assert "denied" in stage.burglar[name]
 
 
-def test_migration_password_is_nowhere(host):
+def test_migration_password_is_nowhere(host, inventory):
     """Neither on the disk, nor in a process, nor in the journal, where the app's own is found."""
-    folder = INVENTORIES / host.backend.host / "secrets"
+    folder = inventory / "secrets"
 
     def found(secret: str) -> str:
         # The pattern does not match itself; sudo logs these tests' own commands.

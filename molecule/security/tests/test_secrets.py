@@ -12,6 +12,7 @@ import pytest
 
 from waiting import wait_for
 
+testinfra_hosts = ["ansible://trixie"]  # the one whose secrets were rotated
 # Everything but programs and the kernel's own folders. Those two are where secrets are kept.
 PLACES = "/etc /home /opt /root /run /srv /tmp /usr/local /var"
 KEPT = ("/etc/sample/", "/run/credentials/")

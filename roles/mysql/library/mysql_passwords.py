@@ -46,8 +46,9 @@ def mariadb_statements(
     """
     if all(accepted[password] for password in wanted) and more == (len(wanted) > 1):
         return []
-    ways = " OR ".join(["mysql_native_password USING PASSWORD(%s)"] * len(wanted))
-    return [(f"ALTER USER %s@%s IDENTIFIED VIA {ways}", (*account, *wanted))]
+    # Hashed here: MariaDB writes the statement to its binary log as it came.
+    ways = " OR ".join(["mysql_native_password USING %s"] * len(wanted))
+    return [(f"ALTER USER %s@%s IDENTIFIED VIA {ways}", (*account, *map(native_hash, wanted)))]
 
 
 def mysql_statements(
