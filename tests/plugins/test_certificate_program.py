@@ -320,3 +320,12 @@ def test_a_key_with_a_passphrase_asks_nobody(host, authority):
     host.put("provided-1", authority.certify(*NAMES, passphrase=b"secret"))
     assert program.look(host.folder / "site/provided-1") is None
     assert ssl.OPENSSL_VERSION_INFO >= (3, 0)
+
+
+@pytest.mark.parametrize("kept", ["selfsigned-1", "selfsigned-2"])
+def test_one_of_the_same_second_is_not_newer_than_what_is_in_use(host, authority, kept):
+    certificate = authority.certify(*NAMES, **lived(0.1))
+    for name in ("selfsigned-1", "selfsigned-2"):
+        host.put(name, certificate)
+    program.prune(host.settings(), {host.folder / "site" / kept})
+    assert [path.name for path in (host.folder / "site").glob("selfsigned-*")] == [kept]

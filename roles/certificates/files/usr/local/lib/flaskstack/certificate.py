@@ -394,12 +394,11 @@ def point(settings: Settings, folder: Path) -> None:
 
 
 def prune(settings: Settings, keep: set[Path | None]) -> None:
-    """Remove what is neither to be kept nor the newest of its source."""
+    """Remove what is neither to be kept nor the newest of its source, to the second."""
     for source in SOURCES:
-        found = sorted(
-            filter(None, map(look, settings.folder.glob(f"{source}-*"))), key=lambda one: one.start
-        )
-        keep |= {one.folder for one in found[-1:]}
+        found = filter(None, map(look, settings.folder.glob(f"{source}-*")))
+        newest = max(found, key=lambda one: (one.start, one.folder in keep), default=None)
+        keep |= {newest.folder} if newest else set()
     keep.add(settings.folder / settings.provided)
     for path in settings.folder.iterdir():
         if path.is_dir() and not path.is_symlink() and path not in keep:
