@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import socket
+import socketserver
 import subprocess
 import sys
 import threading
+from itertools import cycle
 from types import SimpleNamespace
 
 import pytest
 
 from parts import load_part
+from waiting import wait_for
 
 home = load_part("module_utils/release_home.py")
 units = load_part("module_utils/release_units.py")
@@ -160,8 +163,7 @@ class Host:
 def host(tmp_path, monkeypatch):
     monkeypatch.setattr(units, "children", lambda pid: set())
     monkeypatch.setattr(units.time, "sleep", lambda seconds: None)
-    monkeypatch.setattr(units, "activity", lambda pid: ("S", pid))
-    monkeypatch.setattr(units.Rest, "SPAN", 0)
+    monkeypatch.setattr(units, "asleep", lambda pid: True)
     return Host(tmp_path)
 
 
@@ -211,6 +213,28 @@ def test_a_release_that_is_not_well_leaves_nothing(host, release, step):
     assert f'{release} is not in use: it failed at "{step}":' in said["msg"]
     assert "one serves as before." in said["msg"]
     assert "The last lines of shop-web@b.service:\nline one\nline two" in said["msg"]
+
+
+def test_a_new_release_is_warm_before_it_has_visitors(host, monkeypatch):
+    warmed = []
+
+    def warm(health, door, paths, visitors):
+        warmed.append((host.home.serving(), door, paths, visitors))
+
+    monkeypatch.setattr(units, "children", lambda pid: {"7", "8"})
+    monkeypatch.setattr(units.Health, "warm", warm)
+    host.deploy("one")
+    host.deploy("two", warm_up=["/", "/notes"])
+    assert warmed[1:] == [("one", host.home.socket("b"), ["/", "/notes"], 8)]
+
+
+def test_a_release_that_visitors_would_bring_down_gets_none(host, monkeypatch):
+    host.deploy("one")
+    workers = {"7", "8"}
+    monkeypatch.setattr(units, "children", lambda pid: set(workers))
+    monkeypatch.setattr(units.Health, "warm", lambda *_: workers.remove("8"))
+    assert host.deploy("two")["step"] == "Warm the release up"
+    assert host.serves() == ("a", "one")
 
 
 def test_a_release_that_loses_a_worker_is_not_well(host, monkeypatch):
@@ -544,6 +568,26 @@ def test_nobody_answers_where_nobody_listens(tmp_path):
     assert (well, said[:27]) == (False, "GET /: FileNotFoundError: [")
 
 
+def test_visitors_of_a_new_release_come_at_once_and_whatever_they_get_is_right(tmp_path):
+    door, asked, together = tmp_path / "web.sock", [], threading.Barrier(4)
+
+    class Visited(socketserver.StreamRequestHandler):
+        def handle(self):
+            asked.append(self.rfile.readline().split()[1].decode())
+            together.wait(10)  # for one that came alone nobody else is there
+            if len(asked) > 4:
+                self.wfile.write(b"HTTP/1.0 500 No\r\n\r\n")
+
+    with socketserver.ThreadingUnixStreamServer(str(door), Visited) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        units.Health("/healthz", {}, 200, "").warm(str(door), ["/", "/notes"], 4)
+        server.shutdown()
+        thread.join()
+    assert asked == ["/"] * 4 + ["/notes"] * 4
+    assert not together.broken
+
+
 def test_workers_are_the_children_of_gunicorn():
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         assert str(process.pid) in units.children(str(os.getpid()))
@@ -560,15 +604,22 @@ def test_a_process_that_dies_of_its_imports_is_seen_however_long_they_take(monke
             state = {"ActiveState": "active", "SubState": "running", "MainPID": "7"}
             return dict.fromkeys(names, state | {"NRestarts": "0" if self.looks < 8 else "1"})
 
-    used = iter(range(100))
-    monkeypatch.setattr(units, "activity", lambda pid: ("S", str(next(used))))
+    slept = cycle([True, True, False])  # a look now and then falls between two imports
+    monkeypatch.setattr(units, "asleep", lambda pid: next(slept))
     monkeypatch.setattr(units.time, "sleep", lambda seconds: None)
-    monkeypatch.setattr(units.Rest, "SPAN", 0)
     well = SimpleNamespace(ask=lambda door, patience: (True, "200"))
     watch = units.Watch(Dying(), well)
     watch.remember(WORKER)
     with pytest.raises(units.FailedError, match="died"):
         watch.stay_well("Restart", [WORKER], "web", "door", 0, [WORKER])
-    monkeypatch.setattr(units, "activity", lambda pid: ("S", "5"))
+    monkeypatch.setattr(units, "asleep", lambda pid: True)
     watch.units.looks = 0
-    watch.stay_well("Restart", [WORKER], "web", "door", 0, [WORKER])  # at rest: comes to an end
+    watch.stay_well("Restart", [WORKER], "web", "door", 0, [WORKER])  # at work: comes to an end
+
+
+def test_a_process_that_waits_is_asleep_and_one_that_computes_is_not():
+    for code, waits in (("input()", True), ("while True: pass", False)):
+        with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as process:
+            wait_for(lambda one=process, wanted=waits: units.asleep(str(one.pid)) is wanted, 10)
+            process.kill()
+    assert not units.asleep(str(process.pid))

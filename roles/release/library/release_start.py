@@ -13,11 +13,12 @@ module: release_start
 short_description: Start a release beside the one that serves
 description:
   - Cleans up after a deploy that was cut, starts the release in the free slot, asks it whether
-    it is well, and watches it.
+    it is well, watches it, and warms it up.
   - The one that serves is not touched. Of a release that is not well nothing is left.
   - With I(state=absent) it only cleans up, and removes the release unless it has ever served.
 author: Flaskstack
 """
+VISITORS = 4  # at once for each worker: one takes what another left
 
 
 def start(change: Change, wanted: dict[str, Any]) -> dict[str, Any]:
@@ -38,6 +39,8 @@ def start(change: Change, wanted: dict[str, Any]) -> dict[str, Any]:
         answer = watch.until_well("Start the release", service, door, change.timeout)
         watch.remember(service, workers=True)
         watch.stay_well("Watch the release", [service], service, door, change.length)
+        watch.health.warm(door, change.warm_up, VISITORS * len(watch.workers[service]))
+        watch.look("Warm the release up", [service])
     except FailedError as error:
         return change.fail(error, note)
     return {"answer": answer, "slot": slot, "current": home.serving()}

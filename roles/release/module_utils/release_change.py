@@ -20,6 +20,7 @@ OPTIONS: dict[str, Any] = {
     "status": {"type": "int", "default": 200},
     "body": {"type": "str", "default": ""},
     "timeout": {"type": "int", "required": True},
+    "warm_up": {"type": "list", "elements": "str", "default": []},
     "commit": {"type": "str", "default": ""},
     "by": {"type": "str", "default": ""},
     "action": {"type": "str", "default": "deploy"},  # or rollback
@@ -42,6 +43,7 @@ class Change:
         self.watch = Watch(self.units, health, max(10, wanted["timeout"]))
         self.id, self.processes = wanted["id"], wanted["processes"]
         self.timeout, self.length = wanted["timeout"], wanted["watch"]
+        self.warm_up = wanted.get("warm_up", [])
         self.action = wanted.get("action", "deploy")
         self.began = time.time()
 

@@ -7,7 +7,10 @@ import re
 import select
 import socket
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -148,33 +151,31 @@ def children(pid: str, proc: Path = Path("/proc")) -> set[str]:
     return found
 
 
-def activity(pid: str, proc: Path = Path("/proc")) -> tuple[str, str]:
-    """Return a process' state (S is asleep) and the CPU time that it has used, in ticks."""
+def asleep(pid: str, proc: Path = Path("/proc")) -> bool:
+    """Say whether a process waits for something: no CPU, nor the disk."""
     try:
-        said = (proc / pid / "stat").read_text().rpartition(")")[2].split()
+        return (proc / pid / "stat").read_text().rpartition(")")[2].split()[0] == "S"
     except OSError:
-        return "", ""  # it has ended
-    return said[0], f"{said[11]}+{said[12]}"
+        return False  # it has ended
 
 
 class Rest:
-    """Says whether processes have had nothing to do for a while."""
+    """Says whether processes have begun to work.
 
-    SPAN = 0.3  # seconds
+    One that imports what it is made of computes, or waits for a CPU or the disk. One that works
+    sleeps in between, however busy: until there is a job, or the database answers.
+    """
+
+    LOOKS = 3  # in a row, a tenth of a second apart
 
     def __init__(self) -> None:
         """Begin to look."""
-        self.before: dict[str, tuple[str, str]] = {}
-        self.next_look, self.still = 0.0, False
+        self.looks = 0
 
     def of(self, pids: list[str]) -> bool:
-        """Look once in a span, and say whether all slept from one look to the next."""
-        now = time.monotonic()
-        if pids and now >= self.next_look:
-            seen = {pid: activity(pid) for pid in pids}
-            self.still = seen == self.before and all(state == "S" for state, _ in seen.values())
-            self.before, self.next_look = seen, now + self.SPAN
-        return self.still or not pids
+        """Look once more, and say whether all slept at each of the last looks."""
+        self.looks = self.looks + 1 if all(asleep(pid) for pid in pids) else 0
+        return self.looks >= self.LOOKS or not pids
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -214,6 +215,20 @@ class Health:
         if not re.search(self.body, body):
             return False, f"{said} (expected is a body with {self.body})"
         return True, said
+
+    def warm(self, door: str, paths: list[str], visitors: int) -> None:
+        """Have so many visitors ask for each path at once. What they get is not looked at."""
+
+        def visit(path: str) -> None:
+            with suppress(OSError, http.client.HTTPException):
+                connection = UnixConnection(door, timeout=10)
+                with closing(connection):
+                    connection.request("GET", path, headers=self.headers)
+                    connection.getresponse().read()
+
+        with ThreadPoolExecutor(max(1, visitors)) as pool:
+            for path in paths:
+                deque(pool.map(visit, [path] * visitors), maxlen=0)
 
 
 class Patience:
@@ -305,9 +320,9 @@ class Watch:
     ) -> None:
         """Fail when a unit dies or the instance is not well within the next `length` seconds.
 
-        Of units that are `new` no more is said before they have nothing left to do, or 10 seconds
-        have gone: one that dies of an import lives as long as that takes, which on a busy machine
-        is seconds.
+        Of units that are `new` no more is said before they have begun to work, or 10 seconds have
+        gone: one that dies of an import lives as long as that takes, which on a busy machine is
+        seconds.
         """
         now = time.monotonic()
         end, last, next_question = now + length, now + max(length, 10), 0.0
