@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from asking import Database, Site
+from asking import Database, Site, journal
 from deploying import Operator, Versions
 from repository import ROOT
 
@@ -27,6 +27,14 @@ def sql(host):
     return Database(host)
 
 
+@pytest.fixture
+def environment(host):
+    """Return the sample app's environment file as a dict."""
+    lines = host.check_output("cat /etc/sample/environment").splitlines()
+    pairs = (line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+    return {name: value.strip("'\"") for name, value in pairs}
+
+
 @pytest.fixture(scope="session")
 def operator():
     """Return who deploys."""
@@ -37,3 +45,17 @@ def operator():
 def version(tmp_path_factory):
     """Return a function that makes a new version of the sample app."""
     return Versions(ROOT / "sample_app", tmp_path_factory.mktemp("versions"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Add the journal of the host's services to a failing test's report."""
+    report = yield
+    host = item.funcargs.get("host")
+    if report.when == "call" and report.failed and host:
+        try:
+            lines = journal(host, "*.service", since="-2min")
+        except Exception as error:  # a host that is away is no reason to lose the report
+            lines = [f"cannot be read: {error}"]
+        report.sections.append(("journal of the last two minutes", "\n".join(lines[-60:])))
+    return report

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asking import Site, journal
-
-UNITS = ("sample-web@*.service", "sample-worker@1.service", "sample-scheduler@1.service")
+from asking import Site
 
 
 @pytest.fixture
@@ -31,14 +29,6 @@ def site(address, certificate):
 
 
 @pytest.fixture
-def environment(host):
-    """Return the app's environment file as a dict."""
-    lines = host.check_output("cat /etc/sample/environment").splitlines()
-    pairs = (line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
-    return {name: value.strip("'\"") for name, value in pairs}
-
-
-@pytest.fixture
 def hook(site, environment):
     """Return a function that sends a request with the hooks' key."""
 
@@ -48,14 +38,3 @@ def hook(site, environment):
         )
 
     return send
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item, call):
-    """Add the journal of the app's units to a failing test's report."""
-    report = yield
-    host = item.funcargs.get("host")
-    if report.when == "call" and report.failed and host:
-        lines = journal(host, *UNITS, "nginx.service", since="-2min")
-        report.sections.append(("journal of the last two minutes", "\n".join(lines[-60:])))
-    return report

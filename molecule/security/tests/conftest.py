@@ -9,12 +9,11 @@ import pytest
 import testinfra
 
 import repository
-from asking import Database, Site, journal
+from asking import Site
 from deploying import Operator
 
 INVENTORIES = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"], "inventories")
 NAME = "localhost"
-UNITS = ("sample-web@*.service", "sample-worker@1.service", "sample-scheduler@1.service")
 
 
 @pytest.fixture(scope="module")
@@ -65,20 +64,6 @@ def site(address, plain_site, https, request):
 
 
 @pytest.fixture
-def sql(host):
-    """Return the database as its operator sees it."""
-    return Database(host)
-
-
-@pytest.fixture
-def environment(host):
-    """Return the app's environment file as a dict."""
-    lines = host.check_output("cat /etc/sample/environment").splitlines()
-    pairs = (line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
-    return {name: value.strip("'\"") for name, value in pairs}
-
-
-@pytest.fixture
 def secrets(inventory):
     """Return every secret that was generated for the site, by name."""
     return {file.stem: file.read_text().strip() for file in (inventory / "secrets").iterdir()}
@@ -93,14 +78,3 @@ def hook(site, secrets):
         return site.request(method, path, headers=headers, **options)
 
     return send
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item, call):
-    """Add the journal of the app's units to a failing test's report."""
-    report = yield
-    host = item.funcargs.get("host")
-    if report.when == "call" and report.failed and host:
-        lines = journal(host, *UNITS, "nginx.service", since="-2min")
-        report.sections.append(("journal of the last two minutes", "\n".join(lines[-60:])))
-    return report
