@@ -24,7 +24,7 @@ LYNIS_SKIPPED = (
     "MALW-3280",  # virus scanners
     "NETW-2705",  # how many name servers the network has
     "USB-3000",  # a guard of USB sockets
-    "KRNL-6000",  # the kernel's settings, which in a container are the machine's; so are the next two
+    "KRNL-6000",  # the kernel, which in a container is the machine's; so are the next two
     "MACF-6290",  # AppArmor or the like
     "TIME-3104",  # the clock
 )
