@@ -34,10 +34,6 @@ PLAY = """
         dest: "{{ answer }}"
         mode: "0600"
 """
-NAMED = ["sops", "age-keygen"]
-needs_sops = pytest.mark.skipif(
-    not all(map(shutil.which, NAMED)), reason=f"this machine has not both of {NAMED}"
-)
 
 
 class Inventory:
@@ -138,7 +134,6 @@ def test_generated_ones_are_kept_until_the_inventory_reads_those_of_before(tmp_p
     assert before not in said
 
 
-@needs_sops
 def test_secrets_of_sops_are_read_and_rotated(tmp_path):
     inventory = Inventory(tmp_path)
     key = tmp_path / "key.txt"
