@@ -75,14 +75,21 @@ def test_what_was_written_does_not_run(host):
 
 @pytest.fixture
 def connect(host):
-    """Give `connect(address, port)`: what the app gets there, and how many packets were refused."""
+    """Give `connect(address, port)`: what the app gets there, and how many packets were refused.
+
+    Whatever of the app starts has the rules written anew, counting from nothing: timers wait.
+    """
+    timers = host.check_output("systemctl list-units --plain --no-legend 'probe-*.timer'")
+    names = " ".join(line.split()[0] for line in timers.splitlines())
+    host.check_output(f"systemctl stop {names}")
 
     def connect(address, port):
         said = host.check_output(f"probe-run python3 -c {shlex.quote(CONNECT)} {address} {port}")
         rules = host.check_output("nft list chain inet flaskstack_probe refused")
         return said, int(rules.split("counter packets ")[1].split()[0])
 
-    return connect
+    yield connect
+    host.check_output(f"systemctl start {names}")
 
 
 def test_the_hosts_own_services_are_closed_to_it(host, connect):
