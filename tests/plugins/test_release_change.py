@@ -9,6 +9,8 @@ import socketserver
 import subprocess
 import sys
 import threading
+import time
+from contextlib import suppress
 from itertools import cycle
 from types import SimpleNamespace
 
@@ -586,6 +588,28 @@ def test_visitors_of_a_new_release_come_at_once_and_whatever_they_get_is_right(t
         thread.join()
     assert asked == ["/"] * 4 + ["/notes"] * 4
     assert not together.broken
+
+
+def test_a_visitor_of_a_new_release_does_not_stay_for_an_answer_without_end(tmp_path):
+    door, left = tmp_path / "web.sock", threading.Event()
+
+    class Endless(socketserver.StreamRequestHandler):
+        def handle(self):
+            self.wfile.write(b"HTTP/1.0 200 OK\r\n\r\n")
+            with suppress(OSError):
+                for _ in range(100):  # ten seconds
+                    self.wfile.write(b"data: on\n\n")
+                    time.sleep(0.1)
+                return
+            left.set()
+
+    with socketserver.ThreadingUnixStreamServer(str(door), Endless) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        units.Health("/healthz", {}, 200, "").warm(str(door), ["/"], 1)
+        assert left.wait(5)
+        server.shutdown()
+        thread.join()
 
 
 def test_workers_are_the_children_of_gunicorn():

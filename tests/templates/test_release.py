@@ -123,6 +123,7 @@ def test_settings_that_cannot_work_are_refused_by_name(evaluate):
         "app_source_checksum": url,
         "release_keep is 1": {"release_keep": 1},
         "release_health_timeout is 0": {"release_health_timeout": 0},
+        "release_warm_up is [/, shop]": {"release_warm_up": ["/", "shop"]},
     }.items():
         (refusal,) = refused(evaluate, **settings)
         assert refusal.startswith(name), refusal

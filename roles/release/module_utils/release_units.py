@@ -217,14 +217,17 @@ class Health:
         return True, said
 
     def warm(self, door: str, paths: list[str], visitors: int) -> None:
-        """Have so many visitors ask for each path at once. What they get is not looked at."""
+        """Have so many visitors ask for each path at once. What they get is not looked at.
+
+        They leave with the first piece of an answer: some have no end.
+        """
 
         def visit(path: str) -> None:
             with suppress(OSError, http.client.HTTPException):
                 connection = UnixConnection(door, timeout=10)
                 with closing(connection):
                     connection.request("GET", path, headers=self.headers)
-                    connection.getresponse().read()
+                    connection.getresponse().read1()
 
         with ThreadPoolExecutor(max(1, visitors)) as pool:
             for path in paths:
