@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -14,6 +15,30 @@ from deploying import Operator
 
 INVENTORIES = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"], "inventories")
 NAME = "localhost"
+# Logs in with what is in a file, since arguments are seen by all and logged.
+PROBE = """
+import json, os, socket, sys
+import pymysql
+
+given = json.load(open("/root/probe.json"))
+
+def mysql(user, password):
+    try:
+        pymysql.connect(user=user, password=password, unix_socket="/run/mysqld/mysqld.sock").close()
+    except pymysql.err.OperationalError as error:
+        return error.args[0] != 1045
+    return True
+
+def redis(name, password):
+    with socket.socket(socket.AF_UNIX) as link:
+        link.connect(f"/run/redis-sample-{name}/redis.sock")
+        link.sendall(f"AUTH sample {password}\\r\\n".encode())
+        return link.recv(100).startswith(b"+OK")
+
+users = {"database": "sample", "migration": "sample_migrate"}
+ask = lambda name, word: mysql(users[name], word) if name in users else redis(name, word)
+print(json.dumps({name: [ask(name, word) for word in words] for name, words in given.items()}))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +103,31 @@ def hook(site, secrets):
         return site.request(method, path, headers=headers, **options)
 
     return send
+
+
+@pytest.fixture
+def lets_in(host, tmp_path):
+    """Return a function that logs in with passwords, and says which were let in."""
+
+    def ask(**passwords):
+        for name, text in (("probe.json", json.dumps(passwords)), ("probe.py", PROBE)):
+            (tmp_path / name).write_text(text)
+            source = f"src={tmp_path / name} dest=/root/{name} mode=0600"
+            host.ansible("copy", source, check=False, become=True)
+        try:
+            return json.loads(host.check_output("python3 /root/probe.py"))
+        finally:
+            host.check_output("rm -f /root/probe.json /root/probe.py")
+
+    return ask
+
+
+@pytest.fixture
+def read(inventory):
+    """Return a function that reads all secrets of the inventory, by name."""
+
+    def files():
+        paths = (inventory / "secrets").glob("*.txt")
+        return {path.name.removesuffix(".txt"): path.read_text().strip() for path in paths}
+
+    return files
