@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.release_change import OPTIONS, Change
+from ansible.module_utils.release_change import Change, run
 from ansible.module_utils.release_units import FailedError
 
 DOCUMENTATION = """
@@ -49,13 +48,7 @@ def start(change: Change, wanted: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     """Run as an Ansible module."""
     states = {"type": "str", "choices": ["started", "absent"], "default": "started"}
-    module = AnsibleModule(argument_spec=OPTIONS | {"state": states})
-    change = Change(module)
-    with change.home.locked():
-        result = start(change, module.params)
-    if "msg" in result:
-        module.fail_json(**result)
-    module.exit_json(changed=True, **result)
+    run(start, {"state": states})
 
 
 if __name__ == "__main__":

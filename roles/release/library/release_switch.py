@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.release_change import OPTIONS, Change
+from ansible.module_utils.release_change import Change, run
 from ansible.module_utils.release_units import FailedError
 
 DOCUMENTATION = """
@@ -77,14 +76,7 @@ def activate(change: Change, wanted: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     """Run as an Ansible module."""
     strategies = {"type": "str", "choices": ["switch", "restart"], "default": "switch"}
-    options = {"strategy": strategies, "keep": {"type": "int", "required": True}}
-    module = AnsibleModule(argument_spec=OPTIONS | options)
-    change = Change(module)
-    with change.home.locked():
-        result = activate(change, module.params)
-    if "msg" in result:
-        module.fail_json(**result)
-    module.exit_json(changed=True, **result)
+    run(activate, {"strategy": strategies, "keep": {"type": "int", "required": True}})
 
 
 if __name__ == "__main__":

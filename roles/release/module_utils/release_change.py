@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.release_home import SLOTS, Home
 from ansible.module_utils.release_units import FailedError, Health, Units, Watch, report
 
@@ -28,6 +30,21 @@ OPTIONS: dict[str, Any] = {
     # Masked by Ansible wherever they are in a module's answer, the journal included.
     "secrets": {"type": "list", "elements": "str", "default": [], "no_log": True},
 }
+
+
+def run(act: Callable[[Change, dict[str, Any]], dict[str, Any]], options: dict[str, Any]) -> None:
+    """Have `act` change a host as an Ansible module, with nobody else at it.
+
+    It gets the change and all that the module was told, `options` among it. It returns the module's
+    answer; one with a message is a failure.
+    """
+    module = AnsibleModule(argument_spec=OPTIONS | options)
+    change = Change(module)
+    with change.home.locked():
+        result = act(change, module.params)
+    if "msg" in result:
+        module.fail_json(**result)
+    module.exit_json(changed=True, **result)
 
 
 class Change:
