@@ -12,14 +12,12 @@ LOOKED = {
     },
     "__ssh_keys": {"rc": 0},
     "__ssh_given": {"stat": {"exists": False}},
-    "__ssh_algorithms": {
-        "stdout_lines": [
-            "curve25519-sha256",
-            "sntrup761x25519-sha512@openssh.com",
-            "mlkem768x25519-sha256",
-            "aes256-gcm@openssh.com",
-            "hmac-sha2-512-etm@openssh.com",
-        ]
+    "__ssh_defaults": {
+        "stdout": "port 22\n"
+        "ciphers chacha20-poly1305@openssh.com,aes256-gcm@openssh.com\n"
+        "macs hmac-sha1,hmac-sha2-512-etm@openssh.com\n"
+        "kexalgorithms curve25519-sha256,sntrup761x25519-sha512@openssh.com,mlkem768x25519-sha256\n"
+        "hostkeyalgorithms ssh-ed25519"
     },
     "ansible_facts": {
         "getent_passwd": {
