@@ -8,8 +8,8 @@ from typing import Any
 def sshd_settings(said: str) -> list[str]:
     """Return the settings that `sshd -T` prints, each as `keyword value`.
 
-    Keywords come back in small letters, as OpenSSH wrote them before its 10.6, which writes them as
-    the manual does.
+    Keywords come back in small letters: OpenSSH 10.0 wrote them so, 10.6 writes them as the manual
+    does.
     """
     pairs = (line.partition(" ") for line in said.splitlines() if line)
     return [f"{keyword.lower()} {value}" for keyword, _, value in pairs]

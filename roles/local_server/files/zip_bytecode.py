@@ -1,8 +1,7 @@
 """Keep the bytecode of what Python imports from zip archives, as it does of files.
 
-Each task of Ansible's brings its modules as source in an archive, and has them compiled anew: a
-third of what a task costs its host. A local server gets thousands of tasks in a day of tests. Real
-servers go without this.
+Each task of Ansible's brings its modules as source in an archive, and has them compiled anew. A
+local server gets thousands of tasks in a day of tests. Real servers go without this.
 """
 
 import marshal
