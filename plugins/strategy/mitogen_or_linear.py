@@ -1,0 +1,38 @@
+"""Run tasks with mitogen, or with Ansible's own `linear` where mitogen cannot be used.
+
+Mitogen keeps one Python interpreter on each host instead of starting one for each task. It comes
+from PyPI, pinned in requirements.lock; `ANSIBLE_STRATEGY=linear` does without it.
+"""
+
+from __future__ import annotations
+
+from ansible.plugins.strategy.linear import StrategyModule as LinearStrategy
+from ansible.release import __version__ as ansible_version
+from ansible.utils.display import Display
+
+DOCUMENTATION = """
+name: mitogen_or_linear
+short_description: Run tasks with mitogen where it is installed
+description:
+  - The strategy C(mitogen_linear) of the installed Python package mitogen.
+  - Where mitogen is missing, or does not support the running ansible-core, the strategy C(linear).
+author: Flaskstack
+"""
+
+# The last ansible-core that the pinned mitogen has code for.
+NEWEST_SUPPORTED = (2, 21)
+
+
+def strategy(version: str = ansible_version) -> type[LinearStrategy]:
+    """Return mitogen's strategy for this version of ansible-core, or `linear` after a notice."""
+    try:
+        if tuple(map(int, version.split(".")[:2])) > NEWEST_SUPPORTED:
+            raise ImportError(f"it does not support ansible-core {version}")
+        from ansible_mitogen.plugins.strategy.mitogen_linear import StrategyModule
+    except ImportError as error:
+        Display().display(f"Mitogen is not used, so this run takes about three times as long: {error}")
+        return LinearStrategy
+    return StrategyModule
+
+
+StrategyModule = strategy()
