@@ -62,7 +62,8 @@ def defaults(role: str) -> dict[str, Any]:
 
 def options(role: str) -> dict[str, Any]:
     """Return a role's options as its argument specs give them."""
-    return load(f"roles/{role}/meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+    specs = load(f"roles/{role}/meta/argument_specs.yml")["argument_specs"]
+    return next(iter(specs.values()))["options"]
 
 
 def dependencies(role: str) -> set[str]:

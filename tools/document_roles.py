@@ -45,7 +45,7 @@ def text(path: Path) -> str:
 def documented(readme: Path) -> str:
     """Return a README's text with the table that the role's specs give."""
     specs = yaml.safe_load(text(readme.parent / "meta/argument_specs.yml"))["argument_specs"]
-    table = HEADER + "".join(rows(specs["main"].get("options", {})))
+    table = HEADER + "".join(rows(next(iter(specs.values())).get("options", {})))
     result, count = BETWEEN.subn(lambda _: table, text(readme))
     if count != 1:
         sys.exit(f"{readme} needs the lines <!-- variables --> and <!-- /variables -->, once")

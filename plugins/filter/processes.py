@@ -54,6 +54,15 @@ def process_timers(processes: Iterable[Process], app_name: str) -> list[str]:
     return [f"{app_name}-{process['name']}.timer" for process in processes if process["schedule"]]
 
 
+def process_files(processes: Iterable[Process], app_name: str) -> list[dict[str, Any]]:
+    """Return the unit files of the processes as `{src, dest, process}`: template, name, process."""
+    return [
+        {"src": f"process{kind}", "dest": f"{app_name}-{process['name']}{kind}", "process": process}
+        for process in processes
+        for kind in ((".service", ".timer") if process["schedule"] else ("@.service",))
+    ]
+
+
 # Systemd's OnCalendar: a word, or days, a date and a time, some of them; then maybe a time zone.
 WORDS = "minutely|hourly|daily|weekly|monthly|quarterly|semiannually|annually|yearly"
 DAY = "(?:mon|monday|tue|tuesday|wed|wednesday|thu|thursday|fri|friday|sat|saturday|sun|sunday)"
@@ -87,5 +96,6 @@ class FilterModule:
             "processes_here": processes_here,
             "process_services": process_services,
             "process_timers": process_timers,
+            "process_files": process_files,
             "odd_schedules": odd_schedules,
         }

@@ -9,28 +9,42 @@ import repository
 from plan_inputs import INPUTS
 from repository import ROLES, ROOT
 
+# Roles depend on it for its variables alone, so it has no tasks/main.yml.
+VARIABLES = "app"
+
 pytestmark = pytest.mark.parametrize("role", ROLES)
 
 
 def test_shape(role):
     folder = ROOT / "roles" / role
-    for name in ("README.md", "defaults/main.yml", "meta/argument_specs.yml", "tasks/main.yml"):
+    for name in ("README.md", "defaults/main.yml", "meta/argument_specs.yml"):
         assert (folder / name).is_file(), f"roles/{role} has no {name}"
+    assert (folder / "tasks/main.yml").is_file() != (role == VARIABLES)
     for path in repository.yaml_files(role, "defaults", "handlers", "meta", "tasks", "vars"):
         assert path.read_text().startswith("---\n"), f"{path} must begin with ---"
 
 
 def test_both_entry_points_take_the_same(role):
     specs = repository.load(f"roles/{role}/meta/argument_specs.yml")["argument_specs"]
-    if (ROOT / f"roles/{role}/tasks/preflight.yml").is_file():
+    if (ROOT / f"roles/{role}/tasks/preflight.yml").is_file() and role != VARIABLES:
         assert specs["preflight"] == specs["main"]
 
 
-def test_preflight_is_one_assertion_that_changes_nothing(role):
-    tasks = repository.load(f"roles/{role}/tasks/preflight.yml")
-    if tasks is not None:
-        assert [task["name"].split(" ")[0] for task in tasks] == ["Refuse"]
-        assert "ansible.builtin.assert" in tasks[0]
+def test_preflight_changes_nothing(role):
+    for task in repository.load(f"roles/{role}/tasks/preflight.yml") or []:
+        assert task.keys() & {"ansible.builtin.assert", "ansible.builtin.setup"}, task["name"]
+
+
+def test_a_role_validates_before_it_installs_and_configures(role):
+    """Also when it is used alone: site.yml validates and installs once for all roles."""
+    if not (ROOT / f"roles/{role}/tasks/provision.yml").is_file():
+        return
+    steps = [
+        task.get("ansible.builtin.import_tasks") or task["ansible.builtin.import_role"]["name"]
+        for task in repository.load(f"roles/{role}/tasks/main.yml")
+    ]
+    assert steps[:2] == [VARIABLES, "preflight.yml"]
+    assert steps[-2:] == ["packages", "provision.yml"]
 
 
 def test_defaults_are_those_of_the_specs(role):

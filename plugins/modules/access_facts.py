@@ -1,0 +1,103 @@
+#!/usr/bin/python
+"""Gather in one call what decides who reaches a host: sshd, login users, firewalls."""
+
+from __future__ import annotations
+
+import pwd
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = """
+module: access_facts
+short_description: Gather SSH, login and firewall facts
+description:
+  - Returns the fact C(access), which roles ssh and firewall read. Changes nothing. Needs root.
+options:
+  user:
+    description: User that Ansible logs in as.
+    type: str
+    required: true
+  address:
+    description: Address of the controller as the host sees it; empty for a connection without one.
+    type: str
+    default: ""
+author: Flaskstack
+"""
+RETURN = """
+ansible_facts:
+  description:
+    - C(access) with C(users) (name → [password, uid, gid, comment, home, shell]), C(sshd) (what
+      C(sshd -T) prints for this login), C(sshd_defaults) (the same without any setting),
+      C(sshd_includes) (whether sshd_config reads sshd_config.d), C(has_key) (whether the login user
+      has a public key), C(has_sudo_rule) (whether the login user's sudo rule is Flaskstack's),
+      C(firewalls) (other firewalls that are enabled) and C(has_rules) (whether our rules exist).
+  returned: always
+  type: dict
+"""
+SSHD = "/usr/sbin/sshd"
+KEY = re.compile(r"^[^#]*(ssh-|ecdsa-|sk-)", re.MULTILINE)
+INCLUDE = re.compile(r"^\s*Include\s.*sshd_config[.]d/[*][.]conf", re.MULTILINE | re.IGNORECASE)
+UFW_ENABLED = re.compile(r"^ENABLED=yes", re.MULTILINE)
+
+
+def gather(user: str, address: str, root: Path = Path("/")) -> dict[str, Any]:
+    """Return the fact `access` of the host whose files are below `root`.
+
+    Raises:
+        subprocess.CalledProcessError: sshd does not accept its own configuration.
+    """
+    users = {account.pw_name: [str(field) for field in account[1:]] for account in pwd.getpwall()}
+    home = users[user][4] if user in users else "/root"
+    client = address or "127.0.0.1"
+    return {
+        "users": users,
+        "sshd": _sshd("-C", f"user={user},host={client},addr={client}"),
+        "sshd_defaults": _sshd("-f", "/dev/null"),
+        "sshd_includes": _contains(root / "etc/ssh/sshd_config", INCLUDE),
+        "has_key": _contains(root / home.lstrip("/") / ".ssh/authorized_keys", KEY),
+        "has_sudo_rule": (root / f"etc/sudoers.d/flaskstack_{user}").exists(),
+        "firewalls": _firewalls(root),
+        "has_rules": (root / "etc/flaskstack/firewall.nft").exists(),
+    }
+
+
+def _sshd(*arguments: str) -> str:
+    """Return what `sshd -T` prints; nothing on a host without sshd."""
+    if not Path(SSHD).exists():
+        return ""
+    command = [SSHD, "-T", *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def _contains(file: Path, pattern: re.Pattern[str]) -> bool:
+    return file.is_file() and bool(pattern.search(file.read_text(errors="replace")))
+
+
+def _firewalls(root: Path) -> list[str]:
+    wanted = root / "etc/systemd/system/multi-user.target.wants/firewalld.service"
+    found = {
+        "ufw": _contains(root / "etc/ufw/ufw.conf", UFW_ENABLED),
+        "firewalld": wanted.is_symlink() or wanted.exists(),
+    }
+    return [name for name, enabled in found.items() if enabled]
+
+
+def main() -> None:
+    """Answer Ansible."""
+    module = AnsibleModule(
+        argument_spec={"user": {"required": True}, "address": {"default": ""}},
+        supports_check_mode=True,
+    )
+    try:
+        facts = gather(module.params["user"], module.params["address"])
+    except subprocess.CalledProcessError as error:
+        module.fail_json(msg=f"sshd does not accept its configuration: {error.stderr.strip()}")
+    module.exit_json(ansible_facts={"access": facts})
+
+
+if __name__ == "__main__":
+    main()
