@@ -14,6 +14,11 @@ from repository import ANSIBLE_PLAYBOOK, ROOT, ansible_plugins
 
 FACTS = {
     "_ansible_facts_gathered": True,
+    "ansible_local": {},
+    "ansible_env": {"SSH_CONNECTION": "198.51.100.7 50000 192.0.2.1 22"},
+    "ansible_interfaces": [],
+    "ansible_mounts": [],
+    "ansible_user_id": "root",
     "ansible_distribution": "Debian",
     "ansible_distribution_major_version": "13",
     "ansible_distribution_release": "trixie",

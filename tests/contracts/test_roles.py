@@ -11,6 +11,8 @@ from repository import ROLES, ROOT
 
 # Roles depend on it for its variables alone, so it has no tasks/main.yml.
 VARIABLES = "app"
+# Other roles install their packages through this one, and read what it registers.
+INSTALLER = "packages"
 
 pytestmark = pytest.mark.parametrize("role", ROLES)
 
@@ -90,10 +92,8 @@ def test_every_default_has_a_comment(role):
 
 def test_what_a_role_uses_is_declared(role):
     """A misspelt variable is otherwise found on the day its branch is taken."""
-    declared = set().union(
-        *(repository.options(name) for name in {role} | repository.dependencies(role))
-    )
-    declared |= own_facts(role)
+    known = {role, INSTALLER} | repository.dependencies(role)
+    declared = set().union(*(repository.options(name) for name in known), own_facts(role))
     for path in readers(role):
         undeclared = of_a_role(repository.used_by(path)) - declared
         assert not undeclared, f"{path.relative_to(ROOT)} uses {sorted(undeclared)}"
@@ -115,7 +115,8 @@ def own_facts(role):
     for name in {role} | repository.dependencies(role):
         for path in repository.yaml_files(name, "vars"):
             names |= set(repository.load(path) or {})
-    for path in repository.yaml_files(role, "tasks", "handlers"):
+    files = repository.yaml_files(role, "tasks", "handlers")
+    for path in [*files, *repository.yaml_files(INSTALLER, "tasks")]:
         for task in repository.tasks_in(repository.load(path)):
             names |= {task.get("register")} | set(task.get("vars", {}))
             names |= set(task.get("ansible.builtin.set_fact", {}))

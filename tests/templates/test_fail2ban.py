@@ -12,7 +12,7 @@ HOSTS = {
     "data": {"ansible_host": "data.example.org", "firewall_addresses": ["10.0.0.2"]},
 }
 KNOWN = {
-    "__fail2ban_connection": {"stdout": "203.0.113.9 50000 203.0.113.10 22"},
+    "ansible_facts": {"env": {"SSH_CONNECTION": "203.0.113.9 50000 203.0.113.10 22"}},
     "groups": {"all": ["host", "data"]},
     "hostvars": HOSTS,
 }

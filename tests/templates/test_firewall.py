@@ -7,8 +7,12 @@ import re
 import pytest
 
 SEEN = {
-    "__firewall_connection": {"stdout": "203.0.113.7 50000 10.0.0.9 22", "rc": 0},
-    "__firewall_sshd": {"stdout": "port 22\nlistenaddress [::]:2022\nlistenaddress 0.0.0.0:2022\n"},
+    "env": {"SSH_CONNECTION": "203.0.113.7 50000 10.0.0.9 22"},
+    "access": {
+        "sshd": "port 22\nListenAddress [::]:2022\nlistenaddress 0.0.0.0:2022\n",
+        "firewalls": [],
+        "has_rules": False,
+    },
 }
 
 
@@ -28,7 +32,7 @@ def rules(render):
 def host(render):
     """Give `host(**variables)`: the rules of the host."""
     return lambda **variables: render(
-        "firewall", "etc/flaskstack/firewall.nft.j2", **SEEN | variables
+        "firewall", "etc/flaskstack/firewall.nft.j2", **{"ansible_facts": SEEN} | variables
     )
 
 
@@ -75,8 +79,25 @@ def test_ssh_is_open_where_sshd_listens_and_where_the_controller_came_in(host):
 
 
 def test_without_any_sshd_it_is_its_usual_port(host):
-    nothing = {"__firewall_connection": {"stdout": "", "rc": 1}, "__firewall_sshd": {"stdout": ""}}
-    assert "tcp dport { 22 } goto ssh" in host(**nothing)
+    nothing = {"env": {}, "access": SEEN["access"] | {"sshd": ""}}
+    assert "tcp dport { 22 } goto ssh" in host(ansible_facts=nothing)
+
+
+def test_another_firewall_is_refused(evaluate):
+    two = SEEN | {"access": SEEN["access"] | {"firewalls": ["ufw", "firewalld"]}}
+    (message,) = evaluate("firewall", "__firewall_host_refusals", ansible_facts=two)
+    assert "ufw and firewalld" in message
+    assert "sudo ufw disable" in message
+    off = {"ansible_facts": two, "firewall_enabled": False}
+    assert evaluate("firewall", "__firewall_host_refusals", **off) == []
+
+
+def test_a_controller_outside_of_the_sources_is_refused(evaluate):
+    given = {"ansible_facts": SEEN, "firewall_ssh_sources": ["192.0.2.1"]}
+    (message,) = evaluate("firewall", "__firewall_host_refusals", **given)
+    assert "firewall_ssh_sources: [192.0.2.1, 203.0.113.7]" in message
+    given["firewall_ssh_sources"] += ["203.0.113.0/24"]
+    assert evaluate("firewall", "__firewall_host_refusals", **given) == []
 
 
 def test_ssh_sources_of_one_family_shut_the_other_out(host):

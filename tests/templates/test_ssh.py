@@ -3,31 +3,33 @@
 import pytest
 
 KEY = "ssh-ed25519 " + "A" * 68
-LOOKED = {
-    "__ssh_connecting": {"stdout": "deploy"},
-    "__ssh_connection": {"stdout": "203.0.113.9 50000 192.0.2.1 22"},
-    "__ssh_settings": {
-        "stdout": "Port 22\nGSSAPIAuthentication no\nPerSourcePenalties crash:90\n"
-        "AuthorizedKeysCommand none\nTrustedUserCAKeys none",
+ACCESS = {
+    "users": {
+        "root": ["x", "0", "0", "", "/root", "/bin/bash"],
+        "deploy": ["x", "1000", "1000", "", "/home/deploy", "/bin/bash"],
+        "backup": ["x", "34", "34", "", "/var/backups", "/usr/sbin/nologin"],
     },
-    "__ssh_keys": {"rc": 0},
-    "__ssh_given": {"stat": {"exists": False}},
-    "__ssh_defaults": {
-        "stdout": "port 22\n"
-        "ciphers chacha20-poly1305@openssh.com,aes256-gcm@openssh.com\n"
-        "macs hmac-sha1,hmac-sha2-512-etm@openssh.com\n"
-        "kexalgorithms curve25519-sha256,sntrup761x25519-sha512@openssh.com,mlkem768x25519-sha256\n"
-        "hostkeyalgorithms ssh-ed25519"
-    },
-    "ansible_facts": {
-        "getent_passwd": {
-            "root": ["x", "0", "0", "", "/root", "/bin/bash"],
-            "deploy": ["x", "1000", "1000", "", "/home/deploy", "/bin/bash"],
-            "backup": ["x", "34", "34", "", "/var/backups", "/usr/sbin/nologin"],
-        }
-    },
-    "ansible_play_hosts": [],
+    "sshd": "Port 22\nGSSAPIAuthentication no\nPerSourcePenalties crash:90\n"
+    "AuthorizedKeysCommand none\nTrustedUserCAKeys none",
+    "sshd_defaults": "port 22\n"
+    "ciphers chacha20-poly1305@openssh.com,aes256-gcm@openssh.com\n"
+    "macs hmac-sha1,hmac-sha2-512-etm@openssh.com\n"
+    "kexalgorithms curve25519-sha256,sntrup761x25519-sha512@openssh.com,mlkem768x25519-sha256\n"
+    "hostkeyalgorithms ssh-ed25519",
+    "sshd_includes": True,
+    "has_key": True,
+    "has_sudo_rule": False,
 }
+
+
+def gathered(user="deploy", **access):
+    """Return the variables of a host whose facts are those above, but for some."""
+    facts = {
+        "user_id": user,
+        "env": {"SSH_CONNECTION": "203.0.113.9 50000 192.0.2.1 22"},
+        "access": ACCESS | access,
+    }
+    return {"ansible_facts": facts, "ansible_play_hosts": []}
 
 
 @pytest.fixture
@@ -36,7 +38,7 @@ def settings(render):
 
     def settings(**variables):
         name = "etc/ssh/sshd_config.d/00-flaskstack.conf"
-        text = render("ssh", f"{name}.j2", **LOOKED | variables)
+        text = render("ssh", f"{name}.j2", **gathered() | variables)
         lines = [line.split(" ", 1) for line in text.splitlines() if line and line[0] != "#"]
         return dict(lines)
 
@@ -56,7 +58,7 @@ def refused(evaluate):
 @pytest.fixture
 def refused_there(refused):
     """Return a function that tells which variables are refused once a host has been looked at."""
-    return lambda **variables: refused("__ssh_host_refusals", **LOOKED | variables)
+    return lambda **variables: refused("__ssh_host_refusals", **gathered() | variables)
 
 
 def test_keys_and_nothing_else(settings):
@@ -98,7 +100,7 @@ def test_the_controller_is_never_penalised(settings):
 @pytest.mark.parametrize("word", ["PerSourcePenaltyExemptList", "GSSAPIAuthentication"])
 def test_an_openssh_is_not_told_of_what_it_does_not_know(settings, word):
     assert word in settings()
-    assert word not in settings(__ssh_settings={"stdout": "port 22"})
+    assert word not in settings(**gathered(sshd="port 22"))
 
 
 @pytest.mark.parametrize(
@@ -155,20 +157,19 @@ def test_settings_that_cannot_work_are_refused(refused, variable, value):
 
 def test_root_is_not_shut_out_while_it_connects(refused, refused_there):
     assert refused(ansible_user="root", ssh_permit_root="no") == ["ssh_permit_root"]
-    root = {"stdout": "root"}
-    assert refused_there(__ssh_connecting=root, ssh_permit_root="no") == ["ssh_permit_root"]
+    assert refused_there(**gathered("root"), ssh_permit_root="no") == ["ssh_permit_root"]
     assert refused_there() == []
 
 
 def test_passwords_do_not_end_for_one_without_a_key(refused_there):
-    assert refused_there(__ssh_keys={"rc": 2}) == ["ssh_users"]
+    keyless = gathered(has_key=False)
+    assert refused_there(**keyless) == ["ssh_users"]
     own = [{"name": "deploy", "keys": [KEY]}]
-    assert refused_there(__ssh_keys={"rc": 2}, ssh_users=own) == []
+    assert refused_there(**keyless, ssh_users=own) == []
 
 
 def test_an_authority_in_place_of_keys_is_enough(refused_there):
-    known = {"stdout": "authorizedkeyscommand none"}
-    assert refused_there(__ssh_keys={"rc": 1}, __ssh_settings=known) == []
+    assert refused_there(**gathered(has_key=False, sshd="authorizedkeyscommand none")) == []
 
 
 def test_services_are_no_people(refused_there):
@@ -177,8 +178,7 @@ def test_services_are_no_people(refused_there):
 
 def test_sudo_is_not_taken_from_who_connects(refused_there):
     own = [{"name": "deploy", "keys": [KEY], "sudo": False}]
-    given = {"stat": {"exists": True}}
-    assert refused_there(ssh_users=own, __ssh_given=given) == ["ssh_users"]
+    assert refused_there(ssh_users=own, **gathered(has_sudo_rule=True)) == ["ssh_users"]
     assert refused_there(ssh_users=own) == []
 
 
@@ -186,29 +186,19 @@ def test_a_host_on_the_way_to_others_forwards(refused_there):
     hosts = {
         "host": {
             "inventory_hostname": "host",
-            "__ssh_connection": {"stdout": "203.0.113.9 50000 192.0.2.1 22"},
-            "ansible_facts": {"all_ipv4_addresses": ["192.0.2.1", "10.0.0.1"]},
+            "ansible_facts": {
+                "all_ipv4_addresses": ["192.0.2.1", "10.0.0.1"],
+                "env": {"SSH_CONNECTION": "203.0.113.9 50000 192.0.2.1 22"},
+            },
         },
         "inner": {
             "inventory_hostname": "inner",
-            "__ssh_connection": {"stdout": "10.0.0.1 50000 10.0.0.2 22"},
-            "ansible_facts": {"all_ipv4_addresses": ["10.0.0.2"]},
+            "ansible_facts": {
+                "all_ipv4_addresses": ["10.0.0.2"],
+                "env": {"SSH_CONNECTION": "10.0.0.1 50000 10.0.0.2 22"},
+            },
         },
     }
     seen = {"hostvars": hosts, "ansible_play_hosts": ["host", "inner"]}
     assert refused_there(**seen) == ["ssh_tcp_forwarding"]
     assert refused_there(**seen, ssh_tcp_forwarding=True) == []
-
-
-@pytest.mark.parametrize(
-    ("text", "included"),
-    [
-        ("Include /etc/ssh/sshd_config.d/*.conf\nUsePAM yes\n", True),
-        ("UsePAM yes\nInclude sshd_config.d/*.conf\n", True),
-        ("#Include /etc/ssh/sshd_config.d/*.conf\nUsePAM yes\n", False),
-        ("UsePAM yes\n", False),
-    ],
-)
-def test_the_folder_of_settings_is_looked_for(evaluate, text, included):
-    main = {"content": evaluate("ssh", "text | b64encode", text=text)}
-    assert evaluate("ssh", "__ssh_included", __ssh_main=main) is included
