@@ -30,7 +30,9 @@ def strategy(version: str = ansible_version) -> type[LinearStrategy]:
             raise ImportError(f"it does not support ansible-core {version}")
         from ansible_mitogen.plugins.strategy.mitogen_linear import StrategyModule
     except ImportError as error:
-        Display().display(f"Mitogen is not used, so this run takes about three times as long: {error}")
+        Display().display(
+            f"Mitogen is not used, so this run takes about three times as long: {error}"
+        )
         return LinearStrategy
     return StrategyModule
 
