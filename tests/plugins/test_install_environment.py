@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import re
 import shutil
 import stat
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,7 +21,7 @@ from index_server import IndexServer
 from parts import load_part
 from releasing import ROLE, Index
 
-load_part("module_utils/release_refusal.py")
+RefusedError = load_part("module_utils/release_refusal.py").RefusedError
 host_uv = load_part("module_utils/host_uv.py")
 module = load_part("library/install_environment.py")
 UV = str(Path(sys.executable).with_name("uv"))
@@ -34,16 +36,15 @@ class Stop(Exception):
 @pytest.fixture
 def host(tmp_path, monkeypatch):
     """Return the folders of a host that has uv already."""
-    for name in ("tools", "run", "wheels"):
+    for name in ("tools", "run"):
         (tmp_path / name).mkdir()
     monkeypatch.setattr(host_uv, "TOOLS", tmp_path / "tools")
     monkeypatch.setattr(host_uv, "SECRETS", tmp_path / "run")
-    monkeypatch.setattr(host_uv, "PIP_WHEELS", tmp_path / "wheels")
     for each in (host_uv, module):
         monkeypatch.setattr(each, "CACHE", tmp_path / "cache/uv")
     for name in [name for name in os.environ if name.startswith(("PIP_", "UV_", "SSL_"))]:
         monkeypatch.delenv(name)
-    program = tmp_path / f"tools/uv-{VERSION.split()[1]}/bin/uv"
+    program = tmp_path / f"tools/uv-{VERSION.split()[1]}/uv"
     program.parent.mkdir(parents=True)
     program.symlink_to(UV)
     umask = os.umask(0o022)
@@ -168,46 +169,65 @@ def test_the_cache_does_not_grow_without_end(host, install, locked, monkeypatch)
 
 
 def test_settings_of_the_host_do_not_win_over_those_of_the_app(host, monkeypatch):
-    for name in ("UV_DEFAULT_INDEX", "UV_EXTRA_INDEX_URL", "PIP_INDEX_URL", "SSL_CERT_DIR"):
+    for name in ("UV_DEFAULT_INDEX", "UV_EXTRA_INDEX_URL", "SSL_CERT_DIR"):
         monkeypatch.setenv(name, "of the host")
     wanted = {"index_url": "https://me:secret@localhost/simple", "index_ca": "a CA"}
     with host_uv.index_settings(wanted) as index:
         known = index.environment()
         assert "of the host" not in known.values()
         assert not any("secret" in value for value in known.values())
-        for name in ("UV_CONFIG_FILE", "PIP_CONFIG_FILE"):
-            file = Path(known[name])
-            assert "https://me:secret@localhost/simple" in file.read_text()
-            assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+        file = Path(known["UV_CONFIG_FILE"])
+        assert "https://me:secret@localhost/simple" in file.read_text()
+        assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
         assert Path(known["SSL_CERT_FILE"]).read_text() == "a CA"
     with host_uv.index_settings({"index_url": "", "index_ca": ""}) as index:
         assert index.environment()["UV_DEFAULT_INDEX"] == "of the host"
 
 
-def test_another_version_of_uv_takes_the_place_of_the_one_before(host, index, monkeypatch):
-    """Played by a package of that name: pip installs it, by its hash."""
-    before = host.program.parents[1]
-    wheel = index.add("uv", "99.0")
-    calls = []
+@pytest.fixture
+def server(tmp_path):
+    """Return an index that asks for a password, with a certificate of its own CA."""
+    with IndexServer(tmp_path / "served", "secret") as server:
+        server.add_source("broken", "raise RuntimeError('no compiler here')")
+        yield server
+        server.shutdown()
 
-    def run(command, index):
-        calls.append(command)
-        target = next(word for word in command if word.startswith("--target="))
-        Path(target.partition("=")[2], "bin").mkdir(parents=True)
-        Path(target.partition("=")[2], "bin/uv").touch()
 
-    monkeypatch.setattr(host_uv, "run", run)
-    (host.folder / "wheels/pip-25.1-py3-none-any.whl").touch()
-    lock = f"uv==99.0 --hash=sha256:{wheel}"
-    with host_uv.index_settings({"index_url": "", "index_ca": ""}) as settings:
-        program = host_uv.install_uv(lock, settings)
-        assert program == str(host.folder / "tools/uv-99.0/bin/uv")
-        assert host_uv.install_uv(lock, settings) == program
+@pytest.fixture
+def wheel(server):
+    """Return the lock of another uv, which the index has for this machine and others."""
+    folder = server.folder / "simple/uv"
+    folder.mkdir()
+    for machine in ("x86_64", "aarch64", "riscv64"):
+        name = f"uv-99.0-py3-none-manylinux_2_17_{machine}.manylinux2014_{machine}.whl"
+        with zipfile.ZipFile(folder / name, "w") as archive:
+            archive.writestr("uv-99.0.data/scripts/uv", f"#!/bin/echo\n{machine}")
+    server.list(folder)
+    return "\n".join(["uv==99.0", *(f"--hash=sha256:{digest(p)}" for p in folder.glob("*.whl"))])
+
+
+@pytest.fixture
+def settings(server):
+    """Return how the index is reached."""
+    return {"index_url": server.url, "index_ca": server.ca.read_text()}
+
+
+def test_uv_comes_from_the_index_and_older_versions_go(host, wheel, settings, server):
+    with host_uv.index_settings(settings) as index:
+        program = host_uv.install_uv(wheel, index)
+        shutil.rmtree(server.folder / "simple/uv")
+        assert host_uv.install_uv(wheel, index) == program
+    assert Path(program).read_text().endswith(platform.machine())
+    assert subprocess.check_output([program], text=True).strip() == program
     assert [path.name for path in (host.folder / "tools").iterdir()] == ["uv-99.0"]
-    assert not before.exists()
-    (command,) = calls
-    assert command[1].endswith("/pip-25.1-py3-none-any.whl/pip")
-    assert {"--require-hashes", "--only-binary=:all:"} < set(command)
+
+
+def test_another_uv_than_the_locked_one_is_not_installed(host, wheel, settings):
+    lock = re.sub(r"sha256:\w+", "sha256:00", wheel)
+    with host_uv.index_settings(settings) as index, pytest.raises(RefusedError, match="mismatch"):
+        host_uv.install_uv(lock, index)
+    assert host.program.exists()
+    assert len(list((host.folder / "tools").iterdir())) == 1
 
 
 # What uv says, and what the operator is told to do about it.
@@ -236,21 +256,6 @@ def test_advice_where_git_is_missing(host, install, locked, monkeypatch):
     wanted = "six @ git+https://localhost:1/six.git"
     said = install(locked("gunicorn", "27.0.0"), unhashed=[wanted])["msg"]
     assert "app_build_packages: [git]" in advice(said)
-
-
-def test_advice_where_there_is_no_pip_for_uv(host, install):
-    host.program.unlink()
-    said = install("gunicorn==27.0.0")["msg"]
-    assert "release_packages: [python3-pip-whl]" in advice(said)
-
-
-@pytest.fixture
-def server(tmp_path):
-    """Return an index that asks for a password, with a certificate of its own CA."""
-    with IndexServer(tmp_path / "served", "secret") as server:
-        server.add_source("broken", "raise RuntimeError('no compiler here')")
-        yield server
-        server.shutdown()
 
 
 @pytest.fixture
@@ -283,3 +288,26 @@ def test_advice_where_the_index_does_not_answer(install, locked, monkeypatch):
     said = install(locked("gunicorn", "27.0.0"), index_url="https://localhost:1/simple")["msg"]
     assert "Connection refused" in said
     assert advice(said).startswith("The index does not have it, or does not answer this host")
+
+
+@pytest.mark.parametrize(
+    ("there", "known", "example"),
+    [
+        ("uv-99.0", {}, "app_index_url: https://pypi.org/simple"),  # no page of uv's
+        ("uv-98.0", {}, "app_index_url: https://pypi.org/simple"),
+        ("uv-99.0", {"index_ca": ""}, "app_index_ca: "),
+        ("uv-99.0", {"password": "hunter2"}, "app_index_url: https://user:password@"),
+    ],
+)
+def test_advice_where_the_index_does_not_give_uv(
+    install, wheel, settings, server, there, known, example
+):
+    if there == "uv-98.0":
+        wheel = wheel.replace("uv==99.0", "uv==98.0")
+    elif not known:
+        shutil.rmtree(server.folder / "simple/uv")
+    wanted = settings | known
+    wanted["index_url"] = wanted["index_url"].replace("secret", wanted.pop("password", "secret"))
+    said = install("gunicorn==27.0.0", uv_lock=wheel, **wanted)["msg"]
+    assert "cannot be installed from https://localhost" in said
+    assert example in advice(said)

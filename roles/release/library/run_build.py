@@ -50,7 +50,7 @@ uv build --quiet --wheel --out-dir=../wheel --no-create-gitignore
 for name in build *.egg-info src/*.egg-info; do
     [ ! -e "$name" ] || printf '%s\\n' "$before" | grep -Fqx -- "$name" || rm -rf "$name"
 done
-uv pip install --quiet --no-deps --target=.site-packages ../wheel/*.whl
+uv pip install --quiet --no-index --no-deps --target=.site-packages ../wheel/*.whl
 rm -f .site-packages/.lock
 for script in .site-packages/bin/*; do
     [ ! -f "$script" ] || sed -i '1s|^#!.*python.*|#!{release}/.venv/bin/python|' "$script"

@@ -1,70 +1,91 @@
-"""uv on a host, which installs packages: a pinned version, and how it reaches the app's index."""
+"""uv on a host, which installs packages: a pinned version, and the way to the app's index."""
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+import html
+import http.client
+import io
 import json
 import os
+import platform
 import re
 import shutil
+import ssl
 import subprocess
 import tempfile
+import zipfile
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import unquote, urljoin, urlsplit
+from urllib.request import Request, urlopen
 
 from ansible.module_utils.release_refusal import RefusedError, last_lines
 
 OPTIONS: dict[str, Any] = {
-    "uv_lock": {"type": "str", "required": True},  # uv's version and hashes, as pip reads them
+    "uv_lock": {"type": "str", "required": True},  # uv's version and hashes, in pip's format
     "index_url": {"type": "str", "default": "", "no_log": True},  # empty: as the host is set up
     "index_ca": {"type": "str", "default": ""},  # certificate in PEM
 }
 TOOLS = Path("/usr/local/lib/flaskstack")
 CACHE = Path("/var/cache/flaskstack/uv")
 CACHE_LIMIT = 1024**3  # bytes
-PIP_WHEELS = Path("/usr/share/python-wheels")  # Debian's package python3-pip-whl
+PYPI = "https://pypi.org/simple"
+TIMEOUT = 60  # seconds without an answer
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 SECRETS = Path("/run")  # files there are never on a disk
-PIP_OPTIONS = [
-    *("install", "--quiet", "--disable-pip-version-check", "--no-cache-dir", "--no-compile"),
-    *("--root-user-action=ignore", "--require-hashes", "--only-binary=:all:"),
-]
 SETTINGS: dict[str, str] = {
     "NO_COLOR": "1",
-    "PIP_NO_INPUT": "1",
     "UV_NO_PROGRESS": "1",
     "UV_PYTHON_DOWNLOADS": "never",
 }
 
 
 class Index:
-    """Settings of uv and pip for an index whose URL may hold a password.
+    """An index of packages whose URL may hold a password.
 
-    They are in files that only root reads: others see the arguments of programs.
+    uv is told of it by files that only root reads: others see the arguments of programs.
     """
 
     def __init__(self, folder: Path, url: str, ca: str) -> None:
         """Write the files into a folder that only root can open."""
+        self.url, self.ca = url, ca
         self.files: dict[str, Path] = {}  # by the variable that names each
         if url:
-            self.files |= {"UV_CONFIG_FILE": folder / "uv", "PIP_CONFIG_FILE": folder / "pip"}
-            self.files["UV_CONFIG_FILE"].write_text(
-                f"[[index]]\nurl = {json.dumps(url)}\ndefault = true\n"
-            )
-            self.files["PIP_CONFIG_FILE"].write_text(f"[global]\nindex-url = {url}\n")
+            self.files["UV_CONFIG_FILE"] = folder / "uv.toml"
+            text = f"[[index]]\nurl = {json.dumps(url)}\ndefault = true\n"
+            self.files["UV_CONFIG_FILE"].write_text(text)
         if ca:
-            self.files |= {"SSL_CERT_FILE": folder / "ca", "PIP_CERT": folder / "ca"}
-            self.files["PIP_CERT"].write_text(ca)
+            self.files["SSL_CERT_FILE"] = folder / "ca.pem"
+            self.files["SSL_CERT_FILE"].write_text(ca)
 
     def environment(self) -> dict[str, str]:
-        """Return the environment of uv and pip: the host's, but for what would win over files."""
+        """Return the environment of uv: the host's, but for what would win over files."""
         known = SETTINGS | system_certificates() | dict(os.environ)
-        if "UV_CONFIG_FILE" in self.files:
-            known = {k: v for k, v in known.items() if not re.match("(PIP|UV)_.*INDEX", k)}
-        if "PIP_CERT" in self.files:
+        if self.url:
+            known = {k: v for k, v in known.items() if not re.match("UV_.*INDEX", k)}
+        if self.ca:
             known.pop("SSL_CERT_DIR", None)
         return known | {name: str(file) for name, file in self.files.items()}
+
+    def fetch(self, url: str) -> tuple[bytes, str]:
+        """Download from the index; return what came, and from where in the end."""
+        parts, own = urlsplit(url), urlsplit(self.url)
+        host = parts.netloc.rpartition("@")[2]
+        request = Request(parts._replace(netloc=host).geturl(), headers={"Accept-Encoding": "gzip"})
+        if own.username and host == own.netloc.rpartition("@")[2]:
+            login = b64encode(unquote(own.netloc.rpartition("@")[0]).encode()).decode()
+            request.add_unredirected_header("Authorization", f"Basic {login}")
+        trusted = ssl.create_default_context(cadata=self.ca or None)
+        with urlopen(request, timeout=TIMEOUT, context=trusted) as answer:
+            packed = answer.headers.get("Content-Encoding") == "gzip"
+            data = answer.read()
+            return gzip.decompress(data) if packed else data, answer.url
 
 
 @contextmanager
@@ -103,33 +124,46 @@ def install_uv(lock: str, index: Index) -> str:
     if not version:
         raise RefusedError("the lock of uv does not pin it")
     folder = TOOLS / f"uv-{version[1]}"
-    if not (folder / "bin/uv").exists():
-        TOOLS.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".uv-", dir=TOOLS) as work:
-            new, file = Path(work, "uv"), Path(work, "uv.lock")
-            file.write_text(lock)
-            try:
-                run([*find_pip(), *PIP_OPTIONS, f"--target={new}", f"--requirement={file}"], index)
-            except RefusedError as error:
-                raise RefusedError(
-                    f"uv {version[1]}, which installs packages, cannot be installed:\n{error}"
-                ) from error
-            replace_versions(new, folder)
-    return str(folder / "bin/uv")
-
-
-def find_pip() -> list[str]:
-    """Return the command that runs the pip of Debian's package."""
-    wheel = max(PIP_WHEELS.glob("pip-*.whl"), default=None)
-    if not wheel:
-        raise RefusedError(f"there is no pip in {PIP_WHEELS}")
-    return ["/usr/bin/python3", f"{wheel}/pip"]
-
-
-def replace_versions(new: Path, folder: Path) -> None:
-    """Put a version in place, unless another deploy was faster, and remove older ones."""
     if not folder.exists():
-        new.rename(folder)
+        url = index.url or os.environ.get("UV_DEFAULT_INDEX") or PYPI
+        try:
+            wheel = download_uv(f"{url.rstrip('/')}/uv/", version[1], index)
+        except (OSError, http.client.HTTPException) as error:
+            if isinstance(error, HTTPError):
+                error.close()
+            raise RefusedError(
+                f"uv {version[1]} cannot be installed from {url}: {error}"
+            ) from error
+        if hashlib.sha256(wheel).hexdigest() not in re.findall(r"sha256:(\w+)", lock):
+            raise RefusedError(f"Hash mismatch: {url} has another uv {version[1]}")
+        with zipfile.ZipFile(io.BytesIO(wheel)) as packed:
+            replace_versions(packed.read(f"uv-{version[1]}.data/scripts/uv"), folder)
+    return str(folder / "uv")
+
+
+def download_uv(page: str, version: str, index: Index) -> bytes:
+    """Return uv's wheel for this machine, which a page of the index (PEP 503) has a link to."""
+    text, base = index.fetch(page)
+    name = rf"/uv-{re.escape(version)}-py3-none-manylinux[^/]*_{platform.machine()}\.whl(#.*)?$"
+    links = [
+        urljoin(base, html.unescape(link)) for link in re.findall('href="(.*?)"', text.decode())
+    ]
+    link = next((link for link in links if re.search(name, link)), "")
+    if not link:
+        raise OSError(f"it has no uv {version} for {platform.machine()}")
+    return index.fetch(link.partition("#")[0])[0]
+
+
+def replace_versions(program: bytes, folder: Path) -> None:
+    """Put a version in place, unless another deploy was faster, and remove older ones."""
+    TOOLS.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".uv-", dir=TOOLS) as work:
+        new = Path(work, "new")
+        new.mkdir()
+        (new / "uv").write_bytes(program)
+        (new / "uv").chmod(0o755)
+        if not folder.exists():
+            new.rename(folder)
     for old in TOOLS.glob("uv-*"):
         if old != folder:
             shutil.rmtree(old, ignore_errors=True)
