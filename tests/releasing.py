@@ -30,7 +30,7 @@ def load(name: str, path: Path) -> ModuleType:
 for part in PARTS:
     load(f"ansible.module_utils.{part}", ROLE / f"module_utils/{part}.py")
 RefusedError = sys.modules["ansible.module_utils.release_refusal"].RefusedError
-build_release = load("build_release", ROLE / "library/build_release.py")
+build_release = load("app_build", ROLE / "module_utils/app_build.py")
 
 
 class Builder:

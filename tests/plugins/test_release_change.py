@@ -235,8 +235,46 @@ def test_a_release_that_visitors_would_bring_down_gets_none(host, monkeypatch):
     workers = {"7", "8"}
     monkeypatch.setattr(units, "children", lambda pid: set(workers))
     monkeypatch.setattr(units.Health, "warm", lambda *_: workers.remove("8"))
-    assert host.deploy("two")["step"] == "Warm the release up"
+    assert host.deploy("two")["reason"] == "shop-web@b.service lost 1 of its workers"
     assert host.serves() == ("a", "one")
+
+
+def test_a_release_is_watched_while_it_has_visitors_and_asked_when_they_have_left(
+    host, monkeypatch
+):
+    """However long they stay: an instance that is busy with them is slow with an answer."""
+    host.deploy("one")
+    leave, inside, looked = threading.Event(), threading.Event(), []
+
+    def warm(*_):
+        inside.set()
+        leave.wait(10)
+
+    def sleep(seconds):
+        if inside.wait(10) and not leave.is_set():
+            asked = getattr(host, "asked", 0)
+            looked.append(asked)
+            if len(looked) == 5:
+                leave.set()
+
+    monkeypatch.setattr(units.Health, "warm", warm)
+    monkeypatch.setattr(units.time, "sleep", sleep)
+    said = host.deploy("tires", warm_up=["/"])
+    assert len(looked) == 5, "nobody looked while there were visitors"
+    assert set(looked) == {1}, "it was asked while it had visitors"
+    assert said["answer"] == "GET /: 503"
+    assert host.serves() == ("a", "one")
+
+
+def test_what_waits_for_the_old_instance_is_taken_after_a_watch_too(host, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(units.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(units.time, "sleep", lambda s: now.__setitem__(0, now[0] + s))
+    host.deploy("one")
+    host.queue = [2, 1, 0]
+    host.deploy("two", watch=1.0)
+    assert host.queue == []
+    assert host.serves() == ("b", "two")
 
 
 def test_a_release_that_loses_a_worker_is_not_well(host, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import Thread
 from typing import Any
 
 from ansible.module_utils.release_change import Change, run
@@ -12,7 +13,7 @@ module: release_start
 short_description: Start a release beside the one that serves
 description:
   - Cleans up after a deploy that was cut, starts the release in the free slot, asks it whether
-    it is well, watches it, and warms it up.
+    it is well, warms it up, and watches it meanwhile.
   - The one that serves is not touched. Of a release that is not well nothing is left.
   - With I(state=absent) it only cleans up, and removes the release unless it has ever served.
 author: Flaskstack
@@ -37,9 +38,11 @@ def start(change: Change, wanted: dict[str, Any]) -> dict[str, Any]:
         change.units.start(change.socket(slot), service)
         answer = watch.until_well("Start the release", service, door, change.timeout)
         watch.remember(service, workers=True)
-        watch.stay_well("Watch the release", [service], service, door, change.length)
-        watch.health.warm(door, change.warm_up, VISITORS * len(watch.workers[service]))
-        watch.look("Warm the release up", [service])
+        visits = (door, change.warm_up, VISITORS * len(watch.workers[service]))
+        visitors = Thread(target=watch.health.warm, args=visits, daemon=True)
+        visitors.start()
+        step, length = "Watch the release", change.length
+        watch.stay_well(step, [service], service, door, length, visitors=visitors)
     except FailedError as error:
         return change.fail(error, note)
     return {"answer": answer, "slot": slot, "current": home.serving()}

@@ -9,6 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.host_uv import (
+    OPTIONS,
+    SETTINGS,
+    Index,
+    index_settings,
+    install_uv,
+    system_certificates,
+)
 from ansible.module_utils.release_refusal import RefusedError, last_lines
 
 DOCUMENTATION = """
@@ -20,7 +28,7 @@ description:
     home, and with that the caches of programs such as npm, for the next time.
 author: Flaskstack
 """
-OPTIONS: dict[str, Any] = {
+WANTED: dict[str, Any] = {
     "app": {"type": "str", "required": True},
     "archive": {"type": "path", "required": True},  # the release as it is shipped to be built
     "dest": {"type": "path", "required": True},  # what came out, as an archive
@@ -29,8 +37,6 @@ OPTIONS: dict[str, Any] = {
     "commands": {"type": "list", "elements": "str", "default": []},
     "environment": {"type": "dict", "default": {}},
     "install_project": {"type": "bool", "default": False},
-    "pip_config": {"type": "path", "default": ""},
-    "index_ca": {"type": "path", "default": ""},
 }
 HIDDEN = ("/etc/{app}", "/var/lib/{app}", "/srv/*/shared")
 UNPACK = (
@@ -40,11 +46,12 @@ UNPACK = (
 # The wheel is built where the commands left what belongs into it; what only building leaves goes.
 WHEEL = """
 before=$(find . -maxdepth 2 | sed s,^..,,)
-python -m pip --quiet wheel --no-deps --wheel-dir ../wheel .
+uv build --quiet --wheel --out-dir=../wheel --no-create-gitignore
 for name in build *.egg-info src/*.egg-info; do
     [ ! -e "$name" ] || printf '%s\\n' "$before" | grep -Fqx -- "$name" || rm -rf "$name"
 done
-python -m pip --quiet install --no-deps --no-compile --target .site-packages ../wheel/*.whl
+uv pip install --quiet --no-index --no-deps --target=.site-packages ../wheel/*.whl
+rm -f .site-packages/.lock
 for script in .site-packages/bin/*; do
     [ ! -f "$script" ] || sed -i '1s|^#!.*python.*|#!{release}/.venv/bin/python|' "$script"
 done
@@ -56,9 +63,9 @@ CLEAN = "chmod -R u+w release 2>/dev/null || true; rm -rf release wheel"
 class Build:
     """A folder and a user for one build."""
 
-    def __init__(self, wanted: dict[str, Any]) -> None:
-        """Take the module's parameters."""
-        self.wanted = wanted
+    def __init__(self, wanted: dict[str, Any], uv: str, index: Index) -> None:
+        """Take the module's parameters, and the program that installs an app, with its index."""
+        self.wanted, self.uv, self.index = wanted, uv, index
         self.unit = f"{wanted['app']}-build"
         self.folder = f"/var/cache/{self.unit}"
         self.variables = Path(f"/run/{self.unit}.env")
@@ -84,10 +91,9 @@ class Build:
             for pattern in HIDDEN
             for path in map(str, Path("/").glob(pattern.format(**self.wanted)[1:]))
         ]
-        for name, variable in (("pip_config", "PIP_CONFIG_FILE"), ("index_ca", "PIP_CERT")):
-            if self.wanted[name]:
-                options.append(f"--property=LoadCredential={name}:{self.wanted[name]}")
-                options.append(f"--setenv={variable}={credentials}/{name}")
+        for variable, file in self.index.files.items():
+            options.append(f"--property=LoadCredential={file.name}:{file}")
+            options.append(f"--setenv={variable}={credentials}/{file.name}")
         flags = ["--quiet", "--pipe", "--wait", "--collect", f"--unit={self.unit}"]
         return ["systemd-run", *flags, *options, "/bin/sh", "-e", "-c", script.replace("$", "$$")]
 
@@ -95,8 +101,8 @@ class Build:
         """Say what the commands find in their environment; nobody else can read it."""
         venv = self.wanted["venv"]
         known = {"HOME": f"{self.folder}/home", "LC_ALL": "C.UTF-8", "VIRTUAL_ENV": venv}
-        known |= {"PATH": f"{venv}/bin:/usr/local/bin:/usr/bin:/bin"}
-        known |= {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
+        known |= {"PATH": f"{venv}/bin:{Path(self.uv).parent}:/usr/local/bin:/usr/bin:/bin"}
+        known |= SETTINGS | system_certificates()
         known |= self.wanted["environment"]
         lines = [f"{name}={quoted(str(value))}\n" for name, value in known.items()]
         self.variables.touch(mode=0o600)
@@ -148,9 +154,12 @@ def quoted(value: str) -> str:
 
 def main() -> None:
     """Run as an Ansible module."""
-    module = AnsibleModule(argument_spec=OPTIONS)
+    module = AnsibleModule(argument_spec=OPTIONS | WANTED)
+    os.umask(0o022)
     try:
-        Build(module.params).all()
+        with index_settings(module.params) as index:
+            uv = install_uv(module.params["uv_lock"], index)
+            Build(module.params, uv, index).all()
     except RefusedError as error:
         module.fail_json(msg=str(error))
     os.chmod(module.params["dest"], 0o644)

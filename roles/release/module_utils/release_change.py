@@ -138,11 +138,11 @@ class Change:
             watch = Watch(self.units, self.watch.health)
             watch.until_well("Go back", self.service(slot), self.home.socket(slot), self.timeout)
 
-    def drain(self, slot: str) -> None:
-        """Stop an instance once it has taken the connections that wait for it."""
+    def drain(self, slot: str, looks: int = 3) -> None:
+        """Stop an instance once none has waited for it at so many looks in a row."""
         units, path = [self.socket(slot), self.service(slot)], self.home.socket(slot)
         empty, deadline = 0, time.monotonic() + self.units.patience(*units)
-        while empty < 3 and time.monotonic() < deadline:
+        while empty < looks and time.monotonic() < deadline:
             empty = 0 if self.units.queue(path) else empty + 1
             time.sleep(0.05)
         self.units.tell("stop", *units)
@@ -151,7 +151,8 @@ class Change:
     def finish(self, note: dict[str, Any]) -> None:
         """Let the old instance finish what it holds, and write the deploy down."""
         if note["live"] not in ("", note["slot"]):
-            self.drain(note["live"])
+            # After a watch nobody is on the way to it any more.
+            self.drain(note["live"], looks=1 if self.length >= 1 else 3)
         action = note.get("action", "deploy")
         self.home.record(note["id"], note["serving"], note["commit"], note["by"], action)
         self.home.end()
@@ -165,11 +166,10 @@ class Change:
             self.finish(note)
         elif note:
             self.back(note, keep)
-        for slot in SLOTS:
+        for slot in set(SLOTS) - {self.home.live()}:
             units = [self.socket(slot), self.service(slot)]
             states = {said["ActiveState"] for said in self.units.show(units).values()}
-            used = self.home.release_in(slot) or states & {"active", "activating"}
-            if used and slot != self.home.live():
+            if self.home.release_in(slot) or states & {"active", "activating"}:
                 self.drain(slot)
 
     def fail(self, error: FailedError, note: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 PROPERTIES = "Id,ActiveState,SubState,MainPID,NRestarts,Result,Job,TimeoutStopUSec"
@@ -81,22 +82,21 @@ class Units:
 
     def gone(self, *units: str) -> None:
         """Wait until units have ended; they get as long as their own settings give them."""
-        deadline = time.monotonic() + 15 + max(self.patience(*units), 0)
+        began, said = time.monotonic(), self.show(units)
+        allowed = 15 + longest_stop(said)
         while True:
-            states = {name: said["ActiveState"] for name, said in self.show(units).items()}
+            states = {name: each["ActiveState"] for name, each in said.items()}
             left = [name for name, state in states.items() if state not in ("inactive", "failed")]
             if not left:
                 return
-            if time.monotonic() > deadline:
+            if time.monotonic() > began + allowed:
                 raise FailedError("stop", f"{' and '.join(left)} did not end", left[0])
             time.sleep(0.1)
+            said = self.show(units)
 
     def patience(self, *units: str) -> float:
         """Return the seconds that the slowest of the units may take to stop."""
-        return max(
-            (seconds(said.get("TimeoutStopUSec", "")) for said in self.show(units).values()),
-            default=0,
-        )
+        return longest_stop(self.show(units))
 
     def queue(self, path: str) -> int:
         """Return how many connections wait in a listening socket."""
@@ -111,6 +111,11 @@ class Units:
         options += [f"--since=@{since:.3f}", f"--until=@{until + 0.5:.3f}"]
         _, output, _ = self.run(["journalctl", *options, f"--unit={unit}"])
         return output.splitlines()
+
+
+def longest_stop(said: dict[str, dict[str, str]]) -> float:
+    """Return the seconds that the slowest of some units may take to stop."""
+    return max((seconds(each.get("TimeoutStopUSec", "")) for each in said.values()), default=0)
 
 
 def seconds(text: str) -> float:
@@ -320,27 +325,30 @@ class Watch:
         door: str,
         length: float,
         new: Sequence[str] = (),
+        visitors: Thread | None = None,
     ) -> None:
         """Fail when a unit dies or the instance is not well within the next `length` seconds.
 
         Of units that are `new` no more is said before they have begun to work, or 10 seconds have
         gone: one that dies of an import lives as long as that takes, which on a busy machine is
-        seconds.
+        seconds. While there are `visitors` the instance may be too busy to answer; it is asked when
+        they have left.
         """
         now = time.monotonic()
         end, last, next_question = now + length, now + max(length, 10), 0.0
         rest = Rest()
         while True:
-            now = time.monotonic()
+            now, busy = time.monotonic(), visitors is not None and visitors.is_alive()
             self.look(step, names)
-            if now >= min(next_question, end):
+            still = rest.of([self.pids[name] for name in new])
+            done = not busy and now >= end and (still or now >= last)
+            if done or (not busy and now >= next_question):
                 well, answer = self.health.ask(door, Patience(self.patience))
                 if not well:
                     self.look(step, names)
                     raise FailedError(step, f"{unit} was well and is not any more", unit, answer)
                 next_question = time.monotonic() + 0.5
-            still = rest.of([self.pids[name] for name in new])
-            if now >= end and (still or now >= last):
+            if done:
                 return
             time.sleep(0.1)
 

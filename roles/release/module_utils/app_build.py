@@ -1,4 +1,10 @@
-r"""Turn an app's source into one archive and one lock that are the same on every host."""
+"""Turn an app's source into one archive and one lock that are the same on every host.
+
+A release is named after everything that makes it, and packed once. What the app's requirements
+leave open is resolved once for the same requirements. The source is only read; all that is written
+is below the folder `cache`. Where commands are still to be run on a host, the archive is `source`
+and not yet `archive`; see module pack_release.
+"""
 
 from __future__ import annotations
 
@@ -13,21 +19,9 @@ from ansible.module_utils.app_archive import name_release, pack
 from ansible.module_utils.app_lock import Wanted, make_lock, minor
 from ansible.module_utils.app_requirements import check_files, read_requires_python
 from ansible.module_utils.app_source import stage
-from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.release_refusal import RefusedError
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
-DOCUMENTATION = """
-module: build_release
-short_description: Build a release of an app on the controller
-description:
-  - Names a release after everything that makes it, and packs it once.
-  - Resolves what the app's requirements leave open, once for the same requirements.
-  - Only reads the source. All it writes is below the folder I(cache).
-  - Where commands are still to be run on a host, the archive is I(source) and not yet I(archive);
-    see module pack_release.
-author: Flaskstack
-"""
 TEXT: dict[str, Any] = {"type": "str", "default": ""}
 LIST: dict[str, Any] = {"type": "list", "elements": "str", "default": []}
 OPTIONS: dict[str, Any] = {
@@ -48,7 +42,7 @@ OPTIONS: dict[str, Any] = {
     "extras": LIST,  # of the app's project
     "extra_requirements": LIST,  # lines
     "constraints": TEXT,  # file on the controller
-    "index_url": TEXT,
+    "index_url": TEXT | {"no_log": True},
     "index_ca": TEXT,  # file on the controller
     "pythons": {"type": "list", "elements": "dict", "default": []},  # of the hosts
     "uv": TEXT,  # program
@@ -185,17 +179,3 @@ def forget(cache: Path, keep: int) -> None:
     for old in archives[keep:]:
         old.unlink()
         old.with_name(old.name.replace(".tar.gz", ".lock")).unlink(missing_ok=True)
-
-
-def main() -> None:
-    """Run as an Ansible module."""
-    secret = {"index_url": TEXT | {"no_log": True}}
-    module = AnsibleModule(argument_spec=OPTIONS | secret, supports_check_mode=True)
-    try:
-        module.exit_json(**build(module.params, look=module.check_mode))
-    except RefusedError as error:
-        module.fail_json(msg=error.advice(module.params["settings"]))
-
-
-if __name__ == "__main__":
-    main()
