@@ -48,7 +48,7 @@ def installed(name):
 
 
 def test_the_collections_that_are_used_are_the_required_ones():
-    files = [path for folder in ("roles", "playbooks", "molecule") for path in yaml_in(folder)]
+    files = [path for folder in (".config", "roles", "playbooks", "molecule") for path in yaml_in(folder)]
     used = {name for path in files for name in CONTENT.findall(path.read_text())}
     assert used - {"ansible.builtin"} == set(REQUIRED)
 
