@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-TOOLS = ROOT / ".venv" / "bin"
 KEYS = ROOT / ".local" / "ssh"
 TIERS = ("edge", "app", "database", "cache", "queue")
 
@@ -22,16 +21,24 @@ class Server:
     """One fresh local server with all tiers and a copy of the sample app."""
 
     def __init__(
-        self, name: str, folder: Path, port: int, http: int = 0, **settings: object
+        self,
+        name: str,
+        folder: Path,
+        port: int,
+        http: int = 0,
+        tree: Path = ROOT,
+        **settings: object,
     ) -> None:
         """Write the inventory of the server bench-`name`, with its SSH (and site) at these ports.
 
-        The playbook local_up makes it. `settings` are more variables of the host.
+        `tree` is the checkout whose site.yml, inventory and sample app are used; this one makes the
+        server, whatever the tree. `settings` are more variables of the host.
         """
         self.name, self.port, self.inventory = f"bench-{name}", port, folder / name
+        self.tree = tree
         (self.inventory / "group_vars").mkdir(parents=True)
         shutil.copytree(
-            ROOT / "inventory" / "local" / "group_vars",
+            tree / "inventory" / "local" / "group_vars",
             self.inventory / "group_vars",
             dirs_exist_ok=True,
         )
@@ -51,20 +58,25 @@ class Server:
         (self.inventory / "hosts.yml").write_text(json.dumps(inventory))
         self.app = folder / f"app-{name}"
         shutil.copytree(
-            ROOT / "sample_app", self.app, ignore=shutil.ignore_patterns(".*", "__pycache__")
+            tree / "sample_app", self.app, ignore=shutil.ignore_patterns(".*", "__pycache__")
         )
 
-    def play(self, playbook: str) -> float:
-        """Run a playbook on this server; return the seconds it took."""
-        command = [
-            TOOLS / "ansible-playbook",
-            "-i",
-            self.inventory,
-            playbook,
-            "-e",
-            f"app_source_folder={self.app}",
-        ]
-        return timed(command)
+    def up(self) -> None:
+        """Make the server."""
+        self._playbook(ROOT, "playbooks/local_up.yml")
+
+    def down(self) -> None:
+        """Remove the server."""
+        self._playbook(ROOT, "playbooks/local_down.yml")
+
+    def play(self, playbook: str, *options: str, **streams: object) -> float:
+        """Run a playbook of the server's tree on it; return the seconds it took."""
+        return self._playbook(self.tree, playbook, *options, **streams)
+
+    def _playbook(self, tree: Path, playbook: str, *options: str, **streams: object) -> float:
+        app = f"app_source_folder={self.app}"
+        command = ["ansible-playbook", "-i", self.inventory, playbook, "-e", app, *options]
+        return timed(command, tree, **streams)
 
     def pack(self, archive: Path) -> None:
         """Pack the app into an archive."""
@@ -100,18 +112,21 @@ class Server:
             return output.read()
 
 
-def timed(command: list[object], **streams: object) -> float:
-    """Run a command; return the seconds it took. A failure ends the bench with its output."""
+def timed(command: list[object], tree: Path = ROOT, **streams: object) -> float:
+    """Run a command with a tree's tools; return the seconds it took.
+
+    A failure ends the bench with its output.
+    """
     environment = os.environ | {
-        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-        "PATH": f"{TOOLS}:{os.environ['PATH']}",
+        "ANSIBLE_CONFIG": str(tree / "ansible.cfg"),
+        "PATH": f"{tree / '.venv/bin'}:{os.environ['PATH']}",
     }
     started = time.monotonic()
     captured = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} | streams
     done = subprocess.run(
         [str(word) for word in command],
         check=False,
-        cwd=ROOT,
+        cwd=tree,
         env=environment,
         text=True,
         **captured,

@@ -414,7 +414,9 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         """Close; doing it twice is fine."""
-        self._transport.close()
+        # A TLS transport of Python 3.11 that is closed twice cannot be aborted.
+        if not self._transport.is_closing():
+            self._transport.close()
 
     def abort(self) -> None:
         """Close without waiting for anything."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from functools import cache
 from pathlib import Path
@@ -17,6 +18,8 @@ ROLES = sorted(path.parents[1].name for path in ROOT.glob("roles/*/meta/main.yml
 ANSIBLE_PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
 # Keywords whose value is an expression without braces.
 BARE = {"when", "that", "until", "changed_when", "failed_when", "loop_control.label"}
+# Tasks that run a role.
+ROLE_TASK = re.compile(r"(ansible\.builtin\.)?(import|include)_role")
 
 
 class Everything(dict):
@@ -125,3 +128,18 @@ def tasks_in(value: Any) -> list[dict[str, Any]]:
         for section in ("block", "rescue", "always"):
             found += tasks_in(task.get(section))
     return found
+
+
+def roles_in(playbook: str) -> set[tuple[str, str]]:
+    """Return the roles that a playbook runs, each with the task file it begins with."""
+    entries = []
+    for play in load(playbook):
+        roles = play.get("roles", [])
+        entries += [entry if isinstance(entry, dict) else {"role": entry} for entry in roles]
+        for section in ("pre_tasks", "tasks", "post_tasks"):
+            for task in tasks_in(play.get(section)):
+                entries += [value for key, value in task.items() if ROLE_TASK.fullmatch(key)]
+    return {
+        (entry.get("role") or entry["name"], entry.get("tasks_from", "main").removesuffix(".yml"))
+        for entry in entries
+    }

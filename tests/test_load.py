@@ -22,7 +22,7 @@ from urllib.parse import parse_qs
 import pytest
 
 from certifying import Authority
-from load import Answer, Load, parse, percentile
+from load import Answer, Connection, Load, parse, percentile
 from waiting import wait_for
 
 PAGE = '<input type="hidden" name="csrf_token" value="a-token"> {"release": "r1"}'
@@ -278,6 +278,22 @@ def test_over_tls_no_connection_is_left_open(safe_url):
     assert load.outcomes.keys() == {"GET 200"}
     wait_for(lambda: len(os.listdir("/proc/self/fd")) == before)
     gc.collect()  # a warning of what nobody closed fails the test
+
+
+def test_a_connection_over_tls_that_was_closed_twice_can_be_aborted(safe_url):
+    tls = ssl.create_default_context()
+    tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+
+    async def use():
+        port = int(safe_url.rpartition(":")[2])
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(Connection, "127.0.0.1", port, ssl=tls)
+        connection.close()
+        connection.close()
+        connection.abort()
+        await connection.gone
+
+    asyncio.run(use())
 
 
 def test_what_is_cut_is_not_sent_again(under_load):

@@ -19,7 +19,7 @@ description:
 author: Flaskstack
 """
 
-# The last ansible-core that the pinned mitogen has code for.
+# "First Ansible 14 support" (ansible-core 2.21), says the changelog of mitogen 0.3.49.
 NEWEST_SUPPORTED = (2, 21)
 
 
@@ -30,9 +30,7 @@ def strategy(version: str = ansible_version) -> type[LinearStrategy]:
             raise ImportError(f"it does not support ansible-core {version}")
         from ansible_mitogen.plugins.strategy.mitogen_linear import StrategyModule
     except ImportError as error:
-        Display().display(
-            f"Mitogen is not used, so this run takes about three times as long: {error}"
-        )
+        Display().display(f"Mitogen is not used, so runs take about three times as long: {error}")
         return LinearStrategy
     return StrategyModule
 

@@ -21,6 +21,7 @@ REQUIRED = {
     item["name"]: item.get("version", "*")
     for item in (repository.load("requirements.yml") or {}).get("collections", [])
 }
+SITE = repository.load("site.yml")
 
 
 def test_playbooks_parse():
@@ -48,7 +49,9 @@ def installed(name):
 
 
 def test_the_collections_that_are_used_are_the_required_ones():
-    files = [path for folder in ("roles", "playbooks", "molecule") for path in yaml_in(folder)]
+    files = [
+        path for folder in (".config", "roles", "playbooks", "molecule") for path in yaml_in(folder)
+    ]
     used = {name for path in files for name in CONTENT.findall(path.read_text())}
     assert used - {"ansible.builtin"} == set(REQUIRED)
 
@@ -57,12 +60,24 @@ def yaml_in(folder):
     return [path for path in (ROOT / folder).rglob("*.yml") if ".ansible" not in path.parts]
 
 
+PROVISIONED = {role for role, _ in repository.roles_in("playbooks/provision.yml")}
+
+
 def test_what_a_role_makes_on_a_host_can_be_removed():
     """A role that site.yml runs says in tasks/absent.yml what of it goes with the app."""
-    plays = repository.load("playbooks/provision.yml") + repository.load("playbooks/release.yml")
-    made = {task["ansible.builtin.import_role"]["name"] for play in plays for task in play["tasks"]}
-    made.remove("packages")  # other apps may need what it installed
-    removal = (ROOT / "playbooks/remove_app.yml").read_text()
-    removed = re.findall(r"name: (\w+)\n +tasks_from: absent\n", removal)
-    assert made == set(removed)
+    made = PROVISIONED - {"app", "packages"} | {"release"}  # others may need the packages
+    removed = {
+        role for role, tasks in repository.roles_in("playbooks/remove_app.yml") if tasks == "absent"
+    }
+    assert made == removed
     assert [role for role in made if not (ROOT / f"roles/{role}/tasks/absent.yml").is_file()] == []
+
+
+def test_a_role_is_validated_before_it_changes_a_host():
+    """Everything that site.yml runs has its preflight in playbooks/preflight.yml."""
+    first, *others = (play["ansible.builtin.import_playbook"] for play in SITE)
+    assert first == "playbooks/preflight.yml"
+    validated = {role for role, tasks in repository.roles_in(first) if tasks == "preflight"}
+    changing = {role for file in others for role, _ in repository.roles_in(file)}
+    assert len(PROVISIONED) >= 9
+    assert changing - validated == {"packages"}  # its list comes from the roles

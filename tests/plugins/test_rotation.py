@@ -82,8 +82,8 @@ def test_one_that_the_app_has_not_is_refused():
 
 
 def test_an_unknown_name_is_refused_with_those_there_are():
-    (refusal,) = plan(given(), files(*OWN, "hook_api_key"), "databse")["refusals"]
-    assert "databse" in refusal
+    (refusal,) = plan(given(), files(*OWN, "hook_api_key"), "databases")["refusals"]
+    assert "databases" in refusal
     assert "database, cache, secret_key, hook_api_key" in refusal
 
 

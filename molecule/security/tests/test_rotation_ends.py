@@ -36,9 +36,9 @@ def test_one_that_was_cut_is_ended_by_the_next(operator, site, read, lets_in, mo
 
 def test_what_is_no_secret_is_refused_and_nothing_changes(operator, read):
     old = read()
-    done = operator.play("rotate_secrets", rotate_secrets="databse")
+    done = operator.play("rotate_secrets", rotate_secrets="databases")
     assert done.code
-    assert done.says("databse is no secret of this inventory")
+    assert done.says("databases is no secret of this inventory")
     assert read() == old
 
 
