@@ -1,9 +1,12 @@
-"""Two apps from two inventories on one host do not touch each other."""
+"""Five apps from five inventories on one host do not touch each other."""
 
 from __future__ import annotations
 
 import pytest
 
+from waiting import wait_for
+
+UNITS = ("nginx", "blog-web@?.service", "filedrop-web@?.service", "redis-server@*", "blog.target")
 CONNECT = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
 QUERY = """
 import os, sqlalchemy
@@ -13,9 +16,10 @@ with sqlalchemy.create_engine(url).connect() as connection:
 """
 
 
-@pytest.mark.parametrize("app", ["shop", "blog_2"])
-def test_each_app_serves_its_own_site(serves, app):
-    assert serves(app)
+def test_each_app_serves_its_own_site(shop, blog_2, dice):
+    assert shop.serves
+    assert blog_2.serves
+    assert dice.site.get("/").status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -55,10 +59,9 @@ def test_an_app_reads_its_own_database_and_not_anothers(host):
     assert "Access denied" in refused.stderr
 
 
-def test_another_inventory_with_other_settings_changes_only_its_own(host, run, state, serves):
+def test_another_inventory_with_other_settings_changes_only_its_own(host, blog_2, state):
     before = state()
-    result = run(
-        "blog_2",
+    blog_2.play(
         "site.yml",
         "--skip-tags=access",
         base_timezone="Asia/Tokyo",
@@ -70,16 +73,15 @@ def test_another_inventory_with_other_settings_changes_only_its_own(host, run, s
         redis_cache_maxmemory=20,
         host_memory=1536,
     )
-    assert result.code == 0, result.output
     assert state() == before
     own = host.check_output("cat /etc/redis/redis-blog_2-cache.conf")
     assert "maxmemory 20mb" in own, "the run changed nothing at all"
-    assert serves("blog_2")
+    assert blog_2.serves
 
 
-def test_a_server_that_does_not_suffice_is_refused_before_anything_changes(run, state):
+def test_a_server_that_does_not_suffice_is_refused_before_anything_changes(blog_2, state):
     before = state()
-    result = run("blog_2", "site.yml", app_database_pool_size=30, mysql_max_connections=400)
+    result = blog_2.run("site.yml", app_database_pool_size=30, mysql_max_connections=400)
     assert result.code != 0
     assert result.says("mysql_max_connections is 140")
     assert result.says("belongs to shop: in the inventory of shop set mysql_max_connections:")
@@ -87,7 +89,48 @@ def test_a_server_that_does_not_suffice_is_refused_before_anything_changes(run, 
     assert state() == before
 
 
-def test_the_first_app_is_told_when_it_takes_away_what_others_need(run):
-    result = run("shop", "preflight", mysql_max_connections=50)
+def test_the_first_app_is_told_when_it_takes_away_what_others_need(shop):
+    result = shop.run("preflight", mysql_max_connections=50)
     assert result.code != 0
     assert result.says("mysql_max_connections is 50")
+
+
+@pytest.fixture
+def started(host):
+    """Return a function that tells since when each unit of the other apps runs."""
+    show = "systemctl show --property Id,ActiveEnterTimestampMonotonic,MainPID"
+    return lambda: host.check_output(f"{show} {' '.join(UNITS)}")
+
+
+def test_a_deploy_of_one_leaves_the_others_alone(host, dice, started):
+    # An instance of before may still finish what it holds.
+    leaving = "systemctl list-units --plain --no-legend --state=deactivating"
+    wait_for(lambda: not host.check_output(leaving), 60)
+    before, release = started(), host.file("/srv/dice/current").linked_to
+    assert "filedrop-web@" in before
+    dice.deploy()
+    assert host.file("/srv/dice/current").linked_to != release
+    assert started() == before
+
+
+def test_the_same_again_changes_nothing(filedrop):
+    """And of the others once this one is gone (test_removed)."""
+    done = filedrop.play("site.yml", "--skip-tags=access")
+    assert done.changed == 0
+    assert "Nothing new" in done.output
+    assert done.warnings == []
+
+
+@pytest.mark.parametrize("path", ["/etc/blog/environment", "/srv/blog/shared/instance/blog.sqlite"])
+def test_no_app_reads_what_another_has(host, path):
+    read = "setpriv --reuid={0} --regid={0} --clear-groups head --bytes=1 {1}"
+    assert host.run(read.format("blog", path)).rc == 0
+    assert "Permission denied" in host.run(read.format("dice", path)).stderr
+
+
+def test_no_app_asks_another_past_nginx(host):
+    program = "import socket; socket.socket(socket.AF_UNIX).connect('/srv/blog/web.sock')"
+    connect = "setpriv --reuid={0} --regid={0} {1} python3 -c %s"
+    assert host.run(connect.format("www-data", "--init-groups"), program).rc == 0
+    refused = host.run(connect.format("dice", "--clear-groups"), program)
+    assert "PermissionError" in refused.stderr
