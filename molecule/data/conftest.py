@@ -1,8 +1,9 @@
-"""Reach a server as the app does: through its socket, or over TLS from another host."""
+"""Reach MySQL and Redis as the app does: through their sockets, or over TLS from another host."""
 
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 from collections.abc import Callable, Iterator
@@ -26,6 +27,37 @@ SAME_NAME = [
     "innodb_lock_wait_timeout",
     "max_connections",
 ]
+
+
+class Redis:
+    """One instance on a host, asked through redis-cli there."""
+
+    def __init__(self, host, name, password, app="my_shop"):
+        self.host, self.app, self.password = host, app, password
+        self.socket = f"/run/redis-{app}-{name}/redis.sock"
+        self.unit = f"redis-server@{app}-{name}.service"
+
+    def command(self, *arguments, user="", password=None, run_as=""):
+        """Return a shell command that asks Redis."""
+        asked = shlex.join(["redis-cli", "-s", self.socket, "--user", user or self.app, *arguments])
+        return f"REDISCLI_AUTH={shlex.quote(password or self.password)} {run_as} {asked} 2>&1"
+
+    def __call__(self, *arguments, feed="true", **options):
+        """Return what redis-cli prints; `feed` is a shell command that prints commands for it."""
+        answer = self.host.run(f"{feed} | {self.command(*arguments, **options)}")
+        return "\n".join(line for line in answer.stdout.splitlines() if line)
+
+    def info(self, key):
+        """Return one value of INFO."""
+        lines = self("INFO", "everything").splitlines()
+        return dict(line.strip().split(":", 1) for line in lines if ":" in line)[key]
+
+    @property
+    def process(self):
+        """The process's id as systemd knows it."""
+        return int(
+            self.host.check_output("systemctl show --property=MainPID --value %s", self.unit)
+        )
 
 
 @pytest.fixture(scope="module")
@@ -114,9 +146,9 @@ def connect(way, passwords) -> Iterator[Callable[..., pymysql.Connection]]:
 
 @pytest.fixture
 def listening(host) -> set[str]:
-    """Give the addresses and ports that are open, but for SSH."""
-    places = {line.split()[3] for line in host.check_output("ss -Hltn").splitlines()}
-    return {place for place in places if not place.endswith(":22")}
+    """Give the addresses and ports that are open, but for those of SSH and Redis."""
+    lines = host.check_output("ss -Hltnp").splitlines()
+    return {line.split()[3] for line in lines if not re.search('"(sshd|redis-server)"', line)}
 
 
 @pytest.fixture
@@ -161,3 +193,21 @@ def reported(sql, settings) -> tuple[dict[str, str], dict[str, str]]:
         "local_infile": "OFF",
     }
     return {name: variables[name] for name in wanted}, wanted
+
+
+@pytest.fixture
+def cache(host, generated):
+    """The cache of the host."""
+    return Redis(host, "cache", generated("cache"))
+
+
+@pytest.fixture
+def queue(host, generated):
+    """The queue of the host."""
+    return Redis(host, "queue", generated("queue"))
+
+
+@pytest.fixture
+def neighbour(host, generated):
+    """The queue of another app on the host."""
+    return Redis(host, "queue", generated("other_queue"), "other_shop")

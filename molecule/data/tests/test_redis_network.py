@@ -5,19 +5,19 @@ import socket
 import pytest
 import redis
 
-testinfra_hosts = ["ansible://network"]
+testinfra_hosts = ["ansible://bookworm"]
 
 
 @pytest.fixture
-def connect(host, address, secret, tmp_path):
+def connect(host, address, generated, tmp_path):
     """Give `connect(**options)`: a client of the queue that trusts its certificate."""
     authority = tmp_path / "ca.pem"
-    authority.write_text(host.check_output("cat /etc/redis/shop.crt"))
+    authority.write_text(host.check_output("cat /etc/redis/my_shop.crt"))
 
     def connect(**options):
-        options = {"ssl_ca_certs": str(authority), "password": secret("queue")} | options
+        options = {"ssl_ca_certs": str(authority), "password": generated("queue")} | options
         return redis.Redis(
-            host=address, port=6380, username="shop", socket_timeout=5, **{"ssl": True} | options
+            host=address, port=6380, username="my_shop", socket_timeout=5, **{"ssl": True} | options
         )
 
     return connect
@@ -45,6 +45,6 @@ def test_a_wrong_password_is_refused(connect):
 
 
 def test_the_instance_that_is_not_asked_for_does_not_run(host, address):
-    assert not host.service("redis-server@shop-cache").is_running
+    assert not host.service("redis-server@my_shop-cache").is_running
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((address, 6379), timeout=2).close()

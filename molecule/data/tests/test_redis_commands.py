@@ -8,7 +8,7 @@ testinfra_hosts = ["ansible://cache"]
 
 # Each is complete, since Redis counts arguments before it looks at rights.
 REFUSED = [
-    "ACL SETUSER shop +@all",
+    "ACL SETUSER my_shop +@all",
     "BGREWRITEAOF",
     "BGSAVE",
     "CLIENT NO-EVICT on",

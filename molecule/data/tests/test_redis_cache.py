@@ -32,7 +32,7 @@ def test_the_cache_saves_nothing(host, cache):
     host.check_output("systemctl restart %s", cache.unit)
 
     assert cache("GET", "forgotten") == ""
-    assert host.check_output("ls -A /var/lib/redis/shop-cache") == ""
+    assert host.check_output("ls -A /var/lib/redis/my_shop-cache") == ""
 
 
 def test_the_kernel_takes_the_cache_before_the_queue(host, cache, queue):

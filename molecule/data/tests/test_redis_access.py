@@ -8,7 +8,7 @@ import pytest
 testinfra_hosts = ["ansible://queue"]
 
 OUTSIDER = "setpriv --reuid=nobody --regid=nogroup --clear-groups"
-MEMBER = "setpriv --reuid=nobody --regid=nogroup --groups=shop-redis"
+MEMBER = "setpriv --reuid=nobody --regid=nogroup --groups=my_shop-redis"
 
 ADMINISTRATION = [
     "FLUSHALL",
@@ -26,7 +26,7 @@ ADMINISTRATION = [
 # What redis-py and RQ send beyond plain reads and writes, and a part of the answer.
 WORK = {
     "CLIENT SETNAME worker": "OK",
-    "CLIENT LIST": "user=shop",
+    "CLIENT LIST": "user=my_shop",
     "EVAL \"return redis.call('SET', KEYS[1], 'x')\" 1 scripted": "OK",
     "INFO server": "redis_version",
     "PUBLISH rq:pubsub:worker stop": "0",
@@ -75,10 +75,10 @@ def test_only_the_group_reaches_the_socket(queue):
 @pytest.mark.parametrize(
     "path",
     [
-        "/var/lib/redis/shop-queue",
-        "/etc/redis/redis-shop-queue.conf",
-        "/etc/redis/shop-queue.users",
-        "/etc/redis/shop.operator",
+        "/var/lib/redis/my_shop-queue",
+        "/etc/redis/redis-my_shop-queue.conf",
+        "/etc/redis/my_shop-queue.users",
+        "/etc/redis/my_shop.operator",
     ],
 )
 def test_the_app_reads_neither_data_nor_settings(host, path):
@@ -86,9 +86,9 @@ def test_the_app_reads_neither_data_nor_settings(host, path):
     assert host.run(f"test -r {path}").succeeded
 
 
-def test_the_password_is_nowhere_in_clear(host, secret):
+def test_the_password_is_nowhere_in_clear(host, generated):
     """The pattern does not match itself; sudo logs these tests' own commands."""
-    password = secret("queue")
+    password = generated("queue")
     pattern = shlex.quote(f"[{password[0]}]{re.escape(password[1:])}")
 
     files = f"grep -rlaE {pattern} /etc /var/lib/redis /var/log/redis /proc/[0-9]*/cmdline"

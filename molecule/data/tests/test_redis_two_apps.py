@@ -18,7 +18,7 @@ def test_another_apps_password_is_refused(queue, neighbour):
 def test_another_apps_redis_reads_only_its_own(host):
     """As the user and with the groups of its unit."""
     server = "setpriv --reuid=other_shop-redis --regid=other_shop-redis --groups=redis"
-    for app, may in {"other_shop": True, "shop": False}.items():
+    for app, may in {"other_shop": True, "my_shop": False}.items():
         for path in (f"/var/lib/redis/{app}-queue", f"/etc/redis/redis-{app}-queue.conf"):
             assert host.run(f"{server} test -r {path}").succeeded == may, path
 
@@ -27,7 +27,7 @@ def test_another_apps_redis_writes_only_its_own(host, neighbour):
     """Root asks, in its view of the file system: what is read-only there is so for everybody."""
     seen = f"/proc/{neighbour.process}/root"
     assert host.run(f"test -w {seen}/var/lib/redis/other_shop-queue").succeeded
-    for path in ("/var/lib/redis/shop-queue", "/etc/redis", "/var/log/redis"):
+    for path in ("/var/lib/redis/my_shop-queue", "/etc/redis", "/var/log/redis"):
         assert host.run(f"test -e {seen}{path} -a ! -w {seen}{path}").succeeded, path
 
 
