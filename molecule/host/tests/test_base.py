@@ -3,6 +3,8 @@
 import json
 import re
 
+import pytest
+
 # What journald says of its limits whenever it opens a journal.
 JOURNAL_USAGE = "MESSAGE_ID=ec387f577b844b8fa948f33cad9a75e6"
 
@@ -33,6 +35,37 @@ def test_a_container_leaves_the_machines_kernel_alone(host):
 def test_a_container_gets_no_swap_file(host):
     assert not host.file("/swapfile").exists
     assert not host.service("swapfile.swap").exists
+
+
+@pytest.fixture
+def swap(host, play):
+    """Give `swap(size)`: configure as much in spite of the container, and remove it afterwards."""
+    yield lambda size: play("swap", base_swap_size=size)
+    host.check_output(
+        "systemctl disable swapfile.swap && systemctl stop swapfile.swap swapfile.service"
+        " && rm -f /etc/systemd/system/swapfile.* /swapfile"
+        " && systemctl daemon-reload && systemctl reset-failed"
+    )
+
+
+@pytest.mark.usefixtures("only_site")
+def test_a_swap_file_is_made_in_its_size(host, swap):
+    """Up to its use: a container's overlay is no file system to swap on."""
+    done = swap(16)
+    said = host.check_output("journalctl --unit=swapfile.swap --output=cat")
+    assert done.code == 0 or "swapon failed: Invalid argument" in said, done.output
+    file = host.file("/swapfile")
+    assert (file.user, file.mode, file.size) == ("root", 0o600, 16 * 2**20)
+    assert 'TYPE="swap"' in host.check_output("blkid --probe /swapfile")
+
+    swap(24)
+    host.check_output("systemctl daemon-reload && systemctl start swapfile.service")
+    assert host.file("/swapfile").size == 24 * 2**20
+    units = "swapfile.swap swapfile.service"
+    assert host.check_output(f"systemd-analyze verify --man=no {units} 2>&1") == ""
+    before = host.check_output("stat --format '%i %y' /swapfile")
+    host.check_output("systemctl start swapfile.service")
+    assert host.check_output("stat --format '%i %y' /swapfile") == before
 
 
 def test_journal_is_on_disk_and_limited(host):
