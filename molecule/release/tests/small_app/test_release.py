@@ -1,6 +1,6 @@
 """A release is in use whole and well, or not at all.
 
-The scenario deploy_failure has the other ways to fail, and deploys that are cut.
+Beside it (test_failure) are the other ways to fail, and deploys that are cut.
 """
 
 import re

@@ -91,7 +91,7 @@ def test_nginx_takes_another_configuration(under_load, operator, host, site):
 
     before = workers()
     with under_load("nginx reloads"):
-        done = operator.play("molecule/deploy_failure/edge.yml", nginx_static_max_age=600)
+        done = operator.play("molecule/release/edge.yml", nginx_static_max_age=600)
         assert done.code == 0, done.output
         wait_for(lambda: not before & workers(), 60)
     assert "max-age=600" in site.get("/static/style.css").headers["Cache-Control"]
