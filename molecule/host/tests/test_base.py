@@ -50,10 +50,9 @@ def swap(host, play):
 
 @pytest.mark.usefixtures("only_site")
 def test_a_swap_file_is_made_in_its_size(host, swap):
-    """Up to its use: a container's overlay is no file system to swap on."""
+    """Up to its use: in a container systemd has no swap units."""
     done = swap(16)
-    said = host.check_output("journalctl --unit=swapfile.swap --output=cat")
-    assert done.code == 0 or "swapon failed: Invalid argument" in said, done.output
+    assert done.code == 0 or done.says("swapfile.swap not supported on this system"), done.output
     file = host.file("/swapfile")
     assert (file.user, file.mode, file.size) == ("root", 0o600, 16 * 2**20)
     assert 'TYPE="swap"' in host.check_output("blkid --probe /swapfile")
