@@ -18,6 +18,8 @@ from repository import ANSIBLE_PLAYBOOK, ROOT
 from waiting import wait_for
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
+# Scenarios show deprecations; that of the strategy comes with each run.
+USUAL = ("Deprecation warnings can be disabled", "Use of strategy plugins not included")
 
 
 @dataclass
@@ -31,6 +33,12 @@ class Done:
     def changed(self) -> int:
         """How many tasks changed something, on all hosts together."""
         return sum(map(int, re.findall(r" changed=(\d+) ", self.output)))
+
+    @property
+    def warnings(self) -> list[str]:
+        """What Ansible warned of, but for what it says at each run."""
+        lines = (line for line in self.output.splitlines() if "WARNING]: " in line)
+        return [line for line in lines if not any(words in line for words in USUAL)]
 
     def says(self, words: str) -> bool:
         """Tell whether the output has these words; how YAML wraps and indents them is no matter."""

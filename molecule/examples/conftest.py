@@ -1,33 +1,57 @@
-"""Three users' folders and sites: what each sees from outside, and the playbooks each runs."""
+"""Five users' inventories and sites: what each sees from outside, and the playbooks each runs."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from asking import Site
 from deploying import Done, Operator
 
-DOMAINS = {"dice": "dice.example.com", "blog": "blog.example.com", "filedrop": "drop.example.com"}
+FOLDER = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "examples"
+DOMAINS = {
+    "dice": "dice.example.com",
+    "blog": "blog.example.com",
+    "filedrop": "drop.example.com",
+    "shop": "shop.example.org",
+    "blog_2": "blog-2.example.org",
+}
+# What another app's inventory must leave as it is: what belongs to shop, the others and the host.
+STATE = r"""
+find /etc /usr/local /srv/shop -type f ! -path '*blog_2*' \
+  ! -path '*/environments/*' ! -regex '/etc/\(passwd\|shadow\|group\|gshadow\|subuid\|subgid\)-?' \
+  -exec sha256sum {} + | sort -k 2
+for unit in shop.target shop-worker@1 shop-scheduler@1 shop-web@a shop-web@b mariadb nginx \
+  systemd-journald redis-server@shop-cache redis-server@shop-queue blog.target; do
+  echo $unit $(systemctl show --property ActiveEnterTimestampMonotonic,ExecMainPID $unit)
+done
+mysql --batch --execute 'SHOW GLOBAL VARIABLES' | grep -E '^[a-z_]*(timeout|connections|size)\s'
+mysql --batch --execute "SHOW GRANTS FOR shop@localhost; SHOW GRANTS FOR shop_migrate@localhost"
+swapon --show; readlink /etc/localtime
+"""
 
 
-class Example:
+class App:
     """One of the apps, as its user has it."""
 
     def __init__(self, name: str, address: str) -> None:
         """Find what converge.yml has copied."""
-        folder = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "examples"
         self.name = name
-        self.inventory = folder / "inventory" / name
+        self.inventory = FOLDER / "inventory" / name
         self.operator = Operator(str(self.inventory))
-        self.source = folder / "docs/examples" / name
+        self.source = FOLDER / "docs/examples" / name
         self.site = Site(address, DOMAINS[name])
 
-    def play(self, playbook: str, *options: str) -> Done:
+    def run(self, playbook: str, *options: str, **variables: Any) -> Done:
+        """Run one of the bundle's playbooks."""
+        return self.operator.play(playbook, *options, **variables)
+
+    def play(self, playbook: str, *options: str, **variables: Any) -> Done:
         """Run one of the bundle's playbooks, which succeeds."""
-        done = self.operator.play(playbook, *options)
+        done = self.run(playbook, *options, **variables)
         assert done.code == 0, done.output
         return done
 
@@ -40,20 +64,43 @@ class Example:
         """Return a secret that was made for this inventory."""
         return (self.inventory / f"secrets/{name}.txt").read_text().strip()
 
+    @property
+    def serves(self) -> bool:
+        """Whether the sample app is ready."""
+        return self.site.get("/readyz").status_code == 200
+
 
 @pytest.fixture
 def dice(address):
     """Return the app of a single file."""
-    return Example("dice", address)
+    return App("dice", address)
 
 
 @pytest.fixture
 def blog(address):
     """Return the app with a database in its instance folder."""
-    return Example("blog", address)
+    return App("blog", address)
 
 
 @pytest.fixture
 def filedrop(address):
     """Return the app with uploads and events."""
-    return Example("filedrop", address)
+    return App("filedrop", address)
+
+
+@pytest.fixture
+def shop(address):
+    """Return the sample app, whose inventory has the say about the host."""
+    return App("shop", address)
+
+
+@pytest.fixture
+def blog_2(address):
+    """Return the sample app once more."""
+    return App("blog_2", address)
+
+
+@pytest.fixture
+def state(host):
+    """Return a function that lists what describes the apps but blog_2, and what the host shares."""
+    return lambda: host.check_output(STATE).splitlines()

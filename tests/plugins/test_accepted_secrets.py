@@ -1,6 +1,6 @@
 """Servers accept two secrets while they are rotated, and what is accepted before and after always.
 
-What the servers make of it is shown on hosts, by scenarios mysql, redis and security.
+What the servers make of it is shown on hosts, by scenarios data and security.
 """
 
 from __future__ import annotations

@@ -42,14 +42,15 @@ def test_workers_share_one_cache(site):
     assert len(made) <= 2, made  # two when it expired in between
 
 
-def test_one_tick_an_interval(sql):
+def test_one_tick_an_interval(sql, environment):
     last = int(sql.value("SELECT COALESCE(MAX(slot), 0) FROM sample.ticks"))
     newer = f"FROM sample.ticks WHERE slot > {last}"
     wait_for(lambda: int(sql.value(f"SELECT COUNT(*) {newer}")) >= 3, 50)
     rows = sql.rows(f"SELECT slot, COUNT(*) {newer} GROUP BY slot ORDER BY slot")
     slots = [int(slot) for slot, _ in rows]
     assert [count for _, count in rows] == ["1"] * len(rows)
-    assert {later - earlier for earlier, later in pairwise(slots)} == {10}, slots
+    apart = {later - earlier for earlier, later in pairwise(slots)}
+    assert apart == {int(environment["SCHEDULER_INTERVAL"])}, slots
 
 
 def test_ticking_is_the_schedulers_alone(host, sql):

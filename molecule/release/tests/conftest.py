@@ -1,66 +1,127 @@
-"""A small app to ask from outside, and what is on the host of it."""
+"""A site under constant load, an operator who deploys, and what is on the host."""
 
 from __future__ import annotations
 
 import json
+import os
+from contextlib import contextmanager
 
 import pytest
 
-from asking import Site
-from deploying import Versions
-from repository import ROOT
+from asking import main_pid
+from load import HEADINGS, Load
+from waiting import wait_for
+
+# Requests a second; fewer for a machine that has other things to do.
+RATE = float(os.environ.get("LOAD_RATE", "100"))
+PHASES = pytest.StashKey[list]()
 
 
-@pytest.fixture(scope="module")
-def version(tmp_path_factory):
-    """Return a function that makes a new version of the app."""
-    app = ROOT / "molecule/release/files/app"
-    return Versions(app, tmp_path_factory.mktemp("versions"))
+class Home:
+    """The app's folder and units on the host."""
 
+    def __init__(self, host):
+        """Look with testinfra's `host`."""
+        self.host = host
 
-@pytest.fixture(scope="module")
-def site(host, address):
-    """Return the site, through a door that is to its socket what nginx is."""
-    if not host.service("door.socket").is_running:
-        proxy = "/usr/lib/systemd/systemd-socket-proxyd /srv/fixture/web.sock"
-        host.check_output(f"systemd-run --unit=door --socket-property=ListenStream=8000 {proxy}")
-    return Site(f"{address}:8000", "fixture.example")
+    def __call__(self):
+        """Return what is there: what serves, which releases, what runs; equal when untouched."""
+        return self.host.check_output(
+            "cd /srv/sample && readlink current web.sock && ls -A releases instances environments"
+            " && systemctl show --property=Id,ActiveState,MainPID 'sample-web@*.service'"
+        )
+
+    @property
+    def release(self):
+        """The release in use."""
+        return self.host.check_output("readlink /srv/sample/current").removeprefix("releases/")
+
+    @property
+    def instances(self):
+        """The slots that are in use, with their release."""
+        found = self.host.check_output(
+            "cd /srv/sample/instances && readlink -v * | xargs -n1 basename"
+        )
+        slots = self.host.check_output("ls /srv/sample/instances").split()
+        return dict(zip(slots, found.split(), strict=True))
+
+    @property
+    def worker(self):
+        """The release that the background process runs."""
+        pid = main_pid(self.host, "sample-worker@1.service")
+        return self.host.check_output(f"readlink /proc/{pid}/cwd").rsplit("/", 1)[-1]
+
+    @property
+    def last(self):
+        """The last deploy that was noted."""
+        return json.loads(self.host.check_output("tail --lines=1 /srv/sample/deploys.jsonl"))
+
+    def end_what_deploys(self):
+        """Kill what a deploy has running on the host."""
+        locks = "lslocks --noheadings --output PID,PATH"
+        for line in self.host.check_output(locks).splitlines():
+            pid, *path = line.split()
+            if path == ["/srv/sample/.lock"]:
+                self.host.run("kill -KILL %s", pid)
+
+    @property
+    def under_way(self):
+        """Whether a deploy has begun to change what serves, and not ended."""
+        return self.host.file("/srv/sample/.deploying").exists
 
 
 @pytest.fixture
-def state(host):
-    """Return a function that says what there is of the app; compare it before and after."""
-
-    def state():
-        folders = (
-            "releases instances instances/* current previous web.sock deploys.jsonl .deploying"
-        )
-        units = "systemctl list-units 'fixture-*' --state=active --plain --no-legend"
-        return host.run(f"cd /srv/fixture; ls -dl --time-style=+ {folders}; ls releases").stdout, {
-            line.split()[0] for line in host.check_output(units).splitlines()
-        }
-
-    return state
+def home(host):
+    """Return the app's folder and units on the host."""
+    return Home(host)
 
 
-@pytest.fixture(scope="module")
-def history(host):
-    """Return a function that gives the deploys that the host has noted."""
+@pytest.fixture(scope="session")
+def quiet(request):
+    """Return a function that gives the site's latencies when nothing else happens."""
+    found = []
 
-    def history():
-        return [
-            json.loads(line)
-            for line in host.check_output("cat /srv/fixture/deploys.jsonl").splitlines()
-        ]
+    def quiet(address):
+        if not found:
+            with Load(f"http://{address}", "localhost", RATE) as load:
+                wait_for(lambda: load.now() > 5, 60)
+            found.append(load.summaries()[-1])
+            request.config.stash.setdefault(PHASES, []).append(load.summaries()[-1])
+        return found[0]
 
-    return history
+    return quiet
 
 
-@pytest.fixture(scope="module")
-def current(host):
-    """Return a function that names the release in use."""
+@pytest.fixture
+def under_load(request, address, sql, quiet):
+    """Return a context: constant load meanwhile, after which no request and no row is missing.
 
-    def current():
-        return host.check_output("readlink /srv/fixture/current").removeprefix("releases/")
+    `share` of the usual requests are sent: deploys that fail are many, and take a processor too.
+    `held` is how many requests may have failed nevertheless, `longest` the seconds that an answer
+    may take on a machine that has its hands full; bench/deploy measures what it takes otherwise.
+    """
 
-    return current
+    @contextmanager
+    def under_load(name, held=0, longest=5, share=0.3):
+        before = quiet(address)
+        with Load(f"http://{address}", "localhost", share * RATE) as load, load.during(name):
+            yield load
+        bodies = [row[0] for row in sql.rows(f"USE sample; {load.statement}")]
+        rows, all_of_it = load.rows(bodies), load.summaries()[0]
+        request.config.stash[PHASES].append(all_of_it)
+        print(load.report(), rows, sep="\n")
+        assert len(load.failed) <= held, load.failed[:20]
+        assert (rows.lost, rows.doubled) == ([], [])
+        assert len(rows.unacknowledged) <= held
+        assert rows.sent > 0
+        assert all_of_it.longest < max(longest, 20 * before.p99)
+
+    return under_load
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Print the latencies, for who reads the log of a run."""
+    if lines := config.stash.get(PHASES, []):
+        terminalreporter.section("latencies")
+        for line in (HEADINGS, *lines):
+            terminalreporter.write_line(str(line))

@@ -1,0 +1,102 @@
+"""Only the app gets in, and only to do its work."""
+
+import re
+import shlex
+
+import pytest
+
+testinfra_hosts = ["ansible://queue"]
+
+OUTSIDER = "setpriv --reuid=nobody --regid=nogroup --clear-groups"
+MEMBER = "setpriv --reuid=nobody --regid=nogroup --groups=my_shop-redis"
+
+ADMINISTRATION = [
+    "FLUSHALL",
+    "FLUSHDB",
+    "CONFIG GET *",
+    "CONFIG SET dir /tmp",
+    "KEYS *",
+    "ACL LIST",
+    "REPLICAOF 192.0.2.1 6379",
+    "MODULE LIST",
+    "CLIENT KILL TYPE normal",
+    "SHUTDOWN",
+]
+
+# What redis-py and RQ send beyond plain reads and writes, and a part of the answer.
+WORK = {
+    "CLIENT SETNAME worker": "OK",
+    "CLIENT LIST": "user=my_shop",
+    "EVAL \"return redis.call('SET', KEYS[1], 'x')\" 1 scripted": "OK",
+    "INFO server": "redis_version",
+    "PUBLISH rq:pubsub:worker stop": "0",
+    "SCAN 0": "0",
+}
+
+
+def test_the_app_may_not_administer(queue):
+    answers = queue(feed=shlex.join(["printf", "%s\\n", *ADMINISTRATION])).splitlines()
+
+    assert len(answers) == len(ADMINISTRATION)
+    assert [answer for answer in answers if not answer.startswith("NOPERM")] == []
+
+
+@pytest.mark.parametrize("command", WORK)
+def test_the_app_may_do_its_work(queue, command):
+    assert WORK[command] in queue(*shlex.split(command))
+
+
+def test_a_script_may_not_do_what_the_app_may_not(queue):
+    queue("SET", "scripted", "kept")
+
+    assert queue("EVAL", "return redis.call('FLUSHALL')", "0") != "OK"
+    assert queue("GET", "scripted") == "kept"
+
+
+def test_a_wrong_password_is_refused(queue):
+    answer = queue("PING", password="wrong")
+
+    assert "WRONGPASS" in answer
+    assert "PONG" not in answer
+
+
+def test_the_default_user_is_refused(queue):
+    answer = queue("PING", user="default")
+
+    assert "WRONGPASS" in answer
+    assert "PONG" not in answer
+
+
+def test_only_the_group_reaches_the_socket(queue):
+    assert queue("PING", run_as=MEMBER) == "PONG"
+    assert "Permission denied" in queue("PING", run_as=OUTSIDER)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/var/lib/redis/my_shop-queue",
+        "/etc/redis/redis-my_shop-queue.conf",
+        "/etc/redis/my_shop-queue.users",
+        "/etc/redis/my_shop.operator",
+    ],
+)
+def test_the_app_reads_neither_data_nor_settings(host, path):
+    assert host.run(f"{MEMBER} test -r {path}").failed
+    assert host.run(f"test -r {path}").succeeded
+
+
+def test_the_password_is_nowhere_in_clear(host, generated):
+    """The pattern does not match itself; sudo logs these tests' own commands."""
+    password = generated("queue")
+    pattern = shlex.quote(f"[{password[0]}]{re.escape(password[1:])}")
+
+    files = f"grep -rlaE {pattern} /etc /var/lib/redis /var/log/redis /proc/[0-9]*/cmdline"
+    logs = f"journalctl --no-pager | grep -v ' sudo' | grep -E {pattern}"
+    assert host.run(f"{files} 2>/dev/null").stdout == ""
+    assert host.run(logs).stdout == ""
+
+
+def test_the_packages_own_instance_does_not_run(host):
+    assert host.service("redis-server").is_masked
+    assert not host.service("redis-server").is_running

@@ -1,0 +1,87 @@
+"""The host was rebooted: all of it is back, and the next deploy works."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from pathlib import Path
+
+import pytest
+
+from asking import live_web
+from repository import ROOT
+from waiting import wait_for
+
+STATE = (ROOT / "molecule/default/files/state.sh").read_text()
+
+
+@pytest.fixture(scope="module")
+def before():
+    """Return what reboot.yml wrote down."""
+    folder = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
+    return json.loads((folder / "before_reboot.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def up(host):
+    """Wait until systemd has started everything."""
+    return wait_for(lambda: host.run("systemctl is-system-running").stdout.strip() == "running", 90)
+
+
+@pytest.mark.usefixtures("up")
+def test_the_site_answers(site):
+    assert wait_for(lambda: site.get("/readyz").status_code == 200, 60)
+
+
+@pytest.mark.usefixtures("up")
+def test_units_folders_and_rules_are_back(host, before):
+    """Line by line what there was: the list itself has the units that matter."""
+    slot = live_web(host, "sample")
+    units = {line for line in before["state"] if line.startswith("unit ")}
+    named = [slot, slot.replace(".service", ".socket"), "sample-worker@1.service", "sample.target"]
+    named += ["sample-scheduler@1.service", "redis-server@sample-cache.service", "nginx.service"]
+    named += ["redis-server@sample-queue.service", "mariadb.service", "fail2ban.service"]
+    assert {f"unit {name}" for name in named} <= units
+
+    def differences():
+        now = host.check_output(f"sh -s sample <<'STATE'\n{STATE}\nSTATE").splitlines()
+        return set(before["state"]) ^ set(now)
+
+    wait_for(lambda: not differences(), 60)
+
+
+@pytest.mark.usefixtures("up")
+def test_nothing_failed(host):
+    assert host.check_output("systemctl list-units --failed --plain --no-legend") == ""
+
+
+@pytest.mark.usefixtures("up")
+def test_a_page_that_was_open_can_still_be_sent(site, before):
+    body = uuid.uuid4().hex
+    form = {"csrf_token": before["token"], "author": "Ada", "body": body}
+    headers = {"Cookie": before["cookie"], "Referer": "https://localhost/"}
+    assert site.post("/notes", data=form, headers=headers).status_code == 303
+    assert body in site.get("/").text
+
+
+@pytest.mark.usefixtures("up")
+def test_a_job_that_waited_is_done(hook, before):
+    wait_for(lambda: hook("GET", before["job"]).json()["finished"] == 1, 60)
+
+
+@pytest.mark.usefixtures("up")
+def test_rows_from_before_are_there(sql, before):
+    newest, count, _ = before["notes"]
+    assert int(count) > 0
+    columns = "SELECT MAX(id), COUNT(*), SUM(CRC32(body)) FROM sample.notes"
+    assert sql.rows(f"{columns} WHERE id <= {newest}") == [before["notes"]]
+
+
+@pytest.mark.usefixtures("up")
+def test_a_deploy_works(host, site, operator, version):
+    before = host.file("/srv/sample/current").linked_to
+    done = operator.deploy(version())
+    assert done.code == 0, done.output
+    assert host.file("/srv/sample/current").linked_to != before
+    assert site.get("/readyz").status_code == 200

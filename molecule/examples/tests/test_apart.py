@@ -1,0 +1,136 @@
+"""Five apps from five inventories on one host do not touch each other."""
+
+from __future__ import annotations
+
+import pytest
+
+from waiting import wait_for
+
+UNITS = ("nginx", "blog-web@?.service", "filedrop-web@?.service", "redis-server@*", "blog.target")
+CONNECT = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
+QUERY = """
+import os, sqlalchemy
+url = sqlalchemy.engine.make_url(os.environ["DATABASE_URL"]).set(database="{app}")
+with sqlalchemy.create_engine(url).connect() as connection:
+    print(connection.execute(sqlalchemy.text("SELECT COUNT(*) FROM notes")).scalar())
+"""
+
+
+def test_each_app_serves_its_own_site(shop, blog_2, dice):
+    assert shop.serves
+    assert blog_2.serves
+    assert dice.site.get("/").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/etc/{}/environment",
+        "/etc/{}/gunicorn.conf.py",
+        "/srv/{}/shared/uploads",
+        "/var/lib/{}",
+    ],
+)
+def test_an_app_reads_its_own_files_and_not_anothers(host, path):
+    assert host.run(f"shop-run test -r {path.format('shop')}").succeeded
+    assert host.run(f"test -r {path.format('blog_2')}").succeeded
+    assert host.run(f"shop-run test -r {path.format('blog_2')}").failed
+
+
+@pytest.mark.parametrize("instance", ["cache", "queue"])
+def test_an_app_reaches_its_own_redis_and_not_anothers(host, instance):
+    def reached(app):
+        socket = f"/run/redis-{app}-{instance}/redis.sock"
+        return host.run("shop-run python -c %s %s", CONNECT, socket)
+
+    assert reached("shop").succeeded
+    assert "PermissionError" in reached("blog_2").stderr
+
+
+def test_an_app_does_not_reach_anothers_web_server(host):
+    socket = host.check_output("readlink --canonicalize /srv/blog_2/web.sock")
+    assert host.file(socket).is_socket
+    assert "PermissionError" in host.run("shop-run python -c %s %s", CONNECT, socket).stderr
+
+
+def test_an_app_reads_its_own_database_and_not_anothers(host):
+    assert host.run("shop-run python -c %s", QUERY.format(app="shop")).succeeded
+    refused = host.run("shop-run python -c %s", QUERY.format(app="blog_2"))
+    assert "Access denied" in refused.stderr
+
+
+def test_another_inventory_with_other_settings_changes_only_its_own(host, blog_2, state):
+    before = state()
+    blog_2.play(
+        "site.yml",
+        "--skip-tags=access",
+        base_timezone="Asia/Tokyo",
+        base_journal_size=99,
+        base_swap_size=300,
+        mysql_wait_timeout=4000,
+        mysql_slow_query_time=7,
+        mysql_innodb_buffer_pool_size=64,
+        redis_cache_maxmemory=20,
+        host_memory=1536,
+    )
+    assert state() == before
+    own = host.check_output("cat /etc/redis/redis-blog_2-cache.conf")
+    assert "maxmemory 20mb" in own, "the run changed nothing at all"
+    assert blog_2.serves
+
+
+def test_a_server_that_does_not_suffice_is_refused_before_anything_changes(blog_2, state):
+    before = state()
+    result = blog_2.run("site.yml", app_database_pool_size=30, mysql_max_connections=400)
+    assert result.code != 0
+    assert result.says("mysql_max_connections is 140")
+    assert result.says("belongs to shop: in the inventory of shop set mysql_max_connections:")
+    assert result.changed == 0
+    assert state() == before
+
+
+def test_the_first_app_is_told_when_it_takes_away_what_others_need(shop):
+    result = shop.run("preflight", mysql_max_connections=50)
+    assert result.code != 0
+    assert result.says("mysql_max_connections is 50")
+
+
+@pytest.fixture
+def started(host):
+    """Return a function that tells since when each unit of the other apps runs."""
+    show = "systemctl show --property Id,ActiveEnterTimestampMonotonic,MainPID"
+    return lambda: host.check_output(f"{show} {' '.join(UNITS)}")
+
+
+def test_a_deploy_of_one_leaves_the_others_alone(host, dice, started):
+    # An instance of before may still finish what it holds.
+    leaving = "systemctl list-units --plain --no-legend --state=deactivating"
+    wait_for(lambda: not host.check_output(leaving), 60)
+    before, release = started(), host.file("/srv/dice/current").linked_to
+    assert "filedrop-web@" in before
+    dice.deploy()
+    assert host.file("/srv/dice/current").linked_to != release
+    assert started() == before
+
+
+def test_the_same_again_changes_nothing(filedrop):
+    """And of the others once this one is gone (test_removed)."""
+    done = filedrop.play("site.yml", "--skip-tags=access")
+    assert done.changed == 0
+    assert "Nothing new" in done.output
+    assert done.warnings == []
+
+
+@pytest.mark.parametrize("path", ["/etc/blog/environment", "/srv/blog/shared/instance/blog.sqlite"])
+def test_no_app_reads_what_another_has(host, path):
+    read = "setpriv --reuid={0} --regid={0} --clear-groups head --bytes=1 {1}"
+    assert host.run(read.format("blog", path)).rc == 0
+    assert "Permission denied" in host.run(read.format("dice", path)).stderr
+
+
+def test_no_app_asks_another_past_nginx(host):
+    program = "import socket; socket.socket(socket.AF_UNIX).connect('/srv/blog/web.sock')"
+    connect = "setpriv --reuid={0} --regid={0} {1} python3 -c %s"
+    assert host.run(connect.format("www-data", "--init-groups"), program).rc == 0
+    refused = host.run(connect.format("dice", "--clear-groups"), program)
+    assert "PermissionError" in refused.stderr

@@ -1,0 +1,109 @@
+"""Two of five apps are removed completely, and nothing of the others."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import requests
+
+# Everywhere but in what is kept, in the backups of passwd and the like, and in logs.
+LEFT = r"""
+find / -xdev \( -path /var/backups -o -path /var/log \) -prune -o -name '*{0}*' -print
+find /run /dev/shm /tmp -name '*{0}*'
+grep --recursive --files-with-matches {0} /etc /srv /usr/local --exclude='*-'
+getent passwd | grep {0}
+getent group | grep {0}
+mysql --execute "SHOW DATABASES LIKE '{0}%'"
+mysql --execute "SELECT host FROM mysql.user WHERE user LIKE '{0}%'"
+systemctl list-units --all --plain --no-legend '*{0}*'
+systemctl list-unit-files --no-legend '*{0}*'
+ps -e -o cgroup= | grep {0}
+true
+"""
+
+
+def test_nothing_is_removed_without_the_apps_name(blog_2):
+    for answer in ({}, {"remove_app_confirm": "shop"}):
+        result = blog_2.run("remove_app", **answer)
+        assert result.code != 0
+        assert "Nothing was removed" in result.output
+    assert blog_2.serves
+
+
+def test_a_dry_run_shows_what_would_go_and_removes_nothing(host, blog_2):
+    left = host.check_output(LEFT.format("blog_2"))
+    result = blog_2.play("remove_app", "--check", remove_app_confirm="blog_2")
+    assert "changed: [host] => (item=/srv/blog_2)" in result.output
+    assert result.changed > 0
+    assert host.check_output(LEFT.format("blog_2")) == left
+    assert blog_2.serves
+
+
+@pytest.fixture(scope="module")
+def removal():
+    """Return what is known of the removal of both apps; the tests below remove them once."""
+    return SimpleNamespace(state=None)
+
+
+@pytest.fixture
+def removed(host, blog_2, filedrop, sql, state, removal):
+    """Remove two apps: one has made a file and a row, the other holds uploads and a timer."""
+    if not removal.state:
+        host.check_output("echo kept > /srv/blog_2/shared/uploads/file")
+        sql.rows("CREATE TABLE blog_2.kept SELECT 'kept row' AS body")
+        before = state()
+        blog_2.play("remove_app", remove_app_confirm="blog_2")
+        removal.state = before, state()
+        filedrop.play("remove_app", remove_app_confirm="filedrop")
+    return removal
+
+
+@pytest.mark.usefixtures("removed")
+@pytest.mark.parametrize("app", ["blog_2", "filedrop"])
+def test_nothing_of_it_is_left(host, app):
+    assert host.check_output(LEFT.format(app)) == ""
+
+
+@pytest.mark.usefixtures("removed")
+def test_no_file_is_without_its_owner(host):
+    assert host.check_output("find / -xdev -nouser -o -xdev -nogroup") == ""
+
+
+@pytest.mark.usefixtures("removed")
+def test_its_site_is_refused(blog_2, filedrop):
+    for app in (blog_2, filedrop):
+        with pytest.raises(requests.ConnectionError):
+            app.site.get("/")
+
+
+@pytest.mark.usefixtures("removed")
+def test_its_database_and_files_are_kept(host):
+    assert "kept row" in host.check_output("zcat /var/backups/blog_2/*-database.sql.gz")
+    archive = "tar --extract --to-stdout --gzip --file /var/backups/blog_2/*-files.tar.gz"
+    assert host.check_output(f"{archive} srv/blog_2/shared/uploads/file") == "kept"
+    assert "uploads/" in host.check_output("tar --list --file /var/backups/filedrop/*.tar*")
+    assert host.file("/var/backups/blog_2").mode == 0o700
+
+
+def test_the_others_serve_and_are_as_they_were(removed, shop, dice, blog):
+    before, after = removed.state
+    assert before == after
+    assert shop.serves
+    assert dice.site.get("/").status_code == 200
+    assert blog.site.get("/").status_code == 200
+
+
+@pytest.mark.usefixtures("removed")
+def test_another_is_converged_already(blog):
+    done = blog.play("site.yml", "--skip-tags=access")
+    assert done.changed == 0
+    assert "Nothing new" in done.output
+    assert done.warnings == []
+
+
+@pytest.mark.usefixtures("removed")
+def test_a_second_removal_changes_nothing(blog_2):
+    result = blog_2.play("remove_app", remove_app_confirm="blog_2")
+    assert result.changed == 0
+    assert result.warnings == []

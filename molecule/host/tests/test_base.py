@@ -1,0 +1,158 @@
+"""The host behaves as role base was asked to make it."""
+
+import json
+import re
+
+import pytest
+
+# What journald says of its limits whenever it opens a journal.
+JOURNAL_USAGE = "MESSAGE_ID=ec387f577b844b8fa948f33cad9a75e6"
+
+
+def test_clock_shows_the_time_zone(host):
+    assert host.check_output("date +%Z") == "JST"
+    assert host.check_output("cat /etc/timezone") == "Asia/Tokyo"
+
+
+def test_time_is_synchronised_wherever_the_clock_is_the_hosts_own(host):
+    assert host.service("systemd-timesyncd").is_enabled
+
+
+def test_nothing_failed_although_this_is_a_container(host):
+    assert host.check_output("systemctl list-units --failed --plain --no-legend") == ""
+
+
+def test_listening_sockets_may_queue_as_many_as_asked(host):
+    assert host.sysctl("net.core.somaxconn") == 5000
+
+
+def test_a_container_leaves_the_machines_kernel_alone(host):
+    assert host.sysctl("vm.swappiness") != 11
+    settings = host.check_output("cat /etc/sysctl.d/*.conf").splitlines()
+    assert [line for line in settings if line.startswith(("vm.", "-vm."))] == []
+
+
+def test_a_container_gets_no_swap_file(host):
+    assert not host.file("/swapfile").exists
+    assert not host.service("swapfile.swap").exists
+
+
+@pytest.fixture
+def swap(host, play):
+    """Give `swap(size)`: configure as much in spite of the container, and remove it afterwards."""
+    yield lambda size: play("swap", base_swap_size=size)
+    host.check_output(
+        "systemctl disable swapfile.swap && systemctl stop swapfile.swap swapfile.service"
+        " && rm -f /etc/systemd/system/swapfile.* /swapfile"
+        " && systemctl daemon-reload && systemctl reset-failed"
+    )
+
+
+@pytest.mark.usefixtures("only_site")
+def test_a_swap_file_is_made_in_its_size(host, swap):
+    """Up to its use: in a container systemd has no swap units."""
+    done = swap(16)
+    assert done.code == 0 or done.says("swapfile.swap not supported on this system"), done.output
+    file = host.file("/swapfile")
+    assert (file.user, file.mode, file.size) == ("root", 0o600, 16 * 2**20)
+    assert 'TYPE="swap"' in host.check_output("blkid --probe /swapfile")
+
+    swap(24)
+    host.check_output("systemctl daemon-reload && systemctl start swapfile.service")
+    assert host.file("/swapfile").size == 24 * 2**20
+    units = "swapfile.swap swapfile.service"
+    assert host.check_output(f"systemd-analyze verify --man=no {units} 2>&1") == ""
+    before = host.check_output("stat --format '%i %y' /swapfile")
+    host.check_output("systemctl start swapfile.service")
+    assert host.check_output("stat --format '%i %y' /swapfile") == before
+
+
+def test_journal_is_on_disk_and_limited(host):
+    entries = host.check_output(
+        "journalctl --directory=/var/log/journal --output=json --lines=1 %s", JOURNAL_USAGE
+    )
+    assert int(json.loads(entries)["MAX_USE"]) == 64 * 1024 * 1024
+
+
+def test_a_unit_that_floods_the_journal_is_cut_short(host):
+    unit = host.check_output("systemd-escape flood-$(date +%%N)")
+    host.check_output("systemd-run --wait --unit=%s seq 20000", unit)
+    host.check_output("journalctl --sync")
+
+    logged = host.check_output("journalctl --unit=%s --output=cat", unit).splitlines()
+    assert "1" in logged
+    assert len(logged) < 2000
+
+
+def test_only_security_upgrades_would_be_installed(host):
+    """The real program, which reads its settings and the host's package sources."""
+    done = host.run("unattended-upgrade --dry-run --debug 2>&1")
+    assert done.rc == 0, done.stdout
+    origins = re.search(r"Allowed origins are: (.*)", done.stdout).group(1)
+    assert "label=Debian-Security" in origins
+    for origin in origins.split(", origin=")[1:]:
+        assert "security" in origin.lower()
+    assert re.search(r"blacklist.*: mariadb-", done.stdout)
+
+
+def test_upgrades_come_at_the_time_given(host):
+    timer = host.check_output("systemctl show --property TimersCalendar apt-daily-upgrade.timer")
+    assert "*-*-* 04:15:00" in timer
+    assert "06:00" not in timer
+    assert host.service("apt-daily-upgrade.timer").is_running
+
+
+def test_services_with_old_libraries_are_restarted_without_asking(host):
+    settings = "do '/etc/needrestart/needrestart.conf'; print $nrconf{restart}"
+    assert host.check_output("perl -e %s", f"our %nrconf; {settings}") == "a"
+    assert host.run("needrestart -b -k -l").rc == 0
+
+
+def test_packages_are_as_their_checksums_say_and_a_changed_file_is_noticed(host):
+    assert host.service("package-check.timer").is_enabled
+    assert host.run("systemctl start package-check.service").rc == 0
+    file = "/usr/share/perl5/Debian/AdduserCommon.pm"
+    file = file if host.file(file).exists else host.check_output("dpkg -L adduser | grep /sbin/a")
+    host.check_output("cp --archive %s /root/kept && echo '# changed' >>%s", file, file)
+    try:
+        assert host.run("systemctl start package-check.service").rc != 0
+        assert file in host.check_output("journalctl --unit=package-check --output=cat")
+    finally:
+        host.check_output("mv /root/kept %s && systemctl reset-failed", file)
+
+
+def test_a_crash_leaves_no_memory_on_the_disk(host):
+    crash = "systemd-run --wait --quiet --property WorkingDirectory=/tmp sh -c"
+    assert host.run(f"{crash} 'ulimit -c >/tmp/core-limit; kill -SEGV $$'").rc != 0
+    assert host.check_output("cat /tmp/core-limit; rm /tmp/core-limit") == "0"
+    assert host.run("ls /tmp/core*").rc != 0
+    assert host.check_output("su --login deploy --command %s", "ulimit -Hc") == "0"
+
+
+def test_a_persons_shell_is_careful(host):
+    said = host.check_output("su --login deploy --command %s", "umask; echo $TMOUT").split()
+    assert said == ["0027", "900"]
+    assert host.run("su --login deploy --command %s", "TMOUT=0").rc != 0
+
+
+def test_modules_are_blocked(host):
+    for name in ("dccp", "usb-storage"):
+        assert host.file("/etc/modprobe.d/flaskstack.conf").contains(f"^install {name} /bin/false$")
+
+
+def test_packets_do_not_say_where_others_go(host):
+    for family in ("ipv4", "ipv6"):
+        assert host.sysctl(f"net.{family}.conf.all.accept_redirects") == 0
+    assert host.sysctl("net.ipv4.conf.all.send_redirects") == 0
+
+
+def test_weak_passwords_are_refused(host):
+    answer = host.run("echo 'deploy:password1' | chpasswd")
+    assert answer.rc != 0
+    assert "Weak password" in answer.stderr
+
+
+def test_the_console_names_no_version(host):
+    for file in ("/etc/issue", "/etc/issue.net"):
+        assert "authorized" in host.file(file).content_string
+        assert "Debian" not in host.file(file).content_string
