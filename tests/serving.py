@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -132,7 +133,7 @@ class Server:
         self.root = root
         self.apps = {app["app_name"]: app for app in apps}
         self.address = ".".join(["127", *(str(random.randint(1, 254)) for _ in range(3))])
-        self.http, self.https, self.second = (self._free_port() for _ in range(3))
+        self.http, self.https, self.second = self._free_ports(3)
         self.stub = Stub(self.path("/srv/shop/a.sock"))
 
     def path(self, path: str) -> Path:
@@ -178,10 +179,12 @@ class Server:
         with socket.socket() as connection:
             return connection.connect_ex((self.address, self.http)) == 0
 
-    def _free_port(self) -> int:
-        with socket.socket() as found:
-            found.bind((self.address, 0))
-            return found.getsockname()[1]
+    def _free_ports(self, number: int) -> list[int]:
+        with ExitStack() as held:
+            found = [held.enter_context(socket.socket()) for _ in range(number)]
+            for each in found:
+                each.bind((self.address, 0))
+            return [each.getsockname()[1] for each in found]
 
     def _write(self, path: str, text: str) -> None:
         self.path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -190,7 +193,7 @@ class Server:
     def _certify(self, app: str) -> None:
         folder = self.certificate(app).parent
         folder.mkdir(parents=True)
-        command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -noenc -days 30"
+        command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -days 30"
         written = "-keyout privkey.pem -out fullchain.pem"
         names = f"-subj /CN={app} -addext subjectAltName=DNS:{app}.example.org"
         subprocess.run(

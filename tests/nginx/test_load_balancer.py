@@ -40,6 +40,8 @@ def test_a_chain_of_balancers_is_followed_to_the_visitor(site, headers):
         ({"X-Forwarded-Host": "eu.shop.example.org"}, "https://eu.shop.example.org"),
         ({"X-Forwarded-Host": "eu.shop.example.org:8443"}, "https://eu.shop.example.org:8443"),
         ({"X-Forwarded-Host": "evil.example"}, "https://shop.example.org"),
+        ({"X-Forwarded-Host": "evilshop.example.org"}, "https://shop.example.org"),
+        ({"X-Forwarded-Host": "shop.example.org.evil.example"}, "https://shop.example.org"),
         ({"X-Forwarded-Proto": "http"}, "http://shop.example.org"),
         ({"X-Forwarded-Proto": "gopher", "X-Forwarded-Port": "x"}, "http://shop.example.org"),
     ],
