@@ -1,0 +1,120 @@
+"""The site on a host: its service, journal, files and versions. tests/nginx has the site itself."""
+
+from __future__ import annotations
+
+import socket
+import uuid
+from collections import Counter
+from contextlib import ExitStack
+
+import pytest
+
+from asking import Site, journal, tls
+from waiting import wait_for
+
+MANY = 900  # Debian's own settings break off at 384 for each of two workers
+ASK = b"GET %s/stream HTTP/1.1\r\nHost: shop.example.org\r\nConnection: close\r\n\r\n"
+
+
+@pytest.fixture
+def new(host):
+    """Tell whether the host has Debian 13's nginx and OpenSSL, not Debian 12's."""
+    return host.backend.host == "trixie"
+
+
+@pytest.fixture
+def secure(address, https, certificate):
+    """Return the host's site over https."""
+    app = "shop" if https else "other"
+    return Site(address, f"{app}.example.org", "", certificate(app))
+
+
+def test_the_app_sees_the_visitor_and_the_journal_names_the_request(host, site, prefix, logged):
+    gateway = host.check_output("ip -4 route show default").split()[2]
+    answer = site.get("/notes?page=2")
+    seen = answer.json()
+    assert seen["path"] == "/notes?page=2"
+    assert dict(seen["headers"])["X-Forwarded-For"] == gateway
+    entry = logged(answer.headers["X-Request-ID"])
+    assert (entry["remote_addr"], entry["uri"]) == (gateway, f"{prefix}/notes?page=2")
+    assert entry["upstream_addr"] == "unix:/srv/shop/web.sock"
+
+
+def test_ipv6_is_served(host, https, prefix):
+    scheme, port = ("https", 443) if https else ("http", 80)
+    ask = f"curl --silent --insecure --resolve shop.example.org:{port}:[::1] %s"
+    seen = host.check_output(ask, f"{scheme}://shop.example.org{prefix}/")
+    assert '["X-Forwarded-For", "::1"]' in seen
+
+
+def test_a_burst_of_requests_is_logged_to_the_last(host, site):
+    agent = uuid.uuid4().hex
+
+    def logged():
+        return journal(host, "nginx.service", grep=lambda line: agent in line)
+
+    for _ in range(200):
+        site.get("/static/site.css", headers={"User-Agent": agent})
+    wait_for(lambda: len(logged()) == 200)
+
+
+def test_many_requests_are_held_at_a_time(address, ca, prefix):
+    trust = tls(ca) if ca else None
+
+    def connect():
+        connection = socket.create_connection((address, 443 if trust else 80), 30)
+        name = "shop.example.org"
+        return trust.wrap_socket(connection, server_hostname=name) if trust else connection
+
+    with ExitStack() as held:
+        connections = [held.enter_context(connect()) for _ in range(MANY)]
+        for connection in connections:
+            connection.sendall(ASK % prefix.encode())
+        answers = Counter(connection.recv(12) for connection in connections)
+    assert answers == {b"HTTP/1.1 200": MANY}
+
+
+def test_nginx_reads_the_declared_folders_of_the_app_and_no_others(host, site):
+    public, private = (f"/srv/shop/shared/uploads/{name}" for name in ("public/2026", "private"))
+    write = f"umask 027; mkdir -p {public} {private}; echo new | tee {public}/a.txt {private}/b.txt"
+    host.check_output("setpriv --reuid=shop --regid=shop --clear-groups sh -c %s", write)
+    for path in ("/media/2026/a.txt", "/download/files/b.txt"):
+        assert site.get(path).text == "new\n"
+    assert site.get("/media/old.txt").text == "long there"
+    read = "setpriv --reuid=www-data --regid=www-data --init-groups cat %s"
+    assert host.run(read, "/srv/shop/shared/uploads/public/old.txt").rc == 0
+    for path in ("secret/key.txt", "uploads/beside.txt"):
+        assert host.run(read, f"/srv/shop/shared/{path}").rc != 0
+
+
+def test_nginx_comes_back_when_it_is_killed(host, site):
+    host.check_output("kill -9 $(cat /run/nginx.pid); pkill -9 --uid www-data nginx || true")
+    assert wait_for(lambda: site.get("/").status_code == 200)
+
+
+def test_http2_over_tls_13(address, secure):
+    context = tls(secure.ca)
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    with (
+        socket.create_connection((address, 443), 5) as plain,
+        context.wrap_socket(plain, server_hostname=secure.name) as connection,
+    ):
+        agreed = connection.version(), connection.selected_alpn_protocol()
+    assert agreed == ("TLSv1.3", "h2")
+
+
+def test_the_post_quantum_key_exchange_is_there_where_openssl_has_it(host, secure, new):
+    command = "openssl s_client -connect 127.0.0.1:443 -servername %s </dev/null"
+    shown = host.run(command, secure.name).stdout
+    assert "TLSv1.3" in shown
+    assert ("X25519MLKEM768" in shown) == new
+
+
+def test_http3_where_nginx_has_it(host, secure, new):
+    told = secure.get("/static/missing").headers.get("Alt-Svc")
+    assert told == ('h3=":8443"; ma=86400' if new else None)
+    if new:
+        ask = "curl --silent --insecure --http3-only --resolve %s --head %s"
+        resolve = f"{secure.name}:443:127.0.0.1"
+        answer = host.check_output(ask, resolve, f"https://{secure.name}/")
+        assert answer.startswith("HTTP/3 502")  # nothing is behind it

@@ -1,0 +1,219 @@
+"""What the tests of nginx use: hosts with sites, their visitors, and requests of an odd kind."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+from contextlib import ExitStack
+
+import flask
+import pytest
+from werkzeug.middleware.proxy_fix import ProxyFix
+from werkzeug.test import EnvironBuilder, run_wsgi_app
+
+from asking import Site, tls
+from serving import Server
+
+SHOP = {
+    "app_name": "shop",
+    "app_domains": ["shop.example.org", "*.shop.example.org"],
+    "app_upload_size": 1,
+    "app_static": [
+        {"url": "/static/", "folder": "shop/static"},
+        {"pattern": r"^/(robots\.txt|favicon\.ico)$", "folder": "shop/static", "max_age": 60},
+        {"url": "/media/", "folder": "uploads/public", "shared": True},
+    ],
+    "app_internal": [{"url": "/files/", "folder": "uploads/private"}],
+    "app_streaming_paths": ["/stream"],
+    "app_websocket_paths": ["/ws/"],
+    "app_limited_paths": [
+        {"path": "/limited/", "methods": ["POST", "PUT"], "per_minute": 6, "burst": 2}
+    ],
+    "nginx_proxy_read_timeout": 1,
+    "nginx_limit_requests": 5,
+    "nginx_limit_burst": 20,
+    "nginx_limit_connections": 10,
+    "nginx_headers": {"X-Frame-Options": "DENY", "Permissions-Policy": "", "X-Shop": "open"},
+    "nginx_limit_exempt": ["127.0.0.1"],  # whoever names no other source
+}
+OTHER = {
+    "app_name": "other",
+    "app_domains": ["other.example.org", "192.0.2.7"],
+    "app_https_port": 8443,
+    "nginx_tls_profile": "modern",
+}
+HOSTS = {
+    # It faces the world itself, over https.
+    "front": [
+        SHOP
+        | {
+            "app_certificate": "provided",
+            "nginx_hsts_subdomains": True,
+            "nginx_site_snippets": ["location = /ping {\n    return 200 pong;\n}\n"],
+        }
+    ],
+    # It stands behind a load balancer, under a prefix; a second app faces the world.
+    "balanced": [
+        SHOP
+        | {
+            "app_prefix": "/shop",
+            "app_https": False,
+            "app_trusted_proxies": ["127.0.0.1"],
+            "nginx_proxy_read_timeout": 2,
+        },
+        OTHER,
+    ],
+    # All that can be has another value, and no site has https.
+    "changed": [
+        SHOP
+        | {
+            "app_domains": ["shop.example.net"],
+            "app_prefix": "/store",
+            "app_https": False,
+            "app_upload_size": 2,
+            "app_streaming_paths": [],
+            "nginx_static_max_age": 60,
+        }
+    ],
+}
+
+
+@pytest.fixture(scope="session", params=["front", "balanced"])
+def server(request, tmp_path_factory):
+    """Return a host of this name that serves; a module may ask for others."""
+    server = Server(tmp_path_factory.mktemp("nginx"), HOSTS[request.param])
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def app(server):
+    """Return the variables of the app that the stub plays."""
+    return server.apps["shop"]
+
+
+@pytest.fixture
+def name(app):
+    """Return the name that it is asked for by."""
+    return app["app_domains"][0]
+
+
+@pytest.fixture
+def prefix(app):
+    """Return the path that the app is mounted under."""
+    return app.get("app_prefix", "")
+
+
+@pytest.fixture
+def https(app):
+    """Tell whether nginx answers https itself."""
+    return app.get("app_https", True)
+
+
+@pytest.fixture
+def ca(server, https):
+    """Return the site's certificate, where it is asked over https."""
+    return str(server.certificate("shop")) if https else ""
+
+
+@pytest.fixture
+def port(server, https):
+    """Return the port where the site answers."""
+    return server.https if https else server.http
+
+
+@pytest.fixture
+def site(server, name, port, prefix, ca):
+    """Return the site under one of its names."""
+    return Site(f"{server.address}:{port}", name, prefix, ca)
+
+
+@pytest.fixture
+def bare(server, name, port, ca):
+    """Return the site without its prefix."""
+    return Site(f"{server.address}:{port}", name, "", ca)
+
+
+@pytest.fixture
+def logged(server):
+    """Return a function that waits for the access log's entry about a request."""
+    return server.log.entry
+
+
+@pytest.fixture
+def connect(server, name, port, ca):
+    """Return a function that opens a connection to the site, from an address of its own."""
+
+    def connect(source=""):
+        origin = (source, 0) if source else None
+        connection = socket.create_connection((server.address, port), 10, origin)
+        return tls(ca).wrap_socket(connection, server_hostname=name) if ca else connection
+
+    return connect
+
+
+@pytest.fixture
+def raw(connect):
+    """Return a function that sends bytes as they are and returns all that comes back."""
+
+    def send(data, connect=connect):
+        with connect() as connection:
+            connection.sendall(data)
+            with connection.makefile("rb") as answer:
+                return answer.read()
+
+    return send
+
+
+@pytest.fixture
+def visit(connect, name, prefix):
+    """Return a function that asks from an address that is nobody's load balancer, nor exempt."""
+
+    def ask(path, headers=(), source="127.0.0.20", times=1, together=False, method="GET"):
+        answers, waiting = [], []
+        with ExitStack() as held:
+            for _ in range(times):
+                connection = http.client.HTTPConnection(name)
+                connection.sock = held.enter_context(connect(source))
+                connection.request(method, prefix + path, headers=dict(headers))
+                if together:
+                    waiting.append(connection)
+                    continue
+                with connection.getresponse() as answer:
+                    answers.append((answer.status, answer.read().decode(), answer.headers))
+                connection.close()
+            for connection in waiting:
+                with connection.getresponse() as answer:
+                    answers.append((answer.status, "", answer.headers))
+        return answers
+
+    return ask
+
+
+@pytest.fixture
+def headers():
+    """Return a function that tells the headers that reached the app; none comes twice."""
+
+    def of(seen):
+        names = [name.lower() for name, _ in seen["headers"]]
+        assert len(names) == len(set(names))
+        return {name.lower(): value for name, value in seen["headers"]}
+
+    return of
+
+
+@pytest.fixture
+def link(headers):
+    """Return a function that tells which link a Flask app behind ProxyFix makes when asked so."""
+
+    def made(seen):
+        app = flask.Flask("shop")
+        app.add_url_rule("/notes", "notes", lambda: flask.url_for("notes", _external=True))
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1, x_host=1, x_port=1, x_prefix=1)
+        environ = EnvironBuilder(seen["path"], headers=headers(seen)).get_environ()
+        body, status, _ = run_wsgi_app(app, environ, buffered=True)
+        assert status == "200 OK"
+        return "".join(part.decode() for part in body)
+
+    return made

@@ -1,0 +1,166 @@
+"""https: who can come in, by which name, and what http does instead."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import subprocess
+
+import pytest
+
+from asking import Site, tls
+from serving import build
+
+
+@pytest.fixture
+def app(server):
+    """Return the variables of the app that has https on this host: the last one."""
+    return [*server.apps.values()][-1]
+
+
+@pytest.fixture
+def shown(app):
+    """Return the port that its visitors see, as a part of a URL."""
+    return f":{app['app_https_port']}" if "app_https_port" in app else ""
+
+
+@pytest.fixture
+def modern(app):
+    """Tell whether it has the profile of that name."""
+    return app.get("nginx_tls_profile") == "modern"
+
+
+@pytest.fixture
+def ca(server, app):
+    """Return its certificate."""
+    return str(server.certificate(app["app_name"]))
+
+
+@pytest.fixture
+def plain(server, name):
+    """Return its site over http."""
+    return Site(f"{server.address}:{server.http}", name)
+
+
+@pytest.fixture
+def client(server):
+    """Return a function that runs openssl's client, and tells how it went."""
+
+    def run(*options, said=""):
+        command = ["openssl", "s_client", "-connect", f"{server.address}:{server.https}", *options]
+        return subprocess.run(command, input=said, capture_output=True, text=True, check=False)
+
+    return run
+
+
+@pytest.fixture
+def handshake(server, ca):
+    """Return a function that shakes hands, and tells about the connection."""
+
+    def shake(name, **wanted):
+        context = tls(ca)
+        for setting, value in wanted.items():
+            setattr(context, setting, value)
+        context.set_alpn_protocols(["h2", "http/1.1"])
+        with (
+            socket.create_connection((server.address, server.https), 5) as plain,
+            context.wrap_socket(plain, server_hostname=name) as secure,
+        ):
+            return secure.version(), secure.cipher()[0], secure.selected_alpn_protocol()
+
+    return shake
+
+
+NEW = ssl.TLSVersion.TLSv1_2
+
+
+def test_http2_over_tls_13(handshake, name):
+    version, _, protocol = handshake(name)
+    assert (version, protocol) == ("TLSv1.3", "h2")
+
+
+def test_older_versions_are_those_of_the_profile(handshake, client, name, modern):
+    if modern:
+        with pytest.raises(ssl.SSLError):
+            handshake(name, maximum_version=NEW)
+    else:
+        assert handshake(name, maximum_version=NEW)[0] == "TLSv1.2"
+    old = client("-servername", name, "-tls1_1", "-cipher", "DEFAULT@SECLEVEL=0")
+    assert "alert protocol version" in old.stderr
+
+
+@pytest.mark.parametrize(
+    "cipher", ["AES128-SHA", "ECDHE-ECDSA-AES128-SHA", "ECDHE-ECDSA-AES256-SHA384"]
+)
+def test_old_ciphers_are_refused(client, name, cipher):
+    refused = client("-servername", name, "-tls1_2", "-cipher", cipher)
+    assert refused.returncode != 0
+    assert " alert " in refused.stderr
+
+
+def test_a_second_visit_is_short_without_what_a_stolen_key_would_open(client, name, tmp_path):
+    kept = str(tmp_path / "session")
+    # The answer ends the connection, after the ticket.
+    visit = {"said": "GET / HTTP/1.0\r\nHost: x\r\n\r\n"}
+    first = client("-servername", name, "-ign_eof", "-sess_out", kept, **visit)
+    assert "New, TLSv1.3" in first.stdout
+    again = client("-servername", name, "-ign_eof", "-sess_in", kept, **visit)
+    assert "Reused, TLSv1.3" in again.stdout
+    command = ["openssl", "sess_id", "-in", kept, "-noout", "-text"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "0010 - " in shown
+    assert "0020 - " not in shown  # 32 bytes are the name of a session that nginx keeps itself
+
+
+def test_no_handshake_with_a_name_that_no_site_has(handshake):
+    with pytest.raises(ssl.SSLError, match="unrecognized name"):
+        handshake("evil.example")
+
+
+def test_who_names_none_is_shown_a_certificate_where_an_address_is_a_name(server, app):
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with socket.create_connection((server.address, server.https), 5) as plain:
+        if "192.0.2.7" in app["app_domains"]:
+            with context.wrap_socket(plain) as secure:
+                secure.sendall(b"GET / HTTP/1.0\r\nHost: evil.example\r\n\r\n")
+                assert secure.recv(12) == b"HTTP/1.1 421"
+        else:
+            with pytest.raises(ssl.SSLError):
+                context.wrap_socket(plain)
+
+
+def test_another_name_than_that_of_the_handshake_is_refused(bare):
+    assert bare.get("/", headers={"Host": "x.example"}).status_code == 421
+
+
+@pytest.mark.parametrize("path", ["/", "/a/b?c=d&e", "//evil.example/", "/%0D%0AX-A:b", "/shop"])
+def test_http_leads_to_https_at_the_same_name_and_path(plain, name, shown, path):
+    answer = plain.post(path, headers={"Host": f"{name}:8080"})  # as a forwarded port has it
+    assert answer.status_code == 308
+    assert answer.headers["Location"] == f"https://{name}{shown}{path}"
+    assert "X-A" not in answer.headers
+    assert "Strict-Transport-Security" not in answer.headers
+
+
+@pytest.mark.parametrize("named", ["the site", "not.yet.example"])
+def test_the_certificate_authoritys_question_is_answered_over_http(server, plain, named):
+    folder = server.path("/var/lib/flaskstack/acme/.well-known/acme-challenge")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "a-token_1").write_text("proof")
+    asked = {"headers": {} if named == "the site" else {"Host": named}}
+    answer = plain.get("/.well-known/acme-challenge/a-token_1", **asked)
+    assert (answer.status_code, answer.text) == (200, "proof")
+    assert plain.get("/.well-known/acme-challenge/missing", **asked).status_code == 404
+
+
+def test_browsers_are_told_to_come_by_https_unless_the_site_signed_its_own_certificate(app, bare):
+    told = bare.get("/").headers.get("Strict-Transport-Security")
+    provided = app.get("app_certificate") == "provided"
+    assert told == ("max-age=63072000; includeSubDomains" if provided else None)
+
+
+def test_http3_is_offered_where_nginx_has_it(app, bare):
+    told = bare.get("/static/missing").headers.get("Alt-Svc")
+    offered = f'h3=":{app.get("app_https_port", 443)}"; ma=86400'
+    assert told == (offered if "http_v3_module" in build() else None)

@@ -1,0 +1,120 @@
+"""Render a role's templates without a host, through Ansible's own template engine."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, generate_ansible_template_vars, trust_as_template
+
+from repository import ROOT, ansible_plugins
+
+FACTS = {
+    "distribution": "Debian",
+    "distribution_release": "trixie",
+    "distribution_major_version": "13",
+    "distribution_version": "13",
+    "os_family": "Debian",
+    "architecture": "x86_64",
+    "hostname": "host",
+    "memtotal_mb": 960,
+    "processor_vcpus": 1,
+    "python": {"version": {"major": 3, "minor": 13}},
+}
+
+
+@cache
+def _loader() -> DataLoader:
+    ansible_plugins()
+    loader = DataLoader()
+    loader.set_basedir(str(ROOT))
+    return loader
+
+
+def _load(path: Path) -> dict[str, Any]:
+    return (
+        _loader().load_from_file(str(path), trusted_as_template=True) or {}
+        if path.is_file()
+        else {}
+    )
+
+
+def _dependencies(role: str) -> list[str]:
+    entries = _load(ROOT / "roles" / role / "meta/main.yml").get("dependencies", [])
+    names = [entry["role"] if isinstance(entry, dict) else entry for entry in entries]
+    return [name for direct in names for name in (*_dependencies(direct), direct)]
+
+
+def _role_variables(role: str, facts: dict[str, Any]) -> dict[str, Any]:
+    """Return the role's defaults and vars over those of its dependencies, as in a play."""
+    folders = [ROOT / "roles" / name for name in (*_dependencies(role), role)]
+    variables: dict[str, Any] = {}
+    for kind in ("defaults", "vars"):
+        for folder in folders:  # a file, or a folder of files
+            for file in [folder / kind / "main.yml", *sorted((folder / kind / "main").glob("*"))]:
+                variables |= _load(file)
+    for folder in folders:
+        for name in (
+            facts["distribution"],
+            f"{facts['distribution']}-{facts['distribution_release']}",
+        ):
+            variables |= _load(folder / "vars" / f"{name}.yml")
+    return variables
+
+
+def _trusted(value: Any) -> Any:
+    """Let templates in what a test gives be resolved, as those of an inventory are."""
+    if isinstance(value, str):
+        return trust_as_template(value)
+    if isinstance(value, dict):
+        return {key: _trusted(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_trusted(item) for item in value]
+    return value
+
+
+def _templar(role: str, template: str, variables: dict[str, Any]) -> tuple[Templar, Path]:
+    path = ROOT / "roles" / role / "templates" / template
+    facts = FACTS | variables.pop("ansible_facts", {})
+    known: dict[str, Any] = {
+        "ansible_facts": facts,
+        "ansible_check_mode": False,
+        "group_names": ["app", "cache", "database", "edge", "queue"],
+        "inventory_dir": str(ROOT / "inventory/local"),
+        "inventory_hostname": "host",
+        "role_path": str(ROOT / "roles" / role),
+        "app_name": "shop",
+    }
+    known["groups"] = {name: ["host"] for name in ("all", *known["group_names"])}
+    known["hostvars"] = {"host": known}
+    known |= _role_variables(role, facts)
+    if template:
+        known |= generate_ansible_template_vars(path=template, fullpath=str(path))
+    known |= _trusted(variables)
+    return Templar(loader=_loader(), variables=known), path
+
+
+def render(role: str, template: str, **variables: Any) -> str:
+    """Return the text that the role would put on a host.
+
+    `template` is a path below `roles/<role>/templates`. Variables are the role's (and its
+    dependencies') defaults and vars, then those given.
+    """
+    templar, path = _templar(role, template, variables)
+    templar = templar.copy_with_new_env(
+        searchpath=[str(path.parent), str(ROOT / "roles" / role / "templates")],
+        available_variables=templar.available_variables,
+    )
+    return templar.template(
+        trust_as_template(path.read_text()),
+        escape_backslashes=False,
+        overrides={"trim_blocks": True, "lstrip_blocks": False},
+    )
+
+
+def evaluate(role: str, expression: str, **variables: Any) -> Any:
+    """Return the value of an expression in the role."""
+    templar, _ = _templar(role, "", variables)
+    return templar.template(trust_as_template("{{ " + expression + " }}"))

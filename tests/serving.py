@@ -1,0 +1,211 @@
+"""The role's sites, served by this machine's nginx from a directory, on loopback, as any user."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import ExitStack
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from rendering import render
+from repository import ROOT
+from waiting import wait_for
+
+# As `./stack` unpacks it, or as the machine has it.
+NGINX = shutil.which("nginx", path=f"{ROOT}/.local/nginx/usr/sbin:/usr/sbin:{os.environ['PATH']}")
+CONFIGURATION = """\
+daemon off;
+pid nginx.pid;
+error_log stderr;
+worker_processes 2;
+{user}
+events {{ worker_connections 512; }}
+http {{
+    types {{ text/css css; text/plain txt; }}
+    client_body_temp_path body;
+    proxy_temp_path proxy;
+    fastcgi_temp_path fastcgi;
+    uwsgi_temp_path uwsgi;
+    scgi_temp_path scgi;
+    include etc/nginx/sites-enabled/*;
+}}
+"""
+RELEASES = {
+    "releases/1/shop/static/site.css": "before",
+    "releases/1/shop/static/before.js": "before",
+    "releases/2/shop/static/site.css": "body { color: teal }" * 100,
+    "releases/2/shop/static/robots.txt": "User-agent: *",
+    "releases/2/shop/static/.hidden": "not for the world",
+    "releases/2/shop/beside.txt": "not for the world",
+    "shared/uploads/public/old.txt": "long there",
+    "shared/uploads/public/2026/11/new.txt": "new",
+    "shared/uploads/private/a b.txt": "0123456789",
+    "shared/uploads/beside.txt": "not for the world",
+    "shared/secret/key.txt": "not for the world",
+}
+
+
+@cache
+def build() -> str:
+    """Return what nginx says that it was built with."""
+    assert NGINX, "there is no nginx: ./stack test unpacks one into .local/nginx"
+    return subprocess.run([NGINX, "-V"], capture_output=True, text=True, check=True).stderr
+
+
+def run(*command: str | Path, **options: Any) -> subprocess.Popen[bytes]:
+    """Start a command that ends with this process, whatever ends that."""
+    return subprocess.Popen(["setpriv", "--pdeathsig", "TERM", *command], **options)
+
+
+class Stub:
+    """The stub app behind nginx."""
+
+    def __init__(self, path: Path) -> None:
+        """Answer on the Unix socket `path` once it is started."""
+        self.path = path
+
+    def start(self) -> None:
+        """Start, and wait until it answers."""
+        self.path.unlink(missing_ok=True)
+        self.process = run(sys.executable, ROOT / "tests/nginx/upstream.py", self.path)
+        wait_for(self.answers, every=0.02)
+
+    def answers(self) -> bool:
+        """Tell whether a connection is accepted."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            return connection.connect_ex(str(self.path)) == 0
+
+    def stop(self) -> None:
+        """End it."""
+        self.process.terminate()
+        self.process.wait()
+
+
+class Log:
+    """The receiver of what nginx sends to the journal."""
+
+    def __init__(self, path: Path) -> None:
+        """Receive from the Unix socket `path`."""
+        self.lines: list[str] = []
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(path))
+        self._thread = threading.Thread(target=self._receive, daemon=True)
+        self._thread.start()
+
+    def _receive(self) -> None:
+        while message := self._socket.recv(65536):
+            self.lines.append(message.decode(errors="replace"))
+
+    def close(self) -> None:
+        """Receive no more."""
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._socket.close()
+
+    def entry(self, request_id: str) -> dict[str, Any]:
+        """Wait for the access log's entry about a request."""
+
+        def found() -> dict[str, Any] | None:
+            entries = (json.loads(line.split(": ", 1)[1]) for line in self.lines if ": {" in line)
+            return next((e for e in entries if e.get("request_id") == request_id), None)
+
+        return wait_for(found, every=0.02)
+
+
+class Server:
+    """A host's nginx: the sites of its apps, the stub app behind them, and their log.
+
+    The rendered text is what a host gets, but for the addresses of `listen`, and for the
+    directories, which are below `root`. An address of 127.0.0.0/8 keeps ports from colliding.
+    """
+
+    def __init__(self, root: Path, apps: list[dict[str, Any]]) -> None:
+        """Serve `apps` (a role's variables each, the first in front of the stub app)."""
+        self.root = root
+        self.apps = {app["app_name"]: app for app in apps}
+        self.address = ".".join(["127", *(str(random.randint(1, 254)) for _ in range(3))])
+        self.http, self.https, self.second = self._free_ports(3)
+        self.stub = Stub(self.path("/srv/shop/a.sock"))
+
+    def path(self, path: str) -> Path:
+        """Return where something of a host is here."""
+        return self.root / path.lstrip("/")
+
+    def start(self) -> None:
+        """Write the host's files, and start what answers."""
+        for name, text in RELEASES.items():
+            self._write(f"/srv/shop/{name}", text)
+        for link, target in (("previous", "releases/1"), ("current", "releases/2")):
+            self.path(f"/srv/shop/{link}").symlink_to(target)
+        self.path("/srv/shop/web.sock").symlink_to("a.sock")
+        for app in self.apps:
+            self._certify(app)
+            self._write(f"/etc/nginx/sites-enabled/{app}.conf", self._render(app, "site.conf"))
+        self._write("/etc/nginx/sites-enabled/default", self._render(app, "default"))
+        # A worker of root's reads this directory; without root there is no other user anyway.
+        user = "user root;" if os.geteuid() == 0 else ""
+        self._write("nginx.conf", CONFIGURATION.format(user=user))
+        self.path("/dev").mkdir()
+        self.log = Log(self.path("/dev/log"))
+        self.stub.start()
+        with self.path("error.log").open("wb") as errors:
+            self._nginx = run(
+                str(NGINX), "-e", "stderr", "-p", f"{self.root}/", "-c", "nginx.conf", stderr=errors
+            )
+        wait_for(self._listens, every=0.02)
+
+    def stop(self) -> None:
+        """End all of it."""
+        self._nginx.terminate()
+        self._nginx.wait()
+        self.stub.stop()
+        self.log.close()
+
+    def certificate(self, app: str) -> Path:
+        """Return the file with an app's certificate."""
+        return self.path(f"/etc/nginx/certificates/{app}/current/fullchain.pem")
+
+    def _listens(self) -> bool:
+        assert self._nginx.poll() is None, self.path("error.log").read_text()
+        with socket.socket() as connection:
+            return connection.connect_ex((self.address, self.http)) == 0
+
+    def _free_ports(self, number: int) -> list[int]:
+        with ExitStack() as held:
+            found = [held.enter_context(socket.socket()) for _ in range(number)]
+            for each in found:
+                each.bind((self.address, 0))
+            return [each.getsockname()[1] for each in found]
+
+    def _write(self, path: str, text: str) -> None:
+        self.path(path).parent.mkdir(parents=True, exist_ok=True)
+        self.path(path).write_text(text)
+
+    def _certify(self, app: str) -> None:
+        folder = self.certificate(app).parent
+        folder.mkdir(parents=True)
+        command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -days 30"
+        written = "-keyout privkey.pem -out fullchain.pem"
+        names = f"-subj /CN={app} -addext subjectAltName=DNS:{app}.example.org"
+        subprocess.run(
+            f"{command} {names} {written}".split(), cwd=folder, capture_output=True, check=True
+        )
+
+    def _render(self, app: str, template: str) -> str:
+        given = {
+            "ansible_managed": "Ansible managed",
+            "nginx_listen": [f"{self.address}:{port}" for port in (self.http, self.second)],
+            "nginx_listen_https": [f"{self.address}:{self.https}"],
+            "__nginx_build": {"stderr": build()},
+        }
+        text = render("nginx", f"etc/nginx/sites-enabled/{template}.j2", **given, **self.apps[app])
+        return re.sub(r'(?<=[ ":])/(?=(?:dev|etc|run|srv|var)/)', f"{self.root}/", text)
