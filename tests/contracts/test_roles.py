@@ -140,6 +140,21 @@ def test_templates_say_who_manages_them(role):
         )
 
 
+def test_every_notified_handler_exists(role):
+    """Ansible looks for a handler only when a task notifies it."""
+    handlers = [
+        handler
+        for path in repository.yaml_files(role, "handlers")
+        for handler in repository.tasks_in(repository.load(path))
+    ]
+    names = {name for handler in handlers for name in (handler["name"], handler.get("listen"))}
+    for path in repository.yaml_files(role, "tasks"):
+        for task in repository.tasks_in(repository.load(path)):
+            notified = task.get("notify", [])
+            for name in [notified] if isinstance(notified, str) else notified:
+                assert name in names, f"{path}: {task['name']}"
+
+
 def test_no_task_hides_a_failure(role):
     for path in repository.yaml_files(role, "tasks", "handlers"):
         for task in repository.tasks_in(repository.load(path)):
