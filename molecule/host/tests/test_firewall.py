@@ -197,7 +197,7 @@ def test_a_change_that_locks_out_is_taken_back(play, rules, outside, unguarded):
 def test_the_host_takes_it_back_by_itself(cut, rules, hosts, outside, unguarded):
     """The controller is gone, with all connections it had."""
     before = rules("site")
-    cut("See that a new connection gets in", "--limit=site", **LOCKED_OUT)
+    cut("Validate that a new connection succeeds", "--limit=site", **LOCKED_OUT)
     assert outside("site", "tcp/22") == {"tcp/22": "silence"}
 
     unguarded("site")
@@ -209,7 +209,7 @@ def test_the_host_takes_it_back_by_itself(cut, rules, hosts, outside, unguarded)
 def test_nobody_shuts_himself_out(play, rules):
     before = rules("site")
     done = play("firewall", "--limit=site", firewall_ssh_sources=["192.0.2.1"])
-    assert done.says("firewall_ssh_sources is [192.0.2.1], which does not have this controller")
+    assert done.says("firewall_ssh_sources is [192.0.2.1]: does not contain this controller")
     assert done.changed == 0
     assert rules("site") == before
 
@@ -225,7 +225,7 @@ def test_a_second_firewall_is_refused(play, hosts):
     hosts["site"].check_output("mkdir -p /etc/ufw && echo ENABLED=yes >/etc/ufw/ufw.conf")
     done = play("firewall", "--limit=site")
     hosts["site"].check_output("rm -r /etc/ufw")
-    assert done.says("site has a firewall already: ufw.")
+    assert done.says("firewall_enabled is true: conflicts with ufw, which is enabled on site")
     assert done.changed == 0
 
 
