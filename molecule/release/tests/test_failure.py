@@ -43,7 +43,7 @@ FAILURES = {
     "dependencies": (
         ("requirements.lock", "\nalembic==", "\nalembic==99."),
         {},
-        ["Install what the lock says", "No matching distribution found for alembic==99"],
+        ["Install the packages of the lock", "there is no version of alembic==99"],
     ),
     "interpreter": (
         ("pyproject.toml", ">=3.11", ">=4"),

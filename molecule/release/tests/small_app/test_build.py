@@ -54,7 +54,7 @@ def test_what_is_left_open_is_resolved_once(site, current, operator, version, ho
     environment = host.check_output(complete)
     again = operator.deploy(loosely(version, "packaging<26"), **settings)
     assert again.code == 0, again.output
-    assert "Install the environment" not in again.output
+    assert "Install the packages of the lock" not in again.output
     assert host.check_output(complete) == environment
     assert site.get("/").text == current()
 
