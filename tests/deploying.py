@@ -18,6 +18,12 @@ from repository import ANSIBLE_PLAYBOOK, ROOT
 from waiting import wait_for
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
+# As an operator has it: without the list of slow tasks that Molecule's runs end with.
+ENVIRONMENT = {
+    "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+    "ANSIBLE_CALLBACKS_ENABLED": "preload",
+    "ANSIBLE_NOCOLOR": "1",
+}
 
 
 @dataclass
@@ -111,7 +117,7 @@ class Operator:
         return subprocess.Popen(
             [*command, "-e", json.dumps(variables), *options],
             cwd=ROOT,
-            env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
+            env=os.environ | ENVIRONMENT,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
