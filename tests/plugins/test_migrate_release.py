@@ -6,6 +6,7 @@ import fcntl
 import gzip
 import json
 import os
+import signal
 import subprocess
 import types
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from releasing import ROLE, load
+from waiting import wait_for
 
 app_database = load("ansible.module_utils.app_database", ROLE / "module_utils/app_database.py")
 migrate_release = load("migrate_release", ROLE / "library/migrate_release.py")
@@ -173,6 +175,28 @@ def test_the_lock_is_held_while_commands_run(wanted):
 
 
 # The database
+
+
+def test_a_command_that_outlives_the_module_keeps_both_locks(wanted, tools, tmp_path):
+    begun, go, done = (tmp_path / name for name in ("begun", "go", "done"))
+    command = f"touch {begun}; until test -e {go}; do sleep 0.05; done; echo done; touch {done}"
+    statements = tools.folder / "statements"
+    if not (module := os.fork()):
+        os.setsid()
+        migrate(wanted(commands=[command], database=LOGIN))
+        os._exit(0)
+    wait_for(begun.exists)
+    os.killpg(module, signal.SIGKILL)  # as the end of an SSH connection does
+    os.waitpid(module, 0)
+    try:
+        assert "ada@desk migrates to one" in str(refused(wanted(commands=["true"])))
+        assert "GET_LOCK" in statements.read_text()
+        assert "closed" not in statements.read_text()
+    finally:
+        go.touch()
+    wait_for(done.exists)
+    wait_for(lambda: "closed" in statements.read_text())
+    assert migrate(wanted(commands=["true"]))["changed"]
 
 
 @pytest.mark.parametrize("mariadb", [True, False])

@@ -6,10 +6,11 @@ import fcntl
 import json
 import os
 import subprocess
+import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ class FailedError(Exception):
 
 
 @contextmanager
-def host_lock(root: Path, by: str, release: str) -> Iterator[None]:
+def host_lock(root: Path, by: str, release: str) -> Iterator[int]:
     """Migrate nowhere else on this host; whoever is refused reads here who does."""
     opened = os.open(root / ".migrate.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     with os.fdopen(opened, "r+") as file:
@@ -92,7 +93,7 @@ def host_lock(root: Path, by: str, release: str) -> Iterator[None]:
         since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
         file.write(f"{by or 'somebody'} migrates to {release} since {since}, process {os.getpid()}")
         file.flush()
-        yield
+        yield file.fileno()
 
 
 def read_marker(root: Path) -> dict[str, Any]:
@@ -158,26 +159,32 @@ def decide_first_install(wanted: dict[str, Any], tables: int) -> tuple[bool, str
     return True, ""
 
 
-def run_commands(wanted: dict[str, Any], variable: str, commands: list[str]) -> None:
-    """Run a variable's commands as the app runs, one after the other, until one fails."""
+def run_commands(
+    wanted: dict[str, Any], variable: str, commands: list[str], locks: list[int]
+) -> None:
+    """Run a variable's commands as the app runs, one after the other, until one fails.
+
+    This module ends with its SSH connection, a command does not. So commands inherit the locks,
+    which stay taken until the last one that has them ends, and write to a file, not to a pipe.
+    """
     lines = [line for line in wanted["environment"].splitlines() if line]
     variables = "\n".join([*lines, "", ""])
     for command in commands:
         as_app = [wanted["runner"], "--environment-from-stdin", "--release", wanted["release"]]
-        process = subprocess.Popen(
-            [*as_app, "sh", "-c", command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-        )
-        with suppress(BrokenPipeError):  # one that asks for nothing may have ended
-            process.stdin.write(variables)
-            process.stdin.close()
-        with process.stdout:
-            output = [line.rstrip("\n") for line in deque(process.stdout, SHOWN)]
-        if code := process.wait():
+        with tempfile.TemporaryFile("w+", errors="replace") as written:
+            code = subprocess.run(
+                [*as_app, "sh", "-c", command],
+                input=variables,
+                stdout=written,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+                pass_fds=locks,
+                start_new_session=True,
+            ).returncode
+            written.seek(0)
+            output = [line.rstrip("\n") for line in deque(written, SHOWN)]
+        if code:
             raise FailedError(
                 f"{variable} failed with code {code} ({command})", output=output, step=variable
             )
@@ -235,10 +242,11 @@ def migrate(wanted: dict[str, Any]) -> dict[str, Any]:
     if wanted["database"] and not (client and (dumper or not wanted["dump"])):
         return result | {"tools_missing": True}
     with ExitStack() as stack:
-        stack.enter_context(host_lock(root, wanted["by"], wanted["release"]))
+        locks = [stack.enter_context(host_lock(root, wanted["by"], wanted["release"]))]
         session, options, tables = None, 0, 0
         if wanted["database"]:
             session, options = open_database(stack, wanted, client)
+            locks.append(session.process.stdin.fileno())  # the client ends when nobody has it
             tables = count_tables(session)
         install, note = (
             decide_first_install(wanted, tables) if wanted["first_install"] else (False, "")
@@ -252,9 +260,9 @@ def migrate(wanted: dict[str, Any]) -> dict[str, Any]:
         try:
             if install:
                 write_marker(root, "started", wanted["release"])
-                run_commands(wanted, "app_first_install_commands", wanted["first_install"])
+                run_commands(wanted, "app_first_install_commands", wanted["first_install"], locks)
                 write_marker(root, "done", wanted["release"])
-            run_commands(wanted, "app_migrate_commands", wanted["commands"])
+            run_commands(wanted, "app_migrate_commands", wanted["commands"], locks)
             if session:
                 session.ask("SELECT 1")
         except DatabaseError as error:

@@ -75,6 +75,7 @@ class Session:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             pass_fds=[options],
+            start_new_session=True,  # the end of the SSH connection does not end it
             text=True,
         )
 
