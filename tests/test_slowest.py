@@ -21,7 +21,7 @@ Wait for SSH ------------------------------------------------------------ 8.00s
 PYTEST = """\
 PLAY [localhost] ***
 ============================= slowest 10 durations =============================
-12.50s call     tests/plugins/test_load.py::test_load[a b]
+12.50s call     tests/plugins/test_load.py::test_load[ansible://a b]
 3.00s setup    tests/plugins/test_load.py::test_more
 """
 
@@ -34,7 +34,7 @@ SUMMARY = """\
     75.6 s  local_server : Build the image of Debian trixie, which takes half a minute
     10.3 s  Wait for SSH (2 times)
    tests
-    12.5 s  offline: test_load.py::test_load[a b]
+    12.5 s  offline: test_load.py::test_load[ansible://a b]
      3.0 s  offline: test_load.py::test_more (setup)
 """
 

@@ -22,7 +22,7 @@ STEP = re.compile(r"➜ (\w+): Executing$")
 # Below the banner TASKS RECAP: date, then the time of the last task and of the playbook.
 PLAYBOOK = re.compile(r"^\w+ \d+ \w+ \d{4} .*\) +(\d+):(\d\d):(\d\d\.\d+) ")
 TASK = re.compile(r"^(\S.*?) -* ?(\d+\.\d\d)s$")
-TEST = re.compile(r"^(\d+\.\d\d)s (setup|call|teardown) +(\S.*)$")
+TEST = re.compile(r"^(\d+\.\d\d)s (setup|call|teardown) +(?:[^:]*/)?(\S.*)$")
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def times(part: str, lines: Iterable[str]) -> Iterator[Time]:
         elif recap and (found := TASK.match(line)):
             yield Time("tasks", found[1], float(found[2]))
         elif found := TEST.match(line):
-            name = f"{part}: {found[3].rpartition('/')[2]}"
+            name = f"{part}: {found[3]}"
             name += "" if found[2] == "call" else f" ({found[2]})"
             yield Time("tests", name, float(found[1]))
 
