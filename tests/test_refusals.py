@@ -26,7 +26,7 @@ FACTS = {
     "ansible_memtotal_mb": 1960,
     "ansible_os_family": "Debian",
     "ansible_processor_vcpus": 2,
-    "ansible_virtualization_type": "kvm",
+    "ansible_virtualization_tech_guest": ["kvm"],
 }
 TIERS = ("edge", "app", "database", "cache", "queue")
 SECRET = "{{ lookup('ansible.builtin.password', inventory_dir ~ '/secrets/%s', length=40) }}"

@@ -25,7 +25,14 @@ class Home:
         self.host = host
 
     def __call__(self):
-        """Return what is there: what serves, which releases, what runs; equal when untouched."""
+        """Return what is there: what serves, which releases, what runs; equal when untouched.
+
+        A deploy does not wait for the instance that it stops, so this does.
+        """
+        return wait_for(lambda: (found := self.look()) if "deactivating" not in found else "", 60)
+
+    def look(self):
+        """Return the same as it is at this moment."""
         return self.host.check_output(
             "cd /srv/sample && readlink current web.sock && ls -A releases instances environments"
             " && systemctl show --property=Id,ActiveState,MainPID 'sample-web@*.service'"
