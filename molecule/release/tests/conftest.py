@@ -29,7 +29,12 @@ class Home:
 
         A deploy does not wait for the instance that it stops, so this does.
         """
-        return wait_for(lambda: (found := self.look()) if "deactivating" not in found else "", 60)
+
+        def settled():
+            found = self.look()
+            return found if "deactivating" not in found else ""
+
+        return wait_for(settled, 60)
 
     def look(self):
         """Return the same as it is at this moment."""
