@@ -67,8 +67,8 @@ FAILURES = {
     ),
     "never healthy": (
         ("sample_app/web/health.py", 'up = all(check["state"] == "up"', 'up = all(not "up"'),
-        {"release_health_timeout": 4},
-        ["was not well within 4 s", "GET /readyz: 503", '"status":"unready"', "sample-web@"],
+        {"release_health_timeout": 10},
+        ["was not well within 10 s", "GET /readyz: 503", '"status":"unready"', "sample-web@"],
     ),
     "healthy, then dies": (
         (FACTORY, "app = Flask(__name__)", DIES),
