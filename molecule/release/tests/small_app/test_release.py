@@ -83,7 +83,7 @@ def test_a_release_that_is_never_well_gets_no_request(site, state, operator, ver
     before = state()
     unwell = version("web.py", "WELL = True", "WELL = False\nprint('no good today', flush=True)")
     with site.under_load("/", **OFTEN) as answers:
-        done = operator.deploy(unwell, release_health_timeout=2, release_health_status=204)
+        done = operator.deploy(unwell, release_health_timeout=5, release_health_status=204)
     assert done.code != 0
     assert 'failed at "Start the release": fixture-web@' in done.output
     assert done.says("503 Service Unavailable")
@@ -96,7 +96,7 @@ def test_a_release_that_is_never_well_gets_no_request(site, state, operator, ver
 
 def test_a_release_whose_answer_is_another_one_is_not_well(state, operator, version):
     before = state()
-    done = operator.deploy(version(), release_health_timeout=2, release_health_body="^up$")
+    done = operator.deploy(version(), release_health_timeout=5, release_health_body="^up$")
     assert done.says("(expected is a body with ^up$)")
     assert state() == before
 
