@@ -13,7 +13,7 @@ testinfra_hosts = ["ansible://trixie"]
     [
         pytest.param("secrets : Make the new ones", id="the new are made"),
         pytest.param("release : Switch to the release", id="the app switches"),
-        pytest.param("redis : Let in whom the file of users names", id="a server is told"),
+        pytest.param("redis : Configure the users of the running instances", id="a server is told"),
     ],
 )
 def test_one_that_was_cut_is_ended_by_the_next(operator, site, read, lets_in, moment):
