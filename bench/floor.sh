@@ -8,7 +8,7 @@ export DEBIAN_FRONTEND=noninteractive
 
 read -ra packages <<<"${PACKAGES:?}"
 apt-get update -qq
-apt-get install -qq --no-install-recommends "${packages[@]}" >/dev/null
+apt-get install -qq --no-install-recommends "${packages[@]}" python3-venv >/dev/null # Flaskstack uses uv
 
 useradd --system --home-dir /srv/sample sample
 mkdir -p /srv/sample/app
