@@ -40,8 +40,9 @@ class Home:
         """Return the same as it is at this moment."""
         return self.host.check_output(
             "cd /srv/sample && readlink current web.sock && ls -A releases instances environments"
-            " && systemctl show --property=Id,ActiveState,MainPID $(systemctl list-units --plain"
-            " --no-legend --all --state=active,activating,deactivating,failed 'sample-web@*.service'"
+            " && systemctl show --property=Id,ActiveState,MainPID"
+            " $(systemctl list-units --plain --no-legend --all"
+            " --state=active,activating,deactivating,failed 'sample-web@*.service'"
             " | cut --delimiter=' ' --fields=1)"
         )
 
