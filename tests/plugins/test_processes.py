@@ -4,7 +4,13 @@ import subprocess
 
 import pytest
 
-from processes import odd_schedules, process_services, process_timers, processes_here
+from processes import (
+    odd_schedules,
+    process_files,
+    process_services,
+    process_timers,
+    processes_here,
+)
 
 WORKER = {"name": "worker", "command": "x", "instances": 2}
 TICKER = {"name": "ticker", "command": "x", "singleton": True}
@@ -27,6 +33,15 @@ def test_a_singleton_is_on_the_first_host_only(first, services):
 
 def test_a_singleton_can_be_scheduled():
     assert process_timers(processes_here([NIGHTLY | {"singleton": True}], False), "shop") == []
+
+
+def test_a_process_has_one_unit_file_and_a_scheduled_one_two():
+    worker, nightly = processes_here([WORKER, NIGHTLY], True)
+    assert process_files([worker, nightly], "shop") == [
+        {"src": "process@.service", "dest": "shop-worker@.service", "process": worker},
+        {"src": "process.service", "dest": "shop-nightly.service", "process": nightly},
+        {"src": "process.timer", "dest": "shop-nightly.timer", "process": nightly},
+    ]
 
 
 def test_what_is_left_out_is_filled_in():

@@ -256,3 +256,22 @@ def test_only_the_owner_closes_what_the_installation_left_open(evaluate):
 
 def test_another_apps_database_is_no_stray(evaluate):
     assert evaluate("mysql", "__mysql_databases", **neighbours(owner="shop")) == ["shop", "blog"]
+
+
+@pytest.mark.parametrize(
+    ("provider", "installed", "refused"),
+    [
+        ("mariadb", [], False),
+        ("mariadb", ["mariadbd"], False),
+        ("mariadb", ["mysqld"], True),
+        ("mysql", ["mysqld"], False),
+        ("mysql", ["mariadbd"], True),
+    ],
+)
+def test_the_other_provider_on_the_host_is_refused(evaluate, provider, installed, refused):
+    found = {"files": [{"path": f"/usr/sbin/{name}"} for name in installed]}
+    given = {"mysql_provider": provider, "__mysql_servers": found}
+    messages = evaluate("mysql", "__mysql_server_refusals", **given)
+    assert [text.startswith(f"mysql_provider is {provider}: ") for text in messages] == [
+        True
+    ] * refused
