@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.host_uv import (
+from flaskstack.uv import (
     OPTIONS,
     SETTINGS,
     Index,
@@ -17,7 +17,7 @@ from ansible.module_utils.host_uv import (
     install_uv,
     system_certificates,
 )
-from ansible.module_utils.release_refusal import RefusedError, last_lines
+from flaskstack.errors import RefusedError, last_lines
 
 DOCUMENTATION = """
 module: run_build

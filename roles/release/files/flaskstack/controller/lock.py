@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.app_archive import describe
-from ansible.module_utils.app_requirements import (
+from flaskstack.controller.archive import describe
+from flaskstack.controller.requirements import (
     Requirements,
     check_files,
     is_locked,
@@ -25,7 +25,7 @@ from ansible.module_utils.app_requirements import (
     read_pylock,
     read_toml,
 )
-from ansible.module_utils.release_refusal import RefusedError, run
+from flaskstack.errors import RefusedError, run
 
 FORMAT = 1  # raise when the same inputs give another lock than before
 KEEP = 20  # locks that are remembered

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.app_git import GIT, checkout, export
-from ansible.module_utils.release_refusal import RefusedError, run
+from flaskstack.controller.git import GIT, checkout, export
+from flaskstack.errors import RefusedError, run
 from ansible.module_utils.urls import open_url
 
 JUNK = {

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.release_refusal import RefusedError
+from flaskstack.errors import RefusedError
 
 INCLUDE = re.compile(r"(?:-r|-c|--requirement|--constraint)[ =]*(\S.*)")
 LOCAL = re.compile(r"-e\b|--editable\b|\.{0,2}/|\.$|(?:\S+ *@ *)?file:")

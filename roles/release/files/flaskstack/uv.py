@@ -25,7 +25,7 @@ from urllib.error import HTTPError
 from urllib.parse import unquote, urljoin, urlsplit
 from urllib.request import Request, urlopen
 
-from ansible.module_utils.release_refusal import RefusedError, last_lines
+from flaskstack.errors import RefusedError, last_lines
 
 OPTIONS: dict[str, Any] = {
     "uv_lock": {"type": "str", "required": True},  # uv's version and hashes, in pip's format

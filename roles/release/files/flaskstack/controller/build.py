@@ -15,11 +15,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.app_archive import name_release, pack
-from ansible.module_utils.app_lock import Wanted, make_lock, minor
-from ansible.module_utils.app_requirements import check_files, read_requires_python
-from ansible.module_utils.app_source import stage
-from ansible.module_utils.release_refusal import RefusedError
+from flaskstack.controller.archive import name_release, pack
+from flaskstack.controller.lock import Wanted, make_lock, minor
+from flaskstack.controller.requirements import check_files, read_requires_python
+from flaskstack.controller.source import stage
+from flaskstack.errors import RefusedError
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 TEXT: dict[str, Any] = {"type": "str", "default": ""}

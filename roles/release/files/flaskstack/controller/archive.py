@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.app_source import files
-from ansible.module_utils.release_refusal import RefusedError
+from flaskstack.controller.source import files
+from flaskstack.errors import RefusedError
 
 FORMAT = 2  # raise when the same source gives another archive than before
 

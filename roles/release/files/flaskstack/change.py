@@ -8,8 +8,8 @@ from contextlib import suppress
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.release_home import SLOTS, Home
-from ansible.module_utils.release_units import FailedError, Health, Units, Watch, report
+from flaskstack.home import SLOTS, Home
+from flaskstack.units import FailedError, Health, Units, Watch, report
 
 # What every module that changes something is told.
 OPTIONS: dict[str, Any] = {

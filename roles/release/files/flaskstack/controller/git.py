@@ -8,7 +8,7 @@ import re
 from configparser import ConfigParser
 from pathlib import Path, PurePosixPath
 
-from ansible.module_utils.release_refusal import RefusedError, run
+from flaskstack.errors import RefusedError, run
 
 GIT = ["git", "-c", "safe.directory=*"]
 REFS = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*", "+HEAD:refs/remote/HEAD"]

@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.app_database import (
+from flaskstack.database import (
     DatabaseError,
     Session,
     count_tables,

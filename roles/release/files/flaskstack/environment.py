@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.host_uv import (
+from flaskstack.uv import (
     CACHE,
     OPTIONS,
     Index,
@@ -17,7 +17,7 @@ from ansible.module_utils.host_uv import (
     limit_cache,
     run,
 )
-from ansible.module_utils.release_refusal import RefusedError
+from flaskstack.errors import RefusedError
 
 DOCUMENTATION = """
 module: install_environment
