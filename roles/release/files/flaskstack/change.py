@@ -9,7 +9,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from flaskstack.home import SLOTS, Home
-from flaskstack.units import FailedError, Health, Units, Watch, report
+from flaskstack.errors import FailedError
+from flaskstack.units import Health, Units, Watch, report
 
 # What every module that changes something is told.
 OPTIONS: dict[str, Any] = {

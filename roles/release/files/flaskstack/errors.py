@@ -27,6 +27,15 @@ class RefusedError(Exception):
         return f"{self}{gap}Set it in {settings}, for example: {self.example}"
 
 
+class FailedError(Exception):
+    """A release is not well: the step, the reason, and of a unit its name and what it answered."""
+
+    def __init__(self, step: str, reason: str, unit: str = "", answer: str = "") -> None:
+        """Keep what the message to the operator is made of."""
+        super().__init__(reason)
+        self.step, self.reason, self.unit, self.answer = step, reason, unit, answer
+
+
 def without_logins(text: str) -> str:
     """Leave out the user names and passwords of URLs."""
     return re.sub(r"://[^/@\s]+@", "://", text)

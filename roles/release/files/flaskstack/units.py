@@ -15,19 +15,12 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+from flaskstack.errors import FailedError
+
 PROPERTIES = "Id,ActiveState,SubState,MainPID,NRestarts,Result,Job,TimeoutStopUSec"
 UNITS = {"h": 3600, "min": 60, "s": 1, "ms": 0.001, "us": 0.000001}
 
 Run = Callable[[list[str]], tuple[int, str, str]]
-
-
-class FailedError(Exception):
-    """A release is not well. Says at which step, of which unit, and what it answered."""
-
-    def __init__(self, step: str, reason: str, unit: str = "", answer: str = "") -> None:
-        """Keep what the message to the operator is made of."""
-        super().__init__(reason)
-        self.step, self.reason, self.unit, self.answer = step, reason, unit, answer
 
 
 class Units:
