@@ -5,13 +5,16 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
+
+from flaskstack.errors import FailedError
+from flaskstack.files import link, listing, read, remove, sync, target, write
 
 SLOTS = ("a", "b")
 TIME = "%Y-%m-%dT%H:%M:%SZ"
@@ -28,9 +31,12 @@ class Home:
         self.door = self.root / "web.sock"  # what nginx connects to
 
     @contextmanager
-    def locked(self, seconds: float = 900) -> Iterator[None]:
-        """Keep others of this app's deploys off this host; wait until they are through."""
-        with (self.root / ".lock").open("a") as file:
+    def locked(self, seconds: float = 900) -> Iterator[TextIOWrapper]:
+        """Keep others off this app on this host; yields the file, which a child may inherit.
+
+        Raises FailedError when it is not free within so many seconds.
+        """
+        with (self.root / ".lock").open("a+") as file:
             deadline = time.monotonic() + seconds
             while True:
                 try:
@@ -38,9 +44,11 @@ class Home:
                     break
                 except BlockingIOError:
                     if time.monotonic() > deadline:
-                        raise
+                        raise FailedError(
+                            "Take the lock", f"another process changes {self.app} on this host"
+                        ) from None
                     time.sleep(0.2)
-            yield
+            yield file
 
     def socket(self, slot: str) -> str:
         """Return the path of a slot's socket."""
@@ -64,12 +72,8 @@ class Home:
         return self.release_in(self.live())
 
     def occupy(self, slot: str, release: str) -> None:
-        """Say that a slot is for a release."""
-        link(self.instances / slot, f"../releases/{release}")
-
-    def vacate(self, slot: str) -> None:
-        """Say that a slot is not in use."""
-        (self.instances / slot).unlink(missing_ok=True)
+        """Note that a slot is for a release; empty: that it is not in use."""
+        link(self.instances / slot, f"../releases/{release}" if release else "")
 
     def current(self) -> str:
         """Return the release whose files and background processes are in use."""
@@ -81,58 +85,61 @@ class Home:
 
     def serve(self, slot: str, release: str, previous: str) -> None:
         """Move everything to a slot: files, background processes' folder, and last the requests."""
-        point(self.root / "previous", previous)
-        point(self.root / "current", release)
-        if slot:
-            link(self.door, self.socket(slot))
-        else:
-            self.door.unlink(missing_ok=True)
+        link(self.root / "previous", f"releases/{previous}" if previous else "")
+        link(self.root / "current", f"releases/{release}" if release else "")
+        link(self.door, self.socket(slot) if slot else "")
 
     # The note that a deploy is under way. One that is cut leaves it, and the next one cleans up.
 
     def under_way(self) -> dict[str, Any]:
         """Return the note of a deploy that has begun and not ended; empty when there is none."""
         try:
-            return json.loads((self.root / ".deploying").read_text())
-        except FileNotFoundError:
+            note = json.loads(read(self.root / ".deploying") or "{}")
+        except ValueError:  # of an older version, cut by a power failure: the links tell the rest
             return {}
+        return note if isinstance(note, dict) else {}
 
     def begin(self, **note: Any) -> None:
         """Note that a deploy has begun."""
-        replace(self.root / ".deploying", json.dumps(note))
+        write(self.root / ".deploying", json.dumps(note))
 
     def end(self) -> None:
         """Note that no deploy is under way any more."""
         (self.root / ".deploying").unlink(missing_ok=True)
+        sync(self.root)
 
     # What served, and when.
 
     def history(self) -> list[dict[str, str]]:
         """Return the deploys of this host, the oldest first."""
-        try:
-            lines = (self.root / "deploys.jsonl").read_text().splitlines()
-        except FileNotFoundError:
-            return []
+        lines = (read(self.root / "deploys.jsonl") or "").splitlines()
         return [record for record in map(parsed, lines) if record]
 
-    def record(
-        self, release: str, previous: str, commit: str, by: str, action: str = "deploy"
-    ) -> None:
+    def record(self, note: dict[str, Any]) -> None:
         """Add a deploy to the history."""
         past = self.history()
-        if past and (past[-1]["release"], past[-1]["previous"]) == (release, previous):
-            return  # written before a deploy was cut
-        commits = [entry.get("commit", "") for entry in past if entry["release"] == release]
         entry = {
             "time": datetime.now(UTC).strftime(TIME),
-            "release": release,
-            "previous": previous,
-            "commit": commit or next(filter(None, reversed(commits)), ""),
-            "by": by,
-            "action": action,  # a rollback is no step forward
+            "release": note["id"],
+            "settings": note["settings"],
+            "previous": note["serving"],
+            "previous_settings": note["serving_settings"],
         }
+        whole = [name for name in entry if name != "time"]
+        if past and all(past[-1].get(name) == entry[name] for name in whole):
+            return  # written before a deploy was cut
+        commits = [each.get("commit", "") for each in past if each["release"] == note["id"]]
+        entry["commit"] = note["commit"] or next(filter(None, reversed(commits)), "")
+        entry |= {"by": note["by"], "action": note["action"]}  # a rollback is no step forward
         with (self.root / "deploys.jsonl").open("a") as file:
             file.write(json.dumps(entry) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def settings_of(self, release: str) -> str:
+        """Return the settings that a release served with last; empty when that is not known."""
+        found = [each.get("settings", "") for each in self.history() if each["release"] == release]
+        return found[-1] if found else ""
 
     # What may go.
 
@@ -163,60 +170,27 @@ class Home:
                 used |= set(folder.relative_to(self.releases).parts[:1])
         return used - {""}
 
-    def obsolete(self, keep: int, release: str = "", environment: str = "") -> list[Path]:
-        """Return all but the last `keep` releases, those in use, and the environments of these."""
-        kept = self.in_use() | {release} - {""}
-        releases = self.newest_first()
+    def prune(self, keep: int) -> list[str]:
+        """Remove all but the last `keep` releases, those in use, and environments of neither."""
+        kept, releases = self.in_use(), self.newest_first()
         for path in releases:
             if len(kept) < keep and not path.name.startswith("."):
                 kept.add(path.name)
-        used = {environment} | {environment_of(self.releases / name) for name in kept}
+        used = {environment_of(self.releases / name) for name in kept}
         gone = [path for path in releases if path.name not in kept]
-        return gone + [path for path in listing(self.environments) if path.name not in used]
-
-    def prune(self, keep: int) -> list[str]:
-        """Remove what may go, and return it."""
-        gone = self.obsolete(keep)
+        gone += [path for path in listing(self.environments) if path.name not in used]
         for path in gone:
             remove(path)
         return [str(path.relative_to(self.root)) for path in gone]
 
     def discard(self, release: str) -> bool:
-        """Remove a release that never served; say whether it did that."""
+        """Remove a release that never served; return whether it did that."""
         path = self.releases / release
         served = any(entry["release"] == release for entry in self.history())
         if not release or served or release in self.in_use() or not path.is_dir():
             return False
         remove(path)
         return True
-
-
-def target(path: Path) -> str:
-    """Return the name of what a link points to; empty when there is no link."""
-    return Path(os.readlink(path)).name if path.is_symlink() else ""
-
-
-def link(path: Path, to: str) -> None:
-    """Point a link elsewhere in one step."""
-    new = path.with_name(f".{path.name}.new")
-    new.unlink(missing_ok=True)
-    new.symlink_to(to)
-    new.replace(path)
-
-
-def point(path: Path, release: str) -> None:
-    """Point a link in the app's folder to a release, or remove it where there is none."""
-    if release:
-        link(path, f"releases/{release}")
-    else:
-        path.unlink(missing_ok=True)
-
-
-def replace(path: Path, text: str) -> None:
-    """Write a file in one step."""
-    new = path.with_name(f"{path.name}.new")
-    new.write_text(text)
-    new.replace(path)
 
 
 def parsed(line: str) -> dict[str, str]:
@@ -227,21 +201,6 @@ def parsed(line: str) -> dict[str, str]:
         return {}
 
 
-def remove(path: Path) -> None:
-    """Remove a file, or a folder: under another name first, so that nobody takes half of it."""
-    if path.is_dir() and not path.name.startswith("."):
-        path = path.rename(path.with_name(f".{path.name}.gone"))
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
-
-
 def environment_of(release: Path) -> str:
     """Return the name of a release's environment."""
     return target(release / ".venv")
-
-
-def listing(folder: Path) -> list[Path]:
-    """Return what is in a folder; nothing when there is none."""
-    return list(folder.iterdir()) if folder.is_dir() else []

@@ -3,30 +3,44 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import re
 import select
 import socket
+import subprocess
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
+from subprocess import DEVNULL
 from threading import Thread
-from typing import Any
 
 from flaskstack.errors import FailedError
 
 PROPERTIES = "Id,ActiveState,SubState,MainPID,NRestarts,Result,Job,TimeoutStopUSec"
 UNITS = {"h": 3600, "min": 60, "s": 1, "ms": 0.001, "us": 0.000001}
 
-Run = Callable[[list[str]], tuple[int, str, str]]
+REDIRECT = re.compile(r"GET \S+: 30[12378] ")  # no app stops redirecting once it is up
+# What Gunicorn says of a worker that did not end by itself, as one does that is recycled.
+CRASH = re.compile(
+    r"Worker \(pid:(\d+)\) (?:was sent|exited with code)|WORKER TIMEOUT \(pid:(\d+)\)"
+)
+
+
+def command(argv: list[str]) -> tuple[int, str, str]:
+    """Run a program; return its exit code, output and errors."""
+    done = subprocess.run(
+        argv, capture_output=True, text=True, errors="replace", check=False, stdin=DEVNULL
+    )
+    return done.returncode, done.stdout, done.stderr
 
 
 class Units:
     """systemctl, with what is asked of it here."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Callable[[list[str]], tuple[int, str, str]] = command) -> None:
         """Run commands with `run`, which returns code, output and errors."""
         self.run = run
 
@@ -60,6 +74,35 @@ class Units:
         """Restart units, also those that failed too often before."""
         self.forget(*units)
         self.tell("restart", *units)
+
+    def stop(self, *units: str) -> None:
+        """Stop units, and wait until they have finished what they do."""
+        if units:
+            self.run(["systemctl", "stop", *units])
+            self.forget(*units)
+
+    def reload(self) -> None:
+        """Have systemd read all unit files anew."""
+        self.run(["systemctl", "daemon-reload"])
+
+    def enable(self, unit: str) -> None:
+        """Have a unit start at boot."""
+        if self.run(["systemctl", "is-enabled", "--quiet", unit])[0]:
+            self.run(["systemctl", "enable", "--quiet", unit])
+
+    def processes(self, app: str) -> set[str]:
+        """Return the services and timers of an app's background processes that are not inactive."""
+        shown = ["systemctl", "show", "--all", "--property=Id,ActiveState,Slice"]
+        _, output, _ = self.run([*shown, f"{app}-*.service", f"{app}-*.timer"])
+        said = [
+            dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+            for block in output.split("\n\n")
+        ]
+        slices = {f"{app}-processes.slice", f"{app}-timers.slice"}
+        services = {each["Id"] for each in said if each.get("Slice") in slices}
+        active = {each["Id"] for each in said if each.get("ActiveState", "inactive") != "inactive"}
+        timers = {name.removesuffix(".service") + ".timer" for name in services}
+        return active & (services | timers)
 
     def forget(self, *units: str) -> None:
         """Forget failures of units. Of one that is not loaded there is nothing to forget."""
@@ -100,7 +143,7 @@ class Units:
         """Return the last lines that a unit wrote to the journal in a time."""
         self.run(["journalctl", "--sync"])
         # Gunicorn's last words are 30 lines of traceback; why the app does not start is above them.
-        options = ["--no-pager", "--no-hostname", "--quiet", "--lines=80"]
+        options = ["--no-pager", "--output=cat", "--quiet", "--lines=200"]
         options += [f"--since=@{since:.3f}", f"--until=@{until + 0.5:.3f}"]
         _, output, _ = self.run(["journalctl", *options, f"--unit={unit}"])
         return output.splitlines()
@@ -207,7 +250,10 @@ class Health:
             return False, f"GET {self.path}: {type(error).__name__}: {error}"
         finally:
             connection.close()
-        said = f"GET {self.path}: {answer.status} {answer.reason} {body.strip()[:1000]}".strip()
+        where = f"to {answer.headers['Location']} " if answer.headers["Location"] else ""
+        said = (
+            f"GET {self.path}: {answer.status} {answer.reason} {where}{body.strip()[:300]}".strip()
+        )
         if answer.status != self.status:
             return False, f"{said} (expected is {self.status})"
         if not re.search(self.body, body):
@@ -251,8 +297,11 @@ class Watch:
     def __init__(self, units: Units, health: Health, patience: float = 10) -> None:
         """Look with `units` and ask with `health`; an answer may take `patience` seconds."""
         self.units, self.health, self.patience = units, health, patience
+        self.began = time.time()
         self.pids: dict[str, str] = {}  # of each unit its main process
         self.workers: dict[str, set[str]] = {}
+        self.gone: dict[str, set[str]] = {}  # workers that have ended
+        self.asks: dict[str, int] = {}
 
     def look(self, step: str, names: Iterable[str]) -> None:
         """Fail when a unit does not run as it did at the last look."""
@@ -260,11 +309,25 @@ class Watch:
             wrong, pid = trouble(name, said), said.get("MainPID", "0")
             if not wrong and self.pids.get(name, pid) != pid:
                 wrong = f"{name} died"
-            gone = self.workers.get(name, set()) - children(pid)
-            if not wrong and gone:
-                wrong = f"{name} lost {len(gone)} of its workers"
+            if not wrong and name in self.workers:
+                wrong = self.lost(name, children(pid))
             if wrong:
                 raise FailedError(step, wrong, name)
+
+    def lost(self, name: str, workers: set[str]) -> str:
+        """Return what is wrong with an instance's workers: one that is recycled is no failure."""
+        gone = self.workers[name] - workers
+        self.workers[name] = workers
+        if gone:
+            self.gone.setdefault(name, set()).update(gone)
+            self.asks[name] = 3  # looks: Gunicorn writes it down a moment later
+        if not self.asks.get(name):
+            return ""
+        self.asks[name] -= 1
+        lines = self.units.journal(name, self.began, time.time())
+        crashed = {pid for line in lines for pid in itertools.chain(*CRASH.findall(line))}
+        crashed &= self.gone[name]
+        return f"{name} lost {len(crashed)} of its workers" if crashed else ""
 
     def remember(self, *names: str, workers: bool = False) -> None:
         """Keep which processes the units are made of now."""
@@ -281,6 +344,8 @@ class Watch:
             state = self.units.show([unit])[unit]
             if well and state["ActiveState"] == "active" and not trouble(unit, state):
                 return answer
+            if REDIRECT.match(answer):
+                raise FailedError(step, f"{unit} redirects the health path", unit, answer)
             if not patience():
                 raise FailedError(step, f"{unit} was not well within {timeout:g} s", unit, answer)
             time.sleep(0.1)
@@ -344,19 +409,3 @@ class Watch:
             if done:
                 return
             time.sleep(0.1)
-
-
-def report(release: str, error: FailedError, serves: str, journal: list[str]) -> dict[str, Any]:
-    """Return what a module says of a release that is not in use."""
-    lines = [f'{release} is not in use: it failed at "{error.step}": {error.reason}.']
-    lines += [error.answer] if error.answer else []
-    lines += [f"{serves} serves as before." if serves else "Nothing serves yet."]
-    lines += [f"The last lines of {error.unit}:", *journal] if journal else []
-    return {
-        "msg": "\n".join(lines),
-        "step": error.step,
-        "reason": error.reason,
-        "answer": error.answer,
-        "journal": journal,
-        "current": serves,
-    }

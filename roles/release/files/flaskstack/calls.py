@@ -1,0 +1,136 @@
+"""What Ansible calls on a host: each takes a dict and returns one with `changed`.
+
+All know `app` (name), `root` (its folder) and `user`.
+"""
+
+from __future__ import annotations
+
+import grp
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from flaskstack import build, environment, folders, migrate, migrations, python, run
+from flaskstack.change import Change
+from flaskstack.errors import FailedError, RefusedError
+from flaskstack.home import Home, environment_of
+from flaskstack.lock import Lock, describe
+from flaskstack.settings import Settings
+from flaskstack.units import Units
+
+Wanted = dict[str, Any]
+
+
+def look(wanted: Wanted) -> dict[str, Any]:
+    """Return what a host has of an app, and what of it runs. Changes nothing.
+
+    `python` names the interpreter that is looked for; empty for none.
+    """
+    home, settings = Home(wanted["root"], wanted["app"]), Settings(wanted["app"])
+    releases = [path for path in home.newest_first() if not path.name.startswith(".")]
+    slot, current = home.live(), settings.current()
+    return {
+        "changed": False,
+        "current": home.serving(),  # release that has the traffic, empty when there is none
+        "settings": current,
+        "slot": slot,
+        "previous": home.previous(),
+        "settled": settled(home, settings),
+        "plan": settings.release(current).get("plan", {}),  # sizes that site.yml planned
+        "releases": [path.name for path in releases],
+        "environments": {path.name: environment_of(path) for path in releases},
+        "installed": home.installed(),  # environments that are complete
+        "history": home.history(),  # the oldest first
+        "python": python.find(wanted["python"]) if wanted.get("python") else {},
+    }
+
+
+def settled(home: Home, settings: Settings) -> bool:
+    """Return whether all of what serves runs, and nothing is left to clean up."""
+    slot, name = home.live(), settings.current()
+    if not slot or home.current() != home.serving() or home.under_way() or settings.former():
+        return False
+    if home.release_in(home.free()) or settings.in_slot(slot) != name:
+        return False
+    if not settings.there(name) or not settings.installed(slot, name):
+        return False
+    proof = settings.release(name)
+    needed = [f"{home.app}-web@{slot}.socket", f"{home.app}-web@{slot}.service"]
+    needed += [*proof["services"], *proof["timers"]]
+    return all(unit["ActiveState"] == "active" for unit in Units().show(needed).values())
+
+
+def lock(wanted: Wanted) -> dict[str, Any]:
+    """Take the deploy lock for `holder`; `timeout` is in seconds, `force` breaks another's."""
+    replaced = Lock(Path(wanted["root"])).take(
+        wanted["holder"], wanted["timeout"], wanted.get("force", False)
+    )
+    # One of this controller that was cut is nobody's news; one of elsewhere may be.
+    if replaced and replaced.get("controller") != wanted["holder"]["controller"]:
+        told = f"This deploy takes the place of another: {describe(replaced, int(time.time()))}"
+        return {"changed": False, "warnings": [told]}
+    return {"changed": False}
+
+
+def unlock(wanted: Wanted) -> dict[str, Any]:
+    """Give the deploy lock of `holder` back."""
+    Lock(Path(wanted["root"])).give_back(wanted["holder"])
+    return {"changed": False}
+
+
+def write_settings(wanted: Wanted) -> dict[str, Any]:
+    """Write a set of settings: texts by path in `files`, and `release`, how one is proved."""
+    home, settings = Home(wanted["root"], wanted["app"]), Settings(wanted["app"])
+    with home.locked():
+        if home.live():
+            settings.adopt(home.live())
+        group = grp.getgrnam(wanted["user"]).gr_gid
+        name = settings.write(wanted["files"], wanted["release"], group)
+    current = settings.current()
+    differences = settings.differences(current, name) if current else []
+    return {"changed": False, "name": name, "current": current, "differences": differences}
+
+
+def changing(step: Callable[[Change, Wanted], dict[str, Any]]) -> Callable[[Wanted], Any]:
+    """Return a call that changes what serves, with nobody else at it."""
+
+    def call(wanted: Wanted) -> dict[str, Any]:
+        change = Change(wanted)
+        with change.home.locked():
+            return {"changed": True} | step(change, wanted)
+
+    return call
+
+
+CALLS: dict[str, Callable[[Wanted], dict[str, Any]]] = {
+    "look": look,
+    "lock": lock,
+    "unlock": unlock,
+    "settings": write_settings,
+    "folders": folders.make,
+    "python": python.install,
+    "environment": environment.install,
+    "build": build.build,
+    "place": build.place,
+    "check": run.check,
+    "migrate": migrate.migrate,
+    "migrations": migrations.between,
+    "start": changing(lambda change, _: change.start()),
+    "switch": changing(lambda change, _: change.switch()),
+    "undo": changing(lambda change, wanted: change.undo(wanted.get("switched") or {})),
+}
+
+
+def call(name: str) -> int:
+    """Read what is wanted from the standard input, write what came of it; return an exit code."""
+    try:
+        answer = CALLS[name](json.load(sys.stdin))
+    except RefusedError as error:
+        answer = {"failed": True, "msg": str(error), "example": error.example}
+    except FailedError as error:
+        answer = {"failed": True, "msg": str(error), "step": error.step}
+    json.dump(answer, sys.stdout)
+    return 0

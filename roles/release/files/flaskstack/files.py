@@ -1,0 +1,71 @@
+"""Files and links that change whole or not at all, also when the power goes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+
+def sync(path: Path) -> None:
+    """Bring a file or a folder's list of names to the disk."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def write(path: Path, text: str, mode: int = 0o644, group: int = -1) -> None:
+    """Write a file in one step; `group` is a number, -1 leaves it."""
+    new = path.with_name(f".{path.name}.new")
+    new.unlink(missing_ok=True)
+    opened = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(opened, "w") as file:
+        file.write(text)
+        os.fchown(file.fileno(), -1, group)
+        os.fchmod(file.fileno(), mode)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
+    sync(path.parent)
+
+
+def read(path: Path) -> str | None:
+    """Return a file's text; None where there is none."""
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return None
+
+
+def link(path: Path, to: str) -> None:
+    """Point a link to something in one step, or remove it where that is empty."""
+    if to:
+        new = path.with_name(f".{path.name}.new")
+        new.unlink(missing_ok=True)
+        new.symlink_to(to)
+        new.replace(path)
+    else:
+        path.unlink(missing_ok=True)
+    sync(path.parent)
+
+
+def target(path: Path) -> str:
+    """Return the name of what a link points to; empty when there is no link."""
+    return Path(os.readlink(path)).name if path.is_symlink() else ""
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder: under another name first, so that nobody takes half of it."""
+    if path.is_dir() and not path.is_symlink():
+        if not path.name.startswith("."):
+            path = path.rename(path.with_name(f".{path.name}.gone"))
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def listing(folder: Path) -> list[Path]:
+    """Return what is in a folder; nothing when there is none."""
+    return list(folder.iterdir()) if folder.is_dir() else []

@@ -1,0 +1,194 @@
+"""Sets of settings of an app: each is written once, and put in use together with a release.
+
+A set holds the environment, Gunicorn's configuration, the app's own files and the unit files. Its
+name is the hash of all that. How a release is proved (`release.json`) is kept beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from flaskstack.files import link, listing, read, remove, sync, target, write
+
+ETC = Path("/etc")
+FORMER = "former"  # the set that is made of a host from before there were sets
+UNITS = Path("/etc/systemd/system")
+# When each timer ran last; one that is declared again would make up for all the time between.
+STAMPS = Path("/var/lib/systemd/timers")
+
+
+class Settings:
+    """The sets of an app, which of them are in use, and the unit files that they become."""
+
+    def __init__(self, app: str) -> None:
+        """Look at the app named `app`."""
+        self.app, self.etc = app, ETC / app
+        self.sets = self.etc / "settings"
+
+    # What there is.
+
+    def write(self, files: dict[str, str], release: dict[str, Any], group: int) -> str:
+        """Write a set and return its name; `files` are texts by path, `group` the app's.
+
+        `release` is no part of what runs, so it is written anew where the set is there already.
+        """
+        name = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:12]
+        folder, partial = self.sets / name, self.sets / f".{name}"
+        if not folder.is_dir():
+            if partial.exists():
+                remove(partial)
+            create_folders(partial / "files", self.etc, group)
+            for path, text in files.items():
+                create_folders((partial / path).parent, self.etc, group)
+                write(partial / path, text, 0o640, group)
+            partial.rename(folder)
+            sync(self.sets)
+        text = json.dumps(release, indent=2, sort_keys=True) + "\n"
+        if read(folder / "release.json") != text:
+            write(folder / "release.json", text, 0o640, group)
+        return name
+
+    def release(self, name: str) -> dict[str, Any]:
+        """Return how a release is proved that is put in use with this set."""
+        return json.loads(read(self.sets / name / "release.json") or "{}") if name else {}
+
+    def files(self, name: str) -> dict[str, str]:
+        """Return the texts of a set by path."""
+        folder = self.sets / name
+        paths = [path for path in folder.rglob("*") if path.is_file()] if name else []
+        texts = {path.relative_to(folder).as_posix(): path.read_text() for path in paths}
+        texts.pop("release.json", None)
+        return texts
+
+    def there(self, name: str) -> bool:
+        """Return whether a set is on the host."""
+        return bool(name) and (self.sets / name).is_dir()
+
+    def differences(self, old: str, new: str) -> list[str]:
+        """Return what differs between two sets: names of variables, of files and of units."""
+        one, other = self.files(old), self.files(new)
+        found = {path for path in one.keys() | other.keys() if one.get(path) != other.get(path)}
+        if "environment" in found:
+            lines = [set(texts.get("environment", "").splitlines()) for texts in (one, other)]
+            found |= {line.partition("=")[0] for line in lines[0] ^ lines[1] if "=" in line}
+        return sorted(found - {"environment"})
+
+    # What is in use.
+
+    def current(self) -> str:
+        """Return the set of background processes and commands."""
+        return target(self.etc / "current")
+
+    def in_slot(self, slot: str) -> str:
+        """Return the set of a slot."""
+        return target(self.etc / "slots" / slot) if slot else ""
+
+    def occupy(self, slot: str, name: str) -> bool:
+        """Give a slot a set, empty: none; return whether systemd must read its units anew."""
+        link(self.etc / "slots" / slot, f"../settings/{name}" if name else "")
+        changed = [  # without a set they stay: the instance may still be stopping
+            self.install(unit.replace("-web@.", f"-web@{slot}."), text)
+            for unit, text in self.units(name).items()
+            if "-web@." in unit
+        ]
+        return any(changed)
+
+    def use(self, name: str) -> list[str]:
+        """Give background processes and commands a set; return the unit files that changed."""
+        link(self.etc / "current", f"settings/{name}" if name else "")
+        units = {unit: text for unit, text in self.units(name).items() if "-web@." not in unit}
+        gone = self.process_files() - set(units)
+        changed = [unit for unit, text in units.items() if self.install(unit, text)]
+        for unit in gone:
+            (UNITS / unit).unlink()
+            (STAMPS / f"stamp-{unit}").unlink(missing_ok=True)
+        return [*changed, *gone]
+
+    def units(self, name: str) -> dict[str, str]:
+        """Return the unit files of a set by name."""
+        return {
+            path.removeprefix("units/"): text
+            for path, text in self.files(name).items()
+            if path.startswith("units/")
+        }
+
+    def installed(self, slot: str, name: str) -> bool:
+        """Return whether the unit files on the host are those of a set, in a slot."""
+        return all(
+            read(UNITS / unit.replace("-web@.", f"-web@{slot}.")) == text
+            for unit, text in self.units(name).items()
+        )
+
+    def install(self, unit: str, text: str | None) -> bool:
+        """Write a unit file; return whether it differs from what was there."""
+        path = UNITS / unit
+        if text is None or read(path) == text:
+            return False
+        path.parent.mkdir(mode=0o755, exist_ok=True)
+        write(path, text)
+        return True
+
+    def process_files(self) -> set[str]:
+        """Return the unit files of the app's background processes, known by their slice."""
+        slices = re.compile(
+            rf"^Slice={re.escape(self.app)}-(processes|timers)\.slice$", re.MULTILINE
+        )
+        found = {
+            path.name
+            for path in UNITS.glob(f"{self.app}-*.service")
+            if slices.search(path.read_text())
+        }
+        timers = {name.removesuffix(".service") + ".timer" for name in found}
+        return found | {name for name in timers if (UNITS / name).exists()}
+
+    # What may go.
+
+    def prune(self, kept: set[str]) -> None:
+        """Remove all sets but some, and but those in use."""
+        kept = kept | {self.current(), self.in_slot("a"), self.in_slot("b")}
+        for path in listing(self.sets):
+            if path.name not in kept:
+                remove(path)
+
+    # What the tree before there were sets of settings wrote.
+
+    def former(self) -> list[Path]:
+        """Return the files and links that nothing of a set needs."""
+        found = [self.etc / "environment", self.etc / "gunicorn.conf.py"]
+        found += [UNITS / f"{self.app}-web@.service", UNITS / f"{self.app}-web@.socket"]
+        found += [Path(f"/usr/local/bin/{self.app}-run"), *listing(self.etc / "files")]
+        return [path for path in found if path.exists()]
+
+    def adopt(self, slot: str) -> None:
+        """Make a set of what serves in a slot with settings from before there were sets.
+
+        Its units read the files that are there still, so it is only for a change that fails.
+        """
+        if not (UNITS / f"{self.app}-web@.service").exists() or self.current():
+            return
+        names = [f"{self.app}-web@.service", f"{self.app}-web@.socket", f"{self.app}.target"]
+        units = {f"units/{name}": (UNITS / name).read_text() for name in names}
+        units |= {f"units/{name}": (UNITS / name).read_text() for name in self.process_files()}
+        wants = re.findall(r"^Wants=(.*)$", units[f"units/{self.app}.target"], re.MULTILINE)
+        processes = [unit for unit in " ".join(wants).split() if "-web@" not in unit]
+        release = {
+            "services": [unit for unit in processes if unit.endswith(".service")],
+            "timers": [unit for unit in processes if unit.endswith(".timer")],
+        }
+        name = self.write(units, release, -1)
+        (self.sets / name).rename(self.sets / FORMER)
+        link(self.etc / "slots" / slot, f"../settings/{FORMER}")
+        link(self.etc / "current", f"settings/{FORMER}")
+
+
+def create_folders(folder: Path, start: Path, group: int) -> None:
+    """Create the folders between `start` and `folder`, which the app may enter and read."""
+    for path in [*reversed(folder.parents), folder]:
+        if path.is_relative_to(start) and path != start and not path.exists():
+            path.mkdir(mode=0o750)
+            os.chown(path, -1, group)
