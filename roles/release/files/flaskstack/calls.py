@@ -6,6 +6,7 @@ All know `app` (name), `root` (its folder) and `user`.
 from __future__ import annotations
 
 import grp
+import importlib
 import json
 import sys
 import time
@@ -13,12 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from flaskstack import build, environment, folders, migrate, migrations, python, run
+from flaskstack import python
 from flaskstack.change import Change
 from flaskstack.errors import FailedError, RefusedError
 from flaskstack.home import Home, environment_of
 from flaskstack.lock import Lock, describe
-from flaskstack.settings import Settings
+from flaskstack.settings import Settings, name_of
 from flaskstack.units import Units
 
 Wanted = dict[str, Any]
@@ -82,52 +83,71 @@ def unlock(wanted: Wanted) -> dict[str, Any]:
 
 
 def write_settings(wanted: Wanted) -> dict[str, Any]:
-    """Write a set of settings: texts by path in `files`, and `release`, how one is proved."""
+    """Write a set of settings: texts by path in `files`, and `release`, how one is proved.
+
+    With `check` nothing is written.
+    """
     home, settings = Home(wanted["root"], wanted["app"]), Settings(wanted["app"])
+    current = settings.current()
+    if wanted.get("check"):
+        return {"changed": False, "name": name_of(wanted["files"]), "current": current}
     with home.locked():
         if home.live():
             settings.adopt(home.live())
         group = grp.getgrnam(wanted["user"]).gr_gid
         name = settings.write(wanted["files"], wanted["release"], group)
-    current = settings.current()
     differences = settings.differences(current, name) if current else []
     return {"changed": False, "name": name, "current": current, "differences": differences}
 
 
-def changing(step: Callable[[Change, Wanted], dict[str, Any]]) -> Callable[[Wanted], Any]:
-    """Return a call that changes what serves, with nobody else at it."""
-
-    def call(wanted: Wanted) -> dict[str, Any]:
-        change = Change(wanted)
-        with change.home.locked():
-            return {"changed": True} | step(change, wanted)
-
-    return call
+def changing(wanted: Wanted, step: Callable[[Change], dict[str, Any]]) -> dict[str, Any]:
+    """Change what serves, with nobody else at it."""
+    change = Change(wanted)
+    with change.home.locked():
+        return {"changed": True} | step(change)
 
 
-CALLS: dict[str, Callable[[Wanted], dict[str, Any]]] = {
-    "look": look,
-    "lock": lock,
-    "unlock": unlock,
-    "settings": write_settings,
-    "folders": folders.make,
-    "python": python.install,
-    "environment": environment.install,
-    "build": build.build,
-    "place": build.place,
-    "check": run.check,
-    "migrate": migrate.migrate,
-    "migrations": migrations.between,
-    "start": changing(lambda change, _: change.start()),
-    "switch": changing(lambda change, _: change.switch()),
-    "undo": changing(lambda change, wanted: change.undo(wanted.get("switched") or {})),
+def start(wanted: Wanted) -> dict[str, Any]:
+    """Start a release with its settings beside what serves; see `Change`."""
+    return changing(wanted, Change.start)
+
+
+def switch(wanted: Wanted) -> dict[str, Any]:
+    """Give it the traffic and the background processes."""
+    return changing(wanted, Change.switch)
+
+
+def undo(wanted: Wanted) -> dict[str, Any]:
+    """Go back to what served before; `switched` is what `switch` answered, if it did."""
+    return changing(wanted, lambda change: change.undo(wanted.get("switched") or {}))
+
+
+# Modules are imported when they are called: each call is a Python of its own.
+CALLS = {
+    "look": "calls:look",
+    "lock": "calls:lock",
+    "unlock": "calls:unlock",
+    "settings": "calls:write_settings",
+    "start": "calls:start",
+    "switch": "calls:switch",
+    "undo": "calls:undo",
+    "folders": "folders:make",
+    "python": "python:install",
+    "environment": "environment:install",
+    "build": "build:build",
+    "place": "build:place",
+    "check": "run:check",
+    "migrate": "migrate:migrate",
+    "migrations": "migrations:between",
 }
 
 
 def call(name: str) -> int:
     """Read what is wanted from the standard input, write what came of it; return an exit code."""
     try:
-        answer = CALLS[name](json.load(sys.stdin))
+        module, _, function = CALLS[name].partition(":")
+        found = getattr(importlib.import_module(f"flaskstack.{module}"), function)
+        answer = found(json.load(sys.stdin))
     except RefusedError as error:
         answer = {"failed": True, "msg": str(error), "example": error.example}
     except FailedError as error:

@@ -37,7 +37,7 @@ class Settings:
 
         `release` is no part of what runs, so it is written anew where the set is there already.
         """
-        name = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:12]
+        name = name_of(files)
         folder, partial = self.sets / name, self.sets / f".{name}"
         if not folder.is_dir():
             if partial.exists():
@@ -184,6 +184,11 @@ class Settings:
         (self.sets / name).rename(self.sets / FORMER)
         link(self.etc / "slots" / slot, f"../settings/{FORMER}")
         link(self.etc / "current", f"settings/{FORMER}")
+
+
+def name_of(files: dict[str, str]) -> str:
+    """Return the name of a set: a hash of its texts by path."""
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def create_folders(folder: Path, start: Path, group: int) -> None:

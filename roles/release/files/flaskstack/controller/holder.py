@@ -1,4 +1,4 @@
-"""Tell the module `release_lock` who asks: which person, controller and process."""
+"""Who deploys: which person, controller and process."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import platform
 import subprocess
 from pathlib import Path
 from typing import Any
-
-from ansible.plugins.action import ActionBase
 
 
 def playbook_process() -> int:
@@ -57,19 +55,12 @@ def person() -> str:
     return f"{user}@{platform.node()}"
 
 
-class ActionModule(ActionBase):
-    """Run the module on the host, with what only the controller knows."""
-
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> Any:
-        """Return what the module says."""
-        result = super().run(tmp, task_vars)
-        known = {
-            "by": person(),
-            "controller": controller(),
-            "pid": playbook_process(),
-            "running": running_playbooks(),
-        }
-        result.update(
-            self._execute_module("release_lock", self._task.args | known, task_vars=task_vars)
-        )
-        return result
+def holder(release: str) -> dict[str, Any]:
+    """Return who asks for the deploy lock, for what: see `flaskstack.lock.Holder`."""
+    return {
+        "by": person(),
+        "release": release,
+        "controller": controller(),
+        "pid": playbook_process(),
+        "running": running_playbooks(),
+    }

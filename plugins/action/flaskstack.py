@@ -1,0 +1,86 @@
+"""Call the program `flaskstack` on a host, which gets it first where it is not there."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from ansible import constants as C
+from ansible.plugins.action import ActionBase
+from ansible.template import trust_as_template
+
+PROGRAM = Path(__file__).resolve().parents[2] / "roles/release/files"
+
+
+class ActionModule(ActionBase):
+    """Bring files and the program to the host, and run the module of the same name there."""
+
+    TRANSFERS_FILES = True
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> Any:
+        """Return what the call answers.
+
+        Arguments: `call` (its name), `wanted` (what it is told), `files` (paths on the controller
+        by the name under which the call is told where they are on the host), `templates` (a list of
+        `path`, `src` and `vars`: texts by path, told as `files`), `secrets` (masked in answers).
+        """
+        sys.path[:0] = [str(PROGRAM)] if str(PROGRAM) not in sys.path else []
+        from flaskstack.controller.holder import holder
+        from flaskstack.controller.program import pack
+        from flaskstack.errors import RefusedError
+
+        result = super().run(tmp, task_vars)
+        call, wanted = self._task.args["call"], dict(self._task.args.get("wanted", {}))
+        if call in ("lock", "unlock"):
+            wanted["holder"] = holder(wanted.get("release", ""))
+        if "templates" in self._task.args:
+            wanted["files"] = self.rendered(self._task.args["templates"], task_vars)
+        name, content = pack()
+        try:
+            for key, path in self._task.args.get("files", {}).items():
+                wanted[key] = self._transfer_file(path, self.remote(key))
+            arguments = {"program": name, "call": call, "input": json.dumps(wanted)}
+            arguments["secrets"] = self._task.args.get("secrets", [])
+            answer = self._execute_module("flaskstack", arguments, task_vars=task_vars)
+            if answer.get("missing"):
+                local = Path(C.DEFAULT_LOCAL_TMP, name)
+                local.write_bytes(content)
+                arguments["source"] = self._transfer_file(str(local), self.remote(name))
+                answer = self._execute_module("flaskstack", arguments, task_vars=task_vars)
+        finally:
+            self._remove_tmp_path(self._connection._shell.tmpdir)
+        if answer.get("failed") and answer.get("example"):
+            settings = f"{task_vars['inventory_dir']}/group_vars/all/main.yml"
+            answer["msg"] = RefusedError(answer["msg"], answer["example"]).advice(settings)
+        return result | answer
+
+    def remote(self, name: str) -> str:
+        """Return where a file is on the host for the time of this task."""
+        shell = self._connection._shell
+        if not shell.tmpdir:
+            self._make_tmp_path()
+        return shell.join_path(shell.tmpdir, name)
+
+    def rendered(
+        self, templates: list[dict[str, Any]], task_vars: dict[str, Any]
+    ) -> dict[str, str]:
+        """Return the texts of templates by path."""
+        roots = [*task_vars.get("ansible_search_path", []), self._loader.get_basedir()]
+        search = [path for root in roots for path in (f"{root}/templates", root)]
+        texts = {}
+        for template in templates:
+            source = self._find_needle("templates", template["src"])
+            data = trust_as_template(self._loader.get_text_file_contents(source))
+            known = {"ansible_managed": C.config.get_config_value("DEFAULT_MANAGED_STR")}
+            known |= task_vars | template.get("vars", {})
+            templar = self._templar.copy_with_new_env(
+                searchpath=[str(Path(source).parent), *search], available_variables=known
+            )
+            options = {"trim_blocks": True}
+            texts[template["path"]] = templar.template(
+                data, escape_backslashes=False, overrides=options
+            )
+        return texts
