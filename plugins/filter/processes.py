@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -54,13 +55,38 @@ def process_timers(processes: Iterable[Process], app_name: str) -> list[str]:
     return [f"{app_name}-{process['name']}.timer" for process in processes if process["schedule"]]
 
 
-def process_files(processes: Iterable[Process], app_name: str) -> list[dict[str, Any]]:
-    """Return the unit files of the processes as `{src, dest, process}`: template, name, process."""
+def process_templates(processes: Iterable[Process], app_name: str) -> list[dict[str, Any]]:
+    """Return the unit files of the processes, as `{path, src, vars}` of a set of settings."""
     return [
-        {"src": f"process{kind}", "dest": f"{app_name}-{process['name']}{kind}", "process": process}
+        {
+            "path": f"units/{app_name}-{process['name']}{kind}",
+            "src": f"units/process{kind}.j2",
+            "vars": {"process": process},
+        }
         for process in processes
         for kind in ((".service", ".timer") if process["schedule"] else ("@.service",))
     ]
+
+
+def own_templates(
+    files: Iterable[Mapping[str, Any]], app_name: str, inventory: str
+) -> list[dict[str, str]]:
+    """Return the app's own files, as `{path, src, dest}`: in a set of settings, and for the app.
+
+    A relative `dest` is inside of the release, which has a link to it; others are below /etc/<app>.
+    """
+    found = []
+    for file in files:
+        dest = posixpath.normpath(file["dest"])
+        beside = posixpath.relpath(dest, f"/etc/{app_name}") if dest.startswith("/") else ""
+        found.append(
+            {
+                "path": f"beside/{beside}" if beside else f"files/{dest}",
+                "src": posixpath.join(inventory, file["template"]),
+                "dest": dest if beside else f"/etc/{app_name}/files/{dest}",
+            }
+        )
+    return found
 
 
 # Systemd's OnCalendar: a word, or days, a date and a time, some of them; then maybe a time zone.
@@ -96,6 +122,7 @@ class FilterModule:
             "processes_here": processes_here,
             "process_services": process_services,
             "process_timers": process_timers,
-            "process_files": process_files,
+            "own_templates": own_templates,
+            "process_templates": process_templates,
             "odd_schedules": odd_schedules,
         }

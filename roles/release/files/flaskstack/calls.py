@@ -117,6 +117,19 @@ def switch(wanted: Wanted) -> dict[str, Any]:
     return changing(wanted, Change.switch)
 
 
+def apply(wanted: Wanted) -> dict[str, Any]:
+    """Put `settings` in use with the release that serves, by starting that anew beside itself."""
+    home, settings = Home(wanted["root"], wanted["app"]), Settings(wanted["app"])
+    serves, name = home.serving(), wanted["settings"]
+    if not serves or (settings.current() == name and settled(home, settings)):
+        return {"changed": False, "current": serves}
+    if wanted.get("check"):
+        return {"changed": True, "current": serves}
+    wanted = wanted | {"release": serves}
+    start(wanted)
+    return switch(wanted)
+
+
 def undo(wanted: Wanted) -> dict[str, Any]:
     """Go back to what served before; `switched` is what `switch` answered, if it did."""
     return changing(wanted, lambda change: change.undo(wanted.get("switched") or {}))
@@ -131,6 +144,8 @@ CALLS = {
     "start": "calls:start",
     "switch": "calls:switch",
     "undo": "calls:undo",
+    "apply": "calls:apply",
+    "elders": "elders:wait",
     "folders": "folders:make",
     "python": "python:install",
     "environment": "environment:install",
