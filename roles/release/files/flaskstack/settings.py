@@ -161,6 +161,7 @@ class Settings:
         """Return the files and links that nothing of a set needs."""
         found = [self.etc / "environment", self.etc / "gunicorn.conf.py"]
         found += [UNITS / f"{self.app}-web@.service", UNITS / f"{self.app}-web@.socket"]
+        found += [UNITS / f"{self.app}.run-.service.d"]
         found += [Path(f"/usr/local/bin/{self.app}-run"), *listing(self.etc / "files")]
         return [path for path in found if path.exists()]
 
