@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 from pathlib import Path
@@ -33,9 +34,12 @@ class ActionModule(ActionBase):
         from flaskstack.errors import RefusedError
 
         result = super().run(tmp, task_vars)
-        call, wanted = self._task.args["call"], dict(self._task.args.get("wanted", {}))
-        if call in ("lock", "unlock"):
-            wanted["holder"] = holder(wanted.get("release", ""))
+        call, wanted = self._task.args["call"], copy.deepcopy(self._task.args.get("wanted", {}))
+        asks = holder()
+        wanted |= {"by": asks["by"], "check": self._task.check_mode}
+        for part in (wanted, wanted.get("lock", {})):
+            if "lock_for" in part:
+                part["holder"] = asks | {"release": part["lock_for"]}
         if "templates" in self._task.args:
             wanted["files"] = self.rendered(self._task.args["templates"], task_vars)
         name, content = pack()

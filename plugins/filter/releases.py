@@ -2,40 +2,63 @@
 
 from __future__ import annotations
 
-import hashlib
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "roles/release/files"))
+
+from flaskstack.environment import name as environment_name
 
 # What the tasks of role release register, each with the release that serves after it.
 LATEST_FIRST = ("__release_left", "__release_switched", "__release_state")
 State = Mapping[str, Any]  # as module `release_state` returns it
 
 
-def compared(state: State, release: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a host's state with what it means for a release: an `id`, and a `lock_hash` if new.
+def compared(
+    state: State, release: Mapping[str, Any], settings: str, python: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Return a host's state with what it means for a release that is put in use with settings.
 
-    Adds `environment` (name of the one that the release needs), and whether it is `complete`,
-    the release `shipped` with it, and whether it `serves` with all that belongs to it.
+    A new release has a `lock_hash`, and runs on `python`. Adds `environment` (name of the one that
+    the release needs), and whether it is `complete`, the release `shipped` with it, and whether it
+    `serves` with these settings and all that belongs to it.
     """
-    name, own = release["id"], state["environments"].get(release["id"], "")
+    own = state["environments"].get(release["id"], "")
     environment = own  # a release of before: what it was shipped with
-    if release.get("lock_hash"):
-        python = state["python"]
-        text = f"{release['lock_hash']} {python['executable']}"
-        minor = ".".join(python["version"].split(".")[:2])
-        environment = f"{hashlib.sha256(text.encode()).hexdigest()[:12]}-python{minor}"
+    if release.get("lock_hash") and python:
+        environment = environment_name(release["lock_hash"], python["executable"])
     installed = environment in state["installed"]
     shipped = installed and own == environment
-    serves = shipped and state["settled"] and state["current"] == name
+    now = (state["current"], state["settings"])
+    serves = shipped and state["settled"] and now == (release["id"], settings)
     new = {"environment": environment, "complete": installed, "shipped": shipped, "serves": serves}
     return {**state, **new}
+
+
+def settings_before(state: State, release: str) -> str:
+    """Return the settings that a release of before is put in use with again.
+
+    Those that it served with last; of the one that serves, those before the present ones. Where
+    they are not on the host any more, such as after a rotation of secrets, the present ones.
+    """
+    present = (state["current"], state["settings"])
+    found = [
+        entry.get("settings", "")
+        for entry in state["history"]
+        if entry["release"] == release and (release, entry.get("settings")) != present
+    ]
+    known = [name for name in found if name in state["sets"]]
+    return known[-1] if known else state["settings"]
 
 
 def rollback_target(states: Mapping[str, State]) -> str:
     """Return the release that the fleet served before; empty when there is none.
 
     Where a rollout stopped half way, that is the release it was to replace; where a rollback did,
-    the one it was to. A rollback is no step forward: after one, the next goes further back.
+    the one it was to. A rollback is no step forward: after one, the next goes further back. Where
+    only settings changed, it is the release that serves: see `settings_before`.
     """
     serving = {state["current"] for state in states.values()}
     histories = sorted((state["history"] for state in states.values()), key=_last, reverse=True)
@@ -43,8 +66,8 @@ def rollback_target(states: Mapping[str, State]) -> str:
     if len(serving) > 1 and latest.get("action") == "rollback":
         return latest["release"]
     for history in histories:
-        before = _before(history)
-        if before and serving != {before}:
+        before, settings = _before(history)
+        if before and (serving != {before} or settings != history[-1].get("settings", "")):
             return before
     return ""
 
@@ -53,18 +76,22 @@ def _last(history: list[Mapping[str, str]]) -> str:
     return history[-1]["time"] if history else ""
 
 
-def _before(history: list[Mapping[str, str]]) -> str:
-    """Return what a host served before what it serves now, without what was taken back."""
-    served: list[str] = []
+def _before(history: list[Mapping[str, str]]) -> tuple[str, str]:
+    """Return what a host served before what it serves now, without what was taken back.
+
+    That is a release and its settings; both are empty when there is none.
+    """
+    served: list[tuple[str, str]] = []
     for entry in history:
-        release, previous = entry["release"], entry.get("previous", "")
-        if previous and (not served or served[-1] != previous):
+        now = (entry["release"], entry.get("settings", ""))
+        previous = (entry.get("previous", ""), entry.get("previous_settings", ""))
+        if previous[0] and (not served or served[-1] != previous):
             served.append(previous)  # the history was cut, or something else was started by hand
-        if entry.get("action") == "rollback" and release in served:
-            del served[len(served) - 1 - served[::-1].index(release) :]
-        if served[-1:] != [release]:
-            served.append(release)
-    return served[-2] if len(served) > 1 else ""
+        if entry.get("action") == "rollback" and now in served:
+            del served[len(served) - 1 - served[::-1].index(now) :]
+        if served[-1:] != [now]:
+            served.append(now)
+    return served[-2] if len(served) > 1 else ("", "")
 
 
 def release_refusals(states: Mapping[str, State], release: str) -> list[str]:
@@ -126,6 +153,7 @@ class FilterModule:
         """Return the filters of this file by name."""
         return {
             "compared": compared,
+            "settings_before": settings_before,
             "leaving_releases": leaving_releases,
             "release_refusals": release_refusals,
             "release_table": release_table,

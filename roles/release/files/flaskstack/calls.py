@@ -16,7 +16,9 @@ from typing import Any
 
 from flaskstack import python
 from flaskstack.change import Change
+from flaskstack.database import find_tools
 from flaskstack.errors import FailedError, RefusedError
+from flaskstack.files import listing
 from flaskstack.home import Home, environment_of
 from flaskstack.lock import Lock, describe
 from flaskstack.settings import Settings, name_of
@@ -26,15 +28,16 @@ Wanted = dict[str, Any]
 
 
 def look(wanted: Wanted) -> dict[str, Any]:
-    """Return what a host has of an app, and what of it runs. Changes nothing.
+    """Return what a host has of an app, and what of it runs.
 
-    `python` names the interpreter that is looked for; empty for none.
+    `python` names the interpreter that is looked for; empty for none. With `lock` the deploy lock
+    is taken first. Nothing else changes.
     """
+    told = lock(wanted | wanted["lock"]) if wanted.get("lock") else {"changed": False}
     home, settings = Home(wanted["root"], wanted["app"]), Settings(wanted["app"])
     releases = [path for path in home.newest_first() if not path.name.startswith(".")]
     slot, current = home.live(), settings.current()
-    return {
-        "changed": False,
+    return told | {
         "current": home.serving(),  # release that has the traffic, empty when there is none
         "settings": current,
         "slot": slot,
@@ -43,9 +46,11 @@ def look(wanted: Wanted) -> dict[str, Any]:
         "plan": settings.release(current).get("plan", {}),  # sizes that site.yml planned
         "releases": [path.name for path in releases],
         "environments": {path.name: environment_of(path) for path in releases},
+        "sets": [path.name for path in listing(settings.sets)],  # of settings
         "installed": home.installed(),  # environments that are complete
         "history": home.history(),  # the oldest first
         "python": python.find(wanted["python"]) if wanted.get("python") else {},
+        "database_tools": all(find_tools()),
     }
 
 
@@ -127,12 +132,20 @@ def apply(wanted: Wanted) -> dict[str, Any]:
         return {"changed": True, "current": serves}
     wanted = wanted | {"release": serves}
     start(wanted)
-    return switch(wanted)
+    answer = switch(wanted)
+    if wanted["action"] == "rotation":  # the others hold secrets that are retired
+        settings.prune(set())
+    return answer
 
 
 def undo(wanted: Wanted) -> dict[str, Any]:
-    """Go back to what served before; `switched` is what `switch` answered, if it did."""
-    return changing(wanted, lambda change: change.undo(wanted.get("switched") or {}))
+    """Go back to what served before; `switched` is what `switch` answered, if it did.
+
+    The deploy lock of `lock` is given back.
+    """
+    answer = changing(wanted, lambda change: change.undo(wanted.get("switched") or {}))
+    unlock(wanted | wanted["lock"])
+    return answer
 
 
 # Modules are imported when they are called: each call is a Python of its own.
@@ -155,6 +168,7 @@ CALLS = {
     "migrate": "migrate:migrate",
     "migrations": "migrations:between",
 }
+READS = ("look", "settings", "apply", "elders", "migrations")  # what a dry run may call
 
 
 def call(name: str) -> int:
@@ -162,7 +176,9 @@ def call(name: str) -> int:
     try:
         module, _, function = CALLS[name].partition(":")
         found = getattr(importlib.import_module(f"flaskstack.{module}"), function)
-        answer = found(json.load(sys.stdin))
+        wanted = json.load(sys.stdin)
+        refused = wanted.get("check") and name not in READS
+        answer = {"changed": False} if refused else found(wanted)
     except RefusedError as error:
         answer = {"failed": True, "msg": str(error), "example": error.example}
     except FailedError as error:

@@ -344,14 +344,12 @@ class Change:
             if note:
                 self.back(note)  # at once: after a restart nobody is served until then
         journal = self.units.journal(error.unit, self.began, failed) if error.unit else []
-        serves = self.home.serving()
         lines = [f'{self.id} is not in use: it failed at "{error.step}": {error}.']
         lines += [error.answer] if error.answer else []
         why = decisive(journal)
         lines += [f"From the journal of {error.unit}:", *why] if why else []
         hint = advice("\n".join([error.answer, *journal]))
         lines += [hint] if hint else []
-        lines += [f"{serves} serves as before." if serves else "Nothing serves yet."]
         raise FailedError(error.step, "\n".join(lines), error.unit, error.answer) from error
 
 

@@ -55,11 +55,10 @@ def person() -> str:
     return f"{user}@{platform.node()}"
 
 
-def holder(release: str) -> dict[str, Any]:
-    """Return who asks for the deploy lock, for what: see `flaskstack.lock.Holder`."""
+def holder() -> dict[str, Any]:
+    """Return who asks for the deploy lock: a `flaskstack.lock.Holder` but for its `release`."""
     return {
         "by": person(),
-        "release": release,
         "controller": controller(),
         "pid": playbook_process(),
         "running": running_playbooks(),
