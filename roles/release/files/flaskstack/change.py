@@ -5,6 +5,7 @@ What serves is a release with its settings. Both change together, in one slot or
 
 from __future__ import annotations
 
+import re
 import time
 from contextlib import suppress
 from threading import Thread
@@ -106,7 +107,7 @@ class Change:
             else:
                 note = self.begun()
                 self.forward(note)
-            self.follow(note["slot"])
+            self.follow(note)
         except FailedError as error:
             self.fail(error, note)
         self.finish(note)
@@ -214,17 +215,26 @@ class Change:
         self.units.stop(*(unit for unit in running if unit.endswith(".timer")))
         self.units.stop(*(unit for unit in running if not unit.endswith(".timer")))
 
-    def follow(self, slot: str) -> None:
+    def follow(self, note: dict[str, Any]) -> None:
         """Let the background processes follow, and watch everything."""
-        service, watch, door = self.service(slot), self.watch, self.home.socket(slot)
+        slot, watch = note["slot"], self.watch
+        service, door = self.service(slot), self.home.socket(slot)
         services, timers = self.processes(self.set)
         watch.remember(service, workers=True)
-        self.units.start(*timers)
-        self.units.restart(*services)
+        self.units.start(*timers, *services)
+        self.units.restart(*self.outdated(note, services))
         watch.until_up("Restart the background processes", services)
         watch.remember(*services)
         length = self.proof.get("watch", 1)
         watch.stay_well("Watch the release", [service, *services], service, door, length, services)
+
+    def outdated(self, note: dict[str, Any], services: list[str]) -> list[str]:
+        """Return the services that run with anything of before: release, environment, unit."""
+        changed = self.settings.changed(note["serving_settings"], self.set) - {"gunicorn.conf.py"}
+        same = note["serving"] == self.id and all(path.startswith("units/") for path in changed)
+        if not same or note["action"] in ("restart", "rollback"):
+            return services
+        return [unit for unit in services if f"units/{file_of(unit)}" in changed]
 
     def back(self, note: dict[str, Any], keep: str = "") -> None:
         """Let serve again what served before a change that did not succeed; keep one release."""
@@ -356,6 +366,11 @@ class Change:
 def committed(note: dict[str, Any], home: Home) -> bool:
     """Return whether a change had given its release the traffic when it was cut."""
     return note["strategy"] == "switch" and note["slot"] == home.live()
+
+
+def file_of(unit: str) -> str:
+    """Return the name of a service's file; that of an instance is its template's."""
+    return re.sub(r"@[^@]*\.service$", "@.service", unit)
 
 
 def started_by(timer: str) -> str:

@@ -69,10 +69,14 @@ class Settings:
         """Return whether a set is on the host."""
         return bool(name) and (self.sets / name).is_dir()
 
+    def changed(self, old: str, new: str) -> set[str]:
+        """Return the paths in which two sets differ."""
+        one, other = self.files(old), self.files(new)
+        return {path for path in one.keys() | other.keys() if one.get(path) != other.get(path)}
+
     def differences(self, old: str, new: str) -> list[str]:
         """Return what differs between two sets: names of variables, of files and of units."""
-        one, other = self.files(old), self.files(new)
-        found = {path for path in one.keys() | other.keys() if one.get(path) != other.get(path)}
+        one, other, found = self.files(old), self.files(new), self.changed(old, new)
         if "environment" in found:
             lines = [set(texts.get("environment", "").splitlines()) for texts in (one, other)]
             found |= {line.partition("=")[0] for line in lines[0] ^ lines[1] if "=" in line}
