@@ -7,8 +7,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,18 +48,6 @@ def option_file(database: dict[str, Any], client: str) -> str:
 def _quoted(value: Any) -> str:
     escaped = str(value).replace("\\", "\\\\").replace('"', '\\"')
     return '"' + escaped.replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t") + '"'
-
-
-@contextmanager
-def in_memory(text: str) -> Iterator[int]:
-    """Give a file that only this process and its children see, and no disk."""
-    opened = os.memfd_create("options")
-    try:
-        os.fchmod(opened, 0o600)  # one that everybody may write would be ignored
-        os.write(opened, text.encode())
-        yield opened
-    finally:
-        os.close(opened)
 
 
 class Session:

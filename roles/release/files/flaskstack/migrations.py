@@ -6,32 +6,22 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-
-DOCUMENTATION = """
-module: release_migrations
-short_description: Name the migrations in which two releases differ
-description:
-  - Compares the files of the folders that hold migrations. Changes nothing.
-  - Those are the folders called versions beside an env.py (Alembic), and those called migrations.
-author: Flaskstack
-"""
-OPTIONS: dict[str, Any] = {
-    "from": {"type": "path", "required": True},  # folder of the release that serves
-    "to": {"type": "path", "required": True},  # folder of the release to go back to
-    "paths": {"type": "list", "elements": "str", "default": []},  # folders instead of these
-}
 SUFFIXES = (".py", ".sql")
 
 
-def holds_migrations(folder: Path) -> bool:
-    """Say whether a folder is one that migrations are usually in."""
-    if folder.name == "versions":
-        return (folder.parent / "env.py").is_file()
-    return folder.name == "migrations" and not (folder / "versions").is_dir()
+def between(wanted: dict[str, Any]) -> dict[str, Any]:
+    """Return in `files` the migrations that the release to go back to lacks, or has otherwise.
+
+    `wanted` has `root`, `from` and `to` (ids of releases), and `paths`: folders to compare instead
+    of those called versions beside an env.py (Alembic) and those called migrations.
+    """
+    releases = Path(wanted["root"], "releases")
+    old, new = (found(releases / wanted[key], wanted.get("paths") or []) for key in ("from", "to"))
+    differ = sorted(path for path, content in old.items() if new.get(path) != content)
+    return {"changed": False, "files": differ}
 
 
-def migrations(release: Path, paths: list[str]) -> dict[str, str]:
+def found(release: Path, paths: list[str]) -> dict[str, str]:
     """Return the migrations of a release, by path, with the hash of what they hold."""
     own = [path for path in release.glob("*") if path.name != ".venv"]
     folders = [release / path for path in paths] or [
@@ -48,18 +38,8 @@ def migrations(release: Path, paths: list[str]) -> dict[str, str]:
     }
 
 
-def difference(old: dict[str, str], new: dict[str, str]) -> list[str]:
-    """Return what the release to go back to does not have, or has otherwise."""
-    return sorted(path for path, content in old.items() if new.get(path) != content)
-
-
-def main() -> None:
-    """Run as an Ansible module."""
-    module = AnsibleModule(argument_spec=OPTIONS, supports_check_mode=True)
-    wanted: dict[str, Any] = module.params
-    served, target = (migrations(Path(wanted[key]), wanted["paths"]) for key in ("from", "to"))
-    module.exit_json(changed=False, files=difference(served, target))
-
-
-if __name__ == "__main__":
-    main()
+def holds_migrations(folder: Path) -> bool:
+    """Return whether a folder is one that migrations are usually in."""
+    if folder.name == "versions":
+        return (folder.parent / "env.py").is_file()
+    return folder.name == "migrations" and not (folder / "versions").is_dir()

@@ -1,0 +1,277 @@
+"""Why something failed, out of its output or journal, and which setting cures it."""
+
+from __future__ import annotations
+
+import re
+
+SHOWN = 12  # lines
+TRACEBACK = "Traceback (most recent call last):"
+FRAME = re.compile(r'\s+File "([^"]+)", line \d+')
+OF_OTHERS = re.compile(r"(site|dist)-packages/|/lib/python3|^<")
+# What Gunicorn says after the reason.
+NOISE = re.compile(
+    r"\[(INFO|DEBUG)\]|Worker \(pid:\d+\) exited|was sent SIGTERM|HaltServer|^StopIteration$|"
+    r"Shutting down: Master|Reason: (App|Worker) failed to"
+)
+AFTER = re.compile(r"$|\[\d{4}-|\]$|During handling of|The above exception|Traceback")
+FAILED = re.compile(r"(?i)error: |fatal: |E: |npm err")
+ERROR = re.compile(r"\b(ERROR|CRITICAL|FATAL|[Ee]rror:)")
+
+# Sign, advice, example: the first that fits. The example may have groups of the sign. An answer
+# begins with GET; of an exception only its lines and the app's own last frame are looked at.
+INDEX = "app_index_url: https://pypi.org/simple"
+COMPILER = "build-essential, python3-dev, pkg-config"
+TABLE = [
+    (
+        r"^GET \S+: 30\d",
+        "The app redirects the health path, to a login or to https. Name one that it answers "
+        "itself with 200",
+        "app_health_path: /healthz",
+    ),
+    (
+        r"^GET \S+: 400",
+        "The app refuses the health path. Where it has TRUSTED_HOSTS, the first of app_domains "
+        "must be among them, as the health path is asked for by that name",
+        "app_domains: [shop.example.org]",
+    ),
+    (
+        r"^GET \S+: (401|403|404|405)",
+        "The health path must answer a GET of anybody with 200",
+        "app_health_path: /healthz",
+    ),
+    (
+        r"No module named '(pkg_resources|setuptools|distutils)\b",
+        "Newer environments have no setuptools, and newer setuptools no pkg_resources",
+        'app_extra_requirements: ["setuptools<81"]',
+    ),
+    (
+        r"(gevent|eventlet|tornado) worker requires",
+        "gunicorn_worker_class needs a package that is not among the app's requirements",
+        r"app_extra_requirements: [\1]",
+    ),
+    (
+        r"gunicorn\.workers|invalid worker (uri|class)",
+        "Gunicorn has no such worker class",
+        "gunicorn_worker_class: gthread",
+    ),
+    (
+        r"Failed to (find attribute|parse)|Application object must be callable|"
+        r"\A(ModuleNotFound|Import)Error: No module named|but 2 were given",
+        "app_wsgi must name a module of the release and in it the app, or a call that makes it",
+        "app_wsgi: shop.web:create_app()",
+    ),
+    (
+        r"No module named '(\w+)",
+        "No requirement of the app brings this module. Add its package to the file of "
+        "app_requirements, or name it",
+        r"app_extra_requirements: [\1]",
+    ),
+    (
+        r"directly inherits TypingOnly",
+        "This SQLAlchemy is older than the host's Python. Lock a newer one",
+        'app_constraints: ["sqlalchemy>=2.0.31"]',
+    ),
+    (
+        r"cannot import name .* from '(werkzeug|flask|jinja2|markupsafe|itsdangerous)\b",
+        "The app, or an extension, was made for an older version of this package",
+        'app_constraints: ["werkzeug<3", "flask<3"]',
+    ),
+    (
+        r"ImportError: (lib[\w.+-]+): cannot open shared object",
+        "A library of the system is missing: https://packages.debian.org tells which package has "
+        "the file",
+        "app_packages: [libgl1]",
+    ),
+    (
+        r"environ[\s\S]*KeyError: '(\w+)'|validation errors? for \w+\n(\w+)\n +Field required",
+        "The app needs a variable that its environment does not have",
+        r"app_environment: {\1\2: value}",
+    ),
+    (
+        r"[(]1142,|(CREATE|ALTER|DROP|REFERENCES) command denied",
+        "The app's account reads and writes rows. Tables are made by migrations, which have an "
+        "account of their own",
+        "app_migrate_commands: [flask db upgrade]",
+    ),
+    (
+        r"Access denied for user|password authentication failed",
+        "The database does not take this user and password. The app's own are in DATABASE_URL; "
+        "the controller's folder secrets/ must be the one that the hosts were set up with",
+        'app_environment: {DB_URI: "{{ app_database_url }}"}',
+    ),
+    (
+        r"Unknown database|database \"\S+\" does not exist",
+        "The server has no database of this name",
+        "app_database_name: shop",
+    ),
+    (
+        r"redis\.exceptions|Error \d+ connecting to|amqp://",
+        "Redis does not answer at this address, or does not take this user",
+        'app_environment: {REDIS_URL: "{{ app_cache_url }}"}',
+    ),
+    (
+        r"Can't connect to (local )?(MySQL|server|MariaDB)|OperationalError.*[Cc]onnection refused|"
+        r"could not translate host name",
+        "No database answers at this address. The app's own is in DATABASE_URL",
+        'app_environment: {DB_URI: "{{ app_database_url }}"}',
+    ),
+    (
+        r"No space left on device|Disk quota exceeded",
+        "A disk of the host is full: `df -h` there tells which. Fewer releases need less",
+        "release_keep: 2",
+    ),
+    (
+        r"(?:Permission denied|Read-only file system): '\S*/(?:releases/[^/']+|current)/([^/']+)",
+        "A release is read-only. What the app writes is kept in shared folders",
+        r"app_shared_paths: [\1]",
+    ),
+    (
+        r"(?:Permission denied|Read-only file system): '(/[^']+)/[^/']*'",
+        "The app may write to its own folders alone",
+        r"app_writable_paths: [\1]",
+    ),
+    (
+        r"unable to open database file|attempt to write a readonly database",
+        "SQLite writes beside its file, too: the file must be in a shared folder",
+        "app_shared_files: [data/shop.db]",
+    ),
+    (
+        r"Hash mismatch",
+        "The index gives another file than the one that was locked. Lock again if you trust it",
+        "app_requirements: requirements.lock",
+    ),
+    (
+        r"all requirements must have a hash|Hash-checking is required, but",
+        "The lock is not complete in itself. Lock with `uv pip compile --generate-hashes`",
+        "app_requirements: requirements.lock",
+    ),
+    (
+        r"Git executable not found",
+        "A requirement comes from a repository",
+        "app_build_packages: [git]",
+    ),
+    (
+        r"Because ([\w.-]+)==(\S+) has no (?:usable )?wheels",
+        "This version has no wheel for the host's Python. Take one that has",
+        r'app_constraints: ["\1>\2"]',
+    ),
+    (
+        r"Failed to build `mysqlclient",
+        "mysqlclient is compiled on the host, and lacks what it is compiled with",
+        f"app_build_packages: [{COMPILER}, default-libmysqlclient-dev]",
+    ),
+    (
+        r"Failed to build `psycopg2|pg_config",
+        "psycopg2 is compiled on the host, and lacks what it is compiled with",
+        f"app_build_packages: [{COMPILER}, libpq-dev]",
+    ),
+    (
+        r"The build backend returned an error|Failed to build",
+        "A package is compiled on the host, and lacks what it is compiled with",
+        f"app_build_packages: [{COMPILER}]",
+    ),
+    (
+        r"(?i)No package matching|Unable to locate package",
+        "The distribution has no package of that name for this host",
+        "app_build_packages: [build-essential]",
+    ),
+    (
+        r"invalid peer certificate",
+        "The certificate of the index is not from a CA that the host trusts",
+        'app_index_ca: "{{ inventory_dir }}/index-ca.pem"',
+    ),
+    (
+        r"lack of valid authentication credentials|returned a 40[13]|HTTP Error 40[13]",
+        "The index does not accept the user and password that its URL has, or wants some",
+        "app_index_url: https://user:password@packages.example.com/simple",
+    ),
+    (
+        r"uv [0-9.]+ cannot be installed from",
+        "The index must have uv, which installs packages, and answer this host",
+        INDEX,
+    ),
+    (
+        r"there is no version of|not found in the package registry|No solution found",
+        "The index has no version that fits all requirements",
+        INDEX,
+    ),
+    (r"Failed to (fetch|download)", "The index does not answer this host", INDEX),
+    (
+        r"WORKER TIMEOUT|start operation timed out|did not end within|^GET \S+: no answer",
+        "The app needs longer until it answers",
+        "release_health_timeout: 120",
+    ),
+    (
+        r"Perhaps out of memory|oom-kill|MemoryError",
+        "The memory does not suffice for so many workers",
+        "gunicorn_workers: 1",
+    ),
+]
+
+
+def decisive(lines: list[str]) -> list[str]:
+    """Return the lines that tell why, about a dozen at most.
+
+    These are the last exception with the last frame of the app's own code, or an error to its end,
+    or the last lines that speak of errors, or else the last lines.
+    """
+    if found := exception(lines):
+        return found
+    lines = [line.rstrip() for line in lines if line.strip() and not NOISE.search(line)]
+    for start, line in enumerate(lines):
+        if FAILED.match(line):
+            rest = lines[start:]
+            return rest if len(rest) <= SHOWN else [*rest[:4], "…", *rest[5 - SHOWN :]]
+    lines = [line for line in lines if ERROR.search(line)] or lines
+    return list(dict.fromkeys(lines))[-SHOWN:]
+
+
+def exception(lines: list[str]) -> list[str]:
+    """Return the last exception of a Python program; empty when there is none."""
+    for start in reversed([index for index, line in enumerate(lines) if TRACEBACK in line]):
+        end = start + 1
+        while end < len(lines) and lines[end].startswith(" "):
+            end += 1
+        # A traceback in another program's output is a part of what that has to say.
+        if lines[start].startswith(" ") or end == len(lines) or NOISE.search(lines[end]):
+            continue
+        _, _, message = lines[end].partition(": ")
+        told = [lines[end]]
+        for line in lines[end + 1 : end + 6]:
+            if AFTER.match(line) or (message and line.startswith(message)):
+                break
+            told.append(line)
+        return own_frame(lines[start + 1 : end]) + told
+    return []
+
+
+def own_frame(lines: list[str]) -> list[str]:
+    """Return the last frame of a traceback that is the app's own code: its place, and the line."""
+    for index in reversed(range(len(lines))):
+        found = FRAME.match(lines[index])
+        if found and not OF_OTHERS.search(found[1]):
+            code = [line for line in lines[index + 1 : index + 2] if not FRAME.match(line)]
+            return [lines[index].strip(), *(line.rstrip() for line in code)]
+    return []
+
+
+def advice(text: str, environment: str = "app_environment") -> str:
+    """Return what to set, for an output, a journal or an answer; empty when nothing fits.
+
+    `environment` is the variable that gives what failed its environment.
+    """
+    lines = text.splitlines()
+    found = exception(lines)
+    answers = [line for line in lines if line.startswith("GET ") and ": no answer" not in line]
+    looked_at = ["\n".join(found), *answers] if found else [text]
+    for sign, cure, example in TABLE:
+        for part in looked_at:
+            if match := re.search(sign, part, re.MULTILINE):
+                example = match.expand(example).replace("app_environment", environment)
+                return f"{cure}, for example: {example}"
+    return ""
+
+
+def explained(output: str) -> str:
+    """Return the decisive lines of an output, and below them what to set."""
+    return "\n".join(filter(None, [*decisive(output.splitlines()), advice(output)]))

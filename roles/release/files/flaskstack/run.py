@@ -1,0 +1,159 @@
+"""Run a command as the app runs: as its user, in its sandbox, with a set of its settings."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO, Any
+
+from flaskstack.errors import FailedError, RefusedError
+from flaskstack.hints import explained
+from flaskstack.settings import Settings
+
+SEARCH = "/usr/local/bin:/usr/bin:/bin"  # behind the environment's own
+# `gunicorn --check-config` imports the app but not the worker class.
+CHECK = """
+from gunicorn.app.wsgiapp import WSGIApplication
+gunicorn = WSGIApplication()
+gunicorn.cfg.worker_class
+gunicorn.load()
+"""
+# What the migration, which comes after the check, may bring.
+NO_SCHEMA = re.compile(
+    r"no such (table|column)|(Table|relation|column) .* (doesn't|does not) exist|Unknown column"
+)
+NUMBERS = itertools.count(1)
+
+
+@contextmanager
+def in_memory(text: str) -> Iterator[int]:
+    """Yield the descriptor of a file that is on no disk and that root alone can read."""
+    opened = os.memfd_create("flaskstack")
+    try:
+        os.fchmod(opened, 0o600)  # the database's tools ignore one that everybody may write
+        os.write(opened, text.encode())
+        yield opened
+    finally:
+        os.close(opened)
+
+
+def quoted(line: str) -> str:
+    """Return a line NAME=value as systemd's environment files have it."""
+    name, _, value = line.partition("=")
+    return f'{name}="' + re.sub(r'(["\\$`])', r"\\\1", value) + '"\n'
+
+
+def properties(settings: Settings, name: str) -> list[str]:
+    """Return the options of systemd-run that give a command the sandbox of a set of settings.
+
+    They are no drop-in in /etc: systemd reads one after the options, so that the settings in use
+    would win over those of a release to come.
+    """
+    text = (settings.sets / name / "commands.conf").read_text().replace("%%", "%")
+    text = text.replace(f"{settings.etc}/current/", f"{settings.sets / name}/")
+    lines = [line for line in text.splitlines() if "=" in line and line[0] not in "#;"]
+    return [f"--property={line}" for line in lines]
+
+
+def run(
+    app: str,
+    root: str | Path,
+    command: Sequence[str],
+    *,
+    release: str = "",
+    settings: str = "",
+    environment: str = "",
+    terminal: bool = False,
+    pass_fds: Sequence[int] = (),
+    stdout: IO[Any] | None = None,
+    timeout: float = 0,
+) -> int:
+    """Run a command as the app runs, and return its exit code.
+
+    Empty `release` and `settings` are those that are in use. `environment` has more variables, a
+    line NAME=value each; they stand on no command line. The command has the input and output of
+    this process, which `terminal` says is one, or writes all to `stdout` and reads nothing.
+    `pass_fds` stay open until it has ended, also when this process ends before. It is ended after
+    `timeout` seconds, 0 is never.
+
+    Raises RefusedError when the release or its settings are not on this host.
+    """
+    folder = Path(root, "releases", release) if release else Path(root, "current")
+    sets = Settings(app)
+    settings = settings or sets.current()
+    if not folder.is_dir() or not (sets.sets / settings / "commands.conf").is_file():
+        missing = "settings" if folder.is_dir() else release or "a release"
+        raise RefusedError(f"{app} has no {missing} on this host: flaskstack {app} releases")
+    folder = folder.resolve()
+    path = f"PATH={folder}/.venv/bin:{folder}/.site-packages/bin:{SEARCH}"
+    variables = "".join(map(quoted, filter(None, [path, *environment.splitlines()])))
+    with in_memory(variables) as more:
+        started = [
+            *("systemd-run", "--quiet", "--collect", "--wait", "--pty", "--pipe"),
+            f"--unit={app}.run-{os.getpid()}-{next(NUMBERS)}.service",
+            "--service-type=exec",
+            f"--description=Command of {app}",
+            f"--working-directory={folder}",
+            *properties(sets, settings),
+            f"--property=EnvironmentFile=-{folder}/.release.env",
+            f"--property=EnvironmentFile=/proc/{os.getpid()}/fd/{more}",
+            *([f"--property=RuntimeMaxSec={timeout:g}"] if timeout else []),
+            "--",
+            *(word.replace("$", "$$") for word in command),  # systemd expands variables
+        ]
+        return subprocess.run(
+            started,
+            check=False,
+            pass_fds=pass_fds,
+            stdin=subprocess.DEVNULL if stdout else None,
+            stdout=stdout,
+            stderr=subprocess.STDOUT if stdout else None,
+            start_new_session=not terminal,  # the end of an SSH connection does not end it
+            # On a terminal it is for the command alone to change the colours and the title.
+            env=os.environ | {"SYSTEMD_TINT_BACKGROUND": "0", "SYSTEMD_ADJUST_TERMINAL_TITLE": "0"},
+        ).returncode
+
+
+def output_of(
+    app: str, root: str | Path, command: Sequence[str], **options: Any
+) -> tuple[int, str]:
+    """Run a command as `run` does, and return its exit code and all that it wrote."""
+    with TemporaryFile("w+", errors="replace") as written:  # a pipe would end it with this process
+        code = run(app, root, command, stdout=written, **options)
+        written.seek(0)
+        return code, written.read()
+
+
+def check(wanted: dict[str, Any]) -> dict[str, Any]:
+    """Import what Gunicorn is to serve, with the settings that it is to be served with.
+
+    `wanted` has `app`, `root`, `release` and `settings`. `note` in the answer says what was let
+    pass because the migration may still bring it. Raises FailedError with the reason and with the
+    setting that cures it.
+    """
+    app, sets = wanted["app"], Settings(wanted["app"])
+    python = Path(wanted["root"], "releases", wanted["release"], ".venv/bin/python")
+    configuration = sets.sets / wanted["settings"] / "gunicorn.conf.py"
+    timeout, began = sets.release(wanted["settings"]).get("timeout", 0), time.monotonic()
+    code, output = output_of(
+        app,
+        wanted["root"],
+        [str(python), "-c", CHECK, "--config", str(configuration)],
+        release=wanted["release"],
+        settings=wanted["settings"],
+        timeout=timeout,
+    )
+    if code and NO_SCHEMA.search(output):
+        return {"changed": False, "note": "the app reads tables while it is imported"}
+    if code:
+        if timeout and time.monotonic() - began > timeout:
+            output += f"\nerror: the import did not end within {timeout} s"
+        raise FailedError("Import the app", explained(output))
+    return {"changed": False, "note": ""}

@@ -1,0 +1,330 @@
+"""A release migrates once, alone, and after a dump; a first installation never twice."""
+
+from __future__ import annotations
+
+import fcntl
+import gzip
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from flaskstack import database
+from flaskstack.errors import FailedError
+from flaskstack.home import Home
+from flaskstack.migrate import migrate
+from flaskstack.run import in_memory
+from waiting import wait_for
+
+# A client that answers as MySQL's does, from a file of answers: statement, tab-separated row.
+CLIENT = """#!/usr/bin/env python3
+import json, pathlib, sys
+here = pathlib.Path(__file__).parent
+(here / "options").write_text(open(sys.argv[1].removeprefix("--defaults-file=")).read())
+(here / "arguments").write_text(" ".join(sys.argv[1:]))
+answers = json.loads((here / "answers").read_text())
+with (here / "statements").open("a") as log:
+    for line in sys.stdin:
+        statement = line.rstrip().rstrip(";")
+        print(statement, file=log, flush=True)
+        if statement.startswith("SELECT 'flaskstack-end"):
+            print(statement.split("'")[1], flush=True)
+        for beginning, answer in answers.items():
+            if statement.startswith(beginning):
+                if answer == "fail":
+                    sys.exit("ERROR 1045 (28000): Access denied for user 'shop_migrate'")
+                print(answer, flush=True)
+    print("closed", file=log)
+"""
+DUMPER = """#!/bin/bash
+[[ $1 != --version ]] || { echo 'mysqldump Ver 8'; exit; }
+echo "$@" >"${0%/*}/dumped"
+echo "CREATE TABLE note (id int);"
+END
+"""
+COMPLETE = "echo '-- Dump completed on 2026-11-21'"
+FREE = {"SELECT GET_LOCK": "1", "SELECT COUNT(*)": "3"}
+LOGIN = {
+    "host": "10.0.0.5",
+    "port": 3306,
+    "socket": "/run/mysqld/mysqld.sock",
+    "ca": "/etc/shop/database-ca.pem",
+    "user": "shop_migrate",
+    "password": 'a "b" \\ #;',
+    "name": "shop",
+}
+
+
+@pytest.fixture
+def server(tools, program, monkeypatch):
+    """Return a function that changes what the database's tools have to say."""
+    there = {"mysql": "mysql", "mysqldump": "mysqldump"}
+    monkeypatch.setattr(
+        database.shutil,
+        "which",
+        lambda name: str(tools / name) if (tools / name).exists() else None,
+    )
+
+    def change(answers=FREE, end=COMPLETE, names=there):
+        for name, text in (("mysql", CLIENT), ("mysqldump", DUMPER.replace("END", end))):
+            (tools / name).unlink(missing_ok=True)
+            if name in names:
+                program(names[name], text)
+        (tools / "answers").write_text(json.dumps(answers))
+        (tools / "statements").write_text("")
+
+    change()
+    return change
+
+
+@pytest.fixture
+def wanted(root, tmp_path, write_settings):
+    """Return a function that says what is wanted, for release `two` with settings `second`."""
+    known = {"app": "shop", "root": str(root), "release": "two", "by": "ada@desk"}
+    known |= {"settings": write_settings("second"), "database": None, "environment": ""}
+    known |= {"commands": [], "first_install": [], "first_install_when": "auto"}
+    known |= {"fleet_serves": False, "foreign_databases": [], "shared": []}
+    known |= {"dump": True, "dump_folder": str(tmp_path / "backups/shop"), "dump_keep": 2}
+    return lambda **changed: known | changed
+
+
+def refused(wanted):
+    with pytest.raises(FailedError) as raised:
+        migrate(wanted)
+    return str(raised.value)
+
+
+def test_commands_run_in_order_in_the_new_release_with_its_settings(wanted, root, tmp_path):
+    out = tmp_path / "out"
+    commands = [f"echo $PWD $SET $DATABASE_URL >>{out}", f"echo then >>{out}; cat >>{out}"]
+    done = migrate(wanted(commands=commands, environment="DATABASE_URL=mysql://a b\nX=1"))
+    assert out.read_text() == f"{root}/releases/two second mysql://a b\nthen\n"
+    assert (done["changed"], done["dump_file"]) == (True, "")
+    assert not migrate(wanted())["changed"]
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("seq 100; echo bad >&2; exit 3", "\n".join([*map(str, range(62, 101)), "bad"])),
+        (
+            "python3 -c 'import os; os.environ[\"KEY\"]'; echo x | exit 3",
+            "KeyError: 'KEY'",
+        ),
+    ],
+)
+def test_a_command_that_fails_ends_it_and_its_output_is_shown(wanted, tmp_path, command, told):
+    said = refused(wanted(commands=[command, f"touch {tmp_path}/never"]))
+    assert said == f"app_migrate_commands failed with code 3 ({command}). Its output:\n{told}"
+    assert not (tmp_path / "never").exists()
+
+
+# The database
+
+
+def test_a_command_that_outlives_the_program_keeps_both_locks(
+    wanted, root, server, tools, tmp_path
+):
+    begun, go, done = (tmp_path / name for name in ("begun", "go", "done"))
+    command = f"touch {begun}; until test -e {go}; do sleep 0.05; done; echo done; touch {done}"
+    statements = tools / "statements"
+    if not (program := os.fork()):
+        os.setsid()
+        migrate(wanted(commands=[command], database=LOGIN))
+        os._exit(0)
+    wait_for(begun.exists)
+    os.killpg(program, signal.SIGKILL)  # as the end of an SSH connection does
+    os.waitpid(program, 0)
+    try:
+        with pytest.raises(FailedError), Home(root, "shop").locked(0):
+            pass
+        assert "ada@desk migrates to two since 20" in (root / ".lock").read_text()
+        assert "GET_LOCK" in statements.read_text()
+        assert "closed" not in statements.read_text()
+    finally:
+        go.touch()
+    wait_for(done.exists)
+    wait_for(lambda: "closed" in statements.read_text())
+    assert migrate(wanted(commands=["true"]))["changed"]
+    assert (root / ".lock").read_text() == ""
+
+
+def test_who_migrates_is_told_who_does(wanted, root, monkeypatch):
+    monkeypatch.setattr("flaskstack.migrate.PATIENCE", 0)
+    with (root / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write("bob@lap migrates to zero")
+        file.flush()
+        assert "bob@lap migrates to zero" in refused(wanted(commands=["true"]))
+
+
+@pytest.mark.parametrize("maker", ["mariadb", "mysql"])
+def test_the_database_is_locked_dumped_and_unlocked(wanted, server, tools, maker):
+    if maker == "mariadb":
+        server(names={"mysql": "mariadb", "mysqldump": "mariadb-dump"})
+    log = tools / "statements"
+    done = migrate(wanted(database=LOGIN, commands=[f"echo migrating >>{log}"]))
+    lines = [line for line in log.read_text().splitlines() if "flaskstack-end" not in line]
+    assert lines[1] == "SELECT GET_LOCK('flaskstack_shop', 0)"
+    assert lines[-3:] == ["migrating", "SELECT 1", "closed"]
+    dump, dumped = Path(done["dump_file"]), (tools / "dumped").read_text()
+    assert gzip.decompress(dump.read_bytes()).startswith(b"CREATE TABLE note")
+    assert (dump.stat().st_mode & 0o777, dump.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    assert dump.name.endswith("Z-two.sql.gz")
+    assert "--single-transaction" in dumped
+    assert ("--set-gtid-purged=OFF" in dumped) is (maker == "mysql")
+    # The password is no argument.
+    assert '"b"' not in dumped + (tools / "arguments").read_text()
+    assert 'password = "a \\"b\\" \\\\ #;"' in (tools / "options").read_text()
+
+
+def test_a_server_elsewhere_must_show_the_certificate_that_is_known():
+    mysql, mariadb = (
+        database.option_file(LOGIN, f"/usr/bin/{name}") for name in ("mysql", "mariadb")
+    )
+    assert 'ssl-mode = "VERIFY_IDENTITY"' in mysql
+    assert 'ssl-verify-server-cert = "1"' in mariadb
+    for text in (mysql, mariadb):
+        assert 'ssl-ca = "/etc/shop/database-ca.pem"' in text
+        assert "socket" not in text
+    local = database.option_file(LOGIN | {"host": ""}, "/usr/bin/mariadb")
+    assert 'socket = "/run/mysqld/mysqld.sock"' in local
+    assert "ssl" not in local
+
+
+ROW = "7\tshop_migrate\t10.0.0.9:41234\tshop\tSleep\t42\t\tNULL"
+TAKEN = {"SELECT GET_LOCK": "0", "SELECT IS_USED_LOCK": "7", "SHOW PROCESSLIST": f"8\tx\n{ROW}"}
+
+
+@pytest.mark.parametrize(
+    ("answers", "told"),
+    [
+        (TAKEN, "shop_migrate from 10.0.0.9:41234 (connection 7), for 42 seconds"),
+        ({"SET SESSION": "fail"}, "database at 10.0.0.5: ERROR 1045 (28000): Access denied"),
+        ({"SET SESSION": "fail"}, "does not take this user and password"),
+    ],
+)
+def test_a_database_that_cannot_be_used_is_told_at_once(wanted, server, tmp_path, answers, told):
+    server(answers)
+    assert told in refused(wanted(database=LOGIN, commands=[f"touch {tmp_path}/never"]))
+    assert not (tmp_path / "never").exists()
+
+
+@pytest.mark.parametrize("end", ["exit 2", "echo cut", "echo '-- Dump completed'; exit 2"])
+def test_half_a_dump_is_none_and_nothing_is_migrated(wanted, server, tmp_path, end):
+    server(end=end)
+    told = refused(wanted(database=LOGIN, commands=[f"touch {tmp_path}/never"]))
+    assert "release_dump: false" in told
+    assert list((tmp_path / "backups/shop").iterdir()) == []
+    assert not (tmp_path / "never").exists()
+
+
+def test_only_dumps_of_its_own_releases_go_the_oldest_first(wanted, root, server, tmp_path):
+    folder = tmp_path / "backups/shop"
+    folder.mkdir(parents=True)
+    (root / "deploys.jsonl").write_text('{"release": "one"}\n')
+    others = ["2024-before-import.sql.gz", "20200101T000000Z-database.sql.gz", "mine.sql.gz"]
+    # The clock was ahead once: a name says less than the time when the file was written.
+    ours = ["20300101T000000Z-one.sql.gz", "20200101T000000Z-two.sql.gz"]
+    for age, name in enumerate([*others, *ours]):
+        (folder / name).touch()
+        os.utime(folder / name, (1e9 + age, 1e9 + age))
+    done = migrate(wanted(database=LOGIN, commands=["true"]))
+    kept = {*others, ours[1], Path(done["dump_file"]).name}
+    assert {path.name for path in folder.iterdir()} == kept
+    again = migrate(wanted(database=LOGIN, commands=["true"], dump_keep=0))
+    assert {path.name for path in folder.iterdir()} == {*others, Path(again["dump_file"]).name}
+
+
+def test_a_dump_can_be_turned_off_and_an_empty_database_needs_none(wanted, server):
+    assert migrate(wanted(database=LOGIN, commands=["true"], dump=False))["dump_file"] == ""
+    server(FREE | {"SELECT COUNT(*)": "0"})
+    assert migrate(wanted(database=LOGIN, commands=["true"]))["dump_file"] == ""
+
+
+def test_missing_tools_are_asked_for_before_anything_happens(wanted, server, tmp_path):
+    asked = wanted(database=LOGIN, commands=[f"touch {tmp_path}/done"])
+    server(names={"mysql": "mysql"})
+    assert migrate(asked)["tools_missing"]
+    assert not (tmp_path / "done").exists()
+    assert not migrate(asked | {"dump": False})["tools_missing"]
+    server(names={})
+    assert migrate(asked | {"dump": False})["tools_missing"]
+
+
+# A first installation
+
+
+@pytest.fixture
+def first(wanted, tmp_path):
+    """Return a function that asks for a first installation and returns the note of it."""
+    log = tmp_path / "installed"
+    log.touch()
+
+    def ask(*commands, **changed):
+        return wanted(first_install=[f"echo once >>{log}", *commands], **changed)
+
+    ask.log = log
+    return ask
+
+
+def test_the_first_release_installs_once_ever_before_it_migrates(first):
+    for release in ("one", "two", "two"):
+        command = f"echo {release} >>{first.log}"
+        assert migrate(first(release=release, commands=[command]))["note"] == ""
+    assert first.log.read_text() == "once\none\ntwo\ntwo\n"
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"fleet_serves": True}, "a release has served before"),
+        ({"database": LOGIN}, "the database has 3 tables already"),
+        ({"shared": ["empty", "data"]}, "shared/data holds data already"),
+        ({"first_install_when": "skip"}, "release_first_install says skip"),
+    ],
+)
+def test_where_there_may_be_data_it_never_runs(first, root, server, changed, reason):
+    for name in ("empty", "data"):
+        (root / "shared" / name).mkdir(parents=True)
+    (root / "shared/data/app.sqlite").write_text("x")
+    assert migrate(first(**changed))["note"] == reason
+    assert migrate(first())["note"] == ""  # it is told once
+    assert first.log.read_text() == ""
+
+
+def test_what_nobody_can_know_is_refused_until_it_is_said(first):
+    asked = first(foreign_databases=["PG_URL"])
+    assert "PG_URL names a database elsewhere" in refused(asked)
+    assert first.log.read_text() == ""
+    migrate(asked | {"first_install_when": "run"})
+    migrate(asked)
+    assert first.log.read_text() == "once\n"
+
+
+@pytest.mark.parametrize("when", ["run", "skip"])
+def test_one_that_failed_half_way_is_run_again_only_when_that_is_asked_for(first, when):
+    assert refused(first("exit 1")).startswith("app_first_install_commands failed with code 1")
+    told = refused(first())
+    assert "did not end well" in told
+    assert "release_first_install=run" in told
+    migrate(first(first_install_when=when))
+    migrate(first())
+    assert first.log.read_text().count("once") == {"run": 2, "skip": 1}[when]
+
+
+def test_a_marker_that_cannot_be_read_counts_as_begun(first, root):
+    (root / "first_install.json").write_text("{")
+    assert "did not end well" in refused(first())
+
+
+def test_options_are_in_no_file():
+    with in_memory("secret") as options:
+        shown = subprocess.run(
+            ["cat", f"/dev/fd/{options}"], pass_fds=[options], capture_output=True, check=True
+        )
+        assert shown.stdout == b"secret"
+        assert os.readlink(f"/proc/self/fd/{options}").startswith("/memfd:")

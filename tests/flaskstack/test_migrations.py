@@ -1,0 +1,32 @@
+"""Which migrations lie between two releases."""
+
+from __future__ import annotations
+
+import pytest
+
+from flaskstack.migrations import between
+
+ENV = "db/alembic/env.py"
+OWN = {"shop/migrations/1.sql": "a", ".venv/lib/flask/migrations/1.py": "a", "schema/1.sql": "a"}
+ALEMBIC = {ENV: "x", "db/alembic/versions/1.py": "1", "shop/versions/2.py": "no"}
+NEWER = ALEMBIC | {"db/alembic/versions/2.py": "2", "db/alembic/versions/2.pyc": "b"}
+
+
+@pytest.mark.parametrize(
+    ("served", "target", "paths", "files"),
+    [
+        (NEWER, ALEMBIC | {ENV: "y", "shop/versions/2.py": "z"}, [], ["db/alembic/versions/2.py"]),
+        (ALEMBIC, NEWER, [], []),
+        (OWN, {"web.py": ""}, [], ["shop/migrations/1.sql"]),
+        (OWN, {"shop/migrations/1.sql": "b"}, [], ["shop/migrations/1.sql"]),
+        (OWN, {"web.py": ""}, ["schema"], ["schema/1.sql"]),
+    ],
+)
+def test_the_migrations_that_a_release_lacks(tmp_path, served, target, paths, files):
+    for name, tree in (("one", served), ("two", target)):
+        for path, text in tree.items():
+            file = tmp_path / "releases" / name / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+    wanted = {"root": str(tmp_path), "from": "one", "to": "two", "paths": paths}
+    assert between(wanted) == {"changed": False, "files": files}

@@ -1,0 +1,107 @@
+"""A command runs as the app does, with the settings of the release it is for."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from flaskstack.errors import FailedError, RefusedError
+from flaskstack.run import check, output_of
+from flaskstack.settings import Settings
+
+SHOWN = 'echo "$PWD|${PATH%:/usr/local*}|$SET|$ASSETS"; exit 7'
+# What the check uses of Gunicorn.
+GUNICORN = """
+import importlib, runpy, sys
+
+class WSGIApplication:
+    def __init__(self):
+        self.settings = runpy.run_path(sys.argv[sys.argv.index("--config") + 1])
+        self.cfg = self
+    @property
+    def worker_class(self):
+        assert self.settings["worker_class"] == "gthread", "class uri invalid"
+    def load(self):
+        sys.path.insert(0, "")
+        importlib.import_module(self.settings["wsgi_app"])
+"""
+
+
+def said(root, script, *words, **options):
+    code, output = output_of("shop", root, ["sh", "-c", script, *words], **options)
+    return code, output.removesuffix("\n")
+
+
+def test_a_release_to_come_has_its_own_settings(root, write_settings, tools):
+    folder, new = root / "releases/two", write_settings("second")
+    (folder / ".release.env").write_text("ASSETS=7\n")
+    search = f"{folder}/.venv/bin:{folder}/.site-packages/bin"
+    expected = (7, f"{folder}|{search}|second|7")
+    assert said(root, SHOWN, release="two", settings=new) == expected
+    started = (tools / "started").read_text().splitlines()
+    assert "--property=Slice=shop%1.slice" in started
+    assert not [option for option in started if "current" in option or "# confined" in option]
+
+
+def test_without_one_it_is_what_serves(root):
+    assert said(root, SHOWN)[1].startswith(f"{root}/releases/one|")
+    assert said(root, 'echo "$SET"') == (0, "first")
+
+
+@pytest.mark.parametrize("value", ["mysql://a b", 'a "b" \\ `c` $HOME #', "x=y"])
+def test_variables_and_arguments_arrive_as_they_are(root, tools, value):
+    wanted = (0, f"{value}|{value}|$$")
+    script = 'printf "%s|%s|%s" "$URL" "$1" \'$$\''
+    assert said(root, script, "sh", value, environment=f"URL={value}\n") == wanted
+    assert "URL=" not in (tools / "started").read_text()
+
+
+def test_what_is_not_there_is_refused(root, write_settings):
+    for options in ({"release": "three"}, {"settings": "gone"}):
+        with pytest.raises(RefusedError, match=r"has no (three|settings) on this host"):
+            said(root, "true", **options)
+    Settings("shop").use("")
+    with pytest.raises(RefusedError, match="has no settings"):
+        said(root, "true")
+
+
+@pytest.fixture
+def checked(root, write_settings):
+    """Return a function that checks release `two` with a module, and a worker class."""
+    folder = root / "releases/two"
+    (folder / ".venv/bin/python").symlink_to(sys.executable)
+    (folder / "gunicorn/app").mkdir(parents=True)
+    (folder / "gunicorn/app/wsgiapp.py").write_text(GUNICORN)
+
+    def checked(text, worker="gthread"):
+        (folder / "web.py").write_text(text)
+        files = {"gunicorn.conf.py": f"wsgi_app = 'web'\nworker_class = {worker!r}\n"}
+        name = write_settings("second", {"timeout": 1}, **files)
+        wanted = {"app": "shop", "root": str(root), "release": "two", "settings": name}
+        return check(wanted)
+
+    return checked
+
+
+def test_an_app_that_can_be_imported_passes(checked):
+    read = "import os\nassert os.environ['SET'] == 'second'\n"
+    assert checked(read) == {"changed": False, "note": ""}
+
+
+def test_tables_are_for_the_migration_to_make(checked):
+    asked = "import sqlite3\nsqlite3.connect(':memory:').execute('select 1 from note')\n"
+    assert "tables" in checked(asked)["note"]
+
+
+@pytest.mark.parametrize(
+    ("text", "worker", "reason"),
+    [
+        ("import os\nos.environ['STRIPE_KEY']\n", "gthread", "app_environment: {STRIPE_KEY"),
+        ("app = 1\n", "gthred", "class uri invalid"),
+        ("import threading\nthreading.Event().wait()\n", "gthread", "release_health_timeout"),
+    ],
+)
+def test_one_that_cannot_is_refused_with_its_reason(checked, text, worker, reason):
+    with pytest.raises(FailedError, match=reason):
+        checked(text, worker)
