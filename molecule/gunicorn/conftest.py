@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import requests
 
+from asking import live_web
+
 
 @pytest.fixture
 def get(address):
@@ -65,7 +67,7 @@ def processes(host, unit):
     """Give `processes()`: the ids of Gunicorn and its workers, in this order."""
 
     def processes():
-        folder = unit("probe-web@a.service", "ControlGroup")
+        folder = unit(live_web(host, "probe"), "ControlGroup")
         return host.check_output("cat /sys/fs/cgroup%s/cgroup.procs", folder).split()
 
     return processes

@@ -27,7 +27,7 @@ def test_secret_is_in_no_argument_unit_or_log(host, get, secret_key):
 
 
 def test_only_root_and_the_app_read_the_environment_file(host):
-    assert host.run("runuser -u www-data -- cat /etc/probe/environment").rc != 0
+    assert host.run("runuser -u www-data -- cat /etc/probe/current/environment").rc != 0
 
 
 def test_app_has_no_privileges(host, get):
@@ -176,13 +176,14 @@ def test_everything_starts_at_boot(unit, host):
 def test_run_gives_a_command_the_apps_environment_and_rights(host):
     said = "import os; print(os.getuid(), os.getgroups(), os.getcwd(), os.environ['GREETING'])"
     uid, gid = host.user("probe").uid, host.user("probe").gid
-    answer = host.check_output("probe-run python -c %s", said)
+    answer = host.check_output("flaskstack probe run python -c %s", said)
     assert answer == f'{uid} [{gid}] /srv/probe/releases/test it\'s "quoted", $HOME and `more`'
 
 
 def test_run_takes_secrets_from_stdin(host):
     answer = host.check_output(
-        "printf 'URL=a b\"$c\\\\d\\n\\nrest' | probe-run --environment-from-stdin --release test "
+        "printf 'URL=a b\"$c\\\\d\\n\\nrest' | "
+        "flaskstack probe run --environment-from-stdin --release test "
         'sh -c \'printenv URL; cat; tr "\\0" " " </proc/$$/cmdline\''
     )
     assert answer.startswith('a b"$c\\d\nrest')
@@ -191,4 +192,4 @@ def test_run_takes_secrets_from_stdin(host):
 
 @pytest.mark.parametrize("arguments", ["", "--nonsense true", "--release nonesuch true"])
 def test_run_refuses_what_it_does_not_know(host, arguments):
-    assert host.run(f"probe-run {arguments}").rc != 0
+    assert host.run(f"flaskstack probe run {arguments}").rc != 0

@@ -4,7 +4,7 @@ import pytest
 
 from waiting import wait_for
 
-WEB, CLOCK, BELL = "probe-web@a.service", "probe-clock@1.service", "probe-bell@1.service"
+CLOCK, BELL = "probe-clock@1.service", "probe-bell@1.service"
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_a_missed_run_is_made_up_for_once(host, unit):
 
 def test_a_changed_process_alone_is_restarted(declare, declared, running, run, unit):
     """The next test begins with it, and ends with what is declared."""
-    others = (WEB, CLOCK, "probe-clock@2.service")
+    others = (CLOCK, "probe-clock@2.service")
     before, bell = running(*others), unit(BELL, "MainPID")
     done = declare(changed(declared, "bell", environment={"TUNE": "other"}))
     assert done.code == 0, done.output
@@ -108,7 +108,7 @@ def test_a_changed_process_alone_is_restarted(declare, declared, running, run, u
 
 def test_processes_that_become_something_else(declare, declared, running, host, unit):
     """One goes, one becomes a timer, a timer becomes a process, one has an instance less."""
-    before = running(WEB, CLOCK)
+    before = running(CLOCK)
     other = [process for process in declared if process["name"] != "ticker"]
     other = changed(other, "clock", instances=1)
     other = changed(other, "bell", schedule="daily", stop_signal="SIGTERM")
@@ -116,7 +116,7 @@ def test_processes_that_become_something_else(declare, declared, running, host, 
     try:
         done = declare(other)
         assert done.code == 0, done.output
-        assert running(WEB, CLOCK) == before
+        assert running(CLOCK) == before
         gone = [BELL, "probe-ticker@1.service", "probe-clock@2.service", "probe-nightly.timer"]
         assert [unit(name, "ActiveState") for name in gone] == ["inactive"] * 4
         assert unit("probe-bell.timer", "ActiveState") == "active"
@@ -129,7 +129,7 @@ def test_processes_that_become_something_else(declare, declared, running, host, 
         done = declare(declared)
     assert done.code == 0, done.output
     assert unit("probe-bell.timer", "ActiveState") == "inactive"
-    assert running(WEB, CLOCK) == before
+    assert running(CLOCK) == before
 
 
 def test_a_schedule_that_never_comes_is_refused(declare, declared):

@@ -4,9 +4,10 @@ import shlex
 
 import pytest
 
+from asking import live_web
 from waiting import wait_for
 
-UNITS = ["probe-web@a.service", "probe-clock@1.service", "probe-often.service"]
+UNITS = ["probe-clock@1.service", "probe-often.service"]
 CONNECT = """
 import socket, sys
 try:
@@ -37,10 +38,11 @@ def exposure(host, unit):
 @pytest.mark.parametrize("unit", UNITS)
 def test_units_are_confined(host, unit):
     assert exposure(host, unit) <= 1.5
+    assert exposure(host, live_web(host, "probe")) <= 1.5
 
 
 def test_commands_are_confined_as_the_app_is(host):
-    host.check_output("systemd-run --quiet --unit=asks --collect probe-run sleep 20")
+    host.check_output("systemd-run --quiet --unit=asks --collect flaskstack probe run sleep 20")
     running = "systemctl list-units --plain --no-legend --state=running 'probe.run-*'"
     wait_for(lambda: host.check_output(running))
     unit = host.check_output(running).split()[0]
@@ -70,7 +72,9 @@ def test_what_belongs_to_others_is_out_of_sight(host, get, file):
 def test_what_was_written_does_not_run(host):
     copy = "cp /bin/true {0}/true && {0}/true; echo $?; rm -f {0}/true"
     for folder in ("/var/lib/probe", "/tmp", "/dev/shm"):
-        assert host.check_output("probe-run sh -c %s", copy.format(folder)) == "126", folder
+        assert host.check_output("flaskstack probe run sh -c %s", copy.format(folder)) == "126", (
+            folder
+        )
 
 
 @pytest.fixture
@@ -84,7 +88,9 @@ def connect(host):
     host.check_output(f"systemctl stop {names}")
 
     def connect(address, port):
-        said = host.check_output(f"probe-run python3 -c {shlex.quote(CONNECT)} {address} {port}")
+        said = host.check_output(
+            f"flaskstack probe run python3 -c {shlex.quote(CONNECT)} {address} {port}"
+        )
         rules = host.check_output("nft list chain inet flaskstack_probe refused")
         return said, int(rules.split("counter packets ")[1].split()[0])
 
@@ -116,5 +122,5 @@ def test_its_rules_come_back_after_all_were_taken_away(host):
     wait_for(lambda: "flaskstack_probe" in host.check_output("nft list tables"))
     assert "flaskstack_waves" in host.check_output("nft list tables")
     host.check_output("systemctl stop nftables")
-    host.check_output("systemctl restart probe-web@a")
+    host.check_output("systemctl restart %s", live_web(host, "probe"))
     assert "flaskstack_probe" in host.check_output("nft list tables")

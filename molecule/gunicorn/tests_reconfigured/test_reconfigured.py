@@ -60,4 +60,4 @@ def test_proxy_is_trusted_no_more(waves):
 
 
 def test_file_that_is_declared_no_more_is_gone(host):
-    assert host.check_output("find /etc/waves/files -type f") == "/etc/waves/files/local.py"
+    assert host.check_output("cd /etc/waves/current/files; find * -type f") == "local.py"

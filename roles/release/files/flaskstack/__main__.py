@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from flaskstack.calls import call
-from flaskstack.cli import main
-
 if __name__ == "__main__":
-    sys.exit(call(sys.argv[2]) if sys.argv[1:2] == ["call"] else main())
+    if sys.argv[1:2] == ["call"]:
+        from flaskstack.calls import call
+
+        sys.exit(call(sys.argv[2]))
+    from flaskstack.cli import main
+
+    sys.exit(main())

@@ -166,7 +166,8 @@ class Settings:
         found = [self.etc / "environment", self.etc / "gunicorn.conf.py"]
         found += [UNITS / f"{self.app}-web@.service", UNITS / f"{self.app}-web@.socket"]
         found += [UNITS / f"{self.app}.run-.service.d"]
-        found += [Path(f"/usr/local/bin/{self.app}-run"), *listing(self.etc / "files")]
+        found += [UNITS / f"{self.app}.run-.service.d", Path(f"/usr/local/bin/{self.app}-run")]
+        found += listing(self.etc / "files")
         return [path for path in found if path.exists()]
 
     def adopt(self, slot: str) -> None:
