@@ -105,7 +105,7 @@ TABLE = [
         "app_database_name: shop",
     ),
     (
-        r"redis\.exceptions|Error \d+ connecting to|amqp://",
+        r"^redis\.exceptions\.|Cannot connect to (redis|amqp)",
         "Redis does not answer at this address, or does not take this user",
         'app_environment: {REDIS_URL: "{{ app_cache_url }}"}',
     ),
