@@ -112,6 +112,7 @@ app_extra_requirements: ["setu | import x | ModuleNotFoundError: No module named
 app_extra_requirements: [redis | import x | ModuleNotFoundError: No module named 'redis'
 app_wsgi: shop.web:create_app( | | ModuleNotFoundError: No module named 'shop'
 app_extra_requirements: [gevent| | RuntimeError: gevent worker requires gevent 24.10.1 or higher
+gunicorn_worker_class: | | ImportError: Entry point ('gunicorn.workers', 'gthred') not found
 app_environment: {KEY: value} | os.environ["KEY"] | KeyError: 'KEY'
 | config["KEY"] | KeyError: 'KEY'
 app_environment: {REDIS_URL | | redis.exceptions.ConnectionError: Error 111 connecting to x:6379.
@@ -142,6 +143,8 @@ app_requirements: | In `--require-hashes` mode, all requirements must have a has
 app_constraints: ["numpy>1.21.6"] | cause: Because numpy==1.21.6 has no usable wheels and you
 app_index_url: https://pypi | cause: Because there is no version of flask==99 and you
 app_index_url: https://user | hint: lack of valid authentication credentials (401 Unauthorized)
+app_build_packages: [git] | cause: Git executable not found. Ensure that Git is installed and
+app_index_url: https://pypi | uv 0.13.8 cannot be installed from https://x/simple: it was not found
 app_index_ca: | error: Failed to fetch: https://x/ (invalid peer certificate: UnknownIssuer)
 app_index_url: https://pypi | error: Failed to fetch: https://x/ (tcp connect error)
 | ssl.SSLCertVerificationError: [SSL: CERTIFICATE_VERIFY_FAILED] of another service
@@ -161,6 +164,7 @@ def cases(text):
         (NO_ATTRIBUTE, "app_wsgi: shop.web:create_app()"),
         (not_built("greenlet"), f"app_build_packages: [{COMPILER}]"),
         (not_built("mysqlclient"), f"app_build_packages: [{COMPILER}, default-libmysqlclient-dev]"),
+        (not_built("psycopg2"), f"app_build_packages: [{COMPILER}, libpq-dev]"),
         # An app that crashed does not answer, and why it does not is known.
         ("GET /: no answer\n" + journal("ValueError: 1", "x"), ""),
     ],

@@ -161,7 +161,7 @@ TABLE = [
         f"app_build_packages: [{COMPILER}, default-libmysqlclient-dev]",
     ),
     (
-        r"Failed to build `psycopg2|pg_config",
+        r"Failed to build `psycopg2",
         "psycopg2 is compiled on the host, and lacks what it is compiled with",
         f"app_build_packages: [{COMPILER}, libpq-dev]",
     ),
@@ -169,11 +169,6 @@ TABLE = [
         r"The build backend returned an error|Failed to build",
         "A package is compiled on the host, and lacks what it is compiled with",
         f"app_build_packages: [{COMPILER}]",
-    ),
-    (
-        r"(?i)No package matching|Unable to locate package",
-        "The distribution has no package of that name for this host",
-        "app_build_packages: [build-essential]",
     ),
     (
         r"invalid peer certificate",
