@@ -2,82 +2,69 @@
 
 from __future__ import annotations
 
-import os
+import hashlib
 import shutil
 from pathlib import Path
+from shlex import join, quote
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-from flaskstack.uv import (
-    CACHE,
-    OPTIONS,
-    Index,
-    index_settings,
-    install_uv,
-    limit_cache,
-    run,
-)
-from flaskstack.errors import RefusedError
+from flaskstack import python, sandbox, uv
 
-DOCUMENTATION = """
-module: install_environment
-short_description: Make a Python environment and install a lock into it
-description:
-  - Makes the environment with uv, which it installs first where it is missing.
-  - The file C(.complete) is written last. Of an environment that is not complete nothing is left.
-author: Flaskstack
+CACHE_LIMIT = 1024**2  # KiB; where the cache is still larger without what is unused, it goes
+SCRIPT = """uv venv --quiet --python={python} .
+cp {files}/lock {lock}
+{install}
+rm -f .lock .gitignore
+uv cache prune --quiet
+[ "$(du -sk "$UV_CACHE_DIR" | cut -f1)" -le {limit} ] || uv cache clean --quiet
+touch .complete
 """
-WANTED: dict[str, Any] = {
-    "path": {"type": "path", "required": True},  # an environment cannot be moved
-    "python": {"type": "path", "required": True},  # interpreter
-    "lock": {"type": "str", "required": True},  # requirements with hashes
-    "complete": {"type": "bool", "required": True},  # the lock has all that its packages need
-    "unhashed": {"type": "list", "elements": "str", "default": []},  # requirements beside the lock
-}
 
 
-def install(wanted: dict[str, Any], uv: str, index: Index) -> None:
-    """Make the environment where it is to stay."""
-    folder = Path(wanted["path"])
-    lock = folder / "requirements.lock"
-    run([uv, "venv", "--quiet", f"--python={wanted['python']}", str(folder)], index)
-    lock.write_text(wanted["lock"])
-    # Copies, so that a file changed by hand is changed in one environment alone.
-    pip = [uv, "pip", "install", "--quiet", f"--python={folder / 'bin/python'}"]
-    pip += [f"--cache-dir={CACHE}", "--link-mode=copy", "--compile-bytecode"]
-    hashed = ["--require-hashes", f"--requirements={lock}"]
-    hashed += ["--no-deps"] if wanted["complete"] else []
-    if "--extra-index-url" in wanted["lock"]:  # a file of either is the one that was locked
-        hashed.append("--index-strategy=unsafe-best-match")
-    run([*pip, *hashed], index)
-    if wanted["unhashed"]:
-        run([*pip, "--no-deps", *wanted["unhashed"]], index)
-    (folder / ".lock").unlink(missing_ok=True)  # which uv lets everybody write to
-    (folder / ".complete").touch()
+def name(lock_hash: str, executable: str) -> str:
+    """Name an environment by the hash of its lock and the path of its interpreter."""
+    digest = hashlib.sha256(f"{lock_hash} {executable}".encode()).hexdigest()
+    return f"{digest[:16]}-{Path(executable).name}"
 
 
-def main() -> None:
-    """Run as an Ansible module."""
-    module = AnsibleModule(argument_spec=OPTIONS | WANTED)
-    wanted, folder = module.params, Path(module.params["path"])
+def install(wanted: dict[str, Any]) -> dict[str, Any]:
+    """Make an environment, complete or not at all; one that is complete stays as it is.
+
+    Keys: app, root, environment (its name), python (executable), lock (text), lock_name
+    (requirements.txt or pylock.toml), complete (the lock has all that its packages need), unhashed
+    (list of requirements beside the lock), uv_lock, index_url, index_ca.
+    """
+    folder = Path(wanted["root"], "environments", wanted["environment"])
     if (folder / ".complete").exists():
-        module.exit_json(changed=False)
-    os.umask(0o022)
-    CACHE.mkdir(parents=True, exist_ok=True)
-    CACHE.chmod(0o700)
-    try:
-        with index_settings(wanted) as index:
-            shutil.rmtree(folder, ignore_errors=True)
-            uv = install_uv(wanted["uv_lock"], index)
-            install(wanted, uv, index)
-            limit_cache(uv, index)
-    except RefusedError as error:
-        module.fail_json(msg=str(error))
-    finally:
-        if not (folder / ".complete").exists():
-            shutil.rmtree(folder, ignore_errors=True)
-    module.exit_json(changed=True)
-
-
-if __name__ == "__main__":
-    main()
+        return {"changed": False}
+    lock, unhashed = wanted["lock"], wanted["unhashed"]
+    index = uv.Index(wanted["index_url"], wanted["index_ca"])
+    program = uv.install(wanted["uv_lock"], index)
+    pip = ["uv", "pip", "install", "--quiet", "--python=bin/python", "--link-mode=copy"]
+    hashed = [f"--requirements={wanted['lock_name']}"]
+    hashed += ["--no-deps"] if wanted["complete"] else []
+    hashed += [] if wanted["lock_name"].endswith(".toml") else ["--require-hashes"]
+    if "--extra-index-url" in lock:  # a file of either is the one that was locked
+        hashed.append("--index-strategy=unsafe-best-match")
+    commands = [hashed, ["--no-deps", *unhashed]] if unhashed else [hashed]
+    commands[-1].append("--compile-bytecode")
+    script = SCRIPT.format(
+        python=quote(wanted["python"]),
+        lock=quote(wanted["lock_name"]),
+        install="\n".join(join(pip + options) for options in commands),
+        limit=CACHE_LIMIT,
+        files=sandbox.FILES,
+    )
+    with sandbox.opened(
+        wanted["app"],
+        folder,
+        readable=python.seen(wanted["python"]),
+        variables=index.variables | python.variables(wanted["python"]) | {"PATH": uv.path(program)},
+        given=index.files | {"lock": lock},
+        trusted=index.trusted,
+        named=index.named("\n".join([lock, *unhashed])),
+    ) as box:
+        box.run("Installing the environment", script)
+        shutil.rmtree(folder, ignore_errors=True)  # one that is not complete
+        box.keep()
+    return {"changed": True}
