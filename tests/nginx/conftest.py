@@ -35,6 +35,7 @@ SHOP = {
     "nginx_limit_connections": 10,
     "nginx_headers": {"X-Frame-Options": "DENY", "Permissions-Policy": "", "X-Shop": "open"},
     "nginx_limit_exempt": ["127.0.0.1"],  # whoever names no other source
+    "nginx_maintenance_allow": ["127.0.0.30"],
 }
 OTHER = {
     "app_name": "other",

@@ -331,6 +331,7 @@ def test_only_our_own_names_are_taken_from_a_load_balancer(site):
         ("nginx_headers", {"X Shop": "open"}),
         ("nginx_methods", []),
         ("nginx_methods", ["GET", "TRACE"]),
+        ("nginx_maintenance_page", "/gone.html"),
         ("nginx_limit_exempt", ["monitor.example.org"]),
         ("nginx_limit_requests", -1),
         ("app_limited_paths", [{"path": "login", "per_minute": 5}]),
