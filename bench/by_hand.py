@@ -36,7 +36,7 @@ rm instances/$old
 """
 MIGRATE = r"""
 mysqldump --single-transaction sample | gzip >/root/by-hand.sql.gz
-sample-run --release by-hand alembic upgrade head 2>/dev/null
+flaskstack sample run --release by-hand alembic upgrade head 2>/dev/null
 """
 
 

@@ -30,7 +30,7 @@ def sql(host):
 @pytest.fixture
 def environment(host):
     """Return the sample app's environment file as a dict."""
-    lines = host.check_output("cat /etc/sample/environment").splitlines()
+    lines = host.check_output("cat /etc/sample/current/environment").splitlines()
     pairs = (line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
     return {name: value.strip("'\"") for name, value in pairs}
 

@@ -106,7 +106,7 @@ def test_a_full_cache_costs_no_job(host, hook, environment):
     host.check_output("systemctl stop sample-worker@1.service")
     try:
         answer = hook("POST", "/hooks/jobs", json={"count": 100})
-        evicted = int(host.check_output("sample-run python -c %s", FILL_THE_CACHE))
+        evicted = int(host.check_output("flaskstack sample run python -c %s", FILL_THE_CACHE))
         assert evicted > 0, "the cache was not full"
     finally:
         host.check_output("systemctl start sample-worker@1.service")

@@ -53,9 +53,9 @@ def test_no_secret_in_any_log(host, secrets):
 
 
 def test_secrets_are_readable_by_the_app_alone(host):
-    assert host.run("sudo -u www-data cat /etc/sample/environment").failed
-    assert host.run("sudo -u redis cat /etc/sample/environment").failed
-    assert host.run("sudo -u sample cat /etc/sample/environment").succeeded
+    assert host.run("sudo -u www-data cat /etc/sample/current/environment").failed
+    assert host.run("sudo -u redis cat /etc/sample/current/environment").failed
+    assert host.run("sudo -u sample cat /etc/sample/current/environment").succeeded
 
 
 def test_root_of_the_database_is_the_local_socket_only(host):

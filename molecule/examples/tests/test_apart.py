@@ -25,23 +25,23 @@ def test_each_app_serves_its_own_site(shop, blog_2, dice):
 @pytest.mark.parametrize(
     "path",
     [
-        "/etc/{}/environment",
-        "/etc/{}/gunicorn.conf.py",
+        "/etc/{}/current/environment",
+        "/etc/{}/current/gunicorn.conf.py",
         "/srv/{}/shared/uploads",
         "/var/lib/{}",
     ],
 )
 def test_an_app_reads_its_own_files_and_not_anothers(host, path):
-    assert host.run(f"shop-run test -r {path.format('shop')}").succeeded
+    assert host.run(f"flaskstack shop run test -r {path.format('shop')}").succeeded
     assert host.run(f"test -r {path.format('blog_2')}").succeeded
-    assert host.run(f"shop-run test -r {path.format('blog_2')}").failed
+    assert host.run(f"flaskstack shop run test -r {path.format('blog_2')}").failed
 
 
 @pytest.mark.parametrize("instance", ["cache", "queue"])
 def test_an_app_reaches_its_own_redis_and_not_anothers(host, instance):
     def reached(app):
         socket = f"/run/redis-{app}-{instance}/redis.sock"
-        return host.run("shop-run python -c %s %s", CONNECT, socket)
+        return host.run("flaskstack shop run python -c %s %s", CONNECT, socket)
 
     assert reached("shop").succeeded
     assert "PermissionError" in reached("blog_2").stderr
@@ -50,12 +50,12 @@ def test_an_app_reaches_its_own_redis_and_not_anothers(host, instance):
 def test_an_app_does_not_reach_anothers_web_server(host):
     socket = host.check_output("readlink --canonicalize /srv/blog_2/web.sock")
     assert host.file(socket).is_socket
-    assert "PermissionError" in host.run("shop-run python -c %s %s", CONNECT, socket).stderr
+    assert "PermissionError" in host.run("flaskstack shop run python -c %s %s", CONNECT, socket).stderr
 
 
 def test_an_app_reads_its_own_database_and_not_anothers(host):
-    assert host.run("shop-run python -c %s", QUERY.format(app="shop")).succeeded
-    refused = host.run("shop-run python -c %s", QUERY.format(app="blog_2"))
+    assert host.run("flaskstack shop run python -c %s", QUERY.format(app="shop")).succeeded
+    refused = host.run("flaskstack shop run python -c %s", QUERY.format(app="blog_2"))
     assert "Access denied" in refused.stderr
 
 
@@ -121,7 +121,7 @@ def test_the_same_again_changes_nothing(filedrop):
     assert done.warnings == []
 
 
-@pytest.mark.parametrize("path", ["/etc/blog/environment", "/srv/blog/shared/instance/blog.sqlite"])
+@pytest.mark.parametrize("path", ["/etc/blog/current/environment", "/srv/blog/shared/instance/blog.sqlite"])
 def test_no_app_reads_what_another_has(host, path):
     read = "setpriv --reuid={0} --regid={0} --clear-groups head --bytes=1 {1}"
     assert host.run(read.format("blog", path)).rc == 0

@@ -51,7 +51,7 @@ def test_a_deploy_keeps_what_was_written(host, blog, author):
 
 def test_the_password_of_the_first_author_is_told_to_nobody(host, blog):
     password = blog.secret("author")
-    assert password in host.check_output("cat /etc/blog/environment")
+    assert password in host.check_output("cat /etc/blog/current/environment")
     # In brackets, so that the journal's line about this very command does not match.
     search = "journalctl --quiet --case-sensitive --grep %s"
     assert host.run(search, f"[{password[0]}]{password[1:]}").stdout == ""

@@ -81,7 +81,7 @@ OTHER = "/etc/ssl/certs/ca-certificates.crt"
 
 
 def app_python(host, code, change="pass"):
-    return host.run("sample-run python -c %s", code.format(change=change))
+    return host.run("flaskstack sample run python -c %s", code.format(change=change))
 
 
 @pytest.mark.parametrize("name", APPS)

@@ -58,7 +58,7 @@ def test_commands_are_confined_as_the_app_is(host):
     [
         "/srv/waves/releases/test/waves.py",
         "/etc/ssh/sshd_config",
-        "/etc/systemd/system/probe-web@.service",
+        "/etc/systemd/system/probe-web@a.service",
         "/var/lib/dpkg/status",
         "/root/.profile",
     ],

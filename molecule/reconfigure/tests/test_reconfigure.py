@@ -61,7 +61,7 @@ def test_mysql_measures_slowness_anew(sql):
 @pytest.mark.parametrize(("url", "mib"), [("CACHE_URL", 40), ("QUEUE_URL", 48)])
 def test_redis_has_its_new_memory(host, url, mib):
     ask = f"print(redis.from_url(os.environ['{url}']).info('memory')['maxmemory'])"
-    answer = host.check_output("shop-run python -c %s", "import os, redis; " + ask)
+    answer = host.check_output("flaskstack shop run python -c %s", "import os, redis; " + ask)
     assert int(answer) == mib * 2**20
 
 
@@ -90,8 +90,8 @@ def test_new_passwords_are_in_use_and_old_ones_refused(host, environ, secret, lo
     old = (secrets / f"{secret}.txt").read_text().split()[0]
     before = re.sub(r"://shop:\w+@", f"://shop:{old}@", now)
     assert now != before
-    assert host.run("shop-run python -c %s", f"url = {now!r}; {login}").succeeded
-    refused = host.run("shop-run python -c %s", f"url = {before!r}; {login}")
+    assert host.run("flaskstack shop run python -c %s", f"url = {now!r}; {login}").succeeded
+    refused = host.run("flaskstack shop run python -c %s", f"url = {before!r}; {login}")
     assert refused.failed
     assert re.search("access denied|wrongpass|invalid username-password", refused.stderr.lower())
 

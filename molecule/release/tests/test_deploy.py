@@ -30,7 +30,7 @@ def releases_in(load):
 @pytest.fixture
 def key(host):
     """Return the key that slow requests need."""
-    environment = host.file("/etc/sample/environment").content_string
+    environment = host.file("/etc/sample/current/environment").content_string
     return re.search(r"^HOOK_API_KEY=\W?(\w+)", environment, re.MULTILINE)[1]
 
 

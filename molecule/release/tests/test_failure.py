@@ -127,7 +127,7 @@ def fails(operator, version):
 @pytest.fixture
 def secret(host):
     """Return the app's secret key."""
-    line = host.check_output("grep '^SECRET_KEY=' /etc/sample/environment")
+    line = host.check_output("grep '^SECRET_KEY=' /etc/sample/current/environment")
     return line.partition("=")[2].strip("'\"")
 
 

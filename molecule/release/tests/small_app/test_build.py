@@ -115,7 +115,7 @@ json.dump({
     "user": os.getuid(),
     "python": sys.prefix,
     "colour": os.environ["COLOUR"],
-    "secret": "SECRET_KEY" in os.environ or can("/etc/fixture/environment", "r"),
+    "secret": "SECRET_KEY" in os.environ or can("/etc/fixture/current/environment", "r"),
     "writes": can("/srv/fixture/x", "w") or can("/var/lib/fixture/x", "w"),
 }, open("look.json", "w"))
 """
@@ -160,10 +160,10 @@ def test_build_commands_run_as_nobody_with_the_environment(host, site, current, 
     assert look.pop("python").startswith("/srv/fixture/environments/")
     assert look == {"colour": "a $b 'c' \"d\"", "secret": False, "writes": False}
     release = current()
-    said = host.check_output("fixture-run fixture-tool")
+    said = host.check_output("flaskstack fixture run fixture-tool")
     assert said == f"installed 1.0 /srv/fixture/releases/{release}/.venv"
     points = "from importlib.metadata import entry_points as e; print(e(group='things'))"
-    assert "tool:main" in host.check_output(f'fixture-run python -c "{points}"')
+    assert "tool:main" in host.check_output(f'flaskstack fixture run python -c "{points}"')
     left = host.check_output(f"ls -A /srv/fixture/releases/{release}").split()
     assert not {"build", "fixture.egg-info", "node_modules"} & set(left)
     assert site.get("/").text == release
@@ -181,7 +181,7 @@ def test_an_interpreter_is_found_by_its_version(site, current, operator, version
     done = operator.deploy(version(), app_python=there)
     assert done.code == 0, done.output
     assert site.get("/").text == current()
-    assert host.run("fixture-run fixture-tool").rc == 127
+    assert host.run("flaskstack fixture run fixture-tool").rc == 127
 
 
 def test_a_failing_build_command_says_why_and_leaves_nothing(

@@ -222,7 +222,7 @@ def test_shared_folders_outlive_a_release_and_only_so_many_are_kept(
     for _ in range(2):
         done = operator.deploy(version(), app_shared_paths=["var/uploads"], release_keep=2)
         assert done.code == 0, done.output
-        host.check_output("fixture-run sh -c 'date >> var/uploads/file'")
+        host.check_output("flaskstack fixture run sh -c 'date >> var/uploads/file'")
     assert len(host.check_output("cat /srv/fixture/shared/var/uploads/file").splitlines()) == 2
     assert len(host.file("/srv/fixture/releases").listdir()) == 2
     used = host.check_output("readlink -f /srv/fixture/releases/*/.venv").split()
