@@ -49,11 +49,11 @@ install -d -m 0750 -g neighbour /etc/neighbour /srv/neighbour/shared
 install -d -m 0755 /srv/neighbour/releases/1
 install -d -m 0750 -o neighbour /var/lib/neighbour
 install -d -m 0700 /var/backups/confined
-for file in /etc/neighbour/current/environment /etc/systemd/system/confined.service /root/confined \
+for file in /etc/neighbour/environment /etc/systemd/system/confined.service /root/confined \
     /srv/neighbour/releases/1/app.py /srv/neighbour/shared/upload /var/backups/confined/dump \
     /var/lib/neighbour/state /var/log/neighbour.log /var/spool/confined
 do echo "# KEY=treasure" > $file; done
-chmod 0640 /etc/neighbour/current/environment
+chmod 0640 /etc/neighbour/environment
 echo treasure | systemd-cat -t confined
 install -m 4755 /bin/cat /usr/local/bin/confined-cat
 systemctl stop confined-victim confined-elsewhere confined-neighbour 2>/dev/null || true
@@ -159,7 +159,7 @@ def writing(folder: str) -> Attempt:
 
 PID = "$(systemctl show --property=MainPID --value confined-neighbour)"
 ATTEMPTS = {
-    "environment of another app": Attempt("cat /etc/neighbour/current/environment"),
+    "environment of another app": Attempt("cat /etc/neighbour/environment"),
     "code of another app": Attempt("cat /srv/neighbour/releases/1/app.py", control="nobody"),
     "uploads of another app": Attempt("cat /srv/neighbour/shared/upload"),
     "state of another app": Attempt("cat /var/lib/neighbour/state"),
@@ -373,6 +373,6 @@ def test_migration_password_is_nowhere(host, inventory):
         return host.run(f"{disk}; {memory}; {log}").stdout
 
     app = found((folder / "database.txt").read_text().strip())
-    assert "/etc/sample/environment" in app
+    assert re.search(r"/etc/sample/settings/\w+/environment", app)
     assert "/environ\n" in app
     assert found((folder / "migration.txt").read_text().strip()) == ""
