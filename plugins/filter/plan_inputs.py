@@ -54,18 +54,18 @@ def plan_inputs(
     comes from `host_memory` and `host_cpus`, else from the host's facts, else it is None.
     `processes` has the memory limit of each background process on the host, 0 where it has none.
     """
-    singletons = groups.get("app", [])[:1]
+    first = (groups.get("app") or [""])[0]
     return {
         host: _inputs(
             [tier for tier in TIERS if host in groups.get(tier, [])],
             hostvars[host],
-            host in singletons,
+            host == hostvars[host].get("app_singleton_host", first),
         )
         for host in groups["all"]
     }
 
 
-def _inputs(tiers: list[str], variables: Mapping[str, Any], first: bool) -> dict[str, Any]:
+def _inputs(tiers: list[str], variables: Mapping[str, Any], singletons: bool) -> dict[str, Any]:
     facts = variables.get("ansible_facts", {})
     given: dict[str, Any] = {}
     refused: list[dict[str, Any]] = []
@@ -91,7 +91,7 @@ def _inputs(tiers: list[str], variables: Mapping[str, Any], first: bool) -> dict
         "tiers": tiers,
         "provider": _provider(variables, facts),
         "worker_class": variables.get("gunicorn_worker_class", "gthread"),
-        "processes": _processes(variables, first) if "app" in tiers else [],
+        "processes": _processes(variables, singletons) if "app" in tiers else [],
         "given": given,
         "refused": refused,
     }
@@ -114,7 +114,7 @@ def _provider(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     return given if given in ("mysql", "mariadb") else usual
 
 
-def _processes(variables: Mapping[str, Any], first: bool) -> list[int]:
+def _processes(variables: Mapping[str, Any], singletons: bool) -> list[int]:
     """Return the memory limit of each process, a run at its time included; 0 where it has none.
 
     A malformed list is for the role's specs to refuse.
@@ -124,7 +124,7 @@ def _processes(variables: Mapping[str, Any], first: bool) -> list[int]:
         return []
     limits: list[int] = []
     for entry in entries:
-        if isinstance(entry, Mapping) and (first or not entry.get("singleton")):
+        if isinstance(entry, Mapping) and (singletons or not entry.get("singleton")):
             instances = _whole(entry.get("instances", 1)) or 0
             limits += [_whole(entry.get("memory_limit", 0)) or 0] * instances
     return limits

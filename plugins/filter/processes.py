@@ -1,4 +1,4 @@
-"""Say which background processes run on a host, what their units are called, and when they run."""
+"""Say which background processes there are, what their units are called, and when they run."""
 
 from __future__ import annotations
 
@@ -26,17 +26,20 @@ USUAL: Process = {
 MEMORY_HIGH = 90
 
 
-def processes_here(processes: Iterable[Mapping[str, Any]], first: bool) -> list[Process]:
-    """Return the processes of a host, each with everything that it leaves out.
+def declared_processes(processes: Iterable[Mapping[str, Any]]) -> list[Process]:
+    """Return the processes that run, each with everything that it leaves out.
 
-    A singleton is on the `first` host only, one of 0 instances on none.
+    All hosts have the units of a singleton; that of `app_singleton_host` runs it.
     """
-    filled = [USUAL | dict(process) for process in processes]
     return [
-        process | {"memory_high": int(process["memory_limit"]) * MEMORY_HIGH // 100}
-        for process in filled
+        process
+        | {
+            "command": str(process["command"]).strip(),
+            "singleton": boolean(process["singleton"], strict=False),
+            "memory_high": int(process["memory_limit"]) * MEMORY_HIGH // 100,
+        }
+        for process in (USUAL | dict(each) for each in processes)
         if int(process["instances"]) > 0
-        and (first or not boolean(process["singleton"], strict=False))
     ]
 
 
@@ -119,7 +122,7 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         """Return the filters of this file by name."""
         return {
-            "processes_here": processes_here,
+            "declared_processes": declared_processes,
             "process_services": process_services,
             "process_timers": process_timers,
             "own_templates": own_templates,

@@ -58,15 +58,16 @@ def test_background_processes_are_counted_with_their_limits(processes, limits):
     assert inputs(app_processes=processes)["one"]["processes"] == limits
 
 
-def test_a_singleton_counts_on_the_first_app_host_only():
+@pytest.mark.parametrize("named", [{}, {"app_singleton_host": "two"}])
+def test_a_singleton_counts_on_its_host_only(named):
     processes = [{"name": "worker"}, {"name": "ticker", "singleton": True, "memory_limit": 50}]
-    variables = {"ansible_facts": FACTS, "app_name": "shop", "app_processes": processes}
+    variables = {"ansible_facts": FACTS, "app_name": "shop", "app_processes": processes} | named
     groups = {"all": ["db", "two", "one"], "app": ["one", "two"], "database": ["db"]}
     site = plan_inputs(groups, dict.fromkeys(groups["all"], variables))
     assert {host: inputs["processes"] for host, inputs in site.items()} == {
         "db": [],
-        "one": [0, 50],
-        "two": [0],
+        "one": [0] if named else [0, 50],
+        "two": [0, 50] if named else [0],
     }
 
 

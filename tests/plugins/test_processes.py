@@ -5,11 +5,11 @@ import subprocess
 import pytest
 
 from processes import (
+    declared_processes,
     odd_schedules,
-    process_files,
     process_services,
+    process_templates,
     process_timers,
-    processes_here,
 )
 
 WORKER = {"name": "worker", "command": "x", "instances": 2}
@@ -18,36 +18,28 @@ NIGHTLY = {"name": "nightly", "command": "x", "schedule": "daily"}
 OFF = {"name": "off", "command": "x", "instances": 0}
 
 
-@pytest.mark.parametrize(
-    ("first", "services"),
-    [
-        (True, ["shop-worker@1.service", "shop-worker@2.service", "shop-ticker@1.service"]),
-        (False, ["shop-worker@1.service", "shop-worker@2.service"]),
-    ],
-)
-def test_a_singleton_is_on_the_first_host_only(first, services):
-    here = processes_here([WORKER, TICKER, NIGHTLY, OFF], first)
-    assert process_services(here, "shop") == services
-    assert process_timers(here, "shop") == ["shop-nightly.timer"]
-
-
-def test_a_singleton_can_be_scheduled():
-    assert process_timers(processes_here([NIGHTLY | {"singleton": True}], False), "shop") == []
+def test_units_of_processes():
+    processes = declared_processes([WORKER, TICKER, NIGHTLY, OFF])
+    services = ["shop-worker@1.service", "shop-worker@2.service", "shop-ticker@1.service"]
+    assert process_services(processes, "shop") == services
+    assert process_timers(processes, "shop") == ["shop-nightly.timer"]
 
 
 def test_a_process_has_one_unit_file_and_a_scheduled_one_two():
-    worker, nightly = processes_here([WORKER, NIGHTLY], True)
-    assert process_files([worker, nightly], "shop") == [
-        {"src": "process@.service", "dest": "shop-worker@.service", "process": worker},
-        {"src": "process.service", "dest": "shop-nightly.service", "process": nightly},
-        {"src": "process.timer", "dest": "shop-nightly.timer", "process": nightly},
+    worker, nightly = declared_processes([WORKER, NIGHTLY])
+    found = process_templates([worker, nightly], "shop")
+    assert [(each["path"], each["src"]) for each in found] == [
+        ("units/shop-worker@.service", "units/process@.service.j2"),
+        ("units/shop-nightly.service", "units/process.service.j2"),
+        ("units/shop-nightly.timer", "units/process.timer.j2"),
     ]
+    assert [each["vars"]["process"] for each in found] == [worker, nightly, nightly]
 
 
 def test_what_is_left_out_is_filled_in():
-    (here,) = processes_here([WORKER], True)
+    (here,) = declared_processes([WORKER])
     assert (here["stop_signal"], here["stop_timeout"], here["catch_up"]) == ("SIGTERM", 60, True)
-    (here,) = processes_here([WORKER | {"memory_limit": 200}], True)
+    (here,) = declared_processes([WORKER | {"memory_limit": 200}])
     assert here["memory_high"] == 180
 
 

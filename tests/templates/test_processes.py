@@ -8,8 +8,9 @@ SECRET = "k3Yq8ZpW0vXr6TtB1nMc4JdL7sHf2GaU"
 APP = {"app_wsgi": "shop.web:create_app()", "app_secret_key": SECRET, "app_no_log": True}
 WORKER = {"name": "worker", "command": "rq worker --job 50% default"}
 NIGHTLY = {"name": "nightly", "command": "flask nightly", "schedule": "*-*-* 03:30"}
-UNITS = "etc/systemd/system"
+UNITS = "units"
 FLEET = {"groups": {"app": ["other", "host"]}}
+MARKER = "ConditionPathExists=/etc/shop/singletons"
 
 
 @pytest.fixture
@@ -73,18 +74,70 @@ EVERYWHERE = ["shop-worker@1.service", "shop-worker@2.service", "shop-nightly.ti
 ONCE = ["shop-ticker@1.service", "shop-report.timer"]
 
 
-@pytest.mark.parametrize(("fleet", "wanted"), [({}, EVERYWHERE + ONCE), (FLEET, EVERYWHERE)])
-def test_the_target_wants_what_the_host_has(render, fleet, wanted):
-    variables = APP | fleet | {"app_processes": PROCESSES}
+def test_the_target_wants_what_is_declared(render):
+    variables = APP | FLEET | {"app_processes": PROCESSES}
     target = render("gunicorn", f"{UNITS}/app.target.j2", **variables)
     lines = [line.removeprefix("Wants=") for line in target.splitlines() if "Wants=" in line]
     units = " ".join(lines).split()
-    assert sorted(unit for unit in units if "shop-web@" not in unit) == sorted(wanted)
+    assert sorted(unit for unit in units if "shop-web@" not in unit) == sorted(EVERYWHERE + ONCE)
 
 
-def test_a_role_of_its_own_is_its_own_first_host(evaluate):
-    told = evaluate("gunicorn", "__app_services", app_processes=PROCESSES, groups={})
-    assert "shop-ticker@1.service" in told
+@pytest.mark.parametrize("singleton", [True, False])
+@pytest.mark.parametrize("template", ["process@.service", "process.service", "process.timer"])
+def test_a_singleton_starts_where_a_file_says_so(unit, template, singleton):
+    assert (MARKER in unit(template, NIGHTLY, singleton=singleton)) == singleton
+
+
+@pytest.mark.parametrize(
+    ("groups", "host"), [({}, "host"), ({"app": []}, "host"), (FLEET["groups"], "other")]
+)
+def test_singletons_are_on_the_first_host(evaluate, groups, host):
+    assert evaluate("gunicorn", "app_singleton_host", groups=groups) == host
+
+
+LEFT = {"item": "other", "moves": True}
+SILENT = {"item": "other", "unreachable": True}
+
+
+@pytest.mark.parametrize(
+    ("own", "elsewhere", "hosts", "told"),
+    [
+        (True, [], ["host", "other"], ""),
+        (True, [{"item": "other", "moves": False}], ["host"], ""),
+        (True, [LEFT], ["host"], "runs (other) unless"),
+        (True, [SILENT], ["host"], "while other, where it may run, does not answer"),
+        (False, [], ["host", "other"], ""),
+        (False, [], ["host"], "runs (host) unless"),
+    ],
+)
+def test_a_run_has_both_hosts_that_a_singleton_moves_between(evaluate, own, elsewhere, hosts, told):
+    messages = evaluate(
+        "gunicorn",
+        "__gunicorn_singleton_refusals",
+        **FLEET,
+        app_processes=PROCESSES,
+        app_singleton_host="host" if own else "other",
+        ansible_play_hosts_all=hosts,
+        __gunicorn_singletons={"moves": True},
+        __gunicorn_singletons_elsewhere={"results": elsewhere},
+    )
+    assert len(messages) == bool(told)
+    assert told in "".join(messages)
+
+
+@pytest.mark.parametrize(
+    ("host", "moves", "others"),
+    [("host", True, ["other"]), ("host", False, []), ("other", True, [])],
+)
+def test_others_are_asked_where_they_are_to_start(evaluate, host, moves, others):
+    told = evaluate(
+        "gunicorn",
+        "__gunicorn_singletons_others",
+        **FLEET,
+        app_singleton_host=host,
+        __gunicorn_singletons={"moves": moves},
+    )
+    assert told == others
 
 
 @pytest.mark.parametrize(

@@ -311,3 +311,26 @@ def test_a_singleton_runs_on_one_host(fleet):
     assert fleet["app-2"].run("systemctl is-active sample-scheduler@1.service").failed
     for name in APPS:
         assert fleet[name].service("sample-worker@1.service").is_running
+
+
+def test_a_singleton_moves_and_is_never_on_two_hosts(fleet, operator):
+    unit = "sample-scheduler@1.service"
+
+    def since(name, event):
+        """Return when it last happened to the unit, in microseconds: all hosts have one clock."""
+        command = f"systemctl show --value --property={event}TimestampMonotonic {unit}"
+        return int(fleet[name].check_output(command))
+
+    for limit in APPS:
+        refused = operator.play("site.yml", "--limit", limit, app_singleton_host="app-2")
+        assert refused.code != 0
+        assert refused.says("Nothing was moved")
+        assert fleet["app-1"].service(unit).is_running
+    for old, new in (APPS, APPS[::-1]):
+        moved = operator.play("site.yml", "--skip-tags=access", app_singleton_host=new)
+        assert moved.code == 0, moved.output
+        assert not fleet[old].service(unit).is_running
+        assert fleet[new].service(unit).is_running
+        assert since(old, "InactiveEnter") < since(new, "ActiveEnter")
+        fleet[old].check_output("systemctl restart sample.target")
+        assert not fleet[old].service(unit).is_running

@@ -65,7 +65,7 @@ def settled(home: Home, settings: Settings) -> bool:
         return False
     proof = settings.release(name)
     needed = [f"{home.app}-web@{slot}.socket", f"{home.app}-web@{slot}.service"]
-    needed += [*proof["services"], *proof["timers"]]
+    needed += [*proof.get("services", []), *proof.get("timers", [])]
     return all(unit["ActiveState"] == "active" for unit in Units().show(needed).values())
 
 
@@ -160,6 +160,7 @@ CALLS = {
     "apply": "calls:apply",
     "elders": "elders:wait",
     "folders": "folders:make",
+    "singletons": "singletons:place",
     "python": "python:install",
     "environment": "environment:install",
     "build": "build:build",
@@ -168,7 +169,8 @@ CALLS = {
     "migrate": "migrate:migrate",
     "migrations": "migrations:between",
 }
-READS = ("look", "settings", "apply", "elders", "migrations")  # what a dry run may call
+# What a dry run may call.
+READS = ("look", "settings", "apply", "elders", "migrations", "singletons")
 
 
 def call(name: str) -> int:

@@ -18,6 +18,7 @@ from flaskstack.files import link, listing, read, remove, sync, target, write
 ETC = Path("/etc")
 FORMER = "former"  # the set that is made of a host from before there were sets
 UNITS = Path("/etc/systemd/system")
+BIN = Path("/usr/local/bin")
 # When each timer ran last; one that is declared again would make up for all the time between.
 STAMPS = Path("/var/lib/systemd/timers")
 
@@ -29,6 +30,7 @@ class Settings:
         """Look at the app named `app`."""
         self.app, self.etc = app, ETC / app
         self.sets = self.etc / "settings"
+        self.marker = self.etc / "singletons"  # there where those of the fleet run
 
     # What there is.
 
@@ -39,23 +41,35 @@ class Settings:
         """
         name = name_of(files)
         folder, partial = self.sets / name, self.sets / f".{name}"
-        if not folder.is_dir():
+        proof = {"release.json": json.dumps(release, indent=2, sort_keys=True) + "\n"}
+        if folder.is_dir():
+            self.fill(folder, proof, group)
+        else:
             if partial.exists():
                 remove(partial)
             create_folders(partial / "files", self.etc, group)
-            for path, text in files.items():
-                create_folders((partial / path).parent, self.etc, group)
-                write(partial / path, text, 0o640, group)
+            self.fill(partial, files | proof, group)
             partial.rename(folder)
             sync(self.sets)
-        text = json.dumps(release, indent=2, sort_keys=True) + "\n"
-        if read(folder / "release.json") != text:
-            write(folder / "release.json", text, 0o640, group)
         return name
 
+    def fill(self, folder: Path, files: dict[str, str], group: int) -> None:
+        """Write texts by path into a folder, where they are not there already."""
+        for path, text in files.items():
+            create_folders((folder / path).parent, self.etc, group)
+            if read(folder / path) != text:
+                write(folder / path, text, 0o640, group)
+
     def release(self, name: str) -> dict[str, Any]:
-        """Return how a release is proved that is put in use with this set."""
-        return json.loads(read(self.sets / name / "release.json") or "{}") if name else {}
+        """Return how a release is proved that is put in use with this set.
+
+        Singletons are among its `services` and `timers` on their host only.
+        """
+        found = json.loads(read(self.sets / name / "release.json") or "{}") if name else {}
+        if singletons := [] if self.marker.exists() else found.get("singletons", []):
+            for kind in ("services", "timers"):
+                found[kind] = [unit for unit in found.get(kind, []) if unit not in singletons]
+        return found
 
     def files(self, name: str) -> dict[str, str]:
         """Return the texts of a set by path."""
@@ -165,8 +179,7 @@ class Settings:
         """Return the files and links that nothing of a set needs."""
         found = [self.etc / "environment", self.etc / "gunicorn.conf.py"]
         found += [UNITS / f"{self.app}-web@.service", UNITS / f"{self.app}-web@.socket"]
-        found += [UNITS / f"{self.app}.run-.service.d"]
-        found += [UNITS / f"{self.app}.run-.service.d", Path(f"/usr/local/bin/{self.app}-run")]
+        found += [UNITS / f"{self.app}.run-.service.d", BIN / f"{self.app}-run"]
         found += listing(self.etc / "files")
         return [path for path in found if path.exists()]
 
@@ -186,8 +199,8 @@ class Settings:
             "services": [unit for unit in processes if unit.endswith(".service")],
             "timers": [unit for unit in processes if unit.endswith(".timer")],
         }
-        name = self.write(units, release, -1)
-        (self.sets / name).rename(self.sets / FORMER)
+        if not self.there(FORMER):
+            (self.sets / self.write(units, release, -1)).rename(self.sets / FORMER)
         link(self.etc / "slots" / slot, f"../settings/{FORMER}")
         link(self.etc / "current", f"settings/{FORMER}")
 

@@ -1,0 +1,57 @@
+"""Processes that run on one host of the fleet, and whether that is this one.
+
+A file says so that is in no set of settings: no deploy and no rollback moves them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from flaskstack.change import started_by
+from flaskstack.errors import RefusedError
+from flaskstack.files import write
+from flaskstack.settings import STAMPS, Settings
+from flaskstack.units import Units
+
+
+def place(wanted: dict[str, Any]) -> dict[str, Any]:
+    """Let the singletons run on this host (`here`), or on others only.
+
+    `units` has the inventory's singletons; the set of settings in use knows its own. Returns
+    whether that `moves` something. With `check` nothing changes. Raises RefusedError where a
+    scheduled run would go on here while the next one is on another host.
+    """
+    settings, units = Settings(wanted["app"]), Units()
+    declared = settings.release(settings.current()).get("singletons", [])
+    known = sorted({*wanted["units"], *declared})
+    change, there = not wanted.get("check"), settings.marker.exists()
+    if wanted["here"]:
+        if change and not there:
+            write(settings.marker, "")
+            units.start(*declared)
+        return {"changed": not there, "moves": not there}
+    timers = [unit for unit in known if unit.endswith(".timer")]
+    running = active(units, known)
+    if change and running:
+        units.stop(*timers)
+    if busy := active(units, map(started_by, timers)):
+        if change:
+            units.start(*set(timers) & set(running))
+        raise RefusedError(
+            f"{' and '.join(busy)} runs here, and belongs to another host now (app_singleton_host)."
+            " Nothing was moved. Run this again when it has ended"
+        )
+    if change:
+        settings.marker.unlink(missing_ok=True)
+        units.stop(*running)
+        for timer in timers:  # back here, it would make up for what another host has done
+            (STAMPS / f"stamp-{timer}").unlink(missing_ok=True)
+    moves = there or bool(running)
+    return {"changed": moves, "moves": moves}
+
+
+def active(units: Units, names: Iterable[str]) -> list[str]:
+    """Return those of some units that are neither stopped nor failed."""
+    shown = units.show(names).items()
+    return [name for name, said in shown if said["ActiveState"] not in ("inactive", "failed")]

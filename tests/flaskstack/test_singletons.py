@@ -1,0 +1,97 @@
+"""Singletons run on one host: they are stopped on all others, whatever their settings are."""
+
+import pytest
+
+from flaskstack import settings as sets
+from flaskstack.change import Change
+from flaskstack.errors import RefusedError
+from flaskstack.settings import Settings
+from flaskstack.singletons import place
+
+# A file for each unit that is active; a timer that is stopped may just have begun a run.
+SYSTEMCTL = r"""#!/bin/bash
+cd "${0%/*}/active" || exit
+[[ $1 != --no-block ]] || shift
+case $1 in
+show) shift 2; for unit; do
+    echo "Id=$unit"
+    [[ -e $unit ]] && echo ActiveState=active || echo ActiveState=inactive
+    echo
+done ;;
+start) touch "${@:2}" ;;
+stop) rm -f "${@:2}"; [[ ! -e ../begins || ! " $* " =~ .timer ]] || touch shop-report.service ;;
+esac
+"""
+WORKER, TICKER, REPORT = "shop-worker@1.service", "shop-ticker@1.service", "shop-report.timer"
+SET = {"services": [WORKER, TICKER], "timers": [REPORT], "singletons": [TICKER, REPORT]}
+WANTED = {"app": "shop", "units": SET["singletons"]}
+
+
+@pytest.fixture
+def stamp(tmp_path, monkeypatch):
+    """Return the file of when the report ran last."""
+    monkeypatch.setattr(sets, "STAMPS", tmp_path)
+    monkeypatch.setattr("flaskstack.singletons.STAMPS", tmp_path)
+    stamp = tmp_path / f"stamp-{REPORT}"
+    stamp.touch()
+    return stamp
+
+
+@pytest.fixture
+def active(tools, program, stamp, write_settings):
+    """Return the folder of active units, on a host where all run."""
+    program("systemctl", SYSTEMCTL)
+    folder = tools / "active"
+    folder.mkdir()
+    for unit in (WORKER, TICKER, REPORT):
+        (folder / unit).touch()
+    Settings("shop").use(write_settings("first", SET))
+    return folder
+
+
+def names(folder):
+    """Return the names of what is in a folder."""
+    return {path.name for path in folder.iterdir()}
+
+
+def placed(here, **more):
+    """Return whether a call moved something; one that follows it moves nothing."""
+    moved = place(WANTED | {"here": here} | more)
+    if not more.get("check"):
+        assert place(WANTED | {"here": here}) == {"changed": False, "moves": False}
+    return moved["moves"]
+
+
+def test_they_stop_where_they_do_not_belong_and_start_where_they_do(active, stamp):
+    assert placed(False)
+    assert names(active) == {WORKER}
+    assert not stamp.exists()
+    assert placed(True)
+    assert names(active) == {WORKER, TICKER, REPORT}
+    assert placed(False)
+    assert names(active) == {WORKER}
+
+
+def test_a_dry_run_moves_nothing(active):
+    assert placed(False, check=True)
+    assert placed(True, check=True)
+    assert names(active) == {WORKER, TICKER, REPORT}
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_a_run_is_not_cut_and_there_is_no_second_one(active, when):
+    placed(True)
+    (active / "shop-report.service" if when == "before" else active.parent / "begins").touch()
+    with pytest.raises(RefusedError, match=r"shop-report.service runs here.*Nothing was moved"):
+        place(WANTED | {"here": False})
+    assert names(active) == {WORKER, TICKER, REPORT, "shop-report.service"}
+    assert Settings("shop").marker.exists()
+
+
+@pytest.mark.usefixtures("active")
+def test_a_set_of_settings_has_them_on_their_host_only(tmp_path):
+    change = Change({"app": "shop", "root": str(tmp_path)})
+    current = Settings("shop").current()
+    assert change.processes(current) == ([WORKER], [])
+    placed(True)
+    assert change.processes(current) == ([WORKER, TICKER], [REPORT])
