@@ -10,6 +10,7 @@ from typing import Any
 sys.path.append(str(Path(__file__).resolve().parents[2] / "roles/release/files"))
 
 from flaskstack.environment import name as environment_name
+from flaskstack.history import rollback_target, settings_before, table
 
 # What the tasks of role release register, each with the release that serves after it.
 LATEST_FIRST = ("__release_left", "__release_switched", "__release_state")
@@ -35,63 +36,6 @@ def compared(
     serves = shipped and state["settled"] and now == (release["id"], settings)
     new = {"environment": environment, "complete": installed, "shipped": shipped, "serves": serves}
     return {**state, **new}
-
-
-def settings_before(state: State, release: str) -> str:
-    """Return the settings that a release of before is put in use with again.
-
-    Those that it served with last; of the one that serves, those before the present ones. Where
-    they are not on the host any more, such as after a rotation of secrets, the present ones.
-    """
-    present = (state["current"], state["settings"])
-    found = [
-        entry.get("settings", "")
-        for entry in state["history"]
-        if entry["release"] == release and (release, entry.get("settings")) != present
-    ]
-    known = [name for name in found if name in state["sets"]]
-    return known[-1] if known else state["settings"]
-
-
-def rollback_target(states: Mapping[str, State]) -> str:
-    """Return the release that the fleet served before; empty when there is none.
-
-    Where a rollout stopped half way, that is the release it was to replace; where a rollback did,
-    the one it was to. A rollback is no step forward: after one, the next goes further back. Where
-    only settings changed, it is the release that serves: see `settings_before`.
-    """
-    serving = {state["current"] for state in states.values()}
-    histories = sorted((state["history"] for state in states.values()), key=_last, reverse=True)
-    latest = histories[0][-1] if histories and histories[0] else {}
-    if len(serving) > 1 and latest.get("action") == "rollback":
-        return latest["release"]
-    for history in histories:
-        before, settings = _before(history)
-        if before and (serving != {before} or settings != history[-1].get("settings", "")):
-            return before
-    return ""
-
-
-def _last(history: list[Mapping[str, str]]) -> str:
-    return history[-1]["time"] if history else ""
-
-
-def _before(history: list[Mapping[str, str]]) -> tuple[str, str]:
-    """Return what a host served before what it serves now, without what was taken back.
-
-    That is a release and its settings; both are empty when there is none.
-    """
-    served: list[tuple[str, str]] = []
-    for entry in history:
-        now = (entry["release"], entry.get("settings", ""))
-        previous = (entry.get("previous", ""), entry.get("previous_settings", ""))
-        if previous[0] and (not served or served[-1] != previous):
-            served.append(previous)  # the history was cut, or something else was started by hand
-        if entry.get("action") == "rollback" and now in served:
-            del served[len(served) - 1 - served[::-1].index(now) :]
-        if served[-1:] != [now]:
-            served.append(now)
-    return served[-2] if len(served) > 1 else ("", "")
 
 
 def release_refusals(states: Mapping[str, State], release: str) -> list[str]:
@@ -138,12 +82,7 @@ def release_table(states: Mapping[str, State]) -> str:
             texts = [entry.get(key) or "-" for key in ("time", "commit", "by")]
             rows.append([host, release, serves, *texts])
             host = ""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
+    return table(rows)
 
 
 class FilterModule:

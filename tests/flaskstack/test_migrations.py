@@ -25,8 +25,8 @@ NEWER = ALEMBIC | {"db/alembic/versions/2.py": "2", "db/alembic/versions/2.pyc":
 def test_the_migrations_that_a_release_lacks(tmp_path, served, target, paths, files):
     for name, tree in (("one", served), ("two", target)):
         for path, text in tree.items():
-            file = tmp_path / "releases" / name / path
+            file = tmp_path / name / path
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text)
-    wanted = {"root": str(tmp_path), "from": "one", "to": "two", "paths": paths}
+    wanted = {"from": str(tmp_path / "one"), "to": str(tmp_path / "two"), "paths": paths}
     assert between(wanted) == {"changed": False, "files": files}

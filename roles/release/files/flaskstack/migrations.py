@@ -12,11 +12,10 @@ SUFFIXES = (".py", ".sql")
 def between(wanted: dict[str, Any]) -> dict[str, Any]:
     """Return in `files` the migrations that the release to go back to lacks, or has otherwise.
 
-    `wanted` has `root`, `from` and `to` (ids of releases), and `paths`: folders to compare instead
-    of those called versions beside an env.py (Alembic) and those called migrations.
+    `wanted` has `from` and `to` (folders of releases), and `paths`: folders to compare instead of
+    those called versions beside an env.py (Alembic) and those called migrations.
     """
-    releases = Path(wanted["root"], "releases")
-    old, new = (found(releases / wanted[key], wanted.get("paths") or []) for key in ("from", "to"))
+    old, new = (found(Path(wanted[key]), wanted.get("paths") or []) for key in ("from", "to"))
     differ = sorted(path for path, content in old.items() if new.get(path) != content)
     return {"changed": False, "files": differ}
 
