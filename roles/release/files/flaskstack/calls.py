@@ -11,6 +11,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from flaskstack.settings import Settings, name_of
 from flaskstack.units import Units
 
 Wanted = dict[str, Any]
+OWN = ("services", "timers", "plan")  # of a set of settings
 
 
 def look(wanted: Wanted) -> dict[str, Any]:
@@ -90,7 +92,8 @@ def unlock(wanted: Wanted) -> dict[str, Any]:
 def write_settings(wanted: Wanted) -> dict[str, Any]:
     """Write a set of settings: texts by path in `files`, and `release`, how one is proved.
 
-    With `check` nothing is written.
+    With `check` nothing is written. With `code_only` the set that is in use stays in use, and takes
+    the new `release` but for what belongs to its own files.
     """
     home, settings = Home(wanted["root"], wanted["app"]), Settings(wanted["app"])
     current = settings.current()
@@ -101,6 +104,9 @@ def write_settings(wanted: Wanted) -> dict[str, Any]:
             settings.adopt(home.live())
         group = grp.getgrnam(wanted["user"]).gr_gid
         name = settings.write(wanted["files"], wanted["release"], group)
+        if wanted.get("code_only") and current:
+            own = {key: settings.release(current)[key] for key in OWN}
+            settings.prove(current, wanted["release"] | own, group)
     differences = settings.differences(current, name) if current else []
     return {"changed": False, "name": name, "current": current, "differences": differences}
 
@@ -170,6 +176,7 @@ CALLS = {
     "migrations": "migrations:between",
 }
 # What a dry run may call.
+ALONE = ("environment", "build", "place", "python")  # one at a time, however often it is begun
 READS = ("look", "settings", "apply", "elders", "migrations", "singletons")
 
 
@@ -180,7 +187,10 @@ def call(name: str) -> int:
         found = getattr(importlib.import_module(f"flaskstack.{module}"), function)
         wanted = json.load(sys.stdin)
         refused = wanted.get("check") and name not in READS
-        answer = {"changed": False} if refused else found(wanted)
+        with ExitStack() as stack:
+            if name in ALONE and not refused:
+                stack.enter_context(Home(wanted["root"], wanted["app"]).locked())
+            answer = {"changed": False} if refused else found(wanted)
     except RefusedError as error:
         answer = {"failed": True, "msg": str(error), "example": error.example}
     except FailedError as error:
