@@ -1,0 +1,260 @@
+"""The operator's command on a host: `flaskstack APP COMMAND`. It needs no controller."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from flaskstack import migrations
+from flaskstack.calls import look
+from flaskstack.change import Change, started_by
+from flaskstack.errors import FailedError, RefusedError
+from flaskstack.files import listing
+from flaskstack.history import rollback_target, settings_before, table
+from flaskstack.home import Home
+from flaskstack.lock import Lock, describe, this_process
+from flaskstack.run import run
+from flaskstack.settings import Settings
+from flaskstack.units import Patience, Units
+
+MAINTENANCE = Path("/var/lib/flaskstack/maintenance")  # of role nginx
+NEEDS_ROOT = 77  # exit code, as sysexits.h has it
+
+# What a command answers: for programs, for people, and its exit code.
+Answer = tuple[dict[str, Any], str, int]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command, print what came of it, and return the exit code."""
+    known, more = parser().parse_known_args(arguments)
+    if known.name == "logs":
+        os.execvp("journalctl", ["journalctl", f"--unit={known.app}-*", *more])
+    if more:
+        parser().error(f"unknown: {' '.join(more)}")
+    if os.geteuid() != 0:
+        said = " ".join(sys.argv[1:] if arguments is None else arguments)
+        print(f"flaskstack: needs root, for example: sudo flaskstack {said}", file=sys.stderr)
+        return NEEDS_ROOT
+    try:
+        root = "" if known.name == "maintenance" else root_of(known.app)  # nginx may be alone here
+        answer, text, code = known.act(known, Home(root, known.app))
+    except (RefusedError, FailedError) as error:
+        answer, text, code = {"failed": True, "msg": str(error)}, f"flaskstack: {error}", 1
+    if getattr(known, "json", False):
+        print(json.dumps(answer, indent=2))
+    elif text:
+        print(text, file=sys.stderr if answer.get("failed") else sys.stdout)
+    return code
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return what knows the commands."""
+    parser = argparse.ArgumentParser(prog="flaskstack", description=__doc__)
+    parser.add_argument("app", metavar="APP", help="name of the app")
+    commands = parser.add_subparsers(dest="name", metavar="COMMAND", required=True)
+
+    def command(name: str, act: Callable[..., Answer] | None, text: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=text, description=text)
+        made.set_defaults(act=act)
+        if name not in ("logs", "run", "recover"):
+            made.add_argument("--json", action="store_true", help="for programs")
+        if name in ("rollback", "restart"):
+            made.add_argument("--break-lock", action="store_true", help="of a deploy that is dead")
+        return made
+
+    command("status", status, "what serves, and whether all is well (exit code 1: it is not)")
+    command("releases", releases, "the releases on this host")
+    back = command("rollback", rollback, "put a former release with its settings back in use")
+    back.add_argument("release", metavar="ID", nargs="?", default="", help="empty: the previous")
+    command("restart", restart, "start the app anew; no request fails")
+    command("logs", None, "the journal of the app; takes options of journalctl, such as -f")
+    inside = command("run", run_command, "run a command as the app runs")
+    inside.add_argument("--release", metavar="ID", default="", help="empty: the one that serves")
+    inside.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND")
+    closed = command("maintenance", maintenance, "answer visitors with a page and 503")
+    closed.add_argument("state", choices=["on", "off"])
+    command("recover", recover, "end a deploy that a power cut ended; done at boot")
+    return parser
+
+
+def root_of(app: str) -> str:
+    """Return the folder of an app. Raises RefusedError where there is no such app."""
+    settings = Settings(app)
+    for name in (settings.current(), *(path.name for path in listing(settings.sets))):
+        if root := settings.release(name).get("root"):
+            return root
+    raise RefusedError(f"{app}: no such app on this host, or none that was put in use")
+
+
+def status(known: argparse.Namespace, home: Home) -> Answer:
+    """Tell what serves and whether it is well."""
+    state, settings = look({"app": home.app, "root": home.root}), Settings(home.app)
+    slot = state["slot"]
+    last = state["history"][-1] if state["history"] else {}
+    change = Change({"app": home.app, "root": home.root, "settings": settings.in_slot(slot)})
+    well, answer, units = False, "nothing serves", {}
+    if slot:
+        well, answer = change.watch.health.ask(home.socket(slot), Patience(10))
+        services, timers = change.processes(settings.current())
+        names = [change.socket(slot), change.service(slot), *services, *timers]
+        units = states(Units(), names, [*map(started_by, timers)])
+    held, closed = Lock(home.root).holder(), (MAINTENANCE / home.app).exists()
+    told = {
+        "app": home.app,
+        "well": well and all(state in ("active", "waiting") for state in units.values()),
+        "release": state["current"],
+        "settings": settings.in_slot(slot),
+        "slot": slot,
+        "since": last.get("time", ""),
+        "by": last.get("by", ""),
+        "commit": last.get("commit", ""),
+        "health": answer,
+        "deploy": describe(held, int(time.time())) if held else "",
+        "maintenance": closed,
+        "units": units,
+    }
+    rows = [[name, str(value)] for name, value in told.items() if value and name not in HIDDEN]
+    rows += [["maintenance", "on: visitors get a 503"]] if closed else []
+    rows += [[unit, state] for unit, state in units.items()]
+    text = table([[home.app, "well" if told["well"] else "NOT WELL"], *rows])
+    return told, text, 0 if told["well"] else 1
+
+
+HIDDEN = ("app", "well", "maintenance", "units")
+
+
+def states(units: Units, names: list[str], at_times: list[str]) -> dict[str, str]:
+    """Return the states of units; one that runs at times only waits until then."""
+    shown = {name: said["ActiveState"] for name, said in units.show([*names, *at_times]).items()}
+    for name in at_times:
+        if shown[name] != "failed":
+            shown[name] = "active" if shown[name] == "activating" else "waiting"
+    return shown
+
+
+def releases(known: argparse.Namespace, home: Home) -> Answer:
+    """List the releases on the host, the one that served or came last first."""
+    state = look({"app": home.app, "root": home.root})
+    last = {entry["release"]: entry for entry in state["history"]}
+    columns = ["release", "serves", "time", "settings", "commit", "by", "action"]
+    rows = []
+    for release in state["releases"]:
+        serves = f"in slot {state['slot']}" if release == state["current"] else ""
+        rows.append(last.get(release, {}) | {"release": release, "serves": serves})
+    texts = [[row.get(column) or "-" for column in columns] for row in rows]
+    return {"releases": rows}, table([columns, *texts]), 0
+
+
+def rollback(known: argparse.Namespace, home: Home) -> Answer:
+    """Put a former release back in use, with the settings that it served with."""
+    with deploying(known, home, known.release or "the previous release"):
+        state = look({"app": home.app, "root": home.root})
+        release = known.release or rollback_target({"this host": state})
+        there = ", ".join(state["releases"]) or "none"
+        if release not in state["releases"]:
+            what = f"no release {release}" if release else "nothing to go back to"
+            raise RefusedError(f"{home.app}: {what}; there are: {there}")
+        folders = {"from": home.releases / state["current"], "to": home.releases / release}
+        ahead = migrations.between(folders)["files"] if state["current"] else []
+        answer, text, code = put_in_use(home, release, settings_before(state, release), "rollback")
+    if ahead:
+        text += f"\nThe database stays as {state['current']} left it, with these migrations: "
+        text += ", ".join(ahead)
+    return answer | {"migrations": ahead}, text, code
+
+
+def restart(known: argparse.Namespace, home: Home) -> Answer:
+    """Start what serves anew, in the other slot where memory allows that, and switch."""
+    with deploying(known, home, "a restart"):
+        serves = home.serving()
+        if not serves:
+            raise RefusedError(f"{home.app}: nothing serves")
+        return put_in_use(home, serves, Settings(home.app).in_slot(home.live()), "restart")
+
+
+def operator() -> str:
+    """Return who asks, as user@host."""
+    return f"{os.environ.get('SUDO_USER') or getpass.getuser()}@{socket.gethostname()}"
+
+
+@contextmanager
+def deploying(known: argparse.Namespace, home: Home, what: str) -> Iterator[None]:
+    """Hold the deploy lock. Raises RefusedError that says who has it."""
+    lock, holder = Lock(home.root), this_process(operator(), what)
+    lock.take(holder, force=known.break_lock)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it is finished when the connection ends
+    try:
+        yield
+    finally:
+        lock.give_back(holder)
+
+
+def put_in_use(home: Home, release: str, settings: str, action: str) -> Answer:
+    """Start a release with its settings, prove it and switch to it."""
+    wanted = {"app": home.app, "root": home.root, "release": release, "settings": settings}
+    change = Change(wanted | {"by": operator(), "action": action})
+    with home.locked():
+        try:
+            change.start()
+            answer = change.switch()
+        except KeyboardInterrupt:
+            change.recover()
+            raise FailedError(action, f"interrupted; {home.serving()} serves") from None
+    return answer, f"{release} serves with settings {settings}", 0
+
+
+def run_command(known: argparse.Namespace, home: Home) -> Answer:
+    """Run a command as the app runs, with the input and output of this one, and its exit code."""
+    command = known.command[1:] if known.command[:1] == ["--"] else known.command
+    if not command:
+        raise RefusedError(f"which command? For example: flaskstack {home.app} run flask routes")
+    settings = home.settings_of(known.release) if known.release else ""
+
+    def stop(*_: Any) -> None:
+        units = f"{home.app}.run-{os.getpid()}-*.service"
+        subprocess.run(["systemctl", "stop", "--no-block", units], check=False)
+
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    code = run(
+        home.app,
+        home.root,
+        command,
+        release=known.release,
+        settings=settings if Settings(home.app).there(settings) else "",
+        terminal=any(os.isatty(number) for number in range(3)),
+    )
+    return {}, "", code
+
+
+def maintenance(known: argparse.Namespace, home: Home) -> Answer:
+    """Answer visitors with a page and 503, or as ever. nginx looks for a file at each request."""
+    flag = MAINTENANCE / home.app
+    if not flag.with_suffix(".html").exists():
+        raise RefusedError(
+            f"nginx does not serve {home.app} on this host. On each host where it does: "
+            f"sudo {'touch' if known.state == 'on' else 'rm -f'} {flag}"
+        )
+    if known.state == "on":
+        flag.touch()
+    else:
+        flag.unlink(missing_ok=True)
+    text = "visitors get a 503" if known.state == "on" else "visitors are let in"
+    return {"maintenance": known.state == "on"}, text, 0
+
+
+def recover(known: argparse.Namespace, home: Home) -> Answer:
+    """End a deploy that a power cut ended, before the units start."""
+    Change({"app": home.app, "root": home.root}).recover_at_boot()
+    return {}, "", 0

@@ -1,0 +1,237 @@
+"""The operator's command, on a played host and, where it runs programs, on one of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from flaskstack import cli, units
+from flaskstack.lock import Lock, this_process
+from flaskstack.settings import Settings
+
+WORKER, TIMER = "shop-worker@1.service", "shop-nightly.timer"
+
+
+@pytest.fixture(autouse=True)
+def operator(monkeypatch):
+    """Have root ask, for ada."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setenv("SUDO_USER", "ada")
+
+
+@pytest.fixture
+def shop(host, monkeypatch, capsys):
+    """Return a function that runs a command; `one`, then `two` was put in use."""
+    monkeypatch.setattr(units.Units.__init__, "__defaults__", (host.run,))
+    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
+    for release, text in (("one", "first"), ("two", "second")):
+        host.deploy(release, text, root=str(host.root), commit=f"c{release}")
+
+    def shop(*words):
+        code = cli.main(["shop", *words])
+        said = capsys.readouterr()
+        return code, said.out + said.err
+
+    shop.host = host
+    return shop
+
+
+def answer(shop, *words):
+    code, said = shop(*words, "--json")
+    return code, json.loads(said)
+
+
+def test_status_of_what_is_well(shop):
+    code, said = answer(shop, "status")
+    assert (code, said["well"], said["release"], said["commit"]) == (0, True, "two", "ctwo")
+    assert (said["slot"], said["by"], said["health"]) == ("b", "ada@desk", "GET /: 200")
+    assert said["settings"] == shop.host.set("second", root=str(shop.host.root))
+    assert said["units"]["shop-hourly.service"] == "waiting"
+    code, said = shop("status")
+    assert said.startswith("shop")
+    assert all(word in said for word in ("well", "two", "ada@desk", "shop-mailer@1.service"))
+
+
+@pytest.mark.parametrize(
+    "unit", ["shop-mailer@1.service", "shop-hourly.service", "shop-web@b.service"]
+)
+def test_status_of_what_is_not(shop, unit):
+    shop.host.running[unit] = {"ActiveState": "failed", "release": "sick"}
+    code, said = answer(shop, "status")
+    assert (code, said["well"], said["units"][unit]) == (1, False, "failed")
+    assert "NOT WELL" in shop("status")[1]
+
+
+def test_status_where_nothing_serves(shop):
+    (shop.host.root / "web.sock").unlink()
+    assert shop("status")[0] == 1
+
+
+def test_releases(shop):
+    _, said = answer(shop, "releases")
+    serves = {row["release"]: row["serves"] for row in said["releases"]}
+    assert serves == {"one": "", "two": "in slot b"}
+    header, _, *rows = shop("releases")[1].splitlines()
+    assert header.split()[:3] == ["release", "serves", "time"]
+    row = next(row for row in rows if row.startswith("two"))
+    assert row.split()[-3:] == ["ctwo", "ada@desk", "deploy"]
+
+
+@pytest.mark.parametrize("words", [["rollback"], ["rollback", "one"]])
+def test_a_rollback_brings_back_the_release_with_its_settings(shop, words):
+    for release, text in (("one", "a"), ("two", "b")):
+        folder = shop.host.root / "releases" / release / "db/migrations"
+        folder.mkdir(parents=True)
+        (folder / f"{text}.sql").write_text("")
+    code, said = shop(*words)
+    assert (code, shop.host.serves()) == (0, ("one", "first"))
+    assert said.startswith("one serves with settings")
+    assert "with these migrations: db/migrations/b.sql" in said
+    last = shop.host.home.history()[-1]
+    assert (last["action"], last["by"].partition("@")[0]) == ("rollback", "ada")
+    assert not Lock(shop.host.root).holder()
+
+
+def test_a_restart_moves_to_the_other_slot(shop):
+    before = shop.host.home.live()
+    assert answer(shop, "restart")[0] == 0
+    assert shop.host.serves() == ("two", "second")
+    assert shop.host.home.live() != before
+    assert shop.host.home.history()[-1]["action"] == "restart"
+
+
+def test_what_fails_leaves_what_serves_and_is_told(shop):
+    shop.host.deploy("one", "first", root=str(shop.host.root), action="rollback")
+    shop.host.ship("sick")
+    code, said = shop("rollback", "sick")
+    assert (code, shop.host.serves()) == (1, ("one", "first"))
+    assert 'failed at "Start the release"' in said
+    assert not Lock(shop.host.root).holder()
+
+
+def test_an_interrupted_one_is_undone(shop, monkeypatch):
+    def interrupted(change):
+        change.note(change.home.free(), "switch")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.Change, "start", interrupted)
+    code, said = shop("restart")
+    assert (code, shop.host.serves()) == (1, ("two", "second"))
+    assert "interrupted" in said
+
+
+@pytest.mark.parametrize("command", ["rollback", "restart"])
+def test_a_deploy_is_not_disturbed_unless_that_is_asked_for(shop, command):
+    asks = this_process("bob@lap", "three") | {"controller": "elsewhere", "pid": 7}
+    Lock(shop.host.root).take(asks)
+    code, said = shop(command)
+    assert (code, shop.host.serves()) == (1, ("two", "second"))
+    assert "bob@lap deploys three since" in said
+    assert "bob@lap deploys three" in answer(shop, "status")[1]["deploy"]
+    assert shop(command, "--break-lock")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["rollback", "three"], "no release three; there are: "),
+        (["run"], "which command?"),
+        (["maintenance", "on"], "nginx does not serve shop on this host"),
+    ],
+)
+def test_what_cannot_be_is_refused(shop, monkeypatch, tmp_path, words, told):
+    monkeypatch.setattr(cli, "MAINTENANCE", tmp_path)
+    code, said = shop(*words)
+    assert code == 1
+    assert told in said
+    assert cli.main(["other", "status"]) == 1
+
+
+def test_maintenance_is_a_file_for_nginx(shop, monkeypatch, tmp_path):
+    monkeypatch.setattr(cli, "MAINTENANCE", tmp_path)
+    (tmp_path / "shop.html").touch()
+    assert shop("maintenance", "on")[0] == 0
+    assert (tmp_path / "shop").exists()
+    assert answer(shop, "status")[1]["maintenance"] is True
+    assert answer(shop, "maintenance", "off") == (0, {"maintenance": False})
+    assert not (tmp_path / "shop").exists()
+
+
+def test_who_is_not_root_is_told_the_command(monkeypatch, capsys):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert cli.main(["shop", "run", "flask", "routes"]) == 77
+    assert "sudo flaskstack shop run flask routes" in capsys.readouterr().err
+
+
+def test_a_power_cut_is_cleaned_up_at_boot(shop):
+    shop.host.home.begin(
+        id="x",
+        slot="a",
+        live="b",
+        serving="two",
+        previous="one",
+        strategy="switch",
+        serving_settings=shop.host.settings.current(),
+        settings="x",
+    )
+    assert shop("recover") == (0, "")
+    assert shop.host.serves() == ("two", "second")
+
+
+# Commands that take the place of this one's input and output.
+
+
+@pytest.fixture
+def flaskstack(root, write_settings, tmp_path):
+    """Return a function that runs the program; release `one` serves."""
+    Settings("shop").use(write_settings("first", {"root": str(root)}))
+    package = os.path.dirname(cli.__file__)
+    start = "import sys; from flaskstack import cli, settings; import os, pathlib; "
+    start += f"settings.ETC = pathlib.Path({str(tmp_path / 'etc')!r}); os.geteuid = lambda: 0; "
+    start += "sys.exit(cli.main())"
+    command = [sys.executable, "-c", start, "shop"]
+
+    def flaskstack(*words, **options):
+        path = os.environ | {"PYTHONPATH": os.path.dirname(package)}
+        return subprocess.Popen([*command, *words], env=path, text=True, **options)
+
+    return flaskstack
+
+
+@pytest.mark.parametrize(
+    ("words", "output"),
+    [
+        (["run", "sh", "-c", "cat; echo $SET; exit 7"], "in\nfirst\n"),
+        (["run", "--", "sh", "-c", "cat; pwd; exit 7"], "in\nROOT/releases/one\n"),
+        (["run", "--release", "two", "sh", "-c", "cat; pwd; exit 7"], "in\nROOT/releases/two\n"),
+    ],
+)
+def test_run_passes_input_output_and_exit_code(flaskstack, root, words, output):
+    process = flaskstack(*words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.communicate("in\n")[0] == output.replace("ROOT", str(root))
+    assert process.returncode == 7
+
+
+def test_run_ends_its_unit_when_it_is_ended(flaskstack, program, tools):
+    program("systemctl", f'#!/bin/sh\necho "$@" >{tools}/stopped\ntouch {tools}/go\n')
+    script = f"echo begun; until test -e {tools}/go; do sleep 0.05; done; exit 5"
+    process = flaskstack(
+        "run", "sh", "-c", script, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL
+    )
+    assert process.stdout.readline() == "begun\n"
+    process.terminate()
+    assert process.wait(10) == 5
+    process.stdout.close()
+    stopped = (tools / "stopped").read_text()
+    assert stopped == f"stop --no-block shop.run-{process.pid}-*.service\n"
+
+
+def test_logs_are_journalctls(flaskstack, program):
+    program("journalctl", '#!/bin/sh\necho "$@"\n')
+    words = ["logs", "-f", "-n", "5", "--since", "1 hour ago"]
+    process = flaskstack(*words, stdout=subprocess.PIPE)
+    assert process.communicate()[0] == "--unit=shop-* -f -n 5 --since 1 hour ago\n"
