@@ -6,8 +6,11 @@ import os
 
 import pytest
 
+from building import LOCK, Builder, Index
 from flaskstack import settings as sets
+from flaskstack import units
 from flaskstack.settings import Settings
+from played_host import Host
 
 # What systemd-run is to the program: properties, then a command in an environment of its own.
 SYSTEMD_RUN = r"""#!/bin/bash
@@ -74,3 +77,47 @@ def root(tmp_path, program, write_settings):
     Settings("shop").use(write_settings("first"))
     program("systemd-run", SYSTEMD_RUN)
     return root
+
+
+@pytest.fixture
+def app(tmp_path):
+    """Return the source of an app."""
+    folder = tmp_path / "app"
+    (folder / "shop/static").mkdir(parents=True)
+    (folder / "shop/web.py").write_text("app = 1\n")
+    (folder / "shop/static/site.css").write_text("a {}\n")
+    (folder / "requirements.lock").write_text(LOCK)
+    (folder / "pyproject.toml").write_text('[project]\nrequires-python = ">=3.11"\n')
+    return folder
+
+
+@pytest.fixture
+def pack(tmp_path):
+    """Return a function that builds a release."""
+    return Builder(tmp_path / "cache")
+
+
+@pytest.fixture
+def index(tmp_path):
+    """Return an index of packages that has two of everything."""
+    index = Index(tmp_path / "index")
+    index.add("gunicorn", "27.0.0", "packaging")
+    index.add("gunicorn", "28.0.0", "packaging>=2")
+    for name in ("packaging 1.0", "packaging 2.0", "jinja 3.0", "jinja 3.1", "asgiref 1.0"):
+        index.add(*name.split())
+    for version in ("3.0", "3.1"):
+        index.add("flask", version, "jinja>=3", "asgiref ; extra == 'async'")
+    return index
+
+
+@pytest.fixture
+def host(tmp_path, monkeypatch):
+    """Return a played host, on which nothing has to be waited for."""
+    for name in ("ETC", "UNITS", "STAMPS", "BIN"):
+        monkeypatch.setattr(sets, name, tmp_path / name.lower())
+    monkeypatch.setattr(units, "children", lambda pid: set())
+    monkeypatch.setattr(units.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(units, "asleep", lambda pid: True)
+    host = Host(tmp_path)
+    monkeypatch.setattr(units.Health, "ask", lambda health, door, patience: host.answer(door))
+    return host

@@ -1,9 +1,8 @@
 """Turn an app's source into one archive and one lock that are the same on every host.
 
-A release is named after everything that makes it, and packed once. What the app's requirements
-leave open is resolved once for the same requirements. The source is only read; all that is written
-is below the folder `cache`. Where commands are still to be run on a host, the archive is `source`
-and not yet `archive`; see module pack_release.
+A release is named after everything that makes it, and packed once. The source is only read; all
+that is written is below the folder `cache`. Where commands are still to be run on a host, the
+archive is `source` and not yet `archive`: `repack` makes that of what the commands made.
 """
 
 from __future__ import annotations
@@ -11,16 +10,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from flaskstack.controller.archive import name_release, pack
-from flaskstack.controller.lock import Wanted, make_lock, minor
-from flaskstack.controller.requirements import check_files, read_requires_python
-from flaskstack.controller.source import stage
-from flaskstack.errors import RefusedError
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import InvalidVersion, Version
+
+from flaskstack.controller.archive import name_release, pack
+from flaskstack.controller.lock import Wanted, make_lock, minor, without_wheels
+from flaskstack.controller.requirements import read_requires_python
+from flaskstack.controller.source import check, stage, unpack
+from flaskstack.errors import RefusedError
 
 TEXT: dict[str, Any] = {"type": "str", "default": ""}
 LIST: dict[str, Any] = {"type": "list", "elements": "str", "default": []}
@@ -44,7 +46,7 @@ OPTIONS: dict[str, Any] = {
     "constraints": TEXT,  # file on the controller
     "index_url": TEXT | {"no_log": True},
     "index_ca": TEXT,  # file on the controller
-    "pythons": {"type": "list", "elements": "dict", "default": []},  # of the hosts
+    "pythons": {"type": "list", "elements": "dict", "default": []},  # version, machine, executable
     "uv": TEXT,  # program
     "commands": LIST,  # run in the release, on a host
     "environment": {"type": "dict", "default": {}},  # of the commands
@@ -53,19 +55,81 @@ OPTIONS: dict[str, Any] = {
     "root": {"type": "str", "default": ""},  # folder of releases on a host
     "cache": {"type": "path", "required": True},  # folder of built archives
     "keep": {"type": "int", "default": 5},  # archives to keep there
+    "without": LIST,  # folders of the controller that never enter a release
+    "secrets": LIST | {"no_log": True},  # texts that must not be in a release
+    "built": {"type": "dict"},  # release of which commands have been run
+    "look": {"type": "bool", "default": False},  # write no archive
     "settings": {"type": "str", "default": "the inventory"},  # where the user sets all this
 }
 
 
-def read_pins(name: str) -> str:
-    """Return what the inventory's constraints file says."""
-    try:
-        return Path(name).read_text() if name else ""
-    except OSError as error:
-        raise RefusedError(
-            f"app_constraints: {name} is not a file on the controller.",
-            'app_constraints: "{{ inventory_dir }}/constraints.txt"',
-        ) from error
+def build(params: dict[str, Any]) -> dict[str, Any]:
+    """Name the release and pack it, unless it was built before or is only looked at.
+
+    Takes what OPTIONS describes. Looking also tells `no_wheels`, or None where that is not known.
+    """
+    cache = Path(params["cache"]).resolve()
+    cache.mkdir(parents=True, exist_ok=True)
+    (cache / ".gitignore").write_text("*\n")
+    pythons = [python for python in params["pythons"] if python["version"]]
+    wanted = Wanted(
+        names=params["requirements"],
+        extras=params["extras"],
+        more=params["extra_requirements"],
+        pins=Path(params["constraints"]).read_text() if params["constraints"] else "",
+        index=params["index_url"],
+        ca=params["index_ca"],
+        pythons=[(python["version"], python["machine"]) for python in pythons],
+        uv=params["uv"],
+    )
+    source = params["source"]
+    with tempfile.TemporaryDirectory(dir=cache, prefix=".work-") as work:
+        target = Path(work, "app")
+        app, commit = stage(source, target, cache, params["without"], params["secrets"])
+        requires_python = read_requires_python(app, wanted.names)
+        result = {
+            "changed": False,
+            "requires_python": requires_python,  # empty when the app does not say
+            "commit": commit.get("commit", ""),  # empty when the source is no checkout
+            "commit_date": commit.get("commit_date", ""),
+            "commit_subject": commit.get("commit_subject", ""),
+            "dirty": commit.get("dirty", False),  # the folder's files differ from the commit
+        }
+        if not fits(requires_python, [version for version, _ in wanted.pythons]):
+            return result | {"fits": False}
+        lock = make_lock(app, wanted, cache)
+        refuse_unhashed(lock["open"], params["hashed"])
+        result |= released(params | {"pythons": pythons}, app, commit, lock, cache)
+        if params["look"]:
+            result["no_wheels"] = without_wheels(lock, wanted, Path(work))
+        archive = Path(result["archive"])
+        if archive.exists():
+            os.utime(archive)
+        else:
+            result["changed"] = True
+            if not params["look"]:
+                Path(result["lock"]).write_text(lock["text"])
+                if result["built"]:
+                    pack(app, result["environment"], params["links"], archive)
+                else:
+                    pack(app, {}, {}, Path(result["source"]))
+    forget(cache, params["keep"])
+    return result
+
+
+def repack(release: dict[str, Any], links: dict[str, str]) -> None:
+    """Write the archive that hosts get of what build commands made of a release of `build`.
+
+    That is taken from `.<id>.built.tar.gz` beside it.
+    """
+    archive, variable = Path(release["archive"]), "app_build_commands"
+    built = archive.with_name(f".{release['id']}.built.tar.gz")
+    with tempfile.TemporaryDirectory(dir=archive.parent, prefix=".work-") as work:
+        unpack(built, Path(work), variable)
+        check(Path(work), [], variable)
+        pack(Path(work), release["environment"], links, archive)
+    for used in (built, Path(release["source"])):
+        used.unlink(missing_ok=True)
 
 
 def fits(requires_python: str, versions: list[str]) -> bool:
@@ -77,81 +141,41 @@ def fits(requires_python: str, versions: list[str]) -> bool:
     return all(allowed.contains(version, prereleases=True) for version in versions)
 
 
-def digest(value: Any) -> str:
-    """Return a short hash of a value."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def build(params: dict[str, Any], look: bool = False) -> dict[str, Any]:
-    """Name the release and pack it, unless it was built before or is only looked at."""
-    cache = Path(params["cache"]).resolve()
-    cache.mkdir(parents=True, exist_ok=True)
-    (cache / ".gitignore").write_text("*\n")
-    with tempfile.TemporaryDirectory(dir=cache, prefix=".work-") as work:
-        app, commit = stage(params["source"], Path(work, "app"), cache)
-        check_files(app, params["requirements"])
-        requires_python = read_requires_python(app, params["requirements"])
-        result = {
-            "changed": False,
-            "requires_python": requires_python,  # empty when the app does not say
-            "commit": commit.get("commit", ""),  # empty when the source is no checkout
-            "commit_date": commit.get("commit_date", ""),
-            "commit_subject": commit.get("commit_subject", ""),
-            "dirty": commit.get("dirty", False),  # the folder's files differ from the commit
-        }
-        versions = [python["version"] for python in params["pythons"]]
-        if not fits(requires_python, versions):
-            return result | {"fits": False}
-        lock = make_lock(app, wanted(params), cache)
-        if params["hashed"] and lock["open"]:
-            raise RefusedError(
-                f"app_requirements_hashed: {', '.join(lock['open'])} cannot be checked against a "
-                "hash. If it is to be installed all the same,",
-                "app_requirements_hashed: false",
-            )
-        result |= released(params, app, commit if params["source"]["git"] else {}, lock, cache)
-        archive, source = Path(result["archive"]), Path(result["source"])
-        if archive.exists():
-            os.utime(archive)
-        else:
-            result["changed"] = True
-            if not look:
-                Path(result["lock"]).write_text("\n".join(lock["options"] + lock["hashed"]) + "\n")
-                if result["built"]:
-                    pack(app, result["environment"], params["links"], archive)
-                else:
-                    pack(app, {}, {}, source)
-    forget(cache, params["keep"])
-    return result
-
-
-def wanted(params: dict[str, Any]) -> Wanted:
-    """Return what makes the lock."""
-    return Wanted(
-        names=params["requirements"],
-        extras=params["extras"],
-        more=params["extra_requirements"],
-        pins=read_pins(params["constraints"]),
-        index=params["index_url"],
-        ca=params["index_ca"],
-        pythons=[(python["version"], python["machine"]) for python in params["pythons"]],
-        uv=params["uv"],
-    )
+def refuse_unhashed(lines: list[str], hashed: bool) -> None:
+    """Refuse what hosts cannot check or cannot fetch."""
+    private = [line for line in lines if re.search(r"\+ssh:|@ *ssh:", line)]
+    if private:
+        raise RefusedError(
+            f"app_requirements: {', '.join(private)} is fetched with a key, and hosts have none. "
+            "Put a wheel of it into an index of yours.",
+            "app_index_url: https://user:password@packages.example.com/simple",
+        )
+    if hashed and lines:
+        raise RefusedError(
+            f"app_requirements_hashed: {', '.join(lines)} cannot be checked against a hash. To "
+            "install it all the same, hosts need app_build_packages: [git] and its server in "
+            "app_build_hosts, and",
+            "app_requirements_hashed: false",
+        )
 
 
 def released(
     params: dict[str, Any], app: Path, commit: dict[str, Any], lock: dict[str, Any], cache: Path
 ) -> dict[str, Any]:
     """Return the release's name, and where all that it consists of is found."""
-    parts = [lock[name] for name in ("options", "hashed", "open", "complete")]
-    options: list[Any] = [parts, params["links"]]
+    parts = [lock[name] for name in ("name", "text", "open", "complete")] + [params["hashed"]]
+    pythons = {
+        (minor(python["version"]), python["machine"], python.get("executable", ""))
+        for python in params["pythons"]
+    }
+    options: list[Any] = [parts, params["links"], sorted(pythons)]
+    variables = build_environment(params, str(commit.get("tag", "")))
     on_host = bool(params["commands"] or params["install_project"])
-    if on_host:  # what comes out depends on where it is made
-        options += [params[name] for name in ("commands", "environment", "install_project")]
-        options += [
-            sorted({(minor(each["version"]), each["machine"]) for each in params["pythons"]})
-        ]
-    name = name_release(app, str(commit.get("commit", "")), options)
+    if on_host:
+        options += [params["commands"], variables, params["install_project"]]
+    name = name_release(
+        app, str(commit.get("commit", "")) if params["source"]["git"] else "", options
+    )
     environment = {"APP_RELEASE": name}
     if params["install_project"]:
         environment["PYTHONPATH"] = f"{params['root']}/{name}/.site-packages"
@@ -163,12 +187,31 @@ def released(
         "source": str(cache / f".{name}.source.tar.gz"),  # what commands begin with
         "built": archive.exists() or not on_host,
         "environment": environment,
+        "build_environment": variables,
         "lock": str(cache / f"{name}.lock"),
-        "lock_hash": digest([*parts, params["hashed"]]),
+        "lock_name": lock["name"],  # which format it has
+        "lock_hash": hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12],
         "complete": lock["complete"],  # nothing but the lock is to be installed
-        "unhashed": lock["open"],  # requirements beside the lock
+        "unhashed": lock["open"] if lock["name"] == "requirements.txt" else [],  # beside the lock
         "notice": lock["notice"],
     }
+
+
+def build_environment(params: dict[str, Any], tag: str) -> dict[str, str]:
+    """Return the variables of a build, with the version that git knows and that is not shipped."""
+    name = "SETUPTOOLS_SCM_PRETEND_VERSION"
+    set_already = any(variable.startswith(name) for variable in params["environment"])
+    found = re.fullmatch(r"(.*?)(?:-(\d+)-(g[0-9a-f]+))?", tag)
+    if not params["install_project"] or set_already or not tag or not found:
+        return params["environment"]
+    base, distance, commit = found.groups()
+    try:
+        version = str(Version(base))
+    except InvalidVersion:
+        return params["environment"]
+    if distance:
+        version += f".post1.dev{distance}+{commit}"
+    return params["environment"] | {name: version}
 
 
 def forget(cache: Path, keep: int) -> None:

@@ -1,83 +1,162 @@
-"""Commits: what a folder is a checkout of, and an app's files of one commit."""
+"""Commits, read with git, which runs nothing that a repository or its configuration names."""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
-from configparser import ConfigParser
+import shutil
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
 
 from flaskstack.errors import RefusedError, run
 
-GIT = ["git", "-c", "safe.directory=*"]
 REFS = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*", "+HEAD:refs/remote/HEAD"]
 ID = re.compile(r"[0-9a-f]{40}")
+SETTINGS = [
+    ("core.fsmonitor", "false"),
+    ("core.hooksPath", os.devnull),
+    ("log.showSignature", "false"),
+    ("safe.bareRepository", "explicit"),
+    ("submodule.recurse", "false"),
+]
+LOGIN = '!f() { printf "username=%s\\npassword=%s\\n" "$GIT_LOGIN_USER" "$GIT_LOGIN_PASSWORD"; }; f'
 
 
-def describe(git: list[str], commit: str) -> dict[str, str]:
-    """Return a commit's id, when it was made and the first line of what was said about it."""
+def protocols() -> dict[str, str]:
+    """Return the environment that says where a repository may lead git to."""
+    return {"GIT_ALLOW_PROTOCOL": os.environ.get("GIT_ALLOW_PROTOCOL", "https:ssh")}
+
+
+def split_login(url: str) -> tuple[str, str]:
+    """Return a URL without its login, and the login."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https"):
+        return url, ""
+    login, _, host = parts.netloc.rpartition("@")
+    return parts._replace(netloc=host).geturl(), login
+
+
+def repository(folder: Path, url: str = "") -> Callable[..., str]:
+    """Return a function that runs git in a folder; it reaches a server only with `env` given.
+
+    Filters are switched off by name, whoever configured them. The login of the URL goes through
+    the environment: the arguments of programs can be read by every account.
+    """
+    known = {k: v for k, v in os.environ.items() if k not in ("GIT_DIR", "GIT_WORK_TREE")}
+    known |= {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
+    listed = run(["git", "-C", str(folder), "config", "-z", "--name-only", "--list"], env=known)
+    filters = sorted({name for name in listed.split("\0") if name.startswith("filter.")})
+    settings = SETTINGS + [(n, "false" if n.endswith(".required") else "") for n in filters]
+    bare, login = split_login(url)
+    if login:
+        user, _, password = login.partition(":")
+        known |= {"GIT_LOGIN_USER": unquote(user), "GIT_LOGIN_PASSWORD": unquote(password)}
+        server = f"credential.{'/'.join(bare.split('/')[:3])}.helper"
+        settings += [(server, ""), (server, LOGIN)]
+    for number, (name, value) in enumerate(settings, int(known.get("GIT_CONFIG_COUNT", 0))):
+        known |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": value}
+        known["GIT_CONFIG_COUNT"] = str(number + 1)
+
+    def git(*arguments: str, env: dict[str, str] | None = None) -> str:
+        reach = {"GIT_ALLOW_PROTOCOL": "none"} if env is None else env
+        return run(["git", "-C", str(folder), *arguments], env=known | reach)
+
+    return git
+
+
+def describe(git: Callable[..., str]) -> dict[str, str | bool]:
+    """Return id, date, subject and the `git describe --tags` of what is checked out."""
     names = ("commit", "commit_date", "commit_subject")
-    shown = run([*git, "log", "-1", "--format=%H%x00%cI%x00%s", commit, "--"]).rstrip("\n")
-    return dict(zip(names, shown.split("\0"), strict=True))
+    shown = git("log", "-1", "--format=%H%x00%cI%x00%s", "HEAD", "--").rstrip("\n")
+    try:
+        tag = git("describe", "--tags", "HEAD").strip()
+    except RefusedError:  # it has none
+        tag = ""
+    return dict(zip(names, shown.split("\0"), strict=True)) | {"tag": tag, "dirty": False}
+
+
+def known_files(folder: Path) -> list[str] | None:
+    """Name all in a folder that git is not told to ignore; None where there is no checkout."""
+    if not any((above / ".git").exists() for above in (folder, *folder.parents)):
+        return None
+    try:
+        listed = repository(folder)("ls-files", "-coz", "--exclude-standard", "--", ".")
+    except RefusedError as error:
+        raise RefusedError(
+            f"app_source_folder: git does not say what is ignored in {folder}: {error}"
+        ) from error
+    return [name for name in listed.split("\0") if name]
 
 
 def checkout(folder: Path) -> dict[str, str | bool]:
-    """Say which commit a folder is a checkout of, and whether its files differ from it."""
-    git = [*GIT, "-C", str(folder)]
+    """Describe the commit that a folder is a checkout of, and whether its files differ from it."""
+    status = ("status", "--porcelain", "--untracked-files=all", "--ignore-submodules=dirty")
     try:
-        known = describe(git, "HEAD")
-        tracked = run([*git, "ls-files", "-z", "--", "."])
-        changes = run([*git, "status", "--porcelain", "--untracked-files=all", "--", "."])
+        git = repository(folder)
+        if not git("ls-files", "-z", "--", "."):
+            return {}
+        return describe(git) | {"dirty": bool(git(*status, "--", "."))}
     except RefusedError:  # no checkout, no commit yet, or no git
         return {}
-    return known | {"dirty": bool(changes)} if tracked else {}
-
-
-def fetch(url: str, ref: str, cache: Path) -> tuple[Path, str]:
-    """Return a mirror and the commit meant. What was fetched before is not fetched again."""
-    mirror = cache / "git" / hashlib.sha256(url.encode()).hexdigest()[:12]
-    git = [*GIT, f"--git-dir={mirror}"]
-    resolve = [*git, "rev-parse", "--verify", "--quiet", f"{ref or 'refs/remote/HEAD'}^{{commit}}"]
-    environment = os.environ | {"GIT_TERMINAL_PROMPT": "0"}
-    if not (mirror / "HEAD").exists():
-        run(["git", "init", "--quiet", "--bare", str(mirror)])
-    try:
-        if not ID.fullmatch(ref):
-            raise RefusedError
-        return mirror, run(resolve).strip()
-    except RefusedError:
-        run([*git, "fetch", "--quiet", "--prune", url, *REFS], env=environment)
-    try:
-        return mirror, run(resolve).strip()
-    except RefusedError as error:
-        missing = RefusedError(
-            f"app_source_ref: {url} has no branch, tag or commit {ref}.", "app_source_ref: main"
-        )
-        if not ID.fullmatch(ref):
-            raise missing from error
-    try:  # a commit on no branch, which a submodule may well be
-        run([*git, "fetch", "--quiet", url, ref], env=environment)
-        return mirror, run(resolve).strip()
-    except RefusedError as error:
-        raise missing from error
 
 
 def export(url: str, ref: str, subfolder: str, target: Path, cache: Path) -> dict[str, str | bool]:
-    """Put a commit's files, with those of its submodules, into a folder and describe it."""
-    mirror, commit = fetch(url, ref, cache)
-    git = [*GIT, f"--git-dir={mirror}"]
-    target.mkdir(parents=True, exist_ok=True)
-    tree = cache / f".tree-{os.getpid()}.tar"
+    """Put a commit's files, with those of its submodules, into an empty folder and describe it.
+
+    What was fetched stays in the cache: a commit that is there needs no server.
+    """
+    bare, _ = split_login(url)
+    clone = cache / "git" / hashlib.sha256(bare.encode()).hexdigest()[:12]
+    clone.parent.mkdir(exist_ok=True)
+    with clone.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for left in [*clone.rglob("*.lock"), clone / "index"]:  # by a run that was killed
+            left.unlink(missing_ok=True)
+        git = repository(target, url)
+        git("init", "--quiet", "--template=", f"--separate-git-dir={clone}")
+        git("config", "remote.origin.url", bare)
+        git("checkout", "--quiet", "--force", "--detach", fetch(git, bare, ref))
+        paths = [path for path in submodules(git) if is_inside(path, subfolder)]
+        if paths:
+            update(git, paths, clone / "modules")
+        return describe(git)
+
+
+def fetch(git: Callable[..., str], url: str, ref: str) -> str:
+    """Return the commit that a branch, a tag or an id means on the server."""
+    resolve = ("rev-parse", "--verify", "--quiet", f"{ref or 'refs/remote/HEAD'}^{{commit}}")
+    for wanted in [[], REFS, [ref]] if ID.fullmatch(ref) else [REFS]:
+        try:
+            if wanted:
+                options = ("--quiet", "--prune", "--update-head-ok")
+                git("fetch", *options, "--", "origin", *wanted, env={})
+        except RefusedError:
+            if wanted == REFS:
+                raise
+        try:
+            return git(*resolve).strip()
+        except RefusedError:
+            continue  # an id may be of a commit on no branch, which is fetched by it
+    raise RefusedError(
+        f"app_source_ref: {url} has no branch, tag or commit {ref}.", "app_source_ref: main"
+    )
+
+
+def submodules(git: Callable[..., str]) -> list[str]:
+    """Name the submodules of what is checked out that have a URL."""
+    entries = [line.partition("\t") for line in git("ls-files", "-sz").split("\0")]
+    links = [path for mode, _, path in entries if mode.startswith("160000 ")]
+    if not links:
+        return []
     try:
-        run([*git, "archive", "--format=tar", f"--output={tree}", commit])
-        run(["tar", "-xf", str(tree), "-C", str(target), "--no-same-owner"])
-    finally:
-        tree.unlink(missing_ok=True)
-    for path, (below, wanted) in submodules(git, commit, url).items():
-        if is_inside(path, subfolder):
-            export(below, wanted, "", target / path, cache)
-    return describe(git, commit) | {"dirty": False}
+        named = git("config", "--blob=HEAD:.gitmodules", "-z", "--get-regexp", r"\.path$")
+    except RefusedError:  # links to commits, of which nobody says where they are
+        return []
+    known = {entry.partition("\n")[2] for entry in named.split("\0")}
+    return [path for path in links if path in known]
 
 
 def is_inside(path: str, folder: str) -> bool:
@@ -86,28 +165,18 @@ def is_inside(path: str, folder: str) -> bool:
     return one.is_relative_to(other) or other.is_relative_to(one)
 
 
-def submodules(git: list[str], commit: str, url: str) -> dict[str, tuple[str, str]]:
-    """Return the URL and the commit of each submodule, by its path."""
-    links = {}
-    for line in run([*git, "ls-tree", "-rz", commit]).split("\0"):
-        mode, _, path = line.partition("\t")
-        if mode.startswith("160000 "):
-            links[path] = mode.split()[2]
-    if not links:
-        return {}
-    declared = ConfigParser(interpolation=None)
-    declared.read_string(re.sub(r"(?m)^\s+", "", run([*git, "show", f"{commit}:.gitmodules"])))
-    urls = {part["path"]: part["url"] for part in declared.values() if "path" in part}
-    return {path: (absolute(urls[path], url), link) for path, link in links.items() if path in urls}
-
-
-def absolute(url: str, around: str) -> str:
-    """Return a submodule's URL, which may be said in relation to that of its repository."""
-    if not url.startswith(("./", "../")):
-        return url
-    base = around.rstrip("/")
-    while url.startswith(("./", "../")):
-        if url.startswith("../"):
-            base = re.sub(r"[/:][^/:]*$", "", base)
-        url = url.partition("/")[2]
-    return f"{base}/{url}"
+def update(git: Callable[..., str], paths: list[str], kept: Path) -> None:
+    """Check submodules out: from what is kept, or else from where they are now."""
+    for last in (not kept.exists(), True):
+        try:
+            git("submodule", "--quiet", "update", "--init", "--recursive", "--", *paths,
+                env=protocols())  # fmt: skip
+            return
+        except RefusedError as error:
+            if last:
+                raise RefusedError(
+                    f"app_source_git: {error}\nThe protocols of submodules are those of "
+                    f"GIT_ALLOW_PROTOCOL, here {protocols()['GIT_ALLOW_PROTOCOL']}."
+                ) from error
+            git("submodule", "--quiet", "deinit", "--force", "--", *paths)
+            shutil.rmtree(kept)

@@ -1,4 +1,8 @@
-"""Everything that a release needs installed, as one lock that leaves nothing open."""
+"""Everything that a release needs installed, as one lock that leaves nothing open.
+
+uv resolves and exports. It builds nothing here, which would run code of the app's source and of
+packages on the controller.
+"""
 
 from __future__ import annotations
 
@@ -7,32 +11,41 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+import tomllib
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from packaging.version import Version
+
 from flaskstack.controller.archive import describe
+from flaskstack.controller.git import protocols
 from flaskstack.controller.requirements import (
     Requirements,
-    check_files,
+    check_file,
     is_locked,
     kind,
     logical_lines,
     name_of,
+    pylock_lines,
     read_file,
-    read_pylock,
+    read_text,
     read_toml,
 )
 from flaskstack.errors import RefusedError, run
 
-FORMAT = 1  # raise when the same inputs give another lock than before
+FORMAT = 2  # raise when the same inputs give another lock than before
 KEEP = 20  # locks that are remembered
+LOWEST_GUNICORN = "22"  # the first that drops headers which could pass for the proxy's
+TIMEOUT = 5  # seconds that the question for wheels may take
 NOTICE = (
     "{} not locked: versions are those of the day when this was first built here, "
     "until the file changes. `uv lock`, or `uv pip compile --generate-hashes`, makes a lock"
 )
+PINS = 'app_constraints: "{{ inventory_dir }}/constraints.txt"'
 
 
 @dataclass
@@ -52,29 +65,22 @@ class Wanted:
 def make_lock(app: Path, wanted: Wanted, cache: Path) -> dict[str, Any]:
     """Return the lock of these inputs. What was resolved before is not resolved again.
 
-    `hashed` and `open` are requirement lines with and without hashes; `complete` says that nothing
-    else is needed; `notice` tells what was not locked by the app.
+    `name` and `text` are the file for `uv pip`; `hashed` and `open` its lines with and without
+    hashes; `complete` says that nothing else is needed; `notice` tells what the app left open.
     """
-    check_files(app, wanted.names)
-    asked = Requirements()
     for name in wanted.names:
-        if kind(name) == "requirements.txt":
-            read_file(app, name, asked)
-        elif kind(name) == "pylock.toml":
-            read_pylock(app, name, asked)
-        else:
-            asked.read += [app / name, app / name.replace("uv.lock", "pyproject.toml")]
-    known = cache / "locks" / f"{key(app, wanted, asked)}.json"
+        check_file(app, name)
+    asked = [
+        entry for entry in describe(app) if entry[0].endswith((".txt", ".in", "lock", ".toml"))
+    ]
+    inputs = [FORMAT, {**vars(wanted), "uv": "", "ca": "", "pythons": platform(wanted)}, asked]
+    key = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:16]
+    known = cache / "locks" / f"{key}.json"
     if known.exists():
         os.utime(known)
         return json.loads(known.read_text())
-    lock = resolve(app, wanted, asked)
-    if "gunicorn" not in map(name_of, lock["hashed"] + lock["open"]):
-        raise RefusedError(
-            f"app_extra_requirements: the site is served by gunicorn, which is not in "
-            f"{' or '.join(wanted.names)}.",
-            f"app_extra_requirements: {json.dumps([*wanted.more, 'gunicorn'])}",
-        )
+    lock = resolve(app, wanted)
+    check_gunicorn(lock["hashed"] + lock["open"], wanted)
     known.parent.mkdir(exist_ok=True)
     partial = known.with_name(f".{known.name}")
     partial.write_text(json.dumps(lock))
@@ -84,59 +90,72 @@ def make_lock(app: Path, wanted: Wanted, cache: Path) -> dict[str, Any]:
     return lock
 
 
-def key(app: Path, wanted: Wanted, asked: Requirements) -> str:
-    """Hash all that the lock depends on."""
-    whole = any(is_dynamic(path) for path in asked.read)
-    inputs = [FORMAT, wanted.names, wanted.extras, wanted.more, wanted.pins, platform(wanted)]
-    inputs += [[path.read_text() for path in asked.read if path.is_file()]]
-    inputs += [describe(app) if whole else [], hashlib.sha256(wanted.index.encode()).hexdigest()]
-    return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:16]
+def check_gunicorn(lines: list[str], wanted: Wanted) -> None:
+    """Refuse a lock without Gunicorn, or with one that does not know the site's settings."""
+    names = " and ".join(wanted.names)
+    found = [line for line in lines if name_of(line) == "gunicorn"]
+    if not found:
+        raise RefusedError(
+            f"app_extra_requirements: the site is served by gunicorn, which is not in {names}.",
+            f"app_extra_requirements: {json.dumps([*wanted.more, 'gunicorn'])}",
+        )
+    for version in re.findall(r"== *([^\s;]+)", "\n".join(found)):
+        if Version(version) < Version(LOWEST_GUNICORN):
+            raise RefusedError(
+                f"app_requirements: {names} locks gunicorn {version}, and the site needs gunicorn "
+                f"{LOWEST_GUNICORN} or newer: lock that, or have gunicorn>={LOWEST_GUNICORN} in",
+                PINS,
+            )
 
 
-def is_dynamic(path: Path) -> bool:
-    """Say whether only the app's own build tells what it needs."""
-    if path.name != "pyproject.toml":
-        return False
-    project = read_toml(path).get("project", {"dynamic": ["dependencies"]})
-    return bool({"dependencies", "optional-dependencies"} & set(project.get("dynamic", [])))
-
-
-def resolve(app: Path, wanted: Wanted, asked: Requirements) -> dict[str, Any]:
+def resolve(app: Path, wanted: Wanted) -> dict[str, Any]:
     """Fill in what the app leaves open, and put in what the inventory adds."""
+    asked, notices, pylock = Requirements(), [], ""
     with tempfile.TemporaryDirectory(dir=app.parent, prefix="lock-") as folder:
         work = Path(folder)
         for name in wanted.names:
             if kind(name) == "uv.lock":
                 asked.lines += export(app, name, wanted, work)
+                members = read_toml(app / name).get("manifest", {}).get("members", [])
+                if len(members) > 1:
+                    notices.append(
+                        f"{', '.join(members)} are shipped, and not installed. Where Python finds "
+                        "them is told by app_environment: {PYTHONPATH: 'packages/web:packages/lib'}"
+                    )
+            elif kind(name) == "pylock.toml":
+                pylock = read_text(app / name)
+                asked.lines += pylock_lines(app, name)
+            elif kind(name) == "requirements.txt":
+                read_file(app, name, asked, asked.lines)
         projects = [name for name in wanted.names if kind(name) == "pyproject.toml"]
-        loose = asked.unlocked + projects
-        complete = bool(loose or wanted.pins or not all(map(pip_can_check, wanted.names)))
-        if loose or wanted.pins:
+        if loose := asked.loose + projects:
+            are = "is" if len(loose) == 1 else "are"
+            notices.append(NOTICE.format(f"{' and '.join(loose)} {are}"))
+        lines, resolved = asked.lines, bool(loose or wanted.pins)
+        if resolved:
             lines = compile_lock(app, wanted, asked, projects, work)
         elif wanted.more:
-            lines = asked.lines + add(app, wanted, asked, work)
-        else:
-            lines = asked.lines
+            known = set(map(name_of, lines))
+            fixed = replace(asked, lines=[], constraints=asked.constraints + lines)
+            found = compile_lock(app, wanted, fixed, [], work)
+            lines = lines + [line for line in found if name_of(line) not in known]
+    hashed = [line for line in lines if is_locked(line)]
+    as_it_is = pylock and wanted.names[1:] + wanted.more == [] and not wanted.pins
     return {
-        "options": asked.options,
-        "hashed": [line for line in lines if is_locked(line)],
+        "name": "pylock.toml" if as_it_is else "requirements.txt",
+        "text": pylock if as_it_is else "\n".join(asked.options + hashed) + "\n",
+        "hashed": hashed,
         "open": [line for line in lines if not is_locked(line)],
-        "complete": complete,
-        "notice": NOTICE.format(f"{' and '.join(loose)} {'is' if len(loose) == 1 else 'are'}")
-        if loose
-        else "",
+        # Where a person wrote it, uv is to find out what it lacks.
+        "complete": resolved or "requirements.txt" not in map(kind, wanted.names),
+        "notice": ".\n".join(notices),
     }
 
 
-def pip_can_check(name: str) -> bool:
-    """Say whether pip itself is to find out that a lock lacks something: a person may have."""
-    return kind(name) == "requirements.txt"
-
-
 def export(app: Path, name: str, wanted: Wanted, work: Path) -> list[str]:
-    """Return what a uv.lock says."""
-    command = ["export", "--frozen", "--no-emit-project", "--no-default-groups", "--no-header"]
-    command += ["--no-annotate", "--format=requirements.txt", "--quiet"]
+    """Return what a uv.lock says, for all projects of a workspace."""
+    command = ["export", "--frozen", "--all-packages", "--no-emit-workspace", "--no-default-groups"]
+    command += ["--no-header", "--no-annotate", "--format=requirements.txt", "--quiet"]
     command += [f"--extra={extra}" for extra in wanted.extras]
     lines = logical_lines(uv(wanted, [*command, f"--project={(app / name).parent}"], work))
     for line in lines:
@@ -150,93 +169,74 @@ def export(app: Path, name: str, wanted: Wanted, work: Path) -> list[str]:
 def compile_lock(
     app: Path, wanted: Wanted, asked: Requirements, projects: list[str], work: Path
 ) -> list[str]:
-    """Resolve everything together, with the inventory's pins above those of the app."""
-    more, pins, locked = work / "more.in", work / "pins.in", work / "locked.in"
-    more.write_text("\n".join(wanted.more))
-    pins.write_text("\n".join(with_extras(wanted.pins, asked.lines + dependencies(app, projects))))
-    locked.write_text("\n".join(asked.options + asked.lines))
-    # The lines are given as they were read, with the app's own constraints beside them.
-    if projects:  # whose build may leave files behind
-        shutil.copytree(app, work / "app", symlinks=True)
-    command = [str(locked), str(more), *(str(work / "app" / name) for name in projects)]
-    for path in asked.read:
-        if kind(path.name) == "requirements.txt":
-            for line in logical_lines(path.read_text()):
-                if line.startswith(("-c", "--constraint")):
-                    command.append(
-                        f"--constraint={path.parent / re.split('[ =]+', line, maxsplit=1)[-1]}"
-                    )
+    """Resolve; of what is locked, versions and hashes are kept where they fit."""
+    known = asked.lines + asked.constraints
+    given = "\n".join([*known, *(read_text(app / name) for name in projects)])
+    texts = {
+        "app.in": asked.options + asked.lines + wanted.more,
+        "constraints.in": asked.constraints,
+        "pins.in": with_extras(wanted.pins, given),
+        "lock.txt": [line for line in known if is_locked(line)],
+    }
+    for name, lines in texts.items():
+        (work / name).write_text("\n".join(lines))
+    command = ["pip", "compile", "--generate-hashes", "--no-header", "--no-annotate", "--quiet"]
+    command += ["--no-build", "--output-file=lock.txt", "--overrides=pins.in", "app.in"]
+    command += ["--constraints=constraints.in", *platform(wanted)]
     command += [f"--extra={extra}" for extra in wanted.extras if projects]
-    if wanted.pins:
-        command.append(f"--overrides={pins}")
-    found = logical_lines(uv_compile(wanted, command, work))
-    return [keep_hashes(line, asked.lines) for line in found]
+    try:
+        uv(wanted, [*command, *(str(app / name) for name in projects)], work)
+    except RefusedError as error:
+        raise explained(error, wanted) from error
+    return logical_lines((work / "lock.txt").read_text())
 
 
-def add(app: Path, wanted: Wanted, asked: Requirements, work: Path) -> list[str]:
-    """Resolve what the inventory adds to a lock, within the app's own pins."""
-    more, locked = work / "more.in", work / "locked.in"
-    more.write_text("\n".join([*asked.options, *wanted.more]))
-    locked.write_text("\n".join(asked.lines))
-    known = set(map(name_of, asked.lines))
-    found = logical_lines(uv_compile(wanted, [str(more), f"--constraint={locked}"], work))
-    return [line for line in found if name_of(line) not in known]
+def explained(error: RefusedError, wanted: Wanted) -> RefusedError:
+    """Say which variable cures what uv complains of."""
+    said = str(error).partition("\n")[2].replace("app.in", "the app")
+    names = ", ".join(wanted.names)
+    if re.search("no usable wheels|(?i:building source distributions is disabled)", said):
+        return RefusedError(
+            f"app_requirements: what {names} needs is only known by running code of a package, "
+            f"which is not done on the controller:\n{said}\nA lock tells it without: make one where"
+            " the app is developed, by `uv lock` or `uv pip compile --generate-hashes`.",
+            "app_requirements: requirements.lock",
+        )
+    if re.search("package registry|[Ff]ailed to (fetch|download)|sending request", said):
+        return RefusedError(
+            f"app_requirements: uv cannot resolve {names}:\n{said}\n"
+            "The index that it asks can be another.",
+            "app_index_url: https://pypi.org/simple",
+        )
+    versions = " and ".join(dict.fromkeys(version for version, _ in wanted.pythons))
+    if "No solution found" in said:
+        return RefusedError(
+            f"app_requirements: there are no versions of all that {names}, app_extra_requirements "
+            f"and app_constraints ask for that work together on Python {versions}:\n{said}\n"
+            "A pin of the app's is replaced by one in app_constraints.",
+            PINS,
+        )
+    return RefusedError(f"app_requirements: uv cannot resolve {names}:\n{said}")
 
 
-def with_extras(pins: str, asked: list[str]) -> list[str]:
+def with_extras(pins: str, asked: str) -> list[str]:
     """Let a pin mean the extras, too, that the app asks for."""
-    extras: dict[str, str] = {}
-    for line in asked:
-        if found := re.match(r"[\w.-]+ *(\[[^\]]*\])", line):
-            extras[name_of(line)] = found.group(1)
-    lines = []
-    for line in logical_lines(pins):
-        if line.startswith("-"):
-            raise RefusedError(f"app_constraints: {line!r} is no pin, such as flask==3.1.2")
-        name = re.match(r"[\w.-]+", line)
-        bare = name and not line[name.end() :].lstrip().startswith("[")
-        found = extras.get(name_of(line), "") if bare else ""
-        lines.append(re.sub(r"^([\w.-]+)", rf"\1{found}", re.sub(r" --hash=\S+", "", line)))
-    return lines
-
-
-def dependencies(app: Path, projects: list[str]) -> list[str]:
-    """Return what projects say that they need, as far as it can be read."""
-    found: list[str] = []
-    for name in projects:
-        project = read_toml(app / name).get("project", {})
-        found += project.get("dependencies", [])
-        for extra in project.get("optional-dependencies", {}).values():
-            found += extra
-    return found
-
-
-def keep_hashes(line: str, asked: list[str]) -> str:
-    """Believe the app's own lock, and not the index, about a version that it knows."""
-    pin = re.match(r"([\w.-]+)==([^\s;]+)", line)
-    for own in asked:
-        if pin and is_locked(own) and name_of(own) == name_of(line):
-            version = re.match(r"[\w.-]+(?:\[[^\]]*\])? *== *([^\s;]+)", own)
-            if version and version.group(1) == pin.group(2):
-                hashes = re.findall(r"--hash=\S+", own)
-                return " ".join([re.sub(r" --hash=\S+", "", line), *hashes])
-    return line
+    found = re.findall(r"(?m)^[\s\"']*([\w.-]+) *(\[[\w,. -]+\])", asked)
+    extras = {name_of(name): those for name, those in found}
+    return [
+        re.sub(r"^([\w.-]+)(?= *[=<>!~@;]|$)", rf"\1{extras.get(name_of(line), '')}", line)
+        for line in logical_lines(re.sub(r"--hash=\S+", "", pins))
+    ]
 
 
 def platform(wanted: Wanted) -> list[str]:
     """Say which hosts the lock is for: all alike, or of several kinds."""
     kinds = {(minor(version), machine) for version, machine in wanted.pythons}
-    lowest = min((version for version, _ in wanted.pythons), key=numbers, default="")
-    command = [f"--python-version={lowest}"] if lowest else []
+    lowest = min((version for version, _ in wanted.pythons), key=Version, default="")
+    command = [f"--python={sys.executable}", *([f"--python-version={lowest}"] if lowest else [])]
     if len(kinds) == 1:
-        ((_, machine),) = kinds
-        return [*command, f"--python-platform={machine}-unknown-linux-gnu"]
+        return [*command, f"--python-platform={kinds.pop()[1]}-unknown-linux-gnu"]
     return [*command, "--universal"]
-
-
-def numbers(version: str) -> tuple[int, ...]:
-    """Return a version so that it can be compared."""
-    return tuple(map(int, re.findall(r"\d+", version)))
 
 
 def minor(version: str) -> str:
@@ -244,46 +244,37 @@ def minor(version: str) -> str:
     return ".".join(version.split(".")[:2])
 
 
-def uv_compile(wanted: Wanted, arguments: list[str], work: Path) -> str:
-    """Resolve with uv, or say what cannot be had together."""
-    command = ["pip", "compile", "--generate-hashes", "--no-header", "--no-annotate", "--quiet"]
-    command += ["--no-python-downloads", f"--python={sys.executable}", *platform(wanted)]
-    versions = " and ".join(dict.fromkeys(version for version, _ in wanted.pythons))
-    try:
-        return uv(wanted, [*command, *arguments], work)
-    except RefusedError as error:
-        said = str(error).partition("\n")[2].replace(f"{work}/", "").replace("locked.in", "the app")
-        files = ", ".join(wanted.names)
-        if re.search("No solution found", said):
-            raise RefusedError(
-                f"app_requirements: there are no versions of all that {files}, "
-                "app_extra_requirements and app_constraints ask for that work together on Python "
-                f"{versions}:\n{said}\nA pin of the app's is replaced by one in app_constraints.",
-                'app_constraints: "{{ inventory_dir }}/constraints.txt"',
-            ) from error
-        if re.search("(?i)failed to (build|prepare|get requirements)|build backend", said):
-            raise RefusedError(
-                f"app_requirements: something that {files} asks for must be built on this machine "
-                f"to tell what it needs, and that failed:\n{said}\nA lock (uv.lock, or "
-                "requirements with hashes) needs no such build, and neither does a version with "
-                "a wheel.",
-                "app_requirements: uv.lock",
-            ) from error
-        raise RefusedError(
-            f"app_requirements: uv cannot resolve {files}:\n{said}\n"
-            "The index that it asks can be another.",
-            "app_index_url: https://pypi.org/simple",
-        ) from error
+def without_wheels(lock: dict[str, Any], wanted: Wanted, folder: Path) -> list[str] | None:
+    """Name what hosts must build of a lock, or refuse what they cannot even build.
+
+    None means that the index does not tell, or not soon.
+    """
+    lines = (re.sub(" --hash=.*", "", line) for line in lock["hashed"])
+    (folder / "hashed.in").write_text("\n".join(lines))
+    command = ["pip", "compile", "--no-deps", "--format=pylock.toml", "--quiet", "hashed.in"]
+    found: set[str] = set()
+    for python in set(wanted.pythons):
+        host = platform(replace(wanted, pythons=[python]))
+        try:
+            text = uv(wanted, [*command, *host], folder, timeout=TIMEOUT)
+        except (RefusedError, subprocess.TimeoutExpired) as error:
+            if "no wheels with a matching" in str(error):  # nor anything to build
+                raise explained(error, wanted) from error
+            return None
+        packages = tomllib.loads(text).get("packages", [])
+        found.update(package["name"] for package in packages if not package.get("wheels"))
+    return sorted(found)
 
 
-def uv(wanted: Wanted, arguments: list[str], folder: Path) -> str:
+def uv(wanted: Wanted, arguments: list[str], folder: Path, **options: Any) -> str:
     """Run uv, which finds the index and the way into it in its environment alone."""
     program = wanted.uv if Path(wanted.uv).is_file() else shutil.which("uv")
     if not program:
         raise RefusedError(
             "uv, which resolves requirements, is not on the controller: run `./stack tools`"
         )
-    environment = os.environ | {"NO_COLOR": "1"}
+    environment = os.environ | protocols() | {"GIT_TERMINAL_PROMPT": "0", "NO_COLOR": "1"}
+    environment |= {"UV_PYTHON_DOWNLOADS": "never"}
     environment |= {"UV_DEFAULT_INDEX": wanted.index} if wanted.index else {}
     environment |= {"SSL_CERT_FILE": wanted.ca} if wanted.ca else {}
-    return run([program, *arguments], cwd=folder, env=environment)
+    return run([program, *arguments], cwd=folder, env=environment, **options)

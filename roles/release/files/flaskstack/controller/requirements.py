@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 import tomllib
 from dataclasses import dataclass, field
@@ -11,24 +12,33 @@ from typing import Any
 from flaskstack.errors import RefusedError
 
 INCLUDE = re.compile(r"(?:-r|-c|--requirement|--constraint)[ =]*(\S.*)")
-LOCAL = re.compile(r"-e\b|--editable\b|\.{0,2}/|\.$|(?:\S+ *@ *)?file:")
+EDITABLE = re.compile(r"^(?:-e\b|--editable\b)[ =]*")
+LOCAL = re.compile(r"\.{0,2}/|\.$|(?:\S+ *@ *)?(git\+)?file:")
 PYLOCK = re.compile(r"pylock\.([^.]+\.)?toml")
+# Files that uv does not read, and what makes one of them that it reads.
+INSTEAD = {
+    "poetry.lock": "poetry export --output=requirements.lock`, or `uvx migrate-to-uv` and `uv lock",
+    "pdm.lock": "pdm export --output=requirements.lock",
+    "Pipfile.lock": "pipenv requirements --hash > requirements.lock",
+    "environment.yml": "pip list --format=freeze > requirements.lock",
+}
 
 
 @dataclass
 class Requirements:
-    """Lines as pip reads them, each whole."""
+    """What is asked for, in lines as pip reads them."""
 
-    lines: list[str] = field(default_factory=list)  # what is asked for
-    options: list[str] = field(default_factory=list)  # how, such as --extra-index-url
-    unlocked: list[str] = field(default_factory=list)  # files that leave anything open
-    read: list[Path] = field(default_factory=list)  # files that were read for this
+    lines: list[str] = field(default_factory=list)
+    options: list[str] = field(default_factory=list)  # such as --extra-index-url
+    constraints: list[str] = field(default_factory=list)
+    loose: list[str] = field(default_factory=list)  # files that leave anything open
+    read: list[Path] = field(default_factory=list)
 
 
 def kind(name: str) -> str:
     """Say what sort of file a name means."""
     last = name.rsplit("/", 1)[-1]
-    if last in ("uv.lock", "pyproject.toml"):
+    if last in ("uv.lock", "pyproject.toml", *INSTEAD):
         return last
     return "pylock.toml" if PYLOCK.fullmatch(last) else "requirements.txt"
 
@@ -51,13 +61,41 @@ def is_locked(line: str) -> bool:
     return "--hash=" in line
 
 
-def read_file(app: Path, name: str, into: Requirements) -> None:
+def check_file(app: Path, name: str) -> None:
+    """Refuse a file that is not there, or that uv does not read."""
+    if command := INSTEAD.get(kind(name)):
+        raise RefusedError(
+            f"app_requirements: {name} is not read. `{command}` makes a file that is.",
+            "app_requirements: requirements.lock",
+        )
+    if not (app / name).resolve().is_relative_to(app.resolve()) or not (app / name).is_file():
+        patterns = ("*requirements*", "pyproject.toml", "*lock*")
+        there = sorted({path.name for each in patterns for path in app.glob(each)})
+        raise RefusedError(
+            f"app_requirements: the app has no file {name}; it has "
+            f"{', '.join(there) or 'nothing that looks like one'}. Of a workspace, all is shipped "
+            "where app_source_subfolder is empty.",
+            f"app_requirements: {next(iter(there), 'requirements.txt')}",
+        )
+
+
+def read_text(path: Path) -> str:
+    """Return a file's text as pip does: by its byte order mark, and else in UTF-8."""
+    data = path.read_bytes()
+    utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        return data.decode("utf-16" if utf16 else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise RefusedError(f"app_requirements: save {path.name} in UTF-8: {error}") from error
+
+
+def read_file(app: Path, name: str, asked: Requirements, into: list[str]) -> None:
     """Read a file in pip's format, and those that it includes."""
     path = app / name
-    if path in into.read:
+    if path in asked.read:
         return
-    into.read.append(path)
-    for line in logical_lines(path.read_text()):
+    asked.read.append(path)
+    for line in logical_lines(read_text(path)):
         if found := INCLUDE.fullmatch(line):
             included = (path.parent / found.group(1).strip()).resolve()
             if not included.is_relative_to(app.resolve()) or not included.is_file():
@@ -67,50 +105,55 @@ def read_file(app: Path, name: str, into: Requirements) -> None:
                     "app_extra_requirements.",
                     "app_extra_requirements: [gunicorn]",
                 )
-            below = into if line.startswith(("-r", "--r")) else Requirements(read=into.read)
-            read_file(app.resolve(), str(included.relative_to(app.resolve())), below)
-        elif LOCAL.match(line):
-            raise RefusedError(
-                f"app_requirements: {name} asks for {line!r}, which hosts do not have. If that is "
-                "the app itself, leave the line out; to have the app installed, too,",
-                "app_install_project: true",
-            )
-        elif line.startswith("-"):
-            known = [*into.options, "--require-hashes"]  # which is asked for where it can be
-            into.options += [line] if line not in known else []
-        else:
-            into.lines += [line] if line not in into.lines else []
-            if not is_locked(line) and name not in into.unlocked:
-                into.unlocked.append(name)
+            below = into if line.startswith(("-r", "--r")) else asked.constraints
+            read_file(app.resolve(), str(included.relative_to(app.resolve())), asked, below)
+            continue
+        bare = EDITABLE.sub("", line)
+        if LOCAL.match(bare) or (bare != line and "://" not in bare):
+            refuse_local(name, bare)
+        if bare.startswith("-"):
+            known = [*asked.options, "--require-hashes"]  # which is asked for where it can be
+            asked.options += [bare] if bare not in known else []
+            continue
+        into.append(re.sub(r"^(git\+\S+?)#egg=([\w.-]+)\S*", r"\2 @ \1", bare))
+        if into is asked.lines and not is_locked(bare) and name not in asked.loose:
+            asked.loose.append(name)
 
 
-def read_pylock(app: Path, name: str, into: Requirements) -> None:
-    """Read a lock of the standard format (PEP 751)."""
-    into.read.append(app / name)
-    lock = read_toml(app / name)
-    for package in lock.get("packages", []):
-        marker = package.get("marker", "")
-        if re.search(r"\b(extras|dependency_groups)\b", marker) or "version" not in package:
-            raise RefusedError(
-                f"app_requirements: {name} locks {package['name']} with extras, with groups or from"
-                " a folder or repository, which pip does not install. Lock for the site alone.",
-                "app_requirements: requirements.lock",
-            )
-        files = [*package.get("wheels", []), *([package["sdist"]] if "sdist" in package else [])]
-        hashes = sorted(
-            f"--hash={algorithm}:{digest}"
-            for file in files
-            for algorithm, digest in file.get("hashes", {}).items()
-            if algorithm in ("sha256", "sha384", "sha512")
-        )
-        pin = f"{package['name']}=={package['version']}" + (f" ; {marker}" if marker else "")
-        into.lines.append(" ".join([pin, *hashes]))
+def refuse_local(name: str, line: str) -> None:
+    """Say what to write instead of what is on one machine alone."""
+    asks = f"app_requirements: {name} asks for {line!r}, which hosts do not have."
+    if found := re.match(r"([\w.-]+) *@ *file:", line):
+        raise RefusedError(f"{asks} That is frozen by conda: write {found.group(1)}==its version.")
+    raise RefusedError(
+        f"{asks} If that is the app itself, leave the line out; to have the app installed, too,",
+        "app_install_project: true",
+    )
+
+
+def pylock_lines(app: Path, name: str) -> list[str]:
+    """Return what a lock of the standard format (PEP 751) holds."""
+    lines = []
+    for package in read_toml(app / name).get("packages", []):
+        files = package.get("wheels", []) + [
+            package[key] for key in ("sdist", "archive") if key in package
+        ]
+        hashes = {f"--hash={a}:{d}" for file in files for a, d in file.get("hashes", {}).items()}
+        line = f"{package['name']}=={package.get('version', '')}"
+        if not files:
+            source = package.get("vcs", package.get("directory", {}))
+            line = f"{package['name']} @ {source.get('url') or 'file:' + source.get('path', '')}"
+            if LOCAL.match(line):
+                refuse_local(name, line.partition("file:")[2] or line)
+        line += f" ; {package['marker']}" if "marker" in package else ""
+        lines.append(" ".join([line, *sorted(hashes)]))
+    return lines
 
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Return what a TOML file holds; nothing, when there is none."""
     try:
-        return tomllib.loads(path.read_text())
+        return tomllib.loads(read_text(path))
     except FileNotFoundError:
         return {}
     except tomllib.TOMLDecodeError as error:
@@ -119,27 +162,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 def read_requires_python(app: Path, names: list[str]) -> str:
     """Return which versions of Python the app and its locks say that they are for."""
+    locks = [name for name in names if kind(name) in ("uv.lock", "pylock.toml")]
     said = [read_toml(app / "pyproject.toml").get("project", {}).get("requires-python", "")]
-    said += [
-        read_toml(app / name).get("requires-python", "")
-        for name in names
-        if kind(name) in ("uv.lock", "pylock.toml")
-    ]
+    said += [read_toml(app / name).get("requires-python", "") for name in locks]
     return ",".join(dict.fromkeys(part.replace(" ", "") for part in said if part))
-
-
-def check_files(app: Path, names: list[str]) -> None:
-    """Refuse files that are not there."""
-    for name in names:
-        if not (app / name).resolve().is_relative_to(app.resolve()) or not (app / name).is_file():
-            there = sorted(
-                path.name
-                for pattern in ("*requirements*", "pyproject.toml", "*lock*")
-                for path in app.glob(pattern)
-                if path.is_file()
-            )
-            raise RefusedError(
-                f"app_requirements: the app has no file {name}; it has "
-                f"{', '.join(dict.fromkeys(there)) or 'nothing that looks like one'}.",
-                f"app_requirements: {next(iter(there), 'requirements.txt')}",
-            )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import shutil
 import zipfile
@@ -10,15 +11,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from flaskstack.controller.git import GIT, checkout, export
-from flaskstack.errors import RefusedError, run
 from ansible.module_utils.urls import open_url
+
+from flaskstack.controller.git import checkout, export, known_files
+from flaskstack.errors import RefusedError, run
 
 JUNK = {
     *(".DS_Store", ".cache", ".coverage", ".env", ".git", ".hg", ".mypy_cache", ".nox"),
     *(".pytest_cache", ".release.env", ".ruff_cache", ".svn", ".tox", ".venv"),
     *("__pycache__", "node_modules", "venv"),
 }
+LFS = b"version https://git-lfs.github.com/spec/"
+SECRET_LENGTH = 8  # bytes; shorter ones are found in texts that have nothing to do with them
 
 
 def files(folder: Path) -> Iterator[str]:
@@ -28,56 +32,45 @@ def files(folder: Path) -> Iterator[str]:
         folders[:] = [name for name in folders if name not in JUNK and name not in links]
         for name in names + links:
             path = Path(parent, name)
-            if (
-                name not in JUNK
-                and not name.endswith(".pyc")
-                and (path.is_symlink() or path.is_file())
-            ):
+            wanted = name not in JUNK and not name.endswith(".pyc")
+            if wanted and (path.is_symlink() or path.is_file()):
                 yield path.relative_to(folder).as_posix()
 
 
 def source_files(folder: Path) -> list[str]:
     """Name what a folder has to give: all but junk, and but what git is told to ignore."""
     names = set(files(folder))
-    try:
-        tracked = run(
-            [*GIT, "-C", str(folder), "ls-files", "-coz", "--exclude-standard", "--", "."]
-        )
-    except RefusedError:  # not a git checkout, or no git
+    known = known_files(folder)
+    if known is None:
         return sorted(names)
-    known = [name for name in tracked.split("\0") if name]
-    nested = {
-        name.rstrip("/")
-        for name in known
-        if (folder / name).is_dir() and not (folder / name).is_symlink()
-    }
     chosen = names.intersection(known)
-    for name in nested:  # a submodule or a checkout inside this one
-        chosen.update(f"{name}/{below}" for below in source_files(folder / name))
+    for name in (name.rstrip("/") for name in known):
+        if (folder / name).is_dir() and not (folder / name).is_symlink():  # a checkout in this one
+            chosen.update(f"{name}/{below}" for below in source_files(folder / name))
     return sorted(chosen or names)  # nothing: the whole folder is ignored by a checkout around it
 
 
-def stage_folder(source: Path, target: Path, without: Path) -> None:
-    """Copy a folder."""
-    if not source.is_dir():
+def stage_folder(source: Path, target: Path, without: list[Path]) -> None:
+    """Copy a folder, without some that may be in it."""
+    source = source.resolve()
+    if not source.is_dir() or source in without:
+        reason = "holds an inventory or its secrets" if source.is_dir() else "is not a folder"
         raise RefusedError(
-            f"app_source_folder: {source} is not a folder on the controller.",
+            f"app_source_folder: {source} {reason} on the controller.",
             'app_source_folder: "{{ inventory_dir }}/../../shop"',
         )
+    without = [folder for folder in without if folder.is_relative_to(source)]
     for name in source_files(source):
-        if without in (source / name).resolve().parents:
-            continue
-        (target / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(source / name, target / name, follow_symlinks=False)
+        if not any((source / name).resolve().is_relative_to(folder) for folder in without):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source / name, target / name, follow_symlinks=False)
 
 
 def stage_archive(source: str, checksum: str, target: Path, cache: Path) -> None:
     """Unpack a file or a download, whose checksum must be right."""
-    path = Path(source)
+    path, kept = Path(source), cache / "downloads"
     if "://" in source:
-        path = (
-            cache / "downloads" / hashlib.sha256(f"{source} {checksum}".encode()).hexdigest()[:12]
-        )
+        path = kept / hashlib.sha256(f"{source} {checksum}".encode()).hexdigest()[:12]
         if not path.exists():
             download(source, path)
     if not path.is_file():
@@ -95,17 +88,17 @@ def stage_archive(source: str, checksum: str, target: Path, cache: Path) -> None
         with path.open("rb") as file:
             found = hashlib.file_digest(file, algorithm).hexdigest()
         if found != wanted.lower():
-            if path.parent == cache / "downloads":
+            if path.parent == kept:
                 path.unlink()
             raise RefusedError(
                 f"app_source_checksum: {source} has {algorithm}:{found}, not {checksum}. If that is"
                 " the file that you mean,",
                 f"app_source_checksum: {algorithm}:{found}",
             )
-    unpack(path, target)
+    unpack(path, target, "app_source_archive")
 
 
-def unpack(archive: Path, target: Path) -> None:
+def unpack(archive: Path, target: Path, variable: str) -> None:
     """Unpack an archive, and nothing of it outside the folder: tar and zipfile both see to that."""
     try:
         if zipfile.is_zipfile(archive):
@@ -113,7 +106,7 @@ def unpack(archive: Path, target: Path) -> None:
         else:
             run(["tar", "-xf", str(archive), "-C", str(target), "--no-same-owner"])
     except (RefusedError, shutil.ReadError) as error:
-        raise RefusedError(f"app_source_archive: {archive} cannot be unpacked: {error}") from error
+        raise RefusedError(f"{variable}: {archive} cannot be unpacked: {error}") from error
 
 
 def download(url: str, path: Path) -> None:
@@ -128,27 +121,61 @@ def download(url: str, path: Path) -> None:
     partial.rename(path)
 
 
-def stage(source: dict[str, Any], target: Path, cache: Path) -> tuple[Path, dict[str, str | bool]]:
-    """Put the app's files into a folder of their own; return it, and its commit if there is one."""
+def stage(
+    source: dict[str, Any], target: Path, cache: Path, without: list[str], secrets: list[str]
+) -> tuple[Path, dict[str, str | bool]]:
+    """Put the app's files into a folder of their own; return it, and its commit or nothing."""
     target.mkdir()
     commit: dict[str, str | bool] = {}
-    subfolder = source["subfolder"]
+    app, top, subfolder = target, target, source["subfolder"]
     if source["folder"]:
         # A folder knows what git ignores, so the app's part is taken before it is copied.
-        folder = Path(source["folder"], subfolder).resolve()
-        stage_folder(folder, target, without=cache)
-        return target, checkout(folder)
-    if source["git"]:
-        commit = export(source["git"], source["ref"], subfolder, target, cache)
+        top = Path(source["folder"]).resolve()
+        stage_folder(top / subfolder, app, [cache, *(Path(each).resolve() for each in without)])
+        commit = checkout(top / subfolder)
     else:
-        stage_archive(source["archive"], source["checksum"], target, cache)
-        inside = list(target.iterdir())
-        if len(inside) == 1 and inside[0].is_dir() and [inside[0].name] != subfolder.split("/")[:1]:
-            target = inside[0]  # archives of releases are packed like this
-    app = target / subfolder
-    if not app.is_dir():
-        raise RefusedError(
-            f"app_source_subfolder: {subfolder} is not a folder of the source.",
-            "app_source_subfolder: web",
-        )
+        if source["git"]:
+            commit = export(source["git"], source["ref"], subfolder, target, cache)
+        else:
+            stage_archive(source["archive"], source["checksum"], target, cache)
+            inside = list(target.iterdir())
+            if (
+                len(inside) == 1
+                and inside[0].is_dir()
+                and inside[0].name != subfolder.split("/")[0]
+            ):
+                top = inside[0]  # archives of releases are packed like this
+        app = top / subfolder
+        if not app.is_dir() or not app.resolve().is_relative_to(target.resolve()):
+            raise RefusedError(
+                f"app_source_subfolder: {subfolder} is not a folder of the source.",
+                "app_source_subfolder: web",
+            )
+    variable = next(f"app_source_{name}" for name in ("folder", "git", "archive") if source[name])
+    check(app, [text.encode() for text in secrets], variable)
     return app, commit
+
+
+def check(app: Path, secrets: list[bytes], variable: str) -> None:
+    """Refuse what must not be in a release: links out of it, secrets, what stands for a file."""
+    for name in files(app):
+        path = app / name
+        if not path.resolve().is_relative_to(app.resolve()):
+            raise RefusedError(
+                f"{variable}: the link {name} points outside the folder that is shipped"
+            )
+        if path.is_symlink() or not path.stat().st_size:
+            continue
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as content:
+            if content[: len(LFS)] == LFS:
+                raise RefusedError(
+                    f"{variable}: {name} is a pointer of Git LFS and not the file. Deploy from a "
+                    "folder in which `git lfs pull` has run,",
+                    'app_source_folder: "{{ inventory_dir }}/../../shop"',
+                )
+            if any(len(s) >= SECRET_LENGTH and content.find(s) >= 0 for s in secrets):
+                raise RefusedError(
+                    f"{variable}: {name} holds a secret of this inventory, and all accounts of a "
+                    "host can read a release. Take it out of the source; an app finds secrets in "
+                    "its environment."
+                )

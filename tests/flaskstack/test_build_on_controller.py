@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from releasing import LOCK, ROLE, RefusedError, load
+from building import LOCK, commit, git
+from flaskstack.controller.build import repack
+from flaskstack.errors import RefusedError
 
-pack_release = load("pack_release", ROLE / "library/pack_release.py")
+PYTHON = {"version": "3.13.5", "machine": "x86_64", "executable": "/usr/bin/python3"}
 
 
 def names(release):
@@ -19,8 +21,8 @@ def names(release):
         return set(archive.getnames())
 
 
-def test_looking_writes_no_archive(app, build):
-    release = build(folder=app)
+def test_looking_writes_no_archive(app, pack):
+    release = pack(folder=app, look=True)
     assert release["changed"]
     assert not Path(release["archive"]).exists()
     assert release["requires_python"] == ">=3.11"
@@ -31,15 +33,11 @@ def test_the_same_content_is_the_same_archive(app, pack, tmp_path):
     copy = shutil.copytree(app, tmp_path / "copy", copy_function=shutil.copy)
     (copy / "shop/web.py").chmod(0o600)
     os.utime(copy / "shop/web.py", (0, 0))
-    two = pack(folder=copy, cache="other")
+    two = pack(folder=copy, cache=tmp_path / "other")
     assert one["changed"]
     assert two["changed"]
     assert one["id"] == two["id"]
     assert Path(one["archive"]).read_bytes() == Path(two["archive"]).read_bytes()
-
-
-def test_a_second_build_does_nothing(app, pack):
-    pack(folder=app)
     assert not pack(folder=app)["changed"]
 
 
@@ -48,21 +46,27 @@ def test_a_second_build_does_nothing(app, pack):
     [
         {"commands": ["true"]},
         {"install_project": True},
+        {"hashed": False},
         {"links": {"uploads": "/srv/shop/shared/uploads"}},
+        {"pythons": [PYTHON | {"version": "3.12.1"}]},
+        {"pythons": [PYTHON | {"machine": "aarch64"}]},
+        {"pythons": [PYTHON | {"executable": "/opt/python3.13/bin/python3"}]},
     ],
 )
-def test_whatever_makes_the_release_names_it(app, build, settings):
-    assert build(folder=app)["id"] != build(folder=app, **settings)["id"]
+def test_whatever_makes_the_release_names_it(app, pack, settings):
+    one = pack(folder=app, pythons=[PYTHON, PYTHON | {"version": "3.13.7"}])["id"]
+    assert pack(folder=app, pythons=[PYTHON])["id"] == one
+    assert pack(**{"folder": app, "pythons": [PYTHON]} | settings)["id"] != one
 
 
-def test_code_names_the_release_and_the_lock_the_environment(app, build):
-    before = build(folder=app)
+def test_code_names_the_release_and_the_lock_the_environment(app, pack):
+    before = pack(folder=app)
     (app / "shop/web.py").write_text("app = 2\n")
-    code = build(folder=app)
+    code = pack(folder=app)
     (app / "requirements.lock").write_text(f"# a word\n{LOCK}")
-    assert build(folder=app)["lock_hash"] == before["lock_hash"]
+    assert pack(folder=app)["lock_hash"] == before["lock_hash"]
     (app / "requirements.lock").write_text(LOCK.replace("00", "01"))
-    lock = build(folder=app)
+    lock = pack(folder=app)
     assert len({before["id"], code["id"], lock["id"]}) == 3
     assert before["lock_hash"] == code["lock_hash"] != lock["lock_hash"]
 
@@ -78,8 +82,7 @@ def test_files_have_dates_of_their_content(app, pack):
     (app / "shop/web.py").write_text("app = 2\n")
     two = pack(folder=app)
     (app / "shop/static/site.css").write_text("b {}\n")
-    three = pack(folder=app)
-    assert date(one) == date(two) != date(three)
+    assert date(one) == date(two) != date(pack(folder=app))
 
 
 def test_a_release_knows_itself_and_its_shared_folders(app, pack):
@@ -88,12 +91,9 @@ def test_a_release_knows_itself_and_its_shared_folders(app, pack):
     links = {"var/uploads": "/srv/shop/shared/var/uploads", "media": "/srv/shop/shared/media"}
     release = pack(folder=app, links=links)
     with tarfile.open(release["archive"]) as archive:
-        assert (
-            archive.extractfile(".release.env").read().decode()
-            == f'APP_RELEASE="{release["id"]}"\n'
-        )
-        assert archive.getmember("var/uploads").linkname == "/srv/shop/shared/var/uploads"
-        assert archive.getmember("media").linkname == "/srv/shop/shared/media"
+        environment = archive.extractfile(".release.env").read().decode()
+        assert environment == f'APP_RELEASE="{release["id"]}"\n'
+        assert {link: archive.getmember(link).linkname for link in links} == links
         assert {(member.uid, member.uname) for member in archive} == {(0, "")}
     assert "var/uploads/old.png" not in names(release)
 
@@ -116,68 +116,61 @@ def test_what_is_built_on_a_host_is_packed_when_it_comes_back(app, pack, tmp_pat
     release = pack(folder=app, **settings)
     assert not release["built"]
     assert not Path(release["archive"]).exists()
-    with tarfile.open(release["source"]) as archive:
-        assert "uploads/old.png" in archive.getnames()
-        assert "uploads" in archive.getnames()
-    shutil.unpack_archive(release["source"], tmp_path / "host", "gztar")
-    (tmp_path / "host/shop/built.js").write_text("built")
-    (tmp_path / "host/node_modules").mkdir()
-    (tmp_path / "host/node_modules/left.js").write_text("")
-    with tarfile.open(tmp_path / "built.tar.gz", "w:gz") as archive:
-        archive.add(tmp_path / "host", ".")
-    given = {name: release[name] for name in ("archive", "source", "environment")}
-    pack_release.repack(
-        given | {"built": str(tmp_path / "built.tar.gz"), "links": settings["links"]}
-    )
+    host, built = tmp_path / "host", tmp_path / f"cache/.{release['id']}.built.tar.gz"
+    shutil.unpack_archive(release["source"], host, "gztar")
+    assert (host / "uploads/old.png").exists()
+    (host / "shop/built.js").write_text("built")
+    (host / "node_modules").mkdir()
+    (host / "node_modules/left.js").write_text("")
+    (host / "shop/users").symlink_to("/etc/passwd")
+    for _ in range(2):
+        with tarfile.open(built, "w:gz") as archive:
+            archive.add(host, ".")
+        if (host / "shop/users").is_symlink():
+            with pytest.raises(RefusedError, match="app_build_commands: the link shop/users"):
+                repack(release, settings["links"])
+            (host / "shop/users").unlink()
+    repack(release, settings["links"])
     assert {"shop/built.js", "shop/web.py", ".release.env", "uploads"} <= names(release)
     assert not names(release) & {"uploads/old.png", "node_modules/left.js"}
     assert not Path(release["source"]).exists()
+    assert not built.exists()
     again = pack(folder=app, **settings)
     assert (again["id"], again["built"], again["changed"]) == (release["id"], True, False)
 
 
-def test_a_link_that_a_build_made_to_outside_is_refused(app, pack, tmp_path):
-    release = pack(folder=app, commands=["ln -s /etc/passwd shop/users"])
-    (app / "shop/users").symlink_to("/etc/passwd")
-    with tarfile.open(tmp_path / "built.tar.gz", "w:gz") as archive:
-        archive.add(app, ".")
-    given = {name: release[name] for name in ("archive", "source", "environment")}
-    with pytest.raises(RefusedError, match="link shop/users points outside"):
-        pack_release.repack(given | {"built": str(tmp_path / "built.tar.gz"), "links": {}})
-    assert not Path(release["archive"]).exists()
+def test_an_installed_app_is_found_and_knows_its_version(app, pack):
+    def variables(**settings):
+        return pack(git=app, install_project=True, **settings)["build_environment"]
 
-
-def test_what_is_built_on_a_host_depends_on_its_python(app, build):
-    def built(version, **settings):
-        pythons = [{"version": version, "machine": "x86_64"}]
-        return build(folder=app, pythons=pythons, **settings)["id"]
-
-    assert built("3.13.5") == built("3.12.1")
-    assert built("3.13.5", commands=["make"]) == built("3.13.7", commands=["make"])
-    assert built("3.13.5", commands=["make"]) != built("3.12.1", commands=["make"])
-
-
-def test_an_installed_app_is_found_by_python(app, build):
-    release = build(folder=app, install_project=True)
+    commit(app)
+    assert variables() == {}
+    git(app, "tag", "v1.2")
+    release = pack(git=app, install_project=True)
     assert release["environment"] == {
         "APP_RELEASE": release["id"],
         "PYTHONPATH": f"/srv/shop/releases/{release['id']}/.site-packages",
     }
+    assert release["build_environment"] == {"SETUPTOOLS_SCM_PRETEND_VERSION": "1.2"}
+    (app / "shop/web.py").write_text("app = 2\n")
+    last = commit(app)
+    version = variables()["SETUPTOOLS_SCM_PRETEND_VERSION"]
+    assert version.startswith(f"1.2.post1.dev1+g{last[:7]}")
+    own = {"SETUPTOOLS_SCM_PRETEND_VERSION_FOR_SHOP": "7"}
+    assert variables(environment=own) == own
+    git(app, "tag", "latest")
+    assert variables() == {}
 
 
 def test_nothing_is_resolved_for_a_python_that_the_app_does_not_run_on(app, pack):
     (app / "requirements.lock").write_text("flask\n")
-    pythons = [
-        {"version": "3.13.5", "machine": "x86_64"},
-        {"version": "3.10.1", "machine": "x86_64"},
-    ]
-    release = pack(folder=app, pythons=pythons, uv="/nowhere")
+    release = pack(folder=app, pythons=[PYTHON, PYTHON | {"version": "3.10.1"}], uv="/nowhere")
     assert (release["fits"], release["requires_python"]) == (False, ">=3.11")
 
 
-def test_a_refusal_says_where_and_what(app, build):
+def test_a_refusal_says_where_and_what(app, pack):
     with pytest.raises(RefusedError) as refusal:
-        build(folder=app / "nowhere")
+        pack(folder=app / "nowhere")
     assert refusal.value.advice("site/main.yml") == (
         f"app_source_folder: {app}/nowhere is not a folder on the controller. Set it in "
         'site/main.yml, for example: app_source_folder: "{{ inventory_dir }}/../../shop"'

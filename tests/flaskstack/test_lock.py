@@ -1,0 +1,325 @@
+"""What an app asks for becomes one lock that leaves nothing open."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from building import LOCK, commit
+from flaskstack.controller.build import refuse_unhashed
+from flaskstack.errors import RefusedError
+
+HASH = f"--hash=sha256:{'0' * 64}"
+PROJECT = """[project]
+name = "shop"
+version = "1.0"
+requires-python = ">=3.11"
+dependencies = ["flask<3.1"]
+[project.optional-dependencies]
+site = ["gunicorn<28"]
+"""
+
+
+@pytest.fixture
+def lock(app, pack, index):
+    """Return a function that gives the lock of an app of these files."""
+
+    def lock(files=None, **settings):
+        for name, text in (files or {}).items():
+            (app / name).parent.mkdir(parents=True, exist_ok=True)
+            (app / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+        names = [name for name in files or {} if "/" not in name and "constraint" not in name]
+        return pack.lock(
+            **({"requirements": names, "folder": app, "index_url": index.url} | settings)
+        )
+
+    return lock
+
+
+@pytest.fixture
+def pins(tmp_path):
+    """Return a function that writes the inventory's constraints."""
+
+    def pins(text):
+        (tmp_path / "pins.txt").write_text(text)
+        return str(tmp_path / "pins.txt")
+
+    return pins
+
+
+def test_a_complete_lock_is_taken_as_it_is_without_an_index(app, pack):
+    release = pack(folder=app, uv="/nowhere", index_url="https://nowhere.invalid")
+    assert Path(release["lock"]).read_text() == "gunicorn==27.0.0 --hash=sha256:00\n"
+    assert (release["complete"], release["notice"]) == (False, "")
+    assert release["lock_name"] == "requirements.txt"
+
+
+def test_what_is_left_open_is_resolved_with_hashes_and_told(app, pack, index):
+    digest = index.add("packaging", "2.0")
+    (app / "requirements.txt").write_text("gunicorn<28\n")
+    release = pack(folder=app, requirements=["requirements.txt"], index_url=index.url)
+    assert f"packaging==2.0 --hash=sha256:{digest}\n" in Path(release["lock"]).read_text()
+    assert release["notice"].startswith("requirements.txt is not locked")
+    assert release["complete"]
+
+
+def test_files_are_read_as_pip_reads_them(lock):
+    files = {
+        "requirements.txt": "-r sub/base.txt\n--constraint=constraints.txt\ngunicorn\n",
+        "sub/base.txt": "flask  # the framework\n-c more-constraints.txt\n",
+        "sub/more-constraints.txt": "jinja<3.1\n",
+        "constraints.txt": "gunicorn<28\n",
+        "more.txt": "flask<3.1\r\n".encode("utf-16"),
+    }
+    found = lock(files)
+    assert found == ["flask==3.0", "gunicorn==27.0.0", "jinja==3.0", "packaging==2.0"]
+    files["sub/base.txt"] = "gunicorn\n"
+    assert lock(files) != found
+    with pytest.raises(RefusedError, match=r"save requirements.txt in UTF-8"):
+        lock({"requirements.txt": "gunicorn # Größe\n".encode("latin-1")})
+
+
+@pytest.mark.parametrize(
+    ("line", "reason", "example"),
+    [
+        ("-r ../secret.txt", "which is no file of the app's source", "app_extra_requirements: "),
+        ("-c /etc/hostname", "which is no file of the app's source", "app_extra_requirements: "),
+        ("-e .", "which hosts do not have", "app_install_project: true"),
+        ("./vendor/x.whl", "which hosts do not have", "app_install_project: true"),
+        ("x @ git+file:///srv/x", "which hosts do not have", ""),
+        ("flask @ file:///home/conda/x", r"frozen by conda: write flask==", ""),
+        ("no-such-thing", "no-such-thing was not found", "app_index_url: "),
+        ("packaging<1", r"(?s)Python 3\.13\.5:\n.*packaging<1", "app_constraints: "),
+    ],
+)
+def test_what_cannot_be_had_is_told(lock, tmp_path, line, reason, example):
+    (tmp_path / "secret.txt").write_text("packaging\n")
+    with pytest.raises(RefusedError, match=reason) as refusal:
+        lock({"requirements.txt": f"gunicorn\n{line}\n"})
+    assert refusal.value.example.startswith(example)
+    assert str(tmp_path / "cache") not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("poetry.lock", "uvx migrate-to-uv"),
+        ("Pipfile.lock", "pipenv requirements --hash"),
+        ("pdm.lock", "pdm export"),
+    ],
+)
+def test_what_uv_does_not_read_is_refused_with_the_next_step(lock, name, command):
+    with pytest.raises(RefusedError, match=f"{name} is not read. .*{command}"):
+        lock({name: "[metadata]\n"})
+
+
+def test_the_same_is_not_resolved_again(lock, index, app):
+    before = lock({"requirements.txt": "gunicorn\n"})
+    index.add("gunicorn", "29.0.0")
+    (app / "shop/web.py").write_text("app = 2\n")
+    assert lock({"requirements.txt": "gunicorn\n"}, uv="/nowhere") == before
+    assert lock({"requirements.txt": "# a word\ngunicorn\n"}) != before
+
+
+def test_the_inventory_adds_within_the_pins_of_the_app(lock, index):
+    """Also to a lock of what would have to be built to tell what it needs."""
+    locked = f"packaging==1.0 {HASH}\nbuilt==1.0 {HASH}\n"
+    assert lock({"requirements.lock": locked}, extra_requirements=["gunicorn<28"]) == [
+        *("packaging==1.0", "built==1.0", "gunicorn==27.0.0")
+    ]
+    with pytest.raises(RefusedError, match=r"(?s)app_extra_requirements.*packaging>=2") as refusal:
+        lock({"requirements.lock": locked}, extra_requirements=["gunicorn==28.0.0"])
+    assert refusal.value.example.startswith("app_constraints: ")
+
+
+def test_pins_of_the_inventory_replace_those_of_the_app(lock, app, pack, index, pins):
+    """They keep extras, and what is locked keeps its hashes, whatever the index says."""
+    files = {
+        "requirements.txt": "gunicorn==27.0.0 " + HASH + "\nflask[async]==3.1\npackaging==2.0\n"
+    }
+    given = pins("packaging==1.0  # not yet\nflask==3.0\nblinker==1.0\n")
+    assert lock(files, constraints=given) == [
+        *("asgiref==1.0", "flask==3.0", "gunicorn==27.0.0", "jinja==3.1", "packaging==1.0")
+    ]
+    release = pack(folder=app, requirements=list(files), index_url=index.url, constraints=given)
+    hashes = dict(re.findall(r"(\w+)==\S+ .*--hash=(\S+)", Path(release["lock"]).read_text()))
+    assert hashes["gunicorn"] == f"sha256:{'0' * 64}" != hashes["packaging"]
+
+
+def test_a_gunicorn_that_knows_the_settings_must_be_in_it(lock, index, pins):
+    with pytest.raises(RefusedError, match=r"not in requirements\.txt") as refusal:
+        lock({"requirements.txt": "flask\n"}, extra_requirements=["jinja"])
+    assert refusal.value.example == 'app_extra_requirements: ["jinja", "gunicorn"]'
+    old = {"requirements.txt": f"gunicorn==20.0.4 {HASH}\n"}
+    with pytest.raises(RefusedError, match=r"gunicorn 20\.0\.4, .* needs gunicorn 22 or newer"):
+        lock(old)
+    assert "gunicorn==28.0.0" in lock(old, constraints=pins("gunicorn>=22\n"))
+
+
+def test_the_password_of_an_index_is_not_shown(lock, monkeypatch):
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    with pytest.raises(RefusedError) as refusal:
+        lock({"requirements.txt": "gunicorn\n"}, index_url="https://me:s3cret@127.0.0.1:9/simple")
+    assert "s3cret" not in str(refusal.value)
+    assert "app_index_url" in refusal.value.example
+
+
+def test_markers_are_those_of_the_hosts(lock):
+    files = {"requirements.txt": "gunicorn==27.0.0\njinja ; python_version < '3.12'\n"}
+    old, new = ({"version": version, "machine": "aarch64"} for version in ("3.11.2", "3.13.5"))
+    assert "jinja==3.1" not in lock(files, pythons=[new])
+    assert "jinja==3.1" in lock(files, pythons=[old])
+    both = lock(files, pythons=[new, old])
+    assert [line for line in both if line.startswith("jinja==3.1 ; python_full_version < '3.12'")]
+
+
+def test_a_project_says_what_it_needs(lock):
+    with pytest.raises(RefusedError, match=r"not in pyproject\.toml"):
+        lock({"pyproject.toml": PROJECT})
+    found = lock({"pyproject.toml": PROJECT}, extras=["site"])
+    assert found == ["flask==3.0", "gunicorn==27.0.0", "jinja==3.1", "packaging==2.0"]
+
+
+def run_uv(pack, index, app, *arguments):
+    command = [pack.settings["uv"], *arguments, "--quiet", f"--default-index={index.url}"]
+    subprocess.run(command, cwd=app, check=True)
+
+
+def test_a_lock_of_uv_is_taken_as_it_is(app, pack, index, lock, tmp_path):
+    """Nothing of the app is run for it, not even an interpreter that it brings."""
+    (app / "pyproject.toml").write_text(PROJECT + '[dependency-groups]\ndev = ["asgiref"]\n')
+    run_uv(pack, index, app, "lock")
+    index.add("flask", "3.0.5")
+    trace = tmp_path / "trace"
+    (app / ".venv/bin").mkdir(parents=True)
+    (app / ".venv/bin/python").write_text(f"#!/bin/sh\ntouch {trace}\n")
+    (app / ".venv/bin/python").chmod(0o755)
+    (app / ".venv/pyvenv.cfg").write_text("version_info = 3.11.2\n")
+    commit(app)
+    source = {"git": app, "folder": "", "requirements": ["uv.lock"]}
+    found = lock(**source, extras=["site"], index_url="")
+    assert found == ["flask==3.0", "gunicorn==27.0.0", "jinja==3.1", "packaging==2.0"]
+    release = pack(**source, extras=["site"])
+    assert (release["complete"], release["notice"]) == (True, "")
+    assert lock(**source, extra_requirements=["gunicorn"]) == [
+        *("flask==3.0", "jinja==3.1", "gunicorn==28.0.0", "packaging==2.0")
+    ]
+    assert not trace.exists()
+
+
+def test_a_workspace_is_shipped_as_a_whole(app, pack, index, lock):
+    source = "[tool.uv.sources]\nlib = { workspace = true }\n"
+    workspace = '[tool.uv.workspace]\nmembers = ["packages/*"]\n'
+    files = {
+        "pyproject.toml": workspace,
+        "packages/web/pyproject.toml": PROJECT.replace("flask<3.1", 'lib", "gunicorn') + source,
+        "packages/lib/pyproject.toml": PROJECT.replace("shop", "lib"),
+    }
+    for name, text in files.items():
+        (app / name).parent.mkdir(parents=True, exist_ok=True)
+        (app / name).write_text(text)
+    run_uv(pack, index, app, "lock")
+    release = pack(folder=app, requirements=["uv.lock"])
+    assert "lib, shop are shipped, and not installed" in release["notice"]
+    assert "flask==3.0" in Path(release["lock"]).read_text()
+    with pytest.raises(RefusedError, match=r"no file uv.lock.*app_source_subfolder is empty"):
+        pack(folder=app, requirements=["uv.lock"], subfolder="packages/web")
+
+
+def test_a_lock_of_the_standard_format_is_taken_as_it_is(app, pack, lock, index):
+    (app / "in.txt").write_text("gunicorn<28\njinja ; python_version < '3.12'\n")
+    arguments = ("pip", "compile", "in.txt", "--universal", "--output-file=pylock.toml")
+    run_uv(pack, index, app, *arguments)
+    release = pack(folder=app, requirements=["pylock.toml"], uv="/nowhere")
+    assert Path(release["lock"]).read_bytes() == (app / "pylock.toml").read_bytes()
+    assert (release["lock_name"], release["complete"]) == ("pylock.toml", True)
+    more = lock(requirements=["pylock.toml"], extra_requirements=["flask"])
+    assert more == [
+        *("gunicorn==27.0.0", "jinja==3.1 ; python_full_version < '3.12'", "packaging==2.0"),
+        "flask==3.1",
+    ]
+    with (app / "pylock.toml").open("a") as file:
+        file.write('[[packages]]\nname = "lib"\ndirectory = { path = "lib" }\n')
+    with pytest.raises(RefusedError, match="which hosts do not have"):
+        pack(folder=app, requirements=["pylock.toml"])
+
+
+def test_what_has_no_hash_is_refused_unless_allowed(lock, app, pack, index, tmp_path, monkeypatch):
+    (tmp_path / "tool").mkdir()
+    (tmp_path / "tool/pyproject.toml").write_text('[project]\nname = "tool"\nversion = "1"\n')
+    url = f"git+file://{tmp_path}/tool@{commit(tmp_path / 'tool')}"
+    monkeypatch.setenv("GIT_ALLOW_PROTOCOL", "file")
+    monkeypatch.setattr("flaskstack.controller.requirements.LOCAL", re.compile("!"))
+    (app / "requirements.txt").write_text(f"gunicorn\n-e {url}#egg=tool\n")
+    build = {"folder": app, "requirements": ["requirements.txt"], "index_url": index.url}
+    with pytest.raises(RefusedError, match=r"tool @ git\+file.* cannot be checked") as refusal:
+        pack(**build)
+    assert refusal.value.example == "app_requirements_hashed: false"
+    release = pack(**build, hashed=False)
+    assert [line.split(" ")[0] for line in release["unhashed"]] == ["tool"]
+    assert "gunicorn==28.0.0 --hash" in Path(release["lock"]).read_text()
+    with pytest.raises(RefusedError, match="fetched with a key, and hosts have none"):
+        refuse_unhashed(["tool @ git+ssh://git@example.com/tool@v1"], hashed=False)
+
+
+@pytest.mark.parametrize("there", ["dev-requirements.txt", "pyproject.toml"])
+def test_a_file_that_is_missing_is_named_with_those_that_are_there(app, pack, there):
+    (app / "requirements.lock").unlink()
+    (app / there).touch()
+    with pytest.raises(RefusedError, match=f"no file requirements.txt; it has .*{there}"):
+        pack(folder=app, requirements=["requirements.txt"])
+
+
+def test_options_of_the_app_reach_the_host(lock, app, index):
+    found = lock({"requirements.txt": f"--extra-index-url {index.url}\ngunicorn\n"})
+    assert found[0] == f"--extra-index-url {index.url}"
+
+
+def add_source(index, name, code):
+    """Add a package that must be built to tell what it needs."""
+    folder = index.folder / name
+    folder.mkdir(parents=True)
+    backend = "[build-system]\nrequires = []\nbuild-backend = 'b'\nbackend-path = ['.']\n"
+    parts = {"pyproject.toml": backend, "b.py": code, "PKG-INFO": f"Name: {name}\nVersion: 1.0\n"}
+    for part, text in parts.items():
+        (folder / part).write_text(text)
+    with tarfile.open(folder / f"{name}-1.0.tar.gz", "w:gz") as archive:
+        for part in parts:
+            archive.add(folder / part, f"{name}-1.0/{part}")
+    return index.list(folder / f"{name}-1.0.tar.gz")
+
+
+def test_nothing_is_built_on_the_controller(lock, index, pack, app, tmp_path):
+    """Also not to find out what hosts must build, which is told early."""
+    trace = tmp_path / "trace"
+    digest = add_source(index, "evil", f"open({str(trace)!r}, 'w')")
+    index.add("other", "1.0", tag="cp311-cp311-manylinux_2_17_x86_64")
+    settings = {"folder": app, "look": True, "index_url": index.url}
+    old = [{"version": "3.11.2", "machine": "x86_64"}]
+    dynamic = PROJECT.replace('dependencies = ["flask<3.1"]', 'dynamic = ["dependencies"]')
+    dynamic += (index.folder / "evil/pyproject.toml").read_text()
+    (app / "b.py").write_bytes((index.folder / "evil/b.py").read_bytes())
+    for files in ({"requirements.txt": "gunicorn\nevil\n"}, {"pyproject.toml": dynamic}):
+        with pytest.raises(RefusedError, match="not done on the controller"):
+            lock(files)
+    locked = f"gunicorn==27.0.0 {HASH}\nevil==1.0 --hash=sha256:{digest}\nother==1.0 {HASH}\n"
+    (app / "requirements.lock").write_text(locked)
+    (app / "pyproject.toml").unlink()
+    assert pack(**settings, pythons=old)["no_wheels"] == ["evil"]
+    assert pack(**settings | {"index_url": "file:///nowhere"})["no_wheels"] is None
+    with pytest.raises(RefusedError, match=r"(?s)3\.13\.5.*other==1.0 has no wheels") as refusal:
+        pack(**settings)
+    assert refusal.value.example.startswith("app_constraints")
+    assert not trace.exists()
+
+
+def test_only_so_many_locks_are_kept(lock, app):
+    for number in range(22):
+        lock({"requirements.lock": LOCK.replace("00", f"{number:02}")})
+    assert len(list((app.parent / "cache/locks").glob("*.json"))) == 20
+    assert json.loads(next((app.parent / "cache/locks").glob("*.json")).read_text())["hashed"]
