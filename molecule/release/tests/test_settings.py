@@ -1,0 +1,132 @@
+"""Settings go live as releases do: proved beside what serves, and together with the code."""
+
+from __future__ import annotations
+
+import pytest
+
+from asking import live_web, main_pid
+from waiting import wait_for
+
+SITE = ("site.yml", "--skip-tags", "access")
+NOWHERE = "mysql+pymysql://nobody:nothing@127.0.0.1:1/sample"
+
+# What is set, and what the message has besides who serves.
+WRONG = {
+    "target": ({"app_wsgi": "sample_app.web:nowhere"}, ["app_wsgi", "nowhere"]),
+    "worker class": ({"gunicorn_worker_class": "gevent"}, ["gevent", "app_extra_requirements"]),
+    "database": ({"DATABASE_URL": NOWHERE}, ["GET /readyz: 503", '"down"']),
+    "target and a build that fails": (
+        {
+            "app_wsgi": "sample_app.web:nowhere",
+            "app_build_commands": ["echo no such bundler >&2; exit 3"],
+        },
+        ["no such bundler"],
+    ),
+}
+
+
+class InUse:
+    """The settings that processes have."""
+
+    def __init__(self, host):
+        """Look with testinfra's `host`."""
+        self.host = host
+
+    def __call__(self, name):
+        """Return a variable of the web server and of the background process."""
+        units = (live_web(self.host, "sample"), "sample-worker@1.service")
+        return tuple(self.variable(name, main_pid(self.host, unit)) for unit in units)
+
+    def variable(self, name, pid):
+        """Return a variable of a process; empty when it has none."""
+        lines = self.host.check_output("tr '\\0' '\\n' </proc/%s/environ", str(pid)).splitlines()
+        return next((line.partition("=")[2] for line in lines if line.startswith(f"{name}=")), "")
+
+
+@pytest.fixture
+def in_use(host):
+    """Return a function that tells what a variable of the app is."""
+    return InUse(host)
+
+
+@pytest.fixture
+def set_to(host):
+    """Return a function that gives the inventory's environment of the app with more in it."""
+    known = host.ansible.get_variables().get("app_environment", {})
+    return lambda **more: {"app_environment": known | more}
+
+
+@pytest.fixture
+def served(operator, version, home, served_once):
+    """Return the variables that say what serves, so that only settings change."""
+    if not served_once:
+        served_once["app_source_folder"] = str(version())
+    done = operator.play(*SITE, **served_once)
+    assert done.code == 0, done.output
+    return served_once
+
+
+@pytest.fixture(scope="module")
+def served_once():
+    """Keep what serves from one test to the next."""
+    return {}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_settings_that_do_not_work_change_nothing(
+    wrong, under_load, operator, home, served, set_to
+):
+    variables, words = WRONG[wrong]
+    if "DATABASE_URL" in variables:
+        variables = set_to(**variables)
+    before, serves = home(), home.release
+    with under_load(f"wrong {wrong}") as load:
+        done = operator.play(*SITE, **served, **variables, release_health_timeout=10)
+    assert done.code != 0, done.output
+    for sentence in [*words, f"{serves} serves on site"]:
+        assert done.says(sentence), f"{sentence!r} is not in:\n{done.output}"
+    assert {answer.release for answer in load.answers if answer.release} == {serves}
+    assert home() == before
+
+
+def test_settings_and_code_change_and_go_back_together(
+    under_load, operator, version, home, served, set_to, in_use
+):
+    first, other = home.release, version()
+    with under_load("settings, both, a rollback of each", share=0.2):
+        done = operator.play(*SITE, **served, **set_to(GREETING="one"))
+        assert done.code == 0, done.output
+        assert (home.release, in_use("GREETING")) == (first, ("one", "one"))
+        both = {"app_source_folder": str(other)} | set_to(GREETING="two")
+        done = operator.play(*SITE, **both)
+        assert done.code == 0, done.output
+        second = home.release
+        assert second != first
+        assert in_use("GREETING") == ("two", "two")
+        for release, greeting in ((first, "one"), (first, "")):
+            done = operator.play("rollback")
+            assert done.code == 0, done.output
+            assert (home.release, in_use("GREETING")) == (release, (greeting, greeting))
+
+
+def test_a_deploy_says_that_the_inventory_has_other_settings(
+    operator, version, home, served, set_to, in_use
+):
+    done = operator.deploy(version(), **set_to(GREETING="later"))
+    assert done.code == 0, done.output
+    assert done.says("The inventory has other settings than site serves with")
+    assert done.says("GREETING")
+    assert home.release != served
+    assert in_use("GREETING") == ("", "")
+
+
+def test_settings_that_do_not_work_are_taken_back_where_memory_is_scarce(
+    under_load, operator, home, served, set_to, in_use
+):
+    scarce = {"release_strategy": "restart", "release_health_timeout": 10}
+    with under_load("wrong, restart", longest=30):
+        done = operator.play(*SITE, **served, **set_to(DATABASE_URL=NOWHERE), **scarce)
+    assert done.code != 0, done.output
+    assert done.says("GET /readyz: 503")
+    assert in_use("DATABASE_URL") != (NOWHERE, NOWHERE)
+    wait_for(lambda: len(home.instances) == 1 and not home.under_way)
