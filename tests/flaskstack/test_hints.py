@@ -127,6 +127,7 @@ app_constraints: ["werkzeug<3 | | ImportError: cannot import name 'url_quote' fr
 app_packages: [libgl1] | | ImportError: libGL.so.1: cannot open shared object file: No such file
 app_shared_paths: [var | | OSError: [Errno 30] Read-only file system: '/srv/a/releases/1/var/a'
 app_writable_paths: [/data/x] | | PermissionError: [Errno 13] Permission denied: '/data/x/a.txt'
+| | PermissionError: [Errno 13] Permission denied: '/etc/shadow'
 app_shared_files: | | sqlite3.OperationalError: unable to open database file
 release_keep: 2 | | OSError: [Errno 28] No space left on device
 """

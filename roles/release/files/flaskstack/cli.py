@@ -220,8 +220,10 @@ def run_command(known: argparse.Namespace, home: Home) -> Answer:
     if not command:
         raise RefusedError(f"which command? For example: flaskstack {home.app} run flask routes")
     settings = home.settings_of(known.release) if known.release else ""
+    stopped: list[int] = []
 
-    def stop(*_: Any) -> None:
+    def stop(number: int, _: Any) -> None:
+        stopped.append(128 + number)
         units = f"{home.app}.run-{os.getpid()}-*.service"
         subprocess.run(["systemctl", "stop", "--no-block", units], check=False)
 
@@ -235,7 +237,7 @@ def run_command(known: argparse.Namespace, home: Home) -> Answer:
         settings=settings if Settings(home.app).there(settings) else "",
         terminal=any(os.isatty(number) for number in range(3)),
     )
-    return {}, "", code
+    return {}, "", stopped[0] if stopped else code
 
 
 def maintenance(known: argparse.Namespace, home: Home) -> Answer:

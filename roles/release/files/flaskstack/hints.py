@@ -126,8 +126,9 @@ TABLE = [
         r"app_shared_paths: [\1]",
     ),
     (
-        r"(?:Permission denied|Read-only file system): '(/[^']+)/[^/']*'",
-        "The app may write to its own folders alone",
+        r"(?:Permission denied|Read-only file system): "
+        r"'(?!/(?:bin|boot|dev|etc|home|lib|proc|root|run|sys|tmp|usr)/)(/[^']+)/[^/']*'",
+        "The app may use its own folders alone",
         r"app_writable_paths: [\1]",
     ),
     (

@@ -155,5 +155,6 @@ def check(wanted: dict[str, Any]) -> dict[str, Any]:
     if code:
         if timeout and time.monotonic() - began > timeout:
             output += f"\nerror: the import did not end within {timeout} s"
-        raise FailedError("Import the app", explained(output))
+        why = f"{wanted['release']} is not in use, since Gunicorn cannot import it:\n"
+        raise FailedError("Import the app", why + explained(output))
     return {"changed": False, "note": ""}
