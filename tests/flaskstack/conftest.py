@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import os
+import pwd
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from building import LOCK, Builder, Index
+from flaskstack import files, sandbox, units, uv
 from flaskstack import settings as sets
-from flaskstack import units
 from flaskstack.settings import Settings
 from played_host import Host
+
+UV = Path(sys.executable).with_name("uv")
+UV_VERSION = subprocess.run([UV, "--version"], stdout=subprocess.PIPE, text=True, check=True).stdout
+UV_VERSION = UV_VERSION.split()[1]
 
 # What systemd-run is to the program: properties, then a command in an environment of its own.
 SYSTEMD_RUN = r"""#!/bin/bash
@@ -118,6 +127,67 @@ def host(tmp_path, monkeypatch):
     monkeypatch.setattr(units, "children", lambda pid: set())
     monkeypatch.setattr(units.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(units, "asleep", lambda pid: True)
+    monkeypatch.setattr(files.os, "fsync", lambda opened: None)
     host = Host(tmp_path)
     monkeypatch.setattr(units.Health, "ask", lambda health, door, patience: host.answer(door))
     return host
+
+
+# As systemd runs a command in the sandbox, but for what holds it back: the tree under its final
+# path, the files of the sandbox, its environment.
+CONFINED = r"""#!/bin/bash
+while [[ $1 != /bin/sh ]]; do
+    case $1 in
+    --property=BindPaths=*) tree=${1#*=*=} final=${tree#*:} tree=${tree%%:*} final=${final%% *} ;;
+    --property=BindReadOnlyPaths=*) [[ $1 =~ ([^ ]+):FILES ]]; ln -sfn "${BASH_REMATCH[1]}" FILES ;;
+    --property=EnvironmentFile=*) variables=${1#*=*=} ;;
+    esac
+    shift
+done
+[[ ! -e $final ]] || mv "$final" "$tree.before"
+mv "$tree" "$final"
+cd "$final" && env -i bash -c 'set -a; . "$0"; exec "$@"' "$variables" "${@//'$$'/'$'}"
+code=$?
+mv "$final" "$tree"
+[[ ! -e $tree.before ]] || mv "$tree.before" "$final"
+exit "$code"
+"""
+
+
+@pytest.fixture
+def sandboxed(tmp_path, monkeypatch, program):
+    """Return the folders of an app, `shop`, whose sandbox holds nothing back."""
+    for name in ("run", "cache", "tools", "root/environments", "root/releases"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in [name for name in os.environ if re.match("PIP_|UV_|SSL_", name)]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(sandbox, "MEMORY", tmp_path / "run")
+    monkeypatch.setattr(sandbox, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(sandbox, "FILES", f"{tmp_path}/files")
+    monkeypatch.setattr(sandbox, "build_account", lambda app: pwd.getpwuid(os.getuid()))
+    monkeypatch.setattr(uv, "TOOLS", tmp_path / "tools")
+    if os.getuid():
+        monkeypatch.setattr(os, "chown", lambda *known: None)
+        monkeypatch.setattr(os, "lchown", lambda *known: None)
+    program("systemd-run", CONFINED.replace("FILES", f"{tmp_path}/files"))
+    program("systemctl", "#!/bin/sh\n")
+    program("nft", '#!/bin/sh\necho "$@" >>"$0.log"; [ "$1" != --file ] || cat >>"$0.log"\n')
+    (tmp_path / f"tools/uv-{UV_VERSION}").mkdir()
+    (tmp_path / f"tools/uv-{UV_VERSION}/uv").symlink_to(UV)
+    umask = os.umask(0o022)
+    yield tmp_path
+    os.umask(umask)
+    assert not list((tmp_path / "run").iterdir()), "files of a sandbox are left"
+    assert not list((tmp_path / "root").glob("*/.*")), "the folder of a sandbox is left"
+
+
+@pytest.fixture
+def host_wants(sandboxed):
+    """Return what each call is told: the app, and how packages are installed."""
+    return {
+        "app": "shop",
+        "root": str(sandboxed / "root"),
+        "uv_lock": f"uv=={UV_VERSION} \\\n    --hash=sha256:00\n",
+        "index_url": "",
+        "index_ca": "",
+    }

@@ -126,7 +126,8 @@ class Change:
         if switched.get("previous") and self.home.serving() == self.id:
             back = {"app": self.home.app, "root": str(self.home.root), "action": "rollback"}
             back |= {"release": switched["previous"], "by": self.about["by"]}
-            back["settings"] = switched["previous_settings"]
+            before = switched["previous_settings"]
+            back["settings"] = before if self.settings.there(before) else self.settings.current()
             change = Change(back, self.units)
             change.start()
             change.switch()
@@ -239,17 +240,21 @@ class Change:
     def back(self, note: dict[str, Any], keep: str = "") -> None:
         """Let serve again what served before a change that did not succeed; keep one release."""
         old, new, home = note["live"], note["slot"], self.home
-        services, _ = self.processes(note.get("serving_settings", ""))
-        moved = home.current() != note["serving"] or (
-            self.settings.current() != note.get("serving_settings")
-        )
-        self.restore(note)
+        services, timers = self.processes(note["serving_settings"])
+        now = (home.live(), home.current(), self.settings.current())
+        moved = now != (old, note["serving"], note["serving_settings"])
         if not old:  # this was the first release; sockets would start what they belong to
-            started, timers = self.processes(note["settings"])
-            self.units.kill(self.socket(new), self.service(new), *started, *timers)
+            started = [unit for units in self.processes(note["settings"]) for unit in units]
+            self.units.kill(self.socket(new), self.service(new), *started)
+        self.stop_undeclared(note["serving_settings"])
+        self.restore(note)
+        if moved:
+            self.units.restart(*timers)
+        if not old:
+            pass
         elif old == new:
             self.again(self.service(old), *services)
-            self.well_again(old, note.get("serving_settings", ""))
+            self.well_again(old, note["serving_settings"])
         elif moved:  # it may hold requests
             self.again(*services)
             self.drain(new)
@@ -264,7 +269,7 @@ class Change:
 
     def restore(self, note: dict[str, Any]) -> None:
         """Put links and unit files back to what served before a change; start and stop nothing."""
-        old, settings = note["live"], note.get("serving_settings", "")
+        old, settings = note["live"], note["serving_settings"]
         if old == note["slot"]:
             self.occupy(old, note["serving"], settings)
         if self.settings.use(settings):
@@ -301,12 +306,13 @@ class Change:
 
     def finish(self, note: dict[str, Any]) -> None:
         """Let the old instance finish what it holds, and write the deploy down."""
+        self.home.begin(**note | {"done": True})
         if note["live"] not in ("", note["slot"]):
             # After a watch nobody is on the way to it any more.
             self.drain(note["live"], looks=1 if self.proof.get("watch", 1) >= 1 else 3)
         self.home.record(note)
         self.units.enable(f"{self.home.app}.target")
-        if former := self.settings.former():
+        if note["settings"] != FORMER and (former := self.settings.former()):
             for slot in set(SLOTS) - {note["slot"]}:
                 self.units.gone(self.socket(slot), self.service(slot))
             for path in former:
@@ -314,17 +320,31 @@ class Change:
             self.units.reload()
         self.home.end()
 
+    def left(self) -> dict[str, Any]:
+        """Return the note that a change left when it was cut; empty when there is none.
+
+        What is not in it, such as in one that cannot be read, is as the live slot has it.
+        """
+        home, live = self.home, self.home.live()
+        now = {"live": live, "slot": home.free(), "serving": home.serving(), **self.about}
+        now |= {"strategy": "switch", "previous": home.previous()}
+        now |= dict.fromkeys(("settings", "serving_settings"), self.settings.in_slot(live))
+        note = home.under_way()
+        return now | note if note else {}
+
     def recover(self, keep: str = "") -> None:
         """End a change that was cut: forward when it had switched, back otherwise."""
-        note = self.home.under_way()
-        if note and committed(note, self.home):
-            self.forward(note)
-            services, timers = self.processes(note["settings"])
-            self.units.restart(*services)
-            self.units.start(*timers)
-            self.finish(note)
-        elif note:
-            self.back(note, keep)
+        if note := self.left():
+            self.units.reload()  # it may have written units without that
+            if committed(note, self.home):
+                self.forward(note)
+                self.units.restart(*self.processes(note["settings"])[0])
+                self.finish(note)
+            else:
+                self.back(note, keep)
+            services, timers = self.processes(self.settings.current())
+            self.units.start(*services)
+            self.units.restart(*timers)
         for slot in set(SLOTS) - {self.home.live()}:
             units = [self.socket(slot), self.service(slot)]
             states = {said["ActiveState"] for said in self.units.show(units).values()}
@@ -333,7 +353,7 @@ class Change:
 
     def recover_at_boot(self) -> None:
         """End a change that a power cut ended, before the units start: files and links only."""
-        note = self.home.under_way()
+        note = self.left()
         if not note:
             return
         if committed(note, self.home):
@@ -365,7 +385,8 @@ class Change:
 
 def committed(note: dict[str, Any], home: Home) -> bool:
     """Return whether a change had given its release the traffic when it was cut."""
-    return note["strategy"] == "switch" and note["slot"] == home.live()
+    switched = note["strategy"] == "switch" and note["slot"] == home.live()
+    return switched or note.get("done", False)
 
 
 def file_of(unit: str) -> str:

@@ -59,9 +59,13 @@ def target(path: Path) -> str:
 def remove(path: Path) -> None:
     """Remove a file, or a folder: under another name first, so that nobody takes half of it."""
     if path.is_dir() and not path.is_symlink():
+        gone = path
         if not path.name.startswith("."):
-            path = path.rename(path.with_name(f".{path.name}.gone"))
-        shutil.rmtree(path)
+            gone = path.with_name(f".{path.name}.gone")
+            if gone.exists():  # of a removal that was cut
+                shutil.rmtree(gone)
+            path.rename(gone)
+        shutil.rmtree(gone)
     else:
         path.unlink(missing_ok=True)
 

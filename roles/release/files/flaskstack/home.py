@@ -92,12 +92,16 @@ class Home:
     # The note that a deploy is under way. One that is cut leaves it, and the next one cleans up.
 
     def under_way(self) -> dict[str, Any]:
-        """Return the note of a deploy that has begun and not ended; empty when there is none."""
+        """Return the note of a deploy that has begun and not ended; empty when there is none.
+
+        Of one that cannot be read the `id` is empty, and the links tell the rest.
+        """
+        text = read(self.root / ".deploying")
         try:
-            note = json.loads(read(self.root / ".deploying") or "{}")
-        except ValueError:  # of an older version, cut by a power failure: the links tell the rest
-            return {}
-        return note if isinstance(note, dict) else {}
+            note = {} if text is None else json.loads(text)
+        except ValueError:
+            note = None
+        return note if isinstance(note, dict) else {"id": ""}
 
     def begin(self, **note: Any) -> None:
         """Note that a deploy has begun."""
@@ -159,8 +163,7 @@ class Home:
 
     def in_use(self) -> set[str]:
         """Return the releases that something needs: a link, or a process that began in one."""
-        links = [self.root / "current", self.root / "previous"]
-        used = {target(path) for path in (*links, *listing(self.instances))}
+        used = {self.current(), self.previous(), *map(self.release_in, SLOTS)}
         for process in Path("/proc").glob("[0-9]*/cwd"):
             try:
                 folder = Path(os.readlink(process))

@@ -41,17 +41,22 @@ class Settings:
         """
         name = name_of(files)
         folder, partial = self.sets / name, self.sets / f".{name}"
-        proof = {"release.json": json.dumps(release, indent=2, sort_keys=True) + "\n"}
         if folder.is_dir():
-            self.fill(folder, proof, group)
+            self.prove(name, release, group)
         else:
             if partial.exists():
                 remove(partial)
             create_folders(partial / "files", self.etc, group)
-            self.fill(partial, files | proof, group)
+            self.fill(partial, files, group)
+            self.prove(partial.name, release, group)
             partial.rename(folder)
             sync(self.sets)
         return name
+
+    def prove(self, name: str, release: dict[str, Any], group: int) -> None:
+        """Write how a release is proved that is put in use with a set."""
+        text = json.dumps(release, indent=2, sort_keys=True) + "\n"
+        self.fill(self.sets / name, {"release.json": text}, group)
 
     def fill(self, folder: Path, files: dict[str, str], group: int) -> None:
         """Write texts by path into a folder, where they are not there already."""

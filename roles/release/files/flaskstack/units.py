@@ -344,7 +344,7 @@ class Watch:
             state = self.units.show([unit])[unit]
             if well and state["ActiveState"] == "active" and not trouble(unit, state):
                 return answer
-            if REDIRECT.match(answer):
+            if not well and REDIRECT.match(answer):
                 raise FailedError(step, f"{unit} redirects the health path", unit, answer)
             if not patience():
                 raise FailedError(step, f"{unit} was not well within {timeout:g} s", unit, answer)

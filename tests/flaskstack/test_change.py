@@ -1,0 +1,499 @@
+"""What serves on a host, a release with its settings, changes whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from itertools import count
+
+import pytest
+
+from flaskstack import settings, units
+from flaskstack.errors import FailedError
+from flaskstack.home import Home
+from flaskstack.units import Health, Units
+from played_host import Cut, Host
+
+WORKER, MAILER = "shop-worker@1.service", "shop-mailer@1.service"
+STRATEGIES = pytest.mark.parametrize("strategy", ["switch", "restart"])
+
+
+def refused(host, *what, **options):
+    """Deploy what fails, and return why."""
+    with pytest.raises(FailedError) as raised:
+        host.deploy(*what, **options)
+    return raised.value
+
+
+@STRATEGIES
+def test_a_release_and_its_settings_take_over_together(host, strategy):
+    assert host.deploy("one", strategy=strategy)["previous"] == ""
+    assert host.serves() == ("one", "first")
+    said = host.deploy("two", "second", strategy=strategy)
+    assert host.serves() == ("two", "second")
+    assert (said["current"], said["previous"]) == ("two", "one")
+    assert (said["settings"], said["previous_settings"]) == (host.set("second"), host.set())
+    assert host.home.live() == ("b" if strategy == "switch" else "a")
+    host.deploy("two", "second third", strategy=strategy)  # settings alone
+    assert host.serves() == ("two", "second third")
+    assert host.home.previous() == "one"
+    told = [(e["release"], e["settings"], e["previous_settings"]) for e in host.home.history()]
+    assert told[-1] == ("two", host.set("second third"), host.set("second"))
+
+
+def test_the_old_instance_is_stopped_last_and_takes_what_waits_for_it(host):
+    host.deploy("one")
+    host.log.clear()
+    host.queue = [2, 0, 1, 0, 0, 0]
+    host.deploy("two")
+    old = [line for line in host.log if "@a" in line]
+    assert old == ["stop shop-web@a.socket", "stop shop-web@a.service"]
+    assert host.log.index(f"restart {WORKER}") < host.log.index(old[0])
+    assert host.queue == []
+
+
+def test_only_background_processes_that_something_changed_for_restart(host):
+    both = {"services": [WORKER, MAILER], "timers": []}
+    host.deploy("one", **both)
+    file = settings.UNITS / "shop-worker@.service"
+    name = host.set(**both)
+    files = host.settings.files(name)
+    host.log.clear()
+    files["units/shop-worker@.service"] += "Nice=5\n"
+    new = host.settings.write(files, host.settings.release(name), -1)
+    host.change("one", new).start()
+    host.change("one", new).switch()
+    assert "Nice=5" in file.read_text()
+    assert host.serves() == ("one", "first")
+    assert [line for line in host.log if "restart" in line] == [f"restart {WORKER}"]
+
+
+FAILURES = {
+    "dies": "Start the release",
+    "sick": "Start the release",
+    "redirects": "Start the release",
+    "tires": "Watch the release",
+    "idles": "Restart the background processes",
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+@pytest.mark.parametrize("new", ["{}, first", "{}, {} second", "one, {} first", "one, {} second"])
+@STRATEGIES
+def test_what_is_not_well_leaves_everything_as_it_was(host, strategy, new, failure):
+    release, text = new.format(failure, failure).split(", ")
+    host.deploy("zero", strategy=strategy)
+    host.deploy("one", strategy=strategy)
+    host.log.clear()
+    host.asked = 0
+    error = refused(host, release, text, strategy=strategy, watch=0.001)
+    assert host.serves() == ("one", "first")
+    assert host.home.previous() == "zero"
+    assert host.releases() == ["one", "zero"]
+    assert [entry["release"] for entry in host.home.history()] == ["zero", "one"]
+    assert f'{release} is not in use: it failed at "{error.step}":' in str(error)
+    if strategy == "switch":
+        assert error.step == FAILURES[failure]
+        touched = [line for line in host.log if "@b" in line or "worker" in line]
+        assert failure == "idles" or not touched
+        assert failure != "idles" or not any("kill" in line for line in host.log)
+
+
+@pytest.mark.parametrize("release", ["dies", "idles"])
+@STRATEGIES
+def test_a_first_release_that_is_not_well_leaves_nothing_that_runs(host, release, strategy):
+    refused(host, release, strategy=strategy)
+    assert host.serves() == ("", "")
+    assert not (host.root / "web.sock").is_symlink()
+    assert host.releases() == []
+
+
+def test_a_restart_of_the_same_that_fails_keeps_its_requests_and_processes(host):
+    host.deploy("one")
+    died = count()
+    original = host.start
+
+    def start(unit):
+        original(unit)
+        if unit == WORKER and next(died) == 0:
+            host.running[unit] |= {"ActiveState": "activating", "SubState": "auto-restart"}
+
+    host.start = start
+    host.log.clear()
+    refused(host, "one", action="restart")
+    assert host.serves() == ("one", "first")
+    assert not any("kill" in line for line in host.log), "requests of the new instance are lost"
+
+
+def test_a_redirect_at_the_health_path_fails_at_once(host):
+    host.deploy("one")
+    host.asked = 0
+    error = refused(host, "redirects", timeout=60)
+    assert host.asked == 1
+    assert "redirects the health path" in str(error)
+    assert "GET /: 302 Found to /login" in str(error)
+    assert "app_health_path" in str(error)
+
+
+def test_a_release_is_warm_before_it_has_visitors(host, monkeypatch):
+    warmed = []
+    monkeypatch.setattr(units, "children", lambda pid: {"7", "8"})
+    monkeypatch.setattr(Health, "warm", lambda _, *how: warmed.append((host.home.serving(), *how)))
+    host.deploy("one")
+    host.deploy("two", warm_up=["/", "/notes"])
+    assert warmed[1:] == [("one", host.home.socket("b"), ["/", "/notes"], 8)]
+
+
+def test_while_it_is_warmed_it_is_watched_and_not_asked(host, monkeypatch):
+    """However long that takes: an instance that is busy is slow with an answer."""
+    leave, inside, looked = threading.Event(), threading.Event(), []
+
+    def warm(*_):
+        inside.set()
+        leave.wait(10)
+
+    def sleep(seconds):
+        if inside.wait(10) and not leave.is_set():
+            looked.append(host.asked)
+            if len(looked) == 5:
+                leave.set()
+
+    host.deploy("one")
+    monkeypatch.setattr(Health, "warm", warm)
+    monkeypatch.setattr(units.time, "sleep", sleep)
+    host.asked = 0
+    refused(host, "tires", warm_up=["/"])
+    assert looked == [1] * 5
+    assert host.serves() == ("one", "first")
+
+
+def test_a_background_process_may_finish_its_job_before_it_is_replaced(host):
+    host.deploy("one")
+    host.busy = 5
+    host.deploy("two")
+    assert host.busy == 0
+    assert host.serves() == ("two", "first")
+
+
+def test_an_instance_that_does_not_end_is_the_next_deploys_to_clean(host, monkeypatch):
+    host.deploy("one")
+    gone, stuck = Units.gone, iter([False, True])
+
+    def once(self, *names):
+        if next(stuck, False):
+            raise FailedError("stop", "it did not end")
+        gone(self, *names)
+
+    monkeypatch.setattr(Units, "gone", once)
+    assert "was not well" in str(refused(host, "sick"))
+    assert host.home.under_way()
+    host.deploy("two")
+    assert host.serves() == ("two", "first")
+    assert host.releases() == ["one", "two"]
+
+
+def test_what_runs_in_a_slot_without_traffic_makes_room(host):
+    host.running["shop-web@a.service"] = {"ActiveState": "active", "release": "stray"}
+    host.deploy("one")
+    assert host.serves() == ("one", "first")
+
+
+def test_a_timer_that_goes_forgets_when_it_ran(host):
+    host.deploy("one")
+    for timer in ("nightly", "other"):
+        (settings.STAMPS / f"stamp-shop-{timer}.timer").touch()
+    host.deploy("one", "second")
+    assert [path.name for path in settings.STAMPS.iterdir()] == ["stamp-shop-other.timer"]
+
+
+def test_another_strategy_takes_over(host):
+    for strategy in ("switch", "switch", "restart", "switch"):
+        host.deploy(f"by-{len(host.log)}", strategy=strategy)
+        host.serves()
+    assert host.home.live() == "a"
+
+
+# Cuts: before every step of a deploy in turn, until it has none left.
+
+
+def cut_deploys(tmp_path, monkeypatch, before, strategy):
+    """Yield hosts whose deploy of `two` was cut, and whether it had taken over."""
+    for after in count():
+        for name in ("ETC", "UNITS", "STAMPS", "BIN"):
+            monkeypatch.setattr(settings, name, tmp_path / str(after) / name.lower())
+        host = Host(tmp_path / str(after))
+        monkeypatch.setattr(Health, "ask", lambda _, door, patience, host=host: host.answer(door))
+        if before == "former":
+            host.set_up_before()
+        elif before:
+            host.deploy("one", strategy=strategy)
+        host.ship("two")
+        new = host.set("second", strategy=strategy)
+        try:
+            with host.cut(after):
+                host.change("two", new).start()
+                host.change("two", new).switch()
+        except Cut:
+            if strategy == "switch":
+                yield host, host.home.live() == ("b" if before else "a")
+            else:
+                note = host.home.under_way()
+                recorded = [entry["release"] for entry in host.home.history()][-1:] == ["two"]
+                yield host, bool(note.get("done") or recorded)
+        else:
+            assert after > 20
+            return
+
+
+BEFORE = pytest.mark.parametrize("before", ["first", "former", ""])
+
+
+@BEFORE
+@STRATEGIES
+@pytest.mark.parametrize("then", ["two", "dies", "undo"])
+@pytest.mark.usefixtures("host")
+def test_after_a_deploy_that_was_cut_the_next_one_cleans_up(
+    tmp_path, monkeypatch, before, strategy, then
+):
+    for host, done in cut_deploys(tmp_path, monkeypatch, before, strategy):
+        expected = ("two", "second") if done else ("one", before) if before else ("", "")
+        noted = host.home.under_way()
+        if then == "undo":
+            host.change("two", host.set("second")).undo({})
+        elif then == "dies":
+            refused(host, "dies", strategy=strategy)
+        else:
+            host.deploy("two", "second", strategy=strategy)
+            expected = ("two", "second")
+        assert host.serves() == expected
+        served = [entry["release"] for entry in host.home.history()].count("two")
+        assert served == done + (then == "two")
+        assert ("two" in host.releases()) == (served > 0 or (then == "dies" and not noted))
+
+
+@BEFORE
+@STRATEGIES
+@pytest.mark.usefixtures("host")
+def test_after_a_power_cut_a_boot_starts_what_served_or_what_took_over(
+    tmp_path, monkeypatch, before, strategy
+):
+    for host, done in cut_deploys(tmp_path, monkeypatch, before, strategy):
+        host.boot()
+        assert host.serves() == (
+            ("two", "second") if done else ("one", before) if before else ("", "")
+        )
+        host.deploy("three", "first", strategy=strategy)
+        assert host.serves() == ("three", "first")
+        assert not host.settings.former()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null"])
+@pytest.mark.parametrize("boots", [True, False])
+def test_a_note_that_cannot_be_read_is_none(host, text, boots):
+    """What serves is what the slot of the requests has; all else goes back to that."""
+    host.deploy("one")
+    host.ship("two")
+    host.change("two", host.set("second")).start()
+    host.settings.use(host.set("second"))
+    (host.root / "current").unlink()
+    (host.root / "current").symlink_to("releases/two")
+    (host.root / ".deploying").write_text(text)
+    if boots:
+        host.boot()
+    else:
+        refused(host, "dies")
+    assert host.serves() == ("one", "first")
+    host.deploy("three", "second")
+    assert host.serves() == ("three", "second")
+
+
+@STRATEGIES
+def test_a_deploy_that_the_tree_before_sets_was_cut_in_is_undone(host, strategy):
+    host.set_up_before()
+    host.ship("two")
+    slot = "b" if strategy == "switch" else "a"
+    host.home.occupy(slot, "two")
+    note = {"id": "two", "slot": slot, "live": "a", "serving": "one", "previous": ""}
+    host.home.begin(**note, strategy=strategy, commit="", by="ada", action="deploy")
+    refused(host, "dies")
+    assert host.serves() == ("one", "former")
+
+
+# A host from before there were sets of settings.
+
+
+@STRATEGIES
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_first_change_that_fails_leaves_the_host_as_it_was(host, failure, strategy):
+    host.set_up_before()
+    before = {
+        path: path.read_text() for path in settings.UNITS.glob("*.*") if "@a" not in path.name
+    }
+    refused(host, failure, "second", strategy=strategy)
+    assert host.serves() == ("one", "former")
+    assert before.items() <= {p: p.read_text() for p in settings.UNITS.glob("*.*")}.items()
+    assert (host.etc / "environment").read_text() == "former"
+
+
+@STRATEGIES
+def test_a_first_change_that_succeeds_leaves_nothing_old(host, strategy):
+    host.set_up_before()
+    settings.BIN.mkdir()
+    (settings.BIN / "shop-run").touch()
+    (settings.UNITS / "shop.run-.service.d").mkdir()
+    host.deploy("two", "second", strategy=strategy)
+    assert host.serves() == ("two", "second")
+    assert host.sets() == ["second"]
+    assert not host.settings.former()
+    left = [path.name for path in settings.UNITS.parent.rglob("*") if "former" in path.name]
+    assert left == []
+    assert not list(settings.BIN.iterdir())
+    assert sorted(path.name for path in host.etc.iterdir()) == [
+        "current",
+        "files",
+        "settings",
+        "slots",
+    ]
+    assert not list(settings.UNITS.glob("shop-web@.*"))
+
+
+def test_adopting_that_was_cut_begins_anew(host):
+    host.set_up_before()
+    (host.etc / "current").unlink()
+    host.settings.adopt("a")
+    assert host.settings.current() == "former"
+    assert host.serves() == ("one", "former")
+
+
+# What is left of a deploy, and what of those before.
+
+
+@STRATEGIES
+def test_what_was_switched_on_one_host_goes_back_with_the_others(host, strategy):
+    host.deploy("one", strategy=strategy)
+    switched = host.deploy("two", "second", strategy=strategy)
+    said = host.change("two", host.set("second", strategy=strategy)).undo(switched)
+    assert said["current"] == "one"
+    assert host.serves() == ("one", "first")
+    switched = host.deploy("one", "second", strategy=strategy)
+    host.change("one", host.set("second", strategy=strategy)).undo(switched)
+    assert host.serves() == ("one", "first")
+    assert host.home.history()[-1]["action"] == "rollback"
+
+
+def test_it_goes_back_with_its_new_settings_where_the_old_ones_are_gone(host):
+    host.set_up_before()
+    switched = host.deploy("two", "second")
+    host.change("two", host.set("second")).undo(switched)
+    assert host.serves() == ("one", "second")
+
+
+@pytest.mark.parametrize(("release", "left"), [("two", ["one"]), ("one", ["one", "two"])])
+def test_a_release_that_never_served_is_removed_when_its_deploy_fails(host, release, left):
+    host.deploy("one")
+    host.ship("two")
+    host.change(release, host.set("second")).undo({})
+    assert host.releases() == left
+    assert host.serves() == ("one", "first")
+
+
+def test_a_release_that_once_served_is_kept_when_it_fails(host):
+    for release in ("one", "two"):
+        host.deploy(release)
+    host.ship("sick")
+    with (host.root / "deploys.jsonl").open("a") as file:
+        file.write(json.dumps({"release": "sick", "previous": "", "time": "2026"}) + "\n")
+    refused(host, "sick", keep=9)
+    assert host.releases() == ["one", "sick", "two"]
+
+
+@STRATEGIES
+def test_what_is_not_on_the_host_is_not_started(host, strategy):
+    host.deploy("one")
+    host.ship("two")
+    name = host.set("second", strategy=strategy)
+    for release, wanted in (("three", name), ("two", "gone"), ("two", "")):
+        with pytest.raises(FailedError, match="is not on this host"):
+            host.change(release, wanted).start()
+            host.change(release, wanted).switch()
+        assert host.serves() == ("one", "first")
+
+
+def test_what_was_not_started_is_not_switched_to(host):
+    host.deploy("one")
+    host.ship("two")
+    with pytest.raises(FailedError, match="it is not started on this host"):
+        host.change("two", host.set()).switch()
+    host.change("two", host.set()).start()
+    with pytest.raises(FailedError, match="it is not started on this host"):
+        host.change("two", host.set("second")).switch()
+    host.change("two", host.set("second")).undo({})
+    assert host.serves() == ("one", "first")
+
+
+def test_the_history_tells_who_put_which_commit_in_use(host):
+    host.deploy("one", commit="abc")
+    host.deploy("two", commit="def")
+    host.deploy("one", action="rollback")
+    with (host.root / "deploys.jsonl").open("a") as file:
+        file.write('{"time": "20')
+    told = [
+        [entry[key] for key in ("release", "previous", "commit", "action")]
+        for entry in host.home.history()
+    ]
+    assert told == [
+        ["one", "", "abc", "deploy"],
+        ["two", "one", "def", "deploy"],
+        ["one", "two", "abc", "rollback"],
+    ]
+    assert {entry["by"] for entry in host.home.history()} == {"ada@desk"}
+
+
+def test_what_nothing_needs_any_more_goes(host):
+    host.ship("old", "old-env")
+    host.deploy("one")
+    (host.root / "releases/.half").mkdir()
+    (host.settings.sets / ".half").mkdir()
+    (host.settings.sets / "..half.gone/x").mkdir(parents=True)
+    host.set("never in use")
+    for number, release in enumerate(("two", "three")):
+        said = host.deploy(release, f"first {number}", keep=2)
+    assert host.releases() == ["three", "two"]
+    assert "releases/one" in said["removed"]
+    assert [path.name for path in (host.root / "environments").iterdir()] == ["env"]
+    assert host.sets() == ["first 0", "first 1"]
+
+
+def test_a_release_in_which_something_still_runs_is_kept(host):
+    host.ship("busy", "busy-env")
+    wait = [sys.executable, "-c", "input()"]
+    folder = host.root / "releases/busy"
+    with subprocess.Popen(wait, cwd=folder, stdin=subprocess.PIPE) as process:
+        host.deploy("one", keep=2)
+        host.deploy("two", keep=2)
+        assert "busy" in host.releases()
+        assert (host.root / "environments/busy-env").is_dir()
+        process.communicate(b"\n")
+    host.deploy("three", keep=2)
+    assert "busy" not in host.releases()
+
+
+def test_changes_of_one_host_wait_for_each_other(host):
+    order, inside = [], threading.Event()
+
+    def second():
+        inside.wait()
+        with Home(host.root, "shop").locked():
+            order.append("second")
+
+    thread = threading.Thread(target=second)
+    thread.start()
+    with host.home.locked():
+        inside.set()
+        with pytest.raises(FailedError, match="another process"), Home(host.root, "shop").locked(0):
+            pass
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]

@@ -1,0 +1,260 @@
+"""A played host: systemd, and an app that behaves as its release and its settings say."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from flaskstack import settings
+from flaskstack.change import Change, file_of
+from flaskstack.home import SLOTS, Home
+from flaskstack.settings import Settings
+from flaskstack.units import Units
+
+FIRST = {"services": ["shop-worker@1.service"], "timers": ["shop-nightly.timer"]}
+SECOND = {"services": ["shop-mailer@1.service"], "timers": ["shop-hourly.timer"]}
+# What a cut may come before.
+STEPS = [(Path, "replace"), (Path, "unlink"), (Path, "rename"), (Home, "record")]
+
+
+def files(text: str, environment: str, proof: dict[str, Any]) -> dict[str, str]:
+    """Return the unit files of a set of settings with a text, which read an environment."""
+    read = f"# {text}\nEnvironmentFile={environment}\n"
+    units = {"shop-web@.socket": "# the same\n", "shop-web@.service": read}
+    for unit in map(file_of, proof["services"]):
+        units[unit] = f"{read}Slice=shop-processes.slice\n"
+    for timer in proof["timers"]:
+        units[timer] = f"# {text}\n"
+        units[timer.replace(".timer", ".service")] = f"{read}Slice=shop-timers.slice\n"
+    wanted = [f"shop-web@{slot}.{kind}" for slot in "ab" for kind in ("socket", "service")]
+    wanted += [*proof["services"], *proof["timers"]]
+    return units | {"shop.target": "".join(f"Wants={unit}\n" for unit in wanted)}
+
+
+class Cut(BaseException):
+    """The power is gone, or the process was killed."""
+
+
+class Host:
+    """Starts what systemd would: a unit whose file it has read, and whose condition is met."""
+
+    def __init__(self, tmp: Path) -> None:
+        """Begin with what role gunicorn makes."""
+        self.root, self.etc = tmp / "srv", settings.ETC / "shop"
+        self.home, self.settings = Home(self.root, "shop"), Settings("shop")
+        self.running: dict[str, dict[str, str]] = {}
+        self.loaded: dict[str, str] = {}
+        self.log: list[str] = []
+        self.queue: list[int] = []  # of connections, by look
+        self.busy = self.asked = 0  # looks for which what stops still works; health questions
+        for folder in ("releases", "instances", "environments"):
+            (self.root / folder).mkdir(parents=True)
+        for folder in (self.etc / "settings", self.etc / "slots", settings.UNITS, settings.STAMPS):
+            folder.mkdir(parents=True)
+
+    def ship(self, release: str, environment: str = "env") -> None:
+        """Put a release on the host."""
+        folder = self.root / "releases" / release
+        if not folder.exists():
+            folder.mkdir()
+            (folder / ".venv").symlink_to(f"../../environments/{environment}")
+            (self.root / "environments" / environment).mkdir(exist_ok=True)
+
+    def set(self, text: str = "first", **proof: Any) -> str:
+        """Write a set of settings that holds a text, and return its name."""
+        usual = SECOND if "second" in text else FIRST
+        proof = {"watch": 0, "timeout": 0, "keep": 3} | usual | proof
+        units = files(text, f"{self.etc}/current/environment", proof)
+        units["shop-web@.service"] = f"# {text}\nEnvironmentFile={self.etc}/slots/%i/environment\n"
+        texts = {f"units/{unit}": content for unit, content in units.items()}
+        return self.settings.write(texts | {"environment": text}, proof, -1)
+
+    def set_up_before(self) -> None:
+        """Have release `one` serve as it did before there were sets of settings."""
+        (self.etc / "environment").write_text("former")
+        (self.etc / "files").mkdir()
+        (self.etc / "files/app.ini").write_text("former")
+        for unit, text in files("former", f"{self.etc}/environment", FIRST).items():
+            (settings.UNITS / unit).write_text(text)
+        self.ship("one")
+        self.home.occupy("a", "one")
+        self.home.serve("a", "one", "")
+        self.boot()
+        self.settings.adopt("a")
+
+    def change(self, release: str, name: str, **more: Any) -> Change:
+        """Return a change to a release with a set."""
+        wanted = {"app": "shop", "root": str(self.root), "release": release, "settings": name}
+        return Change(wanted | {"by": "ada@desk"} | more, Units(self.run))
+
+    def deploy(self, release: str, text: str = "first", **more: Any) -> dict[str, Any]:
+        """Put a release in use with a set."""
+        about = {name: more.pop(name) for name in ("commit", "action") if name in more}
+        self.ship(release)
+        name = self.set(text, **more)
+        self.change(release, name, **about).start()
+        return self.change(release, name, **about).switch()
+
+    # What systemd does.
+
+    def text(self, unit: str) -> str:
+        """Return a unit's file; that of an instance may be its template's."""
+        template = re.sub(r"@[^@]*\.", "@.", unit)
+        return self.loaded.get(unit, self.loaded.get(template, ""))
+
+    def unit_files(self) -> dict[str, str]:
+        """Return all unit files by name."""
+        found = [path for path in settings.UNITS.glob("shop*") if path.is_file()]
+        return {path.name: path.read_text() for path in found}
+
+    def reload(self) -> None:
+        """Read all unit files."""
+        self.loaded = self.unit_files()
+
+    def start(self, unit: str) -> None:
+        """Start a unit, if its condition is met."""
+        web = re.fullmatch(r"shop-web@(.)\.\w+", unit)
+        release = self.home.release_in(web[1]) if web else self.home.current()
+        if not self.text(unit) or not (release and (self.root / "releases" / release).is_dir()):
+            return
+        found = re.search("EnvironmentFile=(.*)", self.text(unit))
+        environment = ""
+        if found:
+            environment = Path(found[1].replace("%i", web[1] if web else "")).read_text()
+        said = f"{release} {environment}"
+        dead = found and ("dies" in said if web else "idles" in said)
+        self.running[unit] = {"release": release, "environment": environment}
+        self.running[unit] |= {"text": self.text(unit), "MainPID": str(len(self.log) + 100)}
+        self.running[unit] |= {"ActiveState": "active", "SubState": "running"}
+        if dead:
+            self.running[unit] |= {"ActiveState": "activating", "SubState": "auto-restart"}
+
+    def stop(self, unit: str) -> None:
+        """Stop a unit."""
+        self.running.pop(unit, None)
+
+    def run(self, argv: list[str]) -> tuple[int, str, str]:
+        """Run a command as `flaskstack.units.command` does."""
+        verb, *names = [word for word in argv[1:] if not word.startswith("-")] or [""]
+        if argv[0] == "ss":
+            waiting = self.queue.pop(0) if self.queue else 0
+            return 0, f"u_str LISTEN {waiting} 2048 {argv[-1].split()[-1]} 1 * 0\n", ""
+        if argv[0] == "journalctl":
+            return 0, "line one\nline two\n", ""
+        if verb == "show" and "--all" in argv:
+            timers = [unit for unit in self.running if unit.endswith(".timer")]
+            known = {*self.running, *(unit.replace(".timer", ".service") for unit in timers)}
+            shown = [unit for unit in known for name in names if fnmatch(unit, name)]
+            return 0, "\n\n".join(self.shown(unit, True) for unit in shown), ""
+        if verb == "show":
+            return 0, "\n\n".join(self.shown(unit) for unit in names), ""
+        self.log += [f"{verb} {unit}" for unit in names or [""] if verb != "reset-failed"]
+        if verb == "daemon-reload":
+            self.reload()
+        for unit in names:
+            if verb == "stop":
+                self.stop(unit)
+            elif verb == "restart" or (verb == "start" and unit not in self.running):
+                self.start(unit)
+        return int(verb == "is-enabled"), "", ""
+
+    def shown(self, unit: str, slices: bool = False) -> str:
+        """Return what `systemctl show` tells."""
+        said = {"Id": unit, "ActiveState": "inactive", "SubState": "dead", "MainPID": "0"}
+        said |= {"NRestarts": "0", "Result": "success", "TimeoutStopUSec": "1s"}
+        said |= self.running.get(unit, {})
+        if self.busy and unit in FIRST["services"]:
+            self.busy -= 1
+            said |= {"ActiveState": "deactivating", "SubState": "stop-sigterm", "Job": "7"}
+        found = re.search("^Slice=(.*)$", self.text(unit), re.MULTILINE) if slices else None
+        said |= {"Slice": found[1]} if found else {}
+        return "\n".join(f"{key}={value}" for key, value in said.items() if "\n" not in value)
+
+    def answer(self, door: str) -> tuple[bool, str]:
+        """Answer the health question."""
+        self.asked += 1
+        unit = self.running.get(f"shop-web@{door.removesuffix('.sock')[-1]}.service", {})
+        said = f"{unit.get('release', '')} {unit.get('environment', '')}"
+        if "redirects" in said:
+            return False, "GET /: 302 Found to /login (expected is 200)"
+        tired = "tires" in said and self.asked > 1
+        return bool(unit) and "sick" not in said and not tired, "GET /: 200"
+
+    def boot(self) -> None:
+        """Come up after a power cut."""
+        self.running, self.busy, self.queue = {}, 0, []
+        self.reload()
+        self.change("", "").recover_at_boot()
+        wants = re.findall(r"^Wants=(.*)$", self.loaded.get("shop.target", ""), re.MULTILINE)
+        for unit in " ".join(wants).split():
+            self.start(unit)
+
+    @contextmanager
+    def cut(self, after: int) -> Iterator[None]:
+        """Cut what changes something after so many steps."""
+        steps = iter(range(after))
+
+        def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+            def step(*arguments: Any, **options: Any) -> Any:
+                if next(steps, None) is None:
+                    raise Cut
+                return function(*arguments, **options)
+
+            return step
+
+        with ExitStack() as patches:
+            for owner, name in [*STEPS, (self, "start"), (self, "reload"), (self, "stop")]:
+                step = counted(getattr(owner, name))
+                patches.enter_context(mock.patch.object(owner, name, step))
+            yield
+
+    def serves(self) -> tuple[str, str]:
+        """Return which release serves with which text; everything must agree on it."""
+        home, slot = self.home, self.home.live()
+        release, name = home.serving(), self.settings.current()
+        assert (home.current(), self.settings.in_slot(slot)) == (release, name)
+        assert not (self.root / ".deploying").exists()
+        texts, proof = self.settings.files(name), self.settings.release(name)
+        on_disk = self.unit_files()
+        assert self.loaded == on_disk, "systemd has not read it"
+        own = [f"shop-web@{slot}.socket", f"shop-web@{slot}.service"] if slot else []
+        own += [*proof.get("services", []), *proof.get("timers", [])]
+        assert set(self.running) == set(own), "something else runs"
+        for unit in own:
+            ran, file = self.running[unit], file_of(unit).replace(f"@{slot}.", "@.")
+            assert ran["ActiveState"] == "active"
+            assert ran["text"] == texts[f"units/{file}"] == self.text(unit)
+            assert ran["environment"] == self.environment(ran["text"], name)
+            assert ran["release"] == release or not unit.endswith(".service")
+        web = re.compile("shop-web@|shop.target")
+        there, wanted = (
+            {u for u in units if not web.match(u)} for units in (on_disk, self.settings.units(name))
+        )
+        assert there == wanted
+        for other in set(SLOTS) - {slot}:
+            assert not home.release_in(other)
+            assert not self.settings.in_slot(other)
+        return release, self.environment("EnvironmentFile", name).strip()
+
+    def environment(self, text: str, name: str) -> str:
+        """Return the environment that a unit with a text gets from a set."""
+        if "EnvironmentFile" not in text or not name:
+            return ""
+        former = self.etc / "environment"
+        return former.read_text() if name == "former" else self.settings.files(name)["environment"]
+
+    def releases(self) -> list[str]:
+        """Name the releases on the host."""
+        return sorted(path.name for path in (self.root / "releases").iterdir())
+
+    def sets(self) -> list[str]:
+        """Name what the sets on the host hold."""
+        return sorted(
+            self.environment("EnvironmentFile", p.name).strip()
+            for p in self.settings.sets.iterdir()
+        )
