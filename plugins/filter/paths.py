@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 from posixpath import normpath
@@ -15,6 +16,12 @@ SYSTEM = {
 }
 # What many share: not these folders themselves, but those below.
 SHARED = {"/", "/data", "/media", "/mnt", "/opt", "/srv", "/var"}
+# The system's below /var: where each program has a folder of its name, and where none is an app's.
+VAR_NAMED = {"cache", "lib", "log", "opt", "spool"}
+VAR = VAR_NAMED | {"backups", "local", "lock", "mail", "run", "tmp"}
+# What no option of systemd can show to a unit with ProtectHome=.
+HIDDEN = ("/home", "/root", "/run/user")
+PLAIN = re.compile(r"(?:/[A-Za-z0-9._-]+)+")
 
 
 def leaving(paths: Iterable[str]) -> list[str]:
@@ -41,22 +48,48 @@ def overlapping(paths: Iterable[str]) -> list[str]:
     ]
 
 
-def not_for_apps(paths: Iterable[str], app_root: str) -> list[str]:
+def hidden(paths: Iterable[str]) -> list[str]:
+    """Return the absolute paths that the app cannot be shown, and those of the whole system."""
+    return [path for path in paths if _is_hidden(PurePosixPath(normpath(path)))]
+
+
+def _is_hidden(path: PurePosixPath) -> bool:
+    return str(path) in ("/", "//") or any(path.is_relative_to(folder) for folder in HIDDEN)
+
+
+def not_roots(paths: Iterable[str]) -> list[str]:
+    """Return the paths that cannot be the folder that all of an app is in."""
+    return [path for path in paths if not PLAIN.fullmatch(path) or _is_no_root(path)]
+
+
+def _is_no_root(path: str) -> bool:
+    folder = PurePosixPath(path)
+    if normpath(path) != path or _is_systems(folder):
+        return True
+    return folder.parts[1] == "var" and folder.parts[2] in VAR
+
+
+def not_for_apps(paths: Iterable[str], app_root: str, app_name: str) -> list[str]:
     """Return the absolute paths that the app at `app_root` must not be given to write to."""
-    return [path for path in paths if _is_not_for(path, PurePosixPath(app_root))]
+    return [path for path in paths if _is_not_for(path, PurePosixPath(app_root), app_name)]
 
 
-def _is_not_for(path: str, app_root: PurePosixPath) -> bool:
+def _is_not_for(path: str, app_root: PurePosixPath, app_name: str) -> bool:
     folder = PurePosixPath(normpath(path))
-    if not path.isprintable() or set(path) & set(" %\"'\\"):
+    if not path.isprintable() or set(path) & set(" %\"'\\") or _is_systems(folder):
         return True
-    if len(folder.parts) < 2 or folder.parts[1] in SYSTEM or str(folder) in SHARED:
-        return True
-    if folder.parts[1] == "var" and len(folder.parts) < 4:
-        return True
+    if folder.parts[1] == "var" and folder.parts[2] in VAR:
+        return folder.parts[2] not in VAR_NAMED or folder.parts[3] != app_name
     if folder.is_relative_to(app_root):
         return not folder.is_relative_to(app_root / "shared") or folder == app_root / "shared"
     return app_root.is_relative_to(folder)
+
+
+def _is_systems(folder: PurePosixPath) -> bool:
+    parts = folder.parts
+    if len(parts) < 2 or parts[1] in SYSTEM or str(folder) in SHARED:
+        return True
+    return parts[1] == "var" and len(parts) < 4
 
 
 class FilterModule:
@@ -64,4 +97,10 @@ class FilterModule:
 
     def filters(self) -> dict[str, object]:
         """Return the filters of this file by name."""
-        return {"leaving": leaving, "overlapping": overlapping, "not_for_apps": not_for_apps}
+        return {
+            "leaving": leaving,
+            "overlapping": overlapping,
+            "hidden": hidden,
+            "not_roots": not_roots,
+            "not_for_apps": not_for_apps,
+        }

@@ -2,7 +2,7 @@
 
 import pytest
 
-from paths import leaving, not_for_apps, overlapping
+from paths import hidden, leaving, not_for_apps, not_roots, overlapping
 
 ROOT = "/srv/shop"
 
@@ -42,16 +42,53 @@ def test_paths_that_overlap(paths, found):
         *("/srv", "/var", "/var/log", "/mnt", "/srv/../etc/x"),
         *("/srv/shop", "/srv/shop/releases", "/srv/shop/shared", "/srv/shop/shared/../current"),
         *("/srv/a b", "/srv/%i", "/srv/a\nReadWritePaths=/etc"),
+        *("/var/lib/mysql", "/var/lib/flaskstack/x", "/var/log/nginx", "/var/spool/shopping"),
+        *("/var/backups/shop", "/var/tmp/shop", "/var/cache/shop-build", "/var/lib/../lib/mysql"),
     ],
 )
 def test_a_folder_that_is_not_the_apps(path):
-    assert not_for_apps([path], ROOT) == [path]
+    assert not_for_apps([path], ROOT, "shop") == [path]
 
 
-@pytest.mark.parametrize("path", ["/srv/data", "/mnt/x", "/var/spool/shop", "/srv/shop/shared/x"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/srv/data", "/mnt/x", "/srv/shop/shared/x", "/var/www/shop"),
+        *("/var/spool/shop", "/var/log/shop/x", "/var/lib/shop/x"),
+    ],
+)
 def test_a_folder_of_the_apps_own(path):
-    assert not_for_apps([path], ROOT) == []
+    assert not_for_apps([path], ROOT, "shop") == []
 
 
 def test_an_app_may_not_own_what_it_is_in():
-    assert not_for_apps(["/data/web", "/data/web/files"], "/data/web/shop") == ["/data/web"]
+    paths = ["/data/web", "/data/web/files"]
+    assert not_for_apps(paths, "/data/web/shop", "shop") == ["/data/web"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/home/deploy/shop", "/root/shop", "/run/shop", "/tmp/shop", "/usr/share/shop", "/etc/x"),
+        *("/", "/srv", "/opt", "/var", "/var/www", "/mnt", "//srv/shop", "/srv/../etc/shop"),
+        *("/var/lib/shop", "/var/cache/shop", "/var/backups/shop", "/var/tmp/shop"),
+        *("/srv/my app", "srv/shop", "", "/srv/shop/", "/srv/./shop", "/srv/shop\n", "/srv/%n"),
+    ],
+)
+def test_a_folder_that_no_app_can_be_in(path):
+    assert not_roots([path]) == [path]
+
+
+@pytest.mark.parametrize("path", ["/srv/shop", "/opt/shop", "/data/web/shop_2", "/var/www/a.b"])
+def test_a_folder_that_an_app_can_be_in(path):
+    assert not_roots([path]) == []
+
+
+@pytest.mark.parametrize("path", ["/home/x", "/root", "/run/user/1000", "/srv/../home/x", "/a/.."])
+def test_a_path_that_the_app_cannot_see(path):
+    assert hidden([path]) == [path]
+
+
+@pytest.mark.parametrize("path", ["/srv/films", "/mnt/a/", "/homes", "/run/postgresql", "/srv/..a"])
+def test_a_path_that_the_app_can_see(path):
+    assert hidden([path]) == []

@@ -6,6 +6,7 @@ import pytest
 
 from processes import (
     declared_processes,
+    not_commands,
     odd_schedules,
     process_services,
     process_templates,
@@ -41,6 +42,17 @@ def test_what_is_left_out_is_filled_in():
     assert (here["stop_signal"], here["stop_timeout"], here["catch_up"]) == ("SIGTERM", 60, True)
     (here,) = declared_processes([WORKER | {"memory_limit": 200}])
     assert here["memory_high"] == 180
+
+
+@pytest.mark.parametrize("command", ["x", "x\n", "sh -c 'a; b'", 'x "a b"', "x 50% ä"])
+def test_a_command_is_one_line(command):
+    assert not_commands([WORKER | {"command": command}]) == []
+    assert declared_processes([WORKER | {"command": command}])[0]["command"] == command.strip()
+
+
+@pytest.mark.parametrize("command", ["", " ", "x\n--all", "x\rUser=root", "x 'a", 'x "', "x \\"])
+def test_what_is_no_command_is_named(command):
+    assert not_commands([WORKER, NIGHTLY | {"command": command}]) == ["nightly"]
 
 
 RIGHT = [

@@ -9,7 +9,7 @@ import pytest
 SECRET = "k3Yq8ZpW0vXr6TtB1nMc4JdL7sHf2GaU"
 APP = {"app_wsgi": "shop.web:create_app()", "app_secret_key": SECRET, "app_no_log": True}
 PROCESS = {"name": "worker", "command": "rq worker --job 50% default"}
-UNITS = "etc/systemd/system"
+UNITS = "units"
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def settings(render):
     """Give `settings(**variables)`: the settings of the rendered gunicorn.conf.py."""
 
     def settings(**variables):
-        tree = ast.parse(render("gunicorn", "etc/app/gunicorn.conf.py.j2", **APP | variables))
+        tree = ast.parse(render("gunicorn", "gunicorn.conf.py.j2", **APP | variables))
         assignments = [node for node in tree.body if isinstance(node, ast.Assign)]
         known = {}
         for node in assignments:
@@ -38,7 +38,7 @@ def environment(render, tmp_path):
 
     def environment(**variables):
         file = tmp_path / "environment"
-        file.write_text(render("gunicorn", "etc/app/environment.j2", **APP | variables))
+        file.write_text(render("gunicorn", "environment.j2", **APP | variables))
         shell = ["env", "-i", "/bin/sh", "-c", f"set -a; . {file}; env -0"]
         told = subprocess.run(shell, text=True, capture_output=True, check=True).stdout
         return dict(line.split("=", 1) for line in told.split("\0") if line)
@@ -155,7 +155,7 @@ def test_gevent_has_connections_and_files_for_them(settings, render):
 @pytest.mark.parametrize(("preload", "patched"), [(False, False), (True, True)])
 def test_a_preloaded_app_is_patched_for_gevent_before_it_is_imported(render, preload, patched):
     variables = {"gunicorn_worker_class": "gevent", "gunicorn_preload": preload}
-    text = render("gunicorn", "etc/app/gunicorn.conf.py.j2", **APP, **variables)
+    text = render("gunicorn", "gunicorn.conf.py.j2", **APP, **variables)
     assert ("monkey.patch_all()" in text.partition("chdir")[0]) == patched
 
 
@@ -213,14 +213,6 @@ def test_database_url_has_the_apps_options(environment):
     assert query == (
         "unix_socket=/run/mysqld/mysqld.sock&init_command=SET+time_zone='UTC'&local_infile=false"
     )
-
-
-def test_run_passes_shellcheck(render):
-    script = render("gunicorn", "usr/local/bin/run.j2", **APP)
-    # The files it sources are on the host only.
-    check = ["shellcheck", "--severity=warning", "-"]
-    done = subprocess.run(check, input=script, text=True, capture_output=True, check=False)
-    assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize(
@@ -327,6 +319,9 @@ def test_accepted(evaluate, variables):
         ({"app_writable_paths": ["/srv/shop/releases"]}, "app_writable_paths is [/srv/shop/rel"),
         ({"app_instance_path": "/srv/shop/shared"}, "app_writable_paths is [/srv/shop/shared]"),
         ({"app_writable_paths": ["/srv/a b"]}, "app_writable_paths is [/srv/a b]"),
+        ({"app_writable_paths": ["/var/lib/mysql"]}, "app_writable_paths is [/var/lib/mysql]"),
+        ({"app_root": "/home/deploy/shop"}, "app_root is /home/deploy/shop"),
+        ({"app_shared_paths": [".venv"]}, "app_shared_paths is [.venv]"),
         ({"app_proxy_fix": True, "app_trusted_proxy_hops": 0}, "app_trusted_proxy_hops is 0"),
         ({"gunicorn_workers": 0}, "gunicorn_workers"),
         ({"gunicorn_graceful_timeout": 29}, "gunicorn_graceful_timeout"),

@@ -76,7 +76,7 @@ def test_refused(evaluate, value):
     assert refusals[0].startswith("app_network")
 
 
-@pytest.mark.parametrize("value", [["films"], ["/"], ["/srv/a b"]])
+@pytest.mark.parametrize("value", [["films"], ["/"], ["/srv/a b"], ["/root/../etc"], ["/home/x"]])
 def test_unreadable(evaluate, value):
     refusals = evaluate("gunicorn", "__app_refusals", **APP, app_readable_paths=value)
     assert refusals[0].startswith("app_readable_paths")
@@ -85,11 +85,11 @@ def test_unreadable(evaluate, value):
 def test_readable_folders_are_in_sight(render):
     unit = render(
         "gunicorn",
-        "etc/systemd/system/web@.service.j2",
+        "units/web@.service.j2",
         **APP,
         app_readable_paths=["/srv/films/"],
         app_internal=[{"url": "/f/", "folder": "/mnt/more"}, {"url": "/u/", "folder": "uploads"}],
     )
-    seen = [line.split("=-")[1] for line in unit.splitlines() if "BindReadOnlyPaths" in line]
+    seen = [line.split("=-")[1] for line in unit.splitlines() if "BindReadOnlyPaths=-" in line]
     assert seen[0] == "/srv/shop"
     assert seen[-2:] == ["/srv/films", "/mnt/more"]

@@ -44,10 +44,10 @@ def test_the_command_is_found_in_the_release_itself(unit, template):
 
 def test_how_a_process_is_stopped_and_limited(unit):
     options = {"stop_signal": "SIGQUIT", "stop_timeout": 300, "memory_limit": 200}
-    lines = unit("process@.service", WORKER, **options, environment={"COLOUR": '50% "red"'})
+    lines = unit("process@.service", WORKER, **options, environment={"COLOUR": '50% "red" 😀'})
     assert {"KillSignal=SIGQUIT", "TimeoutStopSec=300", "KillMode=mixed"} <= set(lines)
     assert {"MemoryHigh=180M", "MemoryMax=200M"} <= set(lines)
-    assert 'Environment="COLOUR=50%% \\"red\\""' in lines
+    assert 'Environment="COLOUR=50%% \\"red\\" 😀"' in lines
 
 
 def test_a_run_is_no_part_of_what_is_restarted(unit):
@@ -161,6 +161,8 @@ def test_accepted(evaluate, process):
         (NIGHTLY | {"random_delay": -1}, "random_delay"),
         (WORKER | {"memory_limit": 2}, "memory_limit"),
         (WORKER | {"stop_timeout": 0}, "stop_timeout"),
+        (WORKER | {"command": "rq worker\nUser=root"}, "command of one line"),
+        (WORKER | {"name": "worker\n"}, "names of small letters"),
     ],
 )
 def test_refused(evaluate, process, reason):

@@ -18,15 +18,18 @@ LINKS = 40  # as many as the kernel follows
 def make(wanted: dict[str, Any]) -> dict[str, Any]:
     """Make folders that belong to the app; those above them that are missing are root's.
 
-    Keys: folders (absolute paths), user, check (optional: change nothing). Raises RefusedError
-    when something that others than root can put there is in the way.
+    Keys: folders (absolute paths), user, root (of the app), check (optional: change nothing).
+    Raises RefusedError when something that others than root can put there is in the way, and when
+    a folder outside of `root` is root's and not empty.
     """
-    owner = pwd.getpwnam(wanted["user"])
-    made = [give(folder, owner, wanted.get("check", False)) for folder in wanted["folders"]]
-    return {"changed": any(made)}
+    owner, check, changed = pwd.getpwnam(wanted["user"]), wanted.get("check", False), False
+    for folder in wanted["folders"]:
+        own = Path(folder).is_relative_to(wanted["root"])
+        changed |= give(folder, owner, check, own)
+    return {"changed": changed}
 
 
-def give(folder: str, owner: pwd.struct_passwd, check: bool) -> bool:
+def give(folder: str, owner: pwd.struct_passwd, check: bool, own: bool) -> bool:
     """Make one folder; return whether that changed something."""
     rest, here, path = list(Path(folder).parts), os.open("/", READ), Path("/")
     made, links = False, 0
@@ -53,6 +56,12 @@ def give(folder: str, owner: pwd.struct_passwd, check: bool) -> bool:
             here, made = below, made or new
             if new:
                 os.fchmod(here, 0o751)
+        if not own and os.fstat(here).st_uid == 0 and set(os.listdir(here)) - {"lost+found"}:
+            raise RefusedError(
+                f"{path} (app_writable_paths or app_instance_path) is root's and not empty: it may "
+                "be the system's or another app's. Nothing was changed. Name another one; if it is "
+                f"this app's, sudo chown {owner.pw_name}: {path}"
+            )
         return grant(here, path, owner, check) or made
     finally:
         os.close(here)
