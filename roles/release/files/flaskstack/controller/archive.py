@@ -38,16 +38,10 @@ def name_release(app: Path, commit: str, options: list[Any]) -> str:
 
 def pack(app: Path, environment: dict[str, str], links: dict[str, str], path: Path) -> None:
     """Write the archive: files in order, of no owner or date, then the links out of the release."""
-    shipped = [
-        entry
-        for entry in describe(app)
-        if not any(f"{entry[0]}/".startswith(f"{link}/") for link in links)
-    ]
-    around = {
-        str(folder)
-        for name in [*links, *(entry[0] for entry in shipped)]
-        for folder in Path(name).parents[:-1]
-    }
+    below = tuple(f"{link}/" for link in links)
+    shipped = [entry for entry in describe(app) if not f"{entry[0]}/".startswith(below)]
+    names = [*links, *(name for name, _, _ in shipped)]
+    around = {str(folder) for name in names for folder in Path(name).parents[:-1]}
     partial = path.with_name(f".{path.name}")
     with (
         partial.open("wb") as raw,

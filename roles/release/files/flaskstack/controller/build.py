@@ -19,47 +19,38 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from flaskstack.controller.archive import name_release, pack
-from flaskstack.controller.lock import Wanted, make_lock, minor, without_wheels
+from flaskstack.controller.lock import make_lock, minor, without_wheels
 from flaskstack.controller.requirements import read_requires_python
 from flaskstack.controller.source import check, stage, unpack
 from flaskstack.errors import RefusedError
 
 TEXT: dict[str, Any] = {"type": "str", "default": ""}
 LIST: dict[str, Any] = {"type": "list", "elements": "str", "default": []}
+DICT: dict[str, Any] = {"type": "dict", "default": {}}
+SOURCE = ("folder", "git", "ref", "archive", "checksum", "subfolder")
 OPTIONS: dict[str, Any] = {
-    "source": {
-        "type": "dict",
-        "required": True,
-        "options": {
-            "folder": TEXT,  # on the controller
-            "git": TEXT,  # URL
-            "ref": TEXT,  # branch, tag or commit; empty: the default branch
-            "archive": TEXT,  # tar or zip file, or its URL
-            "checksum": TEXT,  # algorithm:digest
-            "subfolder": TEXT,  # of the app inside its source
-        },
-    },
-    "requirements": {"type": "list", "elements": "str", "required": True},  # files inside the app
+    "source": {"type": "dict", "required": True, "options": dict.fromkeys(SOURCE, TEXT)},
+    "requirements": LIST | {"required": True, "default": None},  # files inside the app
     "hashed": {"type": "bool", "default": True},  # refuse what has no hash
     "extras": LIST,  # of the app's project
     "extra_requirements": LIST,  # lines
-    "constraints": TEXT,  # file on the controller
+    "constraints": TEXT,  # file
     "index_url": TEXT | {"no_log": True},
-    "index_ca": TEXT,  # file on the controller
-    "pythons": {"type": "list", "elements": "dict", "default": []},  # version, machine, executable
+    "index_ca": TEXT,  # file
+    "pythons": LIST | {"elements": "dict"},  # of the hosts: version, machine, executable
     "uv": TEXT,  # program
     "commands": LIST,  # run in the release, on a host
-    "environment": {"type": "dict", "default": {}},  # of the commands
+    "environment": DICT,  # of the commands
     "install_project": {"type": "bool", "default": False},
-    "links": {"type": "dict", "default": {}},  # out of the release, and where to
-    "root": {"type": "str", "default": ""},  # folder of releases on a host
+    "links": DICT,  # out of the release, and where to
+    "root": TEXT,  # folder of releases on a host
     "cache": {"type": "path", "required": True},  # folder of built archives
     "keep": {"type": "int", "default": 5},  # archives to keep there
-    "without": LIST,  # folders of the controller that never enter a release
+    "without": LIST,  # folders that never enter a release
     "secrets": LIST | {"no_log": True},  # texts that must not be in a release
-    "built": {"type": "dict"},  # release of which commands have been run
+    "built": DICT,  # a release of which commands have been run
     "look": {"type": "bool", "default": False},  # write no archive
-    "settings": {"type": "str", "default": "the inventory"},  # where the user sets all this
+    "settings": TEXT | {"default": "the inventory"},  # where the user sets all this
 }
 
 
@@ -71,37 +62,24 @@ def build(params: dict[str, Any]) -> dict[str, Any]:
     cache = Path(params["cache"]).resolve()
     cache.mkdir(parents=True, exist_ok=True)
     (cache / ".gitignore").write_text("*\n")
+    pins = Path(params["constraints"]).read_text() if params["constraints"] else ""
     pythons = [python for python in params["pythons"] if python["version"]]
-    wanted = Wanted(
-        names=params["requirements"],
-        extras=params["extras"],
-        more=params["extra_requirements"],
-        pins=Path(params["constraints"]).read_text() if params["constraints"] else "",
-        index=params["index_url"],
-        ca=params["index_ca"],
-        pythons=[(python["version"], python["machine"]) for python in pythons],
-        uv=params["uv"],
-    )
+    params = params | {"pins": pins, "pythons": pythons}
     source = params["source"]
     with tempfile.TemporaryDirectory(dir=cache, prefix=".work-") as work:
         target = Path(work, "app")
         app, commit = stage(source, target, cache, params["without"], params["secrets"])
-        requires_python = read_requires_python(app, wanted.names)
-        result = {
-            "changed": False,
-            "requires_python": requires_python,  # empty when the app does not say
-            "commit": commit.get("commit", ""),  # empty when the source is no checkout
-            "commit_date": commit.get("commit_date", ""),
-            "commit_subject": commit.get("commit_subject", ""),
-            "dirty": commit.get("dirty", False),  # the folder's files differ from the commit
-        }
-        if not fits(requires_python, [version for version, _ in wanted.pythons]):
+        requires_python = read_requires_python(app, params["requirements"])
+        # Empty when the app does not say, and when the source is no checkout.
+        result = {"changed": False, "requires_python": requires_python, "dirty": False}
+        result |= {"commit": "", "commit_date": "", "commit_subject": "", "tag": ""} | commit
+        if not fits(requires_python, [python["version"] for python in pythons]):
             return result | {"fits": False}
-        lock = make_lock(app, wanted, cache)
+        lock = make_lock(app, params, cache)
         refuse_unhashed(lock["open"], params["hashed"])
-        result |= released(params | {"pythons": pythons}, app, commit, lock, cache)
+        result |= released(params, app, result, lock, cache)
         if params["look"]:
-            result["no_wheels"] = without_wheels(lock, wanted, Path(work))
+            result["no_wheels"] = without_wheels(lock, params, Path(work))
         archive = Path(result["archive"])
         if archive.exists():
             os.utime(archive)
@@ -169,13 +147,11 @@ def released(
         for python in params["pythons"]
     }
     options: list[Any] = [parts, params["links"], sorted(pythons)]
-    variables = build_environment(params, str(commit.get("tag", "")))
+    variables = build_environment(params, commit["tag"])
     on_host = bool(params["commands"] or params["install_project"])
     if on_host:
         options += [params["commands"], variables, params["install_project"]]
-    name = name_release(
-        app, str(commit.get("commit", "")) if params["source"]["git"] else "", options
-    )
+    name = name_release(app, commit["commit"] if params["source"]["git"] else "", options)
     environment = {"APP_RELEASE": name}
     if params["install_project"]:
         environment["PYTHONPATH"] = f"{params['root']}/{name}/.site-packages"
@@ -216,9 +192,7 @@ def build_environment(params: dict[str, Any], tag: str) -> dict[str, str]:
 
 def forget(cache: Path, keep: int) -> None:
     """Remove all but the archives used last."""
-    archives = sorted(
-        cache.glob("[!.]*.tar.gz"), key=lambda path: path.stat().st_mtime, reverse=True
-    )
+    archives = sorted(cache.glob("[!.]*.tar.gz"), key=lambda path: -path.stat().st_mtime)
     for old in archives[keep:]:
         old.unlink()
         old.with_name(old.name.replace(".tar.gz", ".lock")).unlink(missing_ok=True)

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
@@ -119,8 +120,7 @@ def export(url: str, ref: str, subfolder: str, target: Path, cache: Path) -> dic
         git("init", "--quiet", "--template=", f"--separate-git-dir={clone}")
         git("config", "remote.origin.url", bare)
         git("checkout", "--quiet", "--force", "--detach", fetch(git, bare, ref))
-        paths = [path for path in submodules(git) if is_inside(path, subfolder)]
-        if paths:
+        if paths := submodules(git, subfolder):
             update(git, paths, clone / "modules")
         return describe(git)
 
@@ -128,41 +128,28 @@ def export(url: str, ref: str, subfolder: str, target: Path, cache: Path) -> dic
 def fetch(git: Callable[..., str], url: str, ref: str) -> str:
     """Return the commit that a branch, a tag or an id means on the server."""
     resolve = ("rev-parse", "--verify", "--quiet", f"{ref or 'refs/remote/HEAD'}^{{commit}}")
-    for wanted in [[], REFS, [ref]] if ID.fullmatch(ref) else [REFS]:
-        try:
+    for wanted in [[], REFS, [ref]] if ID.fullmatch(ref) else [REFS]:  # an id may be on no branch
+        with nullcontext() if wanted == REFS else suppress(RefusedError):
             if wanted:
-                options = ("--quiet", "--prune", "--update-head-ok")
-                git("fetch", *options, "--", "origin", *wanted, env={})
-        except RefusedError:
-            if wanted == REFS:
-                raise
-        try:
+                git("fetch", "--quiet", "--prune", "--update-head-ok", "origin", *wanted, env={})
+        with suppress(RefusedError):
             return git(*resolve).strip()
-        except RefusedError:
-            continue  # an id may be of a commit on no branch, which is fetched by it
     raise RefusedError(
         f"app_source_ref: {url} has no branch, tag or commit {ref}.", "app_source_ref: main"
     )
 
 
-def submodules(git: Callable[..., str]) -> list[str]:
-    """Name the submodules of what is checked out that have a URL."""
+def submodules(git: Callable[..., str], folder: str) -> list[str]:
+    """Name the submodules in a folder or around it, of those that have a URL."""
     entries = [line.partition("\t") for line in git("ls-files", "-sz").split("\0")]
     links = [path for mode, _, path in entries if mode.startswith("160000 ")]
-    if not links:
-        return []
     try:
         named = git("config", "--blob=HEAD:.gitmodules", "-z", "--get-regexp", r"\.path$")
-    except RefusedError:  # links to commits, of which nobody says where they are
+    except RefusedError:  # there is none
         return []
-    known = {entry.partition("\n")[2] for entry in named.split("\0")}
-    return [path for path in links if path in known]
-
-
-def is_inside(path: str, folder: str) -> bool:
-    """Say whether a submodule is in a folder, or around it."""
-    one, other = PurePosixPath(path), PurePosixPath(folder)
-    return one.is_relative_to(other) or other.is_relative_to(one)
+    known = {entry.partition("\n")[2] for entry in named.split("\0")} & set(links)
+    app = PurePosixPath(folder)
+    return [p for p in known if app.is_relative_to(p) or PurePosixPath(p).is_relative_to(app)]
 
 
 def update(git: Callable[..., str], paths: list[str], kept: Path) -> None:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from flaskstack.controller.requirements import (
     read_text,
     read_toml,
 )
-from flaskstack.errors import RefusedError, run
+from flaskstack.errors import RefusedError, run, without_logins
 
 FORMAT = 2  # raise when the same inputs give another lock than before
 KEEP = 20  # locks that are remembered
@@ -46,34 +46,42 @@ NOTICE = (
     "until the file changes. `uv lock`, or `uv pip compile --generate-hashes`, makes a lock"
 )
 PINS = 'app_constraints: "{{ inventory_dir }}/constraints.txt"'
+# What cures what uv complains of: the first whose sign is in its output.
+CURES = [
+    (
+        "no usable wheels|[Bb]uilding source distributions is disabled",
+        "of what {names} asks for, something is to be built to tell what it needs, which is not "
+        "done on the controller. Lock it where the app is developed, by `uv lock` or `uv pip compile "
+        "--generate-hashes`",
+        "app_requirements: requirements.lock",
+    ),
+    (
+        "package registry|[Ff]ailed to (fetch|download)(?! and build)|sending request",
+        "the index has not all that {names} asks for, or does not answer. It can be another",
+        "app_index_url: https://pypi.org/simple",
+    ),
+    (
+        "No solution found",
+        "there are no versions of all that {names}, app_extra_requirements and app_constraints ask "
+        "for that work together on Python {versions}. A pin is replaced by one in app_constraints",
+        PINS,
+    ),
+    ("", "uv cannot resolve {names}", ""),
+]
 
 
-@dataclass
-class Wanted:
-    """What makes a lock, apart from the app's files."""
-
-    names: list[str]  # of files in the app's source
-    extras: list[str]
-    more: list[str]  # requirement lines
-    pins: str  # text of a constraints file
-    index: str  # URL
-    ca: str  # file
-    pythons: list[tuple[str, str]]  # version and machine of each host
-    uv: str  # program
-
-
-def make_lock(app: Path, wanted: Wanted, cache: Path) -> dict[str, Any]:
+def make_lock(app: Path, wanted: dict[str, Any], cache: Path) -> dict[str, Any]:
     """Return the lock of these inputs. What was resolved before is not resolved again.
 
     `name` and `text` are the file for `uv pip`; `hashed` and `open` its lines with and without
     hashes; `complete` says that nothing else is needed; `notice` tells what the app left open.
     """
-    for name in wanted.names:
+    for name in wanted["requirements"]:
         check_file(app, name)
-    asked = [
-        entry for entry in describe(app) if entry[0].endswith((".txt", ".in", "lock", ".toml"))
-    ]
-    inputs = [FORMAT, {**vars(wanted), "uv": "", "ca": "", "pythons": platform(wanted)}, asked]
+    parts = (".txt", ".in", ".toml", "lock")  # files of the app that may make it
+    asked = [entry for entry in describe(app) if entry[0].endswith(parts)]
+    given = [wanted[name] for name in ("requirements", "extras", "extra_requirements", "pins")]
+    inputs = [FORMAT, *given, platform(wanted), without_logins(wanted["index_url"]), asked]
     key = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:16]
     known = cache / "locks" / f"{key}.json"
     if known.exists():
@@ -90,14 +98,14 @@ def make_lock(app: Path, wanted: Wanted, cache: Path) -> dict[str, Any]:
     return lock
 
 
-def check_gunicorn(lines: list[str], wanted: Wanted) -> None:
+def check_gunicorn(lines: list[str], wanted: dict[str, Any]) -> None:
     """Refuse a lock without Gunicorn, or with one that does not know the site's settings."""
-    names = " and ".join(wanted.names)
+    names = " and ".join(wanted["requirements"])
     found = [line for line in lines if name_of(line) == "gunicorn"]
     if not found:
         raise RefusedError(
             f"app_extra_requirements: the site is served by gunicorn, which is not in {names}.",
-            f"app_extra_requirements: {json.dumps([*wanted.more, 'gunicorn'])}",
+            f"app_extra_requirements: {json.dumps([*wanted['extra_requirements'], 'gunicorn'])}",
         )
     for version in re.findall(r"== *([^\s;]+)", "\n".join(found)):
         if Version(version) < Version(LOWEST_GUNICORN):
@@ -108,12 +116,12 @@ def check_gunicorn(lines: list[str], wanted: Wanted) -> None:
             )
 
 
-def resolve(app: Path, wanted: Wanted) -> dict[str, Any]:
+def resolve(app: Path, wanted: dict[str, Any]) -> dict[str, Any]:
     """Fill in what the app leaves open, and put in what the inventory adds."""
     asked, notices, pylock = Requirements(), [], ""
     with tempfile.TemporaryDirectory(dir=app.parent, prefix="lock-") as folder:
         work = Path(folder)
-        for name in wanted.names:
+        for name in wanted["requirements"]:
             if kind(name) == "uv.lock":
                 asked.lines += export(app, name, wanted, work)
                 members = read_toml(app / name).get("manifest", {}).get("members", [])
@@ -127,36 +135,37 @@ def resolve(app: Path, wanted: Wanted) -> dict[str, Any]:
                 asked.lines += pylock_lines(app, name)
             elif kind(name) == "requirements.txt":
                 read_file(app, name, asked, asked.lines)
-        projects = [name for name in wanted.names if kind(name) == "pyproject.toml"]
+        projects = [name for name in wanted["requirements"] if kind(name) == "pyproject.toml"]
         if loose := asked.loose + projects:
             are = "is" if len(loose) == 1 else "are"
             notices.append(NOTICE.format(f"{' and '.join(loose)} {are}"))
-        lines, resolved = asked.lines, bool(loose or wanted.pins)
+        lines, resolved = asked.lines, bool(loose or wanted["pins"])
         if resolved:
             lines = compile_lock(app, wanted, asked, projects, work)
-        elif wanted.more:
+        elif wanted["extra_requirements"]:
             known = set(map(name_of, lines))
             fixed = replace(asked, lines=[], constraints=asked.constraints + lines)
             found = compile_lock(app, wanted, fixed, [], work)
             lines = lines + [line for line in found if name_of(line) not in known]
     hashed = [line for line in lines if is_locked(line)]
-    as_it_is = pylock and wanted.names[1:] + wanted.more == [] and not wanted.pins
+    changed = wanted["requirements"][1:] or wanted["extra_requirements"] or wanted["pins"]
+    as_it_is = pylock and not changed
     return {
         "name": "pylock.toml" if as_it_is else "requirements.txt",
         "text": pylock if as_it_is else "\n".join(asked.options + hashed) + "\n",
         "hashed": hashed,
         "open": [line for line in lines if not is_locked(line)],
         # Where a person wrote it, uv is to find out what it lacks.
-        "complete": resolved or "requirements.txt" not in map(kind, wanted.names),
+        "complete": resolved or "requirements.txt" not in map(kind, wanted["requirements"]),
         "notice": ".\n".join(notices),
     }
 
 
-def export(app: Path, name: str, wanted: Wanted, work: Path) -> list[str]:
+def export(app: Path, name: str, wanted: dict[str, Any], work: Path) -> list[str]:
     """Return what a uv.lock says, for all projects of a workspace."""
     command = ["export", "--frozen", "--all-packages", "--no-emit-workspace", "--no-default-groups"]
     command += ["--no-header", "--no-annotate", "--format=requirements.txt", "--quiet"]
-    command += [f"--extra={extra}" for extra in wanted.extras]
+    command += [f"--extra={extra}" for extra in wanted["extras"]]
     lines = logical_lines(uv(wanted, [*command, f"--project={(app / name).parent}"], work))
     for line in lines:
         if line.startswith(("-e", ".", "/")):
@@ -167,15 +176,15 @@ def export(app: Path, name: str, wanted: Wanted, work: Path) -> list[str]:
 
 
 def compile_lock(
-    app: Path, wanted: Wanted, asked: Requirements, projects: list[str], work: Path
+    app: Path, wanted: dict[str, Any], asked: Requirements, projects: list[str], work: Path
 ) -> list[str]:
     """Resolve; of what is locked, versions and hashes are kept where they fit."""
     known = asked.lines + asked.constraints
     given = "\n".join([*known, *(read_text(app / name) for name in projects)])
     texts = {
-        "app.in": asked.options + asked.lines + wanted.more,
+        "app.in": asked.options + asked.lines + wanted["extra_requirements"],
         "constraints.in": asked.constraints,
-        "pins.in": with_extras(wanted.pins, given),
+        "pins.in": with_extras(wanted["pins"], given),
         "lock.txt": [line for line in known if is_locked(line)],
     }
     for name, lines in texts.items():
@@ -183,7 +192,7 @@ def compile_lock(
     command = ["pip", "compile", "--generate-hashes", "--no-header", "--no-annotate", "--quiet"]
     command += ["--no-build", "--output-file=lock.txt", "--overrides=pins.in", "app.in"]
     command += ["--constraints=constraints.in", *platform(wanted)]
-    command += [f"--extra={extra}" for extra in wanted.extras if projects]
+    command += [f"--extra={extra}" for extra in wanted["extras"] if projects]
     try:
         uv(wanted, [*command, *(str(app / name) for name in projects)], work)
     except RefusedError as error:
@@ -191,32 +200,13 @@ def compile_lock(
     return logical_lines((work / "lock.txt").read_text())
 
 
-def explained(error: RefusedError, wanted: Wanted) -> RefusedError:
+def explained(error: RefusedError, wanted: dict[str, Any]) -> RefusedError:
     """Say which variable cures what uv complains of."""
     said = str(error).partition("\n")[2].replace("app.in", "the app")
-    names = ", ".join(wanted.names)
-    if re.search("no usable wheels|(?i:building source distributions is disabled)", said):
-        return RefusedError(
-            f"app_requirements: what {names} needs is only known by running code of a package, "
-            f"which is not done on the controller:\n{said}\nA lock tells it without: make one where"
-            " the app is developed, by `uv lock` or `uv pip compile --generate-hashes`.",
-            "app_requirements: requirements.lock",
-        )
-    if re.search("package registry|[Ff]ailed to (fetch|download)|sending request", said):
-        return RefusedError(
-            f"app_requirements: uv cannot resolve {names}:\n{said}\n"
-            "The index that it asks can be another.",
-            "app_index_url: https://pypi.org/simple",
-        )
-    versions = " and ".join(dict.fromkeys(version for version, _ in wanted.pythons))
-    if "No solution found" in said:
-        return RefusedError(
-            f"app_requirements: there are no versions of all that {names}, app_extra_requirements "
-            f"and app_constraints ask for that work together on Python {versions}:\n{said}\n"
-            "A pin of the app's is replaced by one in app_constraints.",
-            PINS,
-        )
-    return RefusedError(f"app_requirements: uv cannot resolve {names}:\n{said}")
+    reason, example = next((reason, cure) for sign, reason, cure in CURES if re.search(sign, said))
+    versions = " and ".join(dict.fromkeys(python["version"] for python in wanted["pythons"]))
+    reason = reason.format(names=", ".join(wanted["requirements"]), versions=versions)
+    return RefusedError(f"app_requirements: {reason}.\n{said}", example)
 
 
 def with_extras(pins: str, asked: str) -> list[str]:
@@ -229,11 +219,11 @@ def with_extras(pins: str, asked: str) -> list[str]:
     ]
 
 
-def platform(wanted: Wanted) -> list[str]:
+def platform(wanted: dict[str, Any]) -> list[str]:
     """Say which hosts the lock is for: all alike, or of several kinds."""
-    kinds = {(minor(version), machine) for version, machine in wanted.pythons}
-    lowest = min((version for version, _ in wanted.pythons), key=Version, default="")
-    command = [f"--python={sys.executable}", *([f"--python-version={lowest}"] if lowest else [])]
+    kinds = {(minor(python["version"]), python["machine"]) for python in wanted["pythons"]}
+    lowest = min((python["version"] for python in wanted["pythons"]), key=Version, default="")
+    command = [f"--python-version={lowest}"] if lowest else []
     if len(kinds) == 1:
         return [*command, f"--python-platform={kinds.pop()[1]}-unknown-linux-gnu"]
     return [*command, "--universal"]
@@ -244,7 +234,7 @@ def minor(version: str) -> str:
     return ".".join(version.split(".")[:2])
 
 
-def without_wheels(lock: dict[str, Any], wanted: Wanted, folder: Path) -> list[str] | None:
+def without_wheels(lock: dict[str, Any], wanted: dict[str, Any], folder: Path) -> list[str] | None:
     """Name what hosts must build of a lock, or refuse what they cannot even build.
 
     None means that the index does not tell, or not soon.
@@ -253,8 +243,9 @@ def without_wheels(lock: dict[str, Any], wanted: Wanted, folder: Path) -> list[s
     (folder / "hashed.in").write_text("\n".join(lines))
     command = ["pip", "compile", "--no-deps", "--format=pylock.toml", "--quiet", "hashed.in"]
     found: set[str] = set()
-    for python in set(wanted.pythons):
-        host = platform(replace(wanted, pythons=[python]))
+    kinds = {(minor(python["version"]), python["machine"]): python for python in wanted["pythons"]}
+    for python in kinds.values():
+        host = platform(wanted | {"pythons": [python]})
         try:
             text = uv(wanted, [*command, *host], folder, timeout=TIMEOUT)
         except (RefusedError, subprocess.TimeoutExpired) as error:
@@ -266,15 +257,15 @@ def without_wheels(lock: dict[str, Any], wanted: Wanted, folder: Path) -> list[s
     return sorted(found)
 
 
-def uv(wanted: Wanted, arguments: list[str], folder: Path, **options: Any) -> str:
+def uv(wanted: dict[str, Any], arguments: list[str], folder: Path, **options: Any) -> str:
     """Run uv, which finds the index and the way into it in its environment alone."""
-    program = wanted.uv if Path(wanted.uv).is_file() else shutil.which("uv")
+    program = wanted["uv"] if Path(wanted["uv"]).is_file() else shutil.which("uv")
     if not program:
         raise RefusedError(
             "uv, which resolves requirements, is not on the controller: run `./stack tools`"
         )
     environment = os.environ | protocols() | {"GIT_TERMINAL_PROMPT": "0", "NO_COLOR": "1"}
-    environment |= {"UV_PYTHON_DOWNLOADS": "never"}
-    environment |= {"UV_DEFAULT_INDEX": wanted.index} if wanted.index else {}
-    environment |= {"SSL_CERT_FILE": wanted.ca} if wanted.ca else {}
+    environment |= {"UV_PYTHON_DOWNLOADS": "never", "UV_PYTHON": sys.executable}
+    environment |= {"UV_DEFAULT_INDEX": wanted["index_url"]} if wanted["index_url"] else {}
+    environment |= {"SSL_CERT_FILE": wanted["index_ca"]} if wanted["index_ca"] else {}
     return run([program, *arguments], cwd=folder, env=environment, **options)

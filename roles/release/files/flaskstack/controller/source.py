@@ -52,7 +52,6 @@ def source_files(folder: Path) -> list[str]:
 
 def stage_folder(source: Path, target: Path, without: list[Path]) -> None:
     """Copy a folder, without some that may be in it."""
-    source = source.resolve()
     if not source.is_dir() or source in without:
         reason = "holds an inventory or its secrets" if source.is_dir() else "is not a folder"
         raise RefusedError(
@@ -68,32 +67,24 @@ def stage_folder(source: Path, target: Path, without: list[Path]) -> None:
 
 def stage_archive(source: str, checksum: str, target: Path, cache: Path) -> None:
     """Unpack a file or a download, whose checksum must be right."""
-    path, kept = Path(source), cache / "downloads"
-    if "://" in source:
-        path = kept / hashlib.sha256(f"{source} {checksum}".encode()).hexdigest()[:12]
+    path, remote = Path(source), "://" in source
+    if remote:
+        name = hashlib.sha256(f"{source} {checksum}".encode()).hexdigest()[:12]
+        path = cache / "downloads" / name
         if not path.exists():
             download(source, path)
-    if not path.is_file():
-        raise RefusedError(
-            f"app_source_archive: {path} is not a file on the controller.",
-            'app_source_archive: "{{ inventory_dir }}/shop-1.0.tar.gz"',
-        )
-    if checksum:
-        algorithm, _, wanted = checksum.partition(":")
-        if algorithm not in hashlib.algorithms_guaranteed or not wanted:
-            raise RefusedError(
-                f"app_source_checksum: {checksum} is not an algorithm and a digest.",
-                "app_source_checksum: sha256:9f86d081…",
-            )
+    if checksum and path.is_file():
+        algorithm = checksum.partition(":")[0]
+        algorithm = algorithm if algorithm in hashlib.algorithms_guaranteed else "sha256"
         with path.open("rb") as file:
-            found = hashlib.file_digest(file, algorithm).hexdigest()
-        if found != wanted.lower():
-            if path.parent == kept:
+            found = f"{algorithm}:{hashlib.file_digest(file, algorithm).hexdigest()}"
+        if found != checksum.lower():
+            if remote:
                 path.unlink()
             raise RefusedError(
-                f"app_source_checksum: {source} has {algorithm}:{found}, not {checksum}. If that is"
-                " the file that you mean,",
-                f"app_source_checksum: {algorithm}:{found}",
+                f"app_source_checksum: {source} has {found}, not {checksum}. If that is the file "
+                "that you mean,",
+                f"app_source_checksum: {found}",
             )
     unpack(path, target, "app_source_archive")
 
@@ -127,30 +118,26 @@ def stage(
     """Put the app's files into a folder of their own; return it, and its commit or nothing."""
     target.mkdir()
     commit: dict[str, str | bool] = {}
-    app, top, subfolder = target, target, source["subfolder"]
+    app, subfolder = target, source["subfolder"]
     if source["folder"]:
         # A folder knows what git ignores, so the app's part is taken before it is copied.
-        top = Path(source["folder"]).resolve()
-        stage_folder(top / subfolder, app, [cache, *(Path(each).resolve() for each in without)])
-        commit = checkout(top / subfolder)
+        folder = Path(source["folder"], subfolder).resolve()
+        stage_folder(folder, app, [cache, *(Path(each).resolve() for each in without)])
+        commit = checkout(folder)
+    elif source["git"]:
+        commit = export(source["git"], source["ref"], subfolder, target, cache)
+        app = target / subfolder
     else:
-        if source["git"]:
-            commit = export(source["git"], source["ref"], subfolder, target, cache)
-        else:
-            stage_archive(source["archive"], source["checksum"], target, cache)
-            inside = list(target.iterdir())
-            if (
-                len(inside) == 1
-                and inside[0].is_dir()
-                and inside[0].name != subfolder.split("/")[0]
-            ):
-                top = inside[0]  # archives of releases are packed like this
-        app = top / subfolder
-        if not app.is_dir() or not app.resolve().is_relative_to(target.resolve()):
-            raise RefusedError(
-                f"app_source_subfolder: {subfolder} is not a folder of the source.",
-                "app_source_subfolder: web",
-            )
+        stage_archive(source["archive"], source["checksum"], target, cache)
+        inside = [path for path in target.iterdir() if path.name != subfolder.split("/")[0]]
+        # Archives of releases are packed in a folder.
+        packed = len(os.listdir(target)) == len(inside) == 1 and inside[0].is_dir()
+        app = (inside[0] if packed else target) / subfolder
+    if not app.is_dir() or not app.resolve().is_relative_to(target.resolve()):
+        raise RefusedError(
+            f"app_source_subfolder: {subfolder} is not a folder of the source.",
+            "app_source_subfolder: web",
+        )
     variable = next(f"app_source_{name}" for name in ("folder", "git", "archive") if source[name])
     check(app, [text.encode() for text in secrets], variable)
     return app, commit
