@@ -22,7 +22,7 @@ from flaskstack.errors import FailedError, RefusedError
 from flaskstack.files import listing
 from flaskstack.home import Home, environment_of
 from flaskstack.lock import Lock, describe
-from flaskstack.settings import Settings, name_of
+from flaskstack.settings import Settings, differences, name_of
 from flaskstack.units import Units
 
 Wanted = dict[str, Any]
@@ -96,19 +96,19 @@ def write_settings(wanted: Wanted) -> dict[str, Any]:
     the new `release` but for what belongs to its own files.
     """
     home, settings = Home(wanted["root"], wanted["app"]), Settings(wanted["app"])
-    current = settings.current()
-    if wanted.get("check"):
-        return {"changed": False, "name": name_of(wanted["files"]), "current": current}
-    with home.locked():
-        if home.live():
-            settings.adopt(home.live())
-        group = grp.getgrnam(wanted["user"]).gr_gid
-        name = settings.write(wanted["files"], wanted["release"], group)
-        if wanted.get("code_only") and current:
-            own = {key: settings.release(current)[key] for key in OWN}
-            settings.prove(current, wanted["release"] | own, group)
-    differences = settings.differences(current, name) if current else []
-    return {"changed": False, "name": name, "current": current, "differences": differences}
+    current, files = settings.current(), wanted["files"]
+    if not wanted.get("check"):
+        with home.locked():
+            if home.live():
+                settings.adopt(home.live())
+            group = grp.getgrnam(wanted["user"]).gr_gid
+            settings.write(files, wanted["release"], group)
+            if wanted.get("code_only") and current:
+                known = settings.release(current).items()
+                own = {key: value for key, value in known if key in OWN}
+                settings.prove(current, wanted["release"] | own, group)
+    found = differences(settings.files(current), files) if current else []
+    return {"changed": False, "name": name_of(files), "current": current, "differences": found}
 
 
 def changing(wanted: Wanted, step: Callable[[Change], dict[str, Any]]) -> dict[str, Any]:
@@ -132,13 +132,15 @@ def apply(wanted: Wanted) -> dict[str, Any]:
     """Put `settings` in use with the release that serves, by starting that anew beside itself."""
     home, settings = Home(wanted["root"], wanted["app"]), Settings(wanted["app"])
     serves, name = home.serving(), wanted["settings"]
-    if not serves or (settings.current() == name and settled(home, settings)):
-        return {"changed": False, "current": serves}
-    if wanted.get("check"):
-        return {"changed": True, "current": serves}
-    wanted = wanted | {"release": serves}
-    start(wanted)
-    answer = switch(wanted)
+    answer = {"changed": bool(serves), "current": serves}
+    if settings.current() == name and settled(home, settings):
+        answer["changed"] = False
+    if wanted.get("check") or not serves:
+        return answer
+    if answer["changed"]:
+        wanted = wanted | {"release": serves}
+        start(wanted)
+        answer = switch(wanted)
     if wanted["action"] == "rotation":  # the others hold secrets that are retired
         settings.prune(set())
     return answer
@@ -175,8 +177,8 @@ CALLS = {
     "migrate": "migrate:migrate",
     "migrations": "migrations:between",
 }
-# What a dry run may call.
 ALONE = ("environment", "build", "place", "python")  # one at a time, however often it is begun
+# What a dry run may call.
 READS = ("look", "settings", "apply", "elders", "migrations", "singletons")
 
 

@@ -41,7 +41,10 @@ class Lock:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Keep other processes of this host from looking meanwhile."""
-        opened = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            opened = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError as error:
+            raise RefusedError(f"{self.root} is not there yet. Run site.yml") from error
         try:
             fcntl.flock(opened, fcntl.LOCK_EX)
             yield

@@ -90,16 +90,7 @@ class Settings:
 
     def changed(self, old: str, new: str) -> set[str]:
         """Return the paths in which two sets differ."""
-        one, other = self.files(old), self.files(new)
-        return {path for path in one.keys() | other.keys() if one.get(path) != other.get(path)}
-
-    def differences(self, old: str, new: str) -> list[str]:
-        """Return what differs between two sets: names of variables, of files and of units."""
-        one, other, found = self.files(old), self.files(new), self.changed(old, new)
-        if "environment" in found:
-            lines = [set(texts.get("environment", "").splitlines()) for texts in (one, other)]
-            found |= {line.partition("=")[0] for line in lines[0] ^ lines[1] if "=" in line}
-        return sorted(found - {"environment"})
+        return different(self.files(old), self.files(new))
 
     # What is in use.
 
@@ -213,6 +204,22 @@ class Settings:
 def name_of(files: dict[str, str]) -> str:
     """Return the name of a set: a hash of its texts by path."""
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def different(old: dict[str, str], new: dict[str, str]) -> set[str]:
+    """Return the keys of what differs."""
+    return {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
+
+
+def differences(old: dict[str, str], new: dict[str, str]) -> list[str]:
+    """Return what differs between two sets' texts: names of variables, of files and of units."""
+    found, variables = different(old, new), []
+    if "environment" in found:
+        for texts in (old, new):
+            lines = texts.get("environment", "").splitlines()
+            variables.append(dict(line.split("=", 1) for line in lines if "=" in line))
+        found |= different(*variables)
+    return sorted(found - {"environment"})
 
 
 def create_folders(folder: Path, start: Path, group: int) -> None:
