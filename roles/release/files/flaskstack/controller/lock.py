@@ -51,7 +51,7 @@ CURES = [
     (
         "no usable wheels|[Bb]uilding source distributions is disabled",
         "of what {names} asks for, something is to be built to tell what it needs, which is not "
-        "done on the controller. Lock it where the app is developed, by `uv lock` or `uv pip compile "
+        "done on the controller. Lock it where the app is developed: `uv lock`, `uv pip compile "
         "--generate-hashes`",
         "app_requirements: requirements.lock",
     ),
