@@ -1,4 +1,4 @@
-"""Folders become the app's, unless they are somebody else's."""
+"""Folders become the app's, unless they are somebody else's or a link of the app's leads there."""
 
 import os
 import pwd
@@ -56,3 +56,46 @@ def test_one_that_is_somebody_elses(tmp_path, folder, owner):
     with pytest.raises(RefusedError, match=r"other .*(root's and not empty|another user).*Nothing"):
         folder("other")
     assert (other.stat().st_uid, other.stat().st_mode) == (owner, mode)
+
+
+def test_modes_and_what_is_above(tmp_path):
+    wanted = {
+        "folders": [str(tmp_path / "static/uploads")],
+        "user": "nobody",
+        "root": str(tmp_path),
+    }
+    assert make(wanted | {"check": True})["changed"]
+    assert not (tmp_path / "static").exists()
+    assert make(wanted)["changed"]
+    modes = [(tmp_path / name).stat().st_mode & 0o7777 for name in ("static", "static/uploads")]
+    assert modes == [0o751, 0o750]
+    (tmp_path / "static/uploads").chmod(0o777)
+    assert make(wanted)["changed"]
+    assert (tmp_path / "static/uploads").stat().st_mode & 0o7777 == 0o750
+
+
+@pytest.mark.parametrize("link", ["static", "static/uploads", "static/uploads/deep"])
+def test_a_link_is_followed_where_root_alone_can_have_made_it(tmp_path, link):
+    target, there = tmp_path / "volume", tmp_path / "shared" / link
+    there.parent.mkdir(parents=True)
+    target.mkdir()
+    there.symlink_to(os.path.relpath(target, there.parent))
+    path = tmp_path / "shared/static/uploads/deep"
+    wanted = {"folders": [str(path)], "user": "nobody", "root": str(tmp_path)}
+    os.chown(there.parent, NOBODY.pw_uid, -1)
+    with pytest.raises(RefusedError, match=f"shared/{link} is a link, .*sudo mv"):
+        make(wanted)
+    assert target.stat().st_uid == 0
+    assert not list(target.iterdir())
+    os.chown(there.parent, 0, -1)
+    assert make(wanted)["changed"]
+    assert path.resolve().is_relative_to(target)
+    assert path.stat().st_uid == NOBODY.pw_uid
+
+
+@pytest.mark.parametrize(("what", "said"), [("loop", "is a link"), ("file", "is no folder")])
+def test_what_cannot_be_a_folder_is_refused(tmp_path, what, said):
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").touch()
+    with pytest.raises(RefusedError, match=f"{what} {said}"):
+        make({"folders": [str(tmp_path / what)], "user": "nobody", "root": str(tmp_path)})

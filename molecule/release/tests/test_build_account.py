@@ -228,7 +228,7 @@ def test_the_app_is_built_apart(host, environment, call, probe, seen):
     told["commands"] = ["python -c 'import os; os.environ[\"SECRET_KEY\"]'"]
     answer = call("build", **archive, **told)
     assert "SECRET_KEY" in answer["msg"]
-    assert "app_build_environment" in answer["example"]
+    assert "for example: app_build_environment: {SECRET_KEY" in answer["msg"]
     assert not host.file(f"/srv/{APP}/releases/test-app").exists
 
 
@@ -262,6 +262,7 @@ def test_an_interpreter_is_installed_and_never_run_by_root(host, call):
         assert found["python"]["executable"] == "/opt/flaskstack/python/3.99.1/bin/python3.99"
         assert found["python"]["version"] == found["python"]["version"] == "3.99.1"
         assert only_roots(host, "/opt/flaskstack")
+        assert host.check_output("ls -A /opt/flaskstack/python") == "3.99.1"
         assert not call("python", **told)["changed"]
         account = host.check_output(f"id -u {APP}-build")
         assert set(host.check_output(f"cat {CACHE}/go; rm {CACHE}/go").split()) == {account}

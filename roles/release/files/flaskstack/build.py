@@ -7,10 +7,9 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from flaskstack import python, sandbox, uv
-from flaskstack.errors import RefusedError
+from flaskstack import hints, python, sandbox, uv
 
-UNPACK = "tar --extract --gzip --no-same-owner && ln -sfn ../../environments/{environment} .venv"
+UNPACK = "tar --extract --gzip --no-same-owner\nln -sfn ../../environments/{environment} .venv"
 # The wheel is built where the commands left what belongs into it; what only building leaves goes.
 WHEEL = """
 before=$(find . -maxdepth 2 | sed s,^..,,)
@@ -27,16 +26,15 @@ done
 PACK = "tar --create --gzip --exclude=./.venv --exclude=./node_modules ."
 # Neither the app's modules nor the environment's .pth files are imported. A file that does not
 # compile (a template of code, say) is no reason to fail: the health check decides.
-COMPILE = "{python} -I -S -m compileall -qq . || true"
-WITHOUT_SECRETS = r"KeyError|environ|SECRET_KEY|DATABASE_URL|CACHE_URL|QUEUE_URL"
+COMPILE = ".venv/bin/python -I -S -m compileall -qq . || true"
+WITHOUT = r"\benviron\b|KeyError|SECRET_KEY|[A-Z]_URL|Access denied|Can't connect"
+NO_NAME = r"ENOTFOUND|EAI_AGAIN|[Cc]ould not resolve|name resolution|Name or service not known"
 
 
-def paths(wanted: dict[str, Any]) -> tuple[Path, Path, list[str]]:
-    """Return the folders of a release and its environment, and what both are run by."""
+def paths(wanted: dict[str, Any]) -> tuple[Path, Path]:
+    """Return the folders of a release and its environment."""
     root = Path(wanted["root"])
-    environment = root / "environments" / wanted["environment"]
-    executable = str((environment / "bin/python").resolve())
-    return root / "releases" / wanted["id"], environment, [executable]
+    return root / "releases" / wanted["id"], root / "environments" / wanted["environment"]
 
 
 def build(wanted: dict[str, Any]) -> dict[str, Any]:
@@ -46,15 +44,16 @@ def build(wanted: dict[str, Any]) -> dict[str, Any]:
     commands (list), build_environment (dict), wsgi, install_project, uv_lock, index_url, index_ca,
     build_hosts (list). Raises RefusedError when a command fails.
     """
-    release, environment, (executable,) = paths(wanted)
+    release, environment = paths(wanted)
     index = uv.Index(wanted["index_url"], wanted["index_ca"])
     program = uv.install(wanted["uv_lock"], index)
     known = {"VIRTUAL_ENV": str(environment), "FLASK_APP": wanted["wsgi"]}
-    known |= {"PATH": f"{environment}/bin:{uv.path(program)}"} | python.variables(executable)
+    known |= {"PATH": f"{environment}/bin:{uv.path(program)}"}
+    known |= python.variables(str((environment / "bin/python").resolve()))
     with sandbox.opened(
         wanted["app"],
         release,
-        readable=[str(environment), *python.seen(executable)],
+        readable=[environment],
         variables=index.variables | known | wanted["build_environment"],
         given=index.files,
         trusted=[*index.trusted, *wanted["build_hosts"]],
@@ -64,7 +63,7 @@ def build(wanted: dict[str, Any]) -> dict[str, Any]:
             unpack = UNPACK.format(environment=quote(wanted["environment"]))
             box.run("Unpacking the release", unpack, stdin=archive)
         for command in wanted["commands"]:
-            run_command(box, command)
+            box.run(f"app_build_commands: `{command}`", command, advise)
         if wanted["install_project"]:
             box.run("app_install_project: building a wheel of the app", WHEEL)
         partial = box.tree.with_name("built")
@@ -75,18 +74,20 @@ def build(wanted: dict[str, Any]) -> dict[str, Any]:
     return {"changed": True}
 
 
-def run_command(box: sandbox.Sandbox, command: str) -> None:
-    """Run one of the app's commands; say what it lacks when that is what it fails of."""
-    try:
-        box.run(f"app_build_commands: `{command}`", command)
-    except RefusedError as error:
-        if not re.search(WITHOUT_SECRETS, str(error)):
-            raise
-        raise RefusedError(
-            f"{error}\nBuild commands have no secrets, no database and no settings of the app but "
-            "FLASK_APP: what it only has to find belongs into app_build_environment",
-            'app_build_environment: {SECRET_KEY: "only to build", DATABASE_URL: "sqlite://"}',
-        ) from error
+def advise(output: str) -> str:
+    """Return what to set for a build command, which has less than the app has."""
+    if re.search(NO_NAME, output):
+        return (
+            "Build commands reach the package index and these hosts alone, for example: "
+            "app_build_hosts: [registry.npmjs.org, api.example.com]"
+        )
+    if not re.search(WITHOUT, output):
+        return hints.advice(output, "app_build_environment")
+    return (
+        "Build commands have FLASK_APP, and no other setting, secret or database of the app's. "
+        "Values that the app only has to find are set for them, for example: "
+        'app_build_environment: {SECRET_KEY: "for the build", DATABASE_URL: "sqlite://"}'
+    )
 
 
 def place(wanted: dict[str, Any]) -> dict[str, Any]:
@@ -94,16 +95,14 @@ def place(wanted: dict[str, Any]) -> dict[str, Any]:
 
     Keys: app, root, id, environment (name), archive (on the host).
     """
-    release, environment, (executable,) = paths(wanted)
+    release, environment = paths(wanted)
     if release.exists():
         return {"changed": False}
     unpack = UNPACK.format(environment=quote(wanted["environment"]))
-    compiling = COMPILE.format(python=quote(executable))
-    seen = [str(environment), *python.seen(executable)]
     with (
-        sandbox.opened(wanted["app"], release, readable=seen) as box,
+        sandbox.opened(wanted["app"], release, readable=[environment]) as box,
         Path(wanted["archive"]).open("rb") as archive,
     ):
-        box.run("Unpacking the release", f"{unpack}\n{compiling}", stdin=archive)
+        box.run("Unpacking the release", f"{unpack}\n{COMPILE}", stdin=archive)
         box.keep()
     return {"changed": True}

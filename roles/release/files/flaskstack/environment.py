@@ -32,7 +32,8 @@ def install(wanted: dict[str, Any]) -> dict[str, Any]:
 
     Keys: app, root, environment (its name), python (executable), lock (text), lock_name
     (requirements.txt or pylock.toml), complete (the lock has all that its packages need), unhashed
-    (list of requirements beside the lock), uv_lock, index_url, index_ca.
+    (list of requirements beside the lock), uv_lock, index_url, index_ca,
+    build_hosts (optional list).
     """
     folder = Path(wanted["root"], "environments", wanted["environment"])
     if (folder / ".complete").exists():
@@ -58,10 +59,9 @@ def install(wanted: dict[str, Any]) -> dict[str, Any]:
     with sandbox.opened(
         wanted["app"],
         folder,
-        readable=python.seen(wanted["python"]),
         variables=index.variables | python.variables(wanted["python"]) | {"PATH": uv.path(program)},
         given=index.files | {"lock": lock},
-        trusted=index.trusted,
+        trusted=[*index.trusted, *wanted.get("build_hosts", [])],
         named=index.named("\n".join([lock, *unhashed])),
     ) as box:
         box.run("Installing the environment", script)

@@ -25,7 +25,7 @@ from flaskstack.errors import RefusedError
 ASK = "import platform; print(platform.python_version())"
 PYTHONS = Path("/opt/flaskstack/python")
 FOLDERS = ("/usr/local/bin", "/usr/bin", f"{PYTHONS}/*/bin", "/opt/*/bin")
-HIDDEN = ("home", "media", "mnt", "root", "run", "srv", "tmp", "var")  # from the app
+SEEN = ("opt", "usr")
 TIMEOUT = 60  # seconds without an answer
 DOWNLOADS = [
     "releases.astral.sh",
@@ -34,12 +34,17 @@ DOWNLOADS = [
     "release-assets.githubusercontent.com",
 ]
 UNPACK = "tar --extract --gzip --strip-components=1 --no-same-owner"
-FETCH = """uv python install --quiet --no-bin --install-dir=/tmp/pythons {python}
+FETCH = """uv python install --no-bin --install-dir=/tmp/pythons {python}
 mv /tmp/pythons/cpython-*.*.*/* ."""
 # The tests of the standard library have files that do not compile.
 CHECK = """for python in bin/python3.[0-9]*; do case $python in *[0-9]) break ;; esac; done
 "$python" -I -S -m compileall -qq lib >/dev/null 2>&1 || true
 "$python" -I -c {ask}"""
+# Where no build of uv's can be had.
+ELSEWHERE = (
+    "Give a build as a .tar.gz with python/bin/python3, and its checksum, for example: "
+    "app_python_url: https://files.example.com/cpython-3.11.14-x86_64-unknown-linux-gnu-install_only.tar.gz"
+)
 
 
 def find(name: str) -> dict[str, Any]:
@@ -51,24 +56,26 @@ def find(name: str) -> dict[str, Any]:
     wanted, there = f"python{name}" if name[0].isdecimal() else name, known()
     asked = [Path(wanted)] if "/" in wanted else [path for path in there if path.name == wanted]
     asked = [path.resolve() for path in asked if path.exists()]
-    reasons, found = {}, {}
+    versions: dict[Path, str] = {}
     for path in dict.fromkeys([*asked, *(path.resolve() for path in there)]):
-        version = "" if (reason := unusable(path)) else version_of(path)
-        reasons[path] = "" if version else reason or "does not run"
-        if version:
-            found.setdefault(version, str(path))
-    usable = [path for path in asked if not reasons[path]]
+        versions[path] = "" if unusable(path) else version_of(path)
+    chosen = next((path for path in asked if versions[path]), None)
     return {
-        "version": version_of(usable[0]) if usable else "",
-        "executable": str(usable[0]) if usable else "",
-        "reason": "" if usable else reasons[asked[0]] if asked else "is not there",
+        "version": versions[chosen] if chosen else "",
+        "executable": str(chosen or ""),
+        "reason": "" if chosen else reason_of(asked),
         "machine": platform.machine(),
-        "found": found,
+        "found": {version: str(path) for path, version in versions.items() if version},
     }
 
 
+def reason_of(asked: list[Path]) -> str:
+    """Say why none of these interpreters can be used."""
+    return next((unusable(path) or "does not run" for path in asked), "is not there")
+
+
 def known() -> list[Path]:
-    """Return the interpreters that programs are usually found as, those installed here newest first."""
+    """Return the interpreters that are looked at; of those installed here the newest first."""
     found = [path for folder in FOLDERS for path in Path("/").glob(f"{folder[1:]}/python3*")]
     named = [path for path in found if re.fullmatch(r"python3(\.\d+)?", path.name)]
     newest = {path: [-int(n) for n in re.findall(r"\d+", str(path.parent))] for path in named}
@@ -81,8 +88,8 @@ def unusable(executable: Path) -> str:
         status = path.lstat()
         if status.st_uid or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             return f"could be replaced by others than root, who may write to {path}"
-    if executable.parts[1] in HIDDEN:
-        return f"is below /{executable.parts[1]}, which the app does not see"
+    if executable.parts[1] not in SEEN:
+        return "must be below /opt or /usr, since neither builds nor the app see other folders"
     return "" if os.access(executable, os.X_OK) else "is no program"
 
 
@@ -93,11 +100,6 @@ def version_of(executable: Path) -> str:
     command = [str(executable), "-I", "-c", ASK]
     done = subprocess.run(command, capture_output=True, text=True, cwd="/", check=False)
     return "" if done.returncode else done.stdout.strip()
-
-
-def seen(executable: str) -> list[str]:
-    """Return what a sandbox must see besides, so that an interpreter runs there."""
-    return [] if executable.startswith(("/usr/", "/opt/")) else [str(Path(executable).parents[1])]
 
 
 def variables(executable: str) -> dict[str, str]:
@@ -116,7 +118,7 @@ def install(wanted: dict[str, Any]) -> dict[str, Any]:
         return {"changed": False, "python": found}
     if not re.fullmatch(r"3\.\d+", wanted["python"]):
         raise RefusedError(
-            f"app_python is {wanted['python']}: {found['reason']}, and only a version can be installed",
+            f"app_python is {wanted['python']}: {found['reason']}, and is no version to install",
             'app_python: "3.13"',
         )
     index = uv.Index(wanted["index_url"], wanted["index_ca"])
@@ -131,7 +133,8 @@ def install(wanted: dict[str, Any]) -> dict[str, Any]:
             with downloaded(wanted["url"], wanted["checksum"]) as archive:
                 box.run("app_python_url: unpacking", UNPACK, stdin=archive)
         else:
-            box.run(f"Installing Python {wanted['python']}", FETCH.format(python=wanted["python"]))
+            step = f"app_python: installing {wanted['python']}, which the host lacks,"
+            box.run(step, FETCH.format(python=wanted["python"]), lambda output: ELSEWHERE)
         said = box.run("Starting the new Python", CHECK.format(ask=f"'{ASK}'")).strip()
         if not f"{said}.".startswith(f"{wanted['python']}.") or not re.fullmatch(r"[\d.]+", said):
             raise RefusedError(

@@ -15,7 +15,7 @@ import socket
 import stat
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,14 +24,15 @@ from urllib.parse import urlsplit
 
 from flaskstack import files
 from flaskstack.errors import FailedError, RefusedError, last_lines
+from flaskstack.hints import advice, decisive
 
 MEMORY = Path("/run")  # never on a disk
+CACHE = Path("/var/cache")
 FILES = "/run/build"  # where the sandbox has the files that it is given
 PORTS = {"http": 80, "https": 443}
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 AZURE = ipaddress.ip_address("168.63.129.16")  # tells of the host, at a public address
 PROPERTIES = {
-    "TemporaryFileSystem": "/:ro",
     "PrivateDevices": "yes",
     "PrivateIPC": "yes",
     "ProtectProc": "invisible",
@@ -73,10 +74,13 @@ class Sandbox:
     final: Path  # the path that the commands see it under
     properties: list[str]
 
-    def run(self, step: str, script: str, **streams: Any) -> str:
+    def run(
+        self, step: str, script: str, advise: Callable[[str], str] = advice, **streams: Any
+    ) -> str:
         """Run a shell script in the tree; return its output.
 
-        `streams` are stdin and stdout as for subprocess. Raises RefusedError with the last lines.
+        `streams` are stdin and stdout as for subprocess. Raises RefusedError with what decided it,
+        and what `advise` makes of the output.
         """
         settings = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE} | streams
         piped = settings["stdout"] == subprocess.PIPE
@@ -87,10 +91,11 @@ class Sandbox:
         done = execute(command, **settings)
         output = (done.stdout if piped else done.stderr) or ""
         if done.returncode:
-            said = last_lines(output) or f"none; see journalctl --unit={unit(self.app)}"
-            raise RefusedError(
-                f"{step} failed with code {done.returncode}. Its last output:\n{said}"
-            )
+            said = decisive(output.splitlines()) or [
+                f"journalctl --unit={unit(self.app)} tells why"
+            ]
+            reason = [f"{step} failed with code {done.returncode}:", *said, advise(output)]
+            raise RefusedError("\n".join(filter(None, reason)))
         return output
 
     def keep(self, final: Path | None = None) -> None:
@@ -119,7 +124,7 @@ def opened(
     app: str,
     final: Path,
     *,
-    readable: Iterable[str] = (),
+    readable: Iterable[Path] = (),
     variables: dict[str, str] | None = None,
     given: dict[str, str] | None = None,
     trusted: Iterable[str] = (),
@@ -131,7 +136,7 @@ def opened(
     It reaches the hosts of `trusted`, and those of `named` (by a repository or an index, so they
     must be public); each is a URL or a host with or without a port.
     """
-    account, cache = build_account(app), f"/var/cache/{app}-build"
+    account, cache = build_account(app), f"{CACHE}/{app}-build"
     work = final.with_name(f".{final.name}")
     reached = addresses(trusted, named)
     known = {"HOME": "/tmp", "LC_ALL": "C.UTF-8", "XDG_CACHE_HOME": cache}
@@ -155,12 +160,13 @@ def opened(
             filter_network(app, account.pw_uid, reached)
             properties = PROPERTIES | {
                 "User": account.pw_name,
+                "TemporaryFileSystem": f"/:ro {final.parent}:ro",  # `final` is made there alone
                 "CacheDirectory": f"{app}-build",
                 "EnvironmentFile": f"{memory}/environment",
                 "WorkingDirectory": final,
                 "InaccessiblePaths": HIDDEN.format(app=app),
                 "BindReadOnlyPaths": " ".join(
-                    [SYSTEM, f"{memory}:{FILES}", f"{memory}/hosts:/etc/hosts", *readable]
+                    [SYSTEM, f"{memory}:{FILES}", f"{memory}/hosts:/etc/hosts", *map(str, readable)]
                 ),
                 "BindPaths": f"{work}/tree:{final} {work}/tmp:/tmp {work}/tmp:/var/tmp {cache}",
             }
@@ -168,8 +174,8 @@ def opened(
             yield Sandbox(app, work / "tree", final, lines)
     finally:
         stop(app)
-        execute(["nft", "delete", "table", "inet", table(app)], stderr=subprocess.DEVNULL)
         shutil.rmtree(work, ignore_errors=True)
+        execute(["nft", "delete", "table", "inet", table(app)], stderr=subprocess.DEVNULL)
 
 
 def unit(app: str) -> str:
@@ -227,16 +233,22 @@ def addresses(trusted: Iterable[str], named: Iterable[str]) -> list[tuple[str, i
         for place in places:
             with suppress(OSError, ValueError):
                 url = urlsplit(place if "://" in place else f"https://{place}")
-                port, host = url.port or PORTS.get(url.scheme, 443), url.hostname
-                for *_, (address, *_) in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+                port = url.port or PORTS.get(url.scheme, 443)
+                for address in numbers(url.hostname, port) if url.hostname else ():
                     if not checked or (address, port) in known or public(address):
-                        found[address.partition("%")[0], port, host] = None
+                        found[address, port, url.hostname] = None
     return list(found)
+
+
+def numbers(host: str, port: int) -> list[str]:
+    """Return the addresses of a host, without the interface that a local one may name."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [address.partition("%")[0] for *_, (address, *_) in found]
 
 
 def public(address: str) -> bool:
     """Say whether an address is of the internet, and not of the host, its network or its cloud."""
-    known = ipaddress.ip_address(address.partition("%")[0])
+    known = ipaddress.ip_address(address)
     if known.version == 6 and known in NAT64:
         known = ipaddress.ip_address(int(known) & 0xFFFFFFFF)
     return known.is_global and not known.is_multicast and known != AZURE

@@ -1,0 +1,216 @@
+"""An environment is installed by uv from the app's index, complete or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+from building import Index
+from flaskstack import environment, uv
+from flaskstack.errors import RefusedError
+from index_server import IndexServer
+
+
+def digest(path):
+    """Return the hash of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def folder(sandboxed):
+    """Return where the environment will be."""
+    return sandboxed / "root/environments/one"
+
+
+@pytest.fixture
+def install(host_wants, folder, index, monkeypatch):
+    """Return a function that installs lines of a lock; it returns what was answered or refused."""
+    monkeypatch.setenv("UV_DEFAULT_INDEX", index.url)
+
+    def install(*lines, **options):
+        wanted = {"environment": "one", "python": sys.executable, "complete": True, "unhashed": []}
+        wanted |= {"lock": "\n".join(lines), "lock_name": "requirements.txt"}
+        try:
+            answer = environment.install(host_wants | wanted | options)
+        except RefusedError as error:
+            assert not folder.exists()
+            return str(error)
+        assert (folder / ".complete").exists()
+        return answer["changed"]
+
+    return install
+
+
+@pytest.fixture
+def locked(index):
+    """Return a function that locks a package of the index."""
+
+    def locked(name, version):
+        wheel = index.folder / name / f"{name}-{version}-py3-none-any.whl"
+        return f"{name}=={version} --hash=sha256:{digest(wheel)}"
+
+    return locked
+
+
+def packages(folder):
+    """Name what is installed in an environment."""
+    found = folder.glob("lib/*/site-packages/*.dist-info")
+    return sorted(path.name.removesuffix(".dist-info") for path in found)
+
+
+def test_the_name_tells_lock_and_interpreter():
+    names = {environment.name(lock, f"{folder}/bin/python3.13") for lock in "ab" for folder in "xy"}
+    assert len(names) == 4
+    assert all(re.fullmatch("[0-9a-f]{16}-python3.13", name) for name in names)
+
+
+def test_an_environment_holds_its_lock_and_is_made_once(install, locked, folder):
+    (folder / "lib").mkdir(parents=True)
+    (folder / "lib/half").touch()
+    lock = [locked("gunicorn", "27.0.0"), locked("packaging", "1.0")]
+    assert install(*lock, complete=False, unhashed=["jinja==3.1"])
+    assert packages(folder) == ["gunicorn-27.0.0", "jinja-3.1", "packaging-1.0"]
+    assert (folder / "requirements.txt").read_text() == "\n".join(lock)
+    assert not (folder / "lib/half").exists()
+    assert str(folder) in (folder / "bin/activate").read_text()
+    assert not [p for p in folder.rglob("*") if not p.is_symlink() and p.stat().st_mode & 0o022]
+    complete = (folder / ".complete").stat()
+    assert install("other==1.0") is False
+    assert (folder / ".complete").stat() == complete
+
+
+def test_a_lock_in_the_standard_format(install, index, folder):
+    wheel = index.folder / "jinja/jinja-3.1-py3-none-any.whl"
+    lock = 'lock-version = "1.0"\ncreated-by = "uv"\n[[packages]]\nname = "jinja"\n'
+    lock += 'version = "3.1"\nwheels = [{url = "%s", hashes = {sha256 = "%s"}}]\n'
+    assert install(lock % (wheel.as_uri(), digest(wheel)), lock_name="pylock.toml")
+    assert packages(folder) == ["jinja-3.1"]
+    shutil.rmtree(folder)
+    assert "Hash mismatch" in install(lock % (wheel.as_uri(), "0" * 64), lock_name="pylock.toml")
+
+
+def test_a_locked_file_is_found_in_whichever_index_has_it(install, index, tmp_path):
+    other = Index(tmp_path / "other")
+    wanted = other.add("gunicorn", "29.0")
+    lines = [f"--extra-index-url {index.url}", f"gunicorn==29.0 --hash=sha256:{wanted}"]
+    assert install(*lines, index_url=other.url) is True
+
+
+def test_the_cache_does_not_grow_without_end(install, locked, folder, sandboxed, monkeypatch):
+    install(locked("gunicorn", "27.0.0"))
+    cache = sandboxed / "cache/shop-build/uv"
+    assert list(cache.glob("archive*/*"))
+    shutil.rmtree(folder)
+    monkeypatch.setattr(environment, "CACHE_LIMIT", 1)
+    install(locked("gunicorn", "27.0.0"))
+    assert not list(cache.glob("archive*/*"))
+
+
+@pytest.fixture
+def server(tmp_path):
+    """Return an index that asks for a password, with a certificate of its own CA."""
+    with IndexServer(tmp_path / "served", "secret") as server:
+        server.add_source("broken", "raise RuntimeError('no compiler here')")
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture
+def settings(server):
+    """Return how the index is reached."""
+    return {"index_url": server.url, "index_ca": server.ca.read_text()}
+
+
+@pytest.mark.parametrize(
+    ("change", "words", "example"),
+    [
+        ({}, "RuntimeError: no compiler here", "app_build_packages: [build-essential"),
+        ({"index_ca": ""}, "invalid peer certificate", "app_index_ca: "),
+        ({"password": "hunter2"}, "does not accept the user and password", "app_index_url: "),
+        ({"index_url": "https://localhost:1/simple"}, "Connection refused", "app_index_url: "),
+    ],
+)
+def test_advice_where_a_package_cannot_be_had(
+    install, server, settings, monkeypatch, change, words, example
+):
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    (source,) = (server.folder / "simple/broken").glob("*.gz")
+    settings |= change
+    settings["index_url"] = settings["index_url"].replace(
+        "secret", settings.pop("password", "secret")
+    )
+    said = install(f"broken==1.0 --hash=sha256:{digest(source)}", **settings)
+    assert words in said
+    assert f"for example: {example}" in said
+    assert "secret" not in said.replace("secret_", "")
+    assert "hunter2" not in said
+
+
+@pytest.mark.parametrize(
+    ("line", "complete", "example"),
+    [
+        (f"gunicorn==27.0.0 --hash=sha256:{'0' * 64}", True, "app_requirements: "),
+        (f"gunicorn==99 --hash=sha256:{'0' * 64}", True, "app_index_url: "),
+        ("gunicorn==27.0.0", True, "app_requirements: "),
+    ],
+)
+def test_advice_where_the_lock_does_not_fit(install, line, complete, example):
+    assert f"for example: {example}" in install(line, complete=complete)
+
+
+def test_settings_of_the_host_do_not_win_over_those_of_the_app(monkeypatch):
+    for name in ("UV_DEFAULT_INDEX", "UV_EXTRA_INDEX_URL"):
+        monkeypatch.setenv(name, "https://host.example")
+    monkeypatch.setenv("SSL_CERT_DIR", "/etc/host")
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    index = uv.Index("https://me:secret@localhost/simple", "a CA")
+    assert not {"https://host.example", "/etc/host"} & {*index.variables.values()}
+    assert "secret" not in str(index.variables)
+    assert "https://me:secret@localhost/simple" in index.files["uv.toml"]
+    assert index.files["ca.pem"] == "a CA"
+    assert index.trusted == [index.url, "http://proxy.example:3128"]
+    assert uv.Index("", "").variables["UV_DEFAULT_INDEX"] == uv.Index("", "").url
+
+
+def test_what_a_lock_and_an_index_name_can_be_reached(server, settings):
+    page = server.folder / "simple/flask/index.html"
+    page.parent.mkdir()
+    page.write_text('<a href="https://files.example/a/flask.whl#sha256=0">flask</a>')
+    lock = "Flask==1.0\nlib @ git+https://git.example:8443/lib"
+    named = uv.Index(*settings.values()).named(lock)
+    assert named == ["https://files.example", "https://git.example:8443"]
+
+
+@pytest.fixture
+def lock(server):
+    """Return the lock of another uv, which the index has for this machine and others."""
+    folder = server.folder / "simple/uv"
+    folder.mkdir()
+    for machine in ("x86_64", "aarch64", "riscv64"):
+        name = f"uv-99.0-py3-none-manylinux_2_17_{machine}.manylinux2014_{machine}.whl"
+        with zipfile.ZipFile(folder / name, "w") as archive:
+            archive.writestr("uv-99.0.data/scripts/uv", f"#!/bin/echo\n{machine}")
+    server.list(folder)
+    return "\n".join(["uv==99.0", *(f"--hash=sha256:{digest(p)}" for p in folder.glob("*.whl"))])
+
+
+def test_uv_comes_from_the_index_and_older_versions_go(sandboxed, lock, settings, server):
+    index = uv.Index(settings["index_url"], settings["index_ca"])
+    with pytest.raises(RefusedError, match="Hash mismatch"):
+        uv.install(re.sub(r"sha256:\w+", "sha256:00", lock), index)
+    with pytest.raises(RefusedError, match=r"it has no uv 98\.0 for"):
+        uv.install(lock.replace("99.0", "98.0"), index)
+    assert [path.name[:4] for path in (sandboxed / "tools").iterdir()] == ["uv-0"]
+    program = uv.install(lock, index)
+    shutil.rmtree(server.folder / "simple/uv")
+    assert uv.install(lock, index) == program
+    assert program.read_text().endswith(platform.machine())
+    assert subprocess.check_output([program], text=True).strip() == str(program)
+    assert [path.name for path in (sandboxed / "tools").iterdir()] == ["uv-99.0"]

@@ -1,0 +1,124 @@
+"""Which interpreters of a host are used, and what is said where one is missing."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from flaskstack import python
+from flaskstack.errors import RefusedError
+
+SYSTEM = Path("/usr/bin/python3")
+VERSION = SYSTEM.resolve().name.removeprefix("python")
+
+
+@pytest.mark.parametrize("name", ["python3", str(SYSTEM), VERSION])
+def test_an_interpreter_of_the_system_is_found(name):
+    found = python.find(name)
+    assert found["executable"] == str(SYSTEM.resolve())
+    assert re.fullmatch(r"3\.\d+\.\d+", found["version"])
+    assert found["found"][found["version"]] == found["executable"]
+    assert (found["reason"], found["machine"]) == ("", os.uname().machine)
+
+
+@pytest.fixture
+def foreign(tmp_path, monkeypatch):
+    """Return an interpreter where others than root can write."""
+    path = tmp_path / "opt/conda/bin/python3.99"
+    path.parent.mkdir(parents=True)
+    path.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\necho 3.99.1\n")
+    path.chmod(0o755)
+    (path.parent / "python3").symlink_to(path)
+    (path.parent / "python3.98").symlink_to("nowhere")
+    monkeypatch.setattr(python, "FOLDERS", ("/usr/bin", f"{tmp_path}/opt/*/bin"))
+    return path
+
+
+def test_one_that_others_could_replace_is_never_run(foreign, tmp_path):
+    assert "3.99.1" not in python.find("python3")["found"]
+    for name in ("3.99", str(foreign)):
+        found = python.find(name)
+        assert found["version"] == found["executable"] == ""
+        assert found["reason"].startswith("could be replaced by others than root")
+        assert "/tmp" in found["reason"] or str(tmp_path) in found["reason"]
+        assert str(SYSTEM.resolve()) in found["found"].values()
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("3.98", "is not there"), ("/usr/bin/python3.98", "is not there"), ("/etc/hostname", "below")],
+)
+def test_why_one_cannot_be_used(name, reason):
+    assert reason in python.find(name)["reason"]
+
+
+@pytest.fixture
+def install(host_wants, sandboxed, monkeypatch, tmp_path):
+    """Return a function that installs a build that the user names."""
+    monkeypatch.setattr(python, "PYTHONS", sandboxed / "pythons")
+    monkeypatch.setattr(python, "FOLDERS", (f"{sandboxed}/pythons/*/bin",))
+    monkeypatch.setattr(python, "unusable", lambda executable: "")  # where all is root's
+
+    def install(archive, **options):
+        digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+        wanted = {"python": "3.99", "url": archive.as_uri(), "checksum": f"sha256:{digest}"}
+        return python.install(host_wants | wanted | options)
+
+    return install
+
+
+@pytest.fixture
+def archive(tmp_path):
+    """Return a build of Python 3.99.1."""
+    return build(tmp_path, "#!/bin/sh\necho 3.99.1\n")
+
+
+def build(folder, text):
+    """Return an archive of an interpreter, in the usual layout."""
+    program = folder / "made/python/bin/python3.99"
+    program.parent.mkdir(parents=True)
+    program.write_text(text)
+    program.chmod(0o755)
+    (program.parent / "python3.99-config").touch(0o755)
+    os.system(f"tar -C {folder}/made -czf {folder}/python.tar.gz python")
+    return folder / "python.tar.gz"
+
+
+def test_a_build_that_the_user_names_is_installed_once(install, archive, sandboxed):
+    answer = install(archive)
+    assert answer["changed"]
+    assert answer["python"]["version"] == "3.99.1"
+    assert answer["python"]["executable"] == f"{sandboxed}/pythons/3.99.1/bin/python3.99"
+    archive.unlink()
+    again = python.install({"python": "3.99"})
+    assert again == answer | {"changed": False}
+
+
+def test_another_build_than_the_named_one_is_refused(install, archive, sandboxed):
+    with pytest.raises(RefusedError, match="another checksum") as refused:
+        install(archive, checksum="sha256:00")
+    assert refused.value.example.startswith("app_python_checksum: sha256:")
+    with pytest.raises(
+        RefusedError, match=r"it holds Python 3\.99\.1, and app_python is 3\.9$"
+    ) as refused:
+        install(archive, python="3.9")
+    assert refused.value.example == 'app_python: "3.99"'
+    with pytest.raises(RefusedError, match="cannot be downloaded"):
+        install(archive, url="https://localhost:1/python.tar.gz")
+    with pytest.raises(RefusedError, match="is not there"):
+        install(archive, python="python3.99")
+    assert list((sandboxed / "pythons").iterdir()) == []
+
+
+def test_where_uv_has_no_build_the_user_is_told_to_name_one(install, archive, monkeypatch):
+    for name in ("UV_OFFLINE", "UV_HTTP_RETRIES"):
+        monkeypatch.setenv(name, "1")
+    with pytest.raises(RefusedError) as refused:
+        install(archive, url="", checksum="", python="3.10")
+    assert "app_python: installing 3.10, which the host lacks, failed" in str(refused.value)
+    assert "for example: app_python_url: https://" in str(refused.value)

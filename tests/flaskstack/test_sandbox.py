@@ -1,0 +1,119 @@
+"""A sandbox reaches what was named, runs nothing unconfined, and gives its tree to root."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from flaskstack import sandbox
+from flaskstack.errors import FailedError, RefusedError
+
+
+@pytest.fixture
+def final(sandboxed):
+    """Return where what is made in the sandbox will be."""
+    return sandboxed / "root/releases/one"
+
+
+@pytest.mark.parametrize(
+    ("trusted", "named", "ports"),
+    [
+        (["https://127.0.0.1/simple", "http://127.0.0.1", "127.0.0.1:5000"], [], [443, 80, 5000]),
+        ([], ["https://127.0.0.1", "https://169.254.169.254", "10.1.2.3", "[::1]", "["], []),
+        (["https://127.0.0.1:81/"], ["http://127.0.0.1:81", "http://127.0.0.1:82"], [81]),
+        ([], ["https://8.8.8.8/"], [443]),
+        (["https://no-such-host.invalid", "file:///index"], [], []),
+    ],
+)
+def test_what_others_name_must_be_public_or_trusted(trusted, named, ports):
+    assert [port for _, port, _ in sandbox.addresses(trusted, named)] == ports
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [
+        ("8.8.8.8", True),
+        ("2606:4700::1", True),
+        ("64:ff9b::808:808", True),
+        ("64:ff9b::a9fe:a9fe", False),  # 169.254.169.254 through NAT64
+        ("168.63.129.16", False),
+        ("100.100.100.200", False),
+        ("fd00:ec2::254", False),
+        ("fe80::1", False),
+        ("192.168.1.1", False),
+        ("224.0.0.1", False),
+    ],
+)
+def test_public_addresses(address, public):
+    assert sandbox.public(address) is public
+
+
+def test_rules_and_names_are_those_of_the_hosts(sandboxed, final):
+    with sandbox.opened("shop", final, trusted=["https://localhost:8443"]) as box:
+        rules = (sandboxed / "bin/nft.log").read_text()
+        names = box.run("Reading", f"cat {sandboxed}/files/hosts")
+    addresses = {known[4][0] for known in socket.getaddrinfo("localhost", 8443)}
+    for address in addresses:
+        family = "ip6" if ":" in address else "ip"
+        assert f"    {family} daddr {address} tcp dport 8443 accept\n" in rules
+        assert f"{address} localhost\n" in names
+    assert rules.count(" dport 8443 accept\n") == rules.count(" dport ") == len(addresses)
+    assert (
+        (sandboxed / "bin/nft.log")
+        .read_text()
+        .endswith("delete table inet flaskstack_shop-build\n")
+    )
+
+
+def test_a_tree_becomes_roots(final, tmp_path):
+    (tmp_path / "outside").touch(0o604)
+    with sandbox.opened("shop", final) as box:
+        box.run("Making", "mkdir -m 0777 a; touch a/file; chmod 0666 a/file; touch a/run")
+        box.run("Making", f"chmod 0777 a/run; ln -s {tmp_path}/outside a/link")
+        assert not final.exists()
+        box.keep()
+    modes = {path.name: oct(path.lstat().st_mode & 0o7777) for path in final.rglob("*")}
+    assert modes == {"a": "0o755", "file": "0o644", "run": "0o755", "link": "0o777"}
+    assert oct((tmp_path / "outside").stat().st_mode)[-3:] == "604"
+
+
+def test_what_is_no_data_is_not_kept(final):
+    with sandbox.opened("shop", final) as box:
+        box.run("Making", "mkdir a; mkfifo a/pipe")
+        with pytest.raises(FailedError, match="a/pipe is neither"):
+            box.keep()
+    assert not final.exists()
+
+
+def test_a_failure_says_why_and_leaves_nothing(sandboxed, final):
+    with pytest.raises(RefusedError) as refused, sandbox.opened("shop", final) as box:
+        box.run("Step", "echo half >file; seq 50; echo 'no such $thing' >&2; exit 7")
+    assert str(refused.value).startswith("Step failed with code 7:\n")
+    assert str(refused.value).endswith("50\nno such $thing")
+    assert not final.exists()
+
+
+@pytest.mark.parametrize("missing", ["nft", "systemd-run", "filter"])
+def test_nothing_runs_that_is_not_confined(sandboxed, final, program, monkeypatch, missing):
+    if missing == "filter":
+        program("nft", "#!/bin/sh\necho not permitted; exit 1\n")
+    else:
+        (sandboxed / "bin" / missing).unlink()
+        monkeypatch.setenv("PATH", f"{sandboxed}/bin")
+        for name in ("sync", "bash", "mv"):
+            (sandboxed / "bin" / name).symlink_to(f"/usr/bin/{name}")
+    with pytest.raises(FailedError), sandbox.opened("shop", final) as box:
+        box.run("Step", f"/usr/bin/touch {sandboxed}/ran")
+    assert not (sandboxed / "ran").exists()
+
+
+def test_the_account_must_be_there(monkeypatch, final):
+    monkeypatch.undo()
+    with pytest.raises(FailedError, match=r"no_such-build is missing; site\.yml"):
+        sandbox.build_account("no_such")
+
+
+def test_variables_are_read_by_systemd_as_they_are():
+    text = sandbox.environment_file({"A": 'a $b `c` "d" \\'})
+    assert text == 'A="a \\$b \\`c\\` \\"d\\" \\\\"\n'
