@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import tarfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -307,8 +308,9 @@ def test_nothing_is_built_on_the_controller(lock, index, pack, app, tmp_path):
     dynamic += (index.folder / "evil/pyproject.toml").read_text()
     (app / "b.py").write_bytes((index.folder / "evil/b.py").read_bytes())
     for files in ({"requirements.txt": "gunicorn\nevil\n"}, {"pyproject.toml": dynamic}):
-        with pytest.raises(RefusedError, match="not done on the controller"):
+        with pytest.raises(RefusedError, match="not done on the controller") as refusal:
             lock(files)
+    assert refusal.value.example == "app_requirements_builds: true"
     locked = f"gunicorn==27.0.0 {HASH}\nevil==1.0 --hash=sha256:{digest}\nother==1.0 {HASH}\n"
     (app / "requirements.lock").write_text(locked)
     (app / "pyproject.toml").unlink()
@@ -318,6 +320,11 @@ def test_nothing_is_built_on_the_controller(lock, index, pack, app, tmp_path):
         pack(**settings)
     assert refusal.value.example.startswith("app_constraints")
     assert not trace.exists()
+    (app / "requirements.txt").write_text("gunicorn\nevil\n")
+    allowed = {"requirements": ["requirements.txt"], "builds": True, "look": False}
+    with suppress(RefusedError):  # what it would have said, if it were a build backend
+        pack(**settings | allowed)
+    assert trace.exists()
 
 
 def test_only_so_many_locks_are_kept(lock, app):

@@ -32,6 +32,7 @@ OPTIONS: dict[str, Any] = {
     "source": {"type": "dict", "required": True, "options": dict.fromkeys(SOURCE, TEXT)},
     "requirements": LIST | {"required": True, "default": None},  # files inside the app
     "hashed": {"type": "bool", "default": True},  # refuse what has no hash
+    "builds": {"type": "bool", "default": False},  # build packages here to learn what they need
     "extras": LIST,  # of the app's project
     "extra_requirements": LIST,  # lines
     "constraints": TEXT,  # file

@@ -1,7 +1,7 @@
 """Everything that a release needs installed, as one lock that leaves nothing open.
 
 uv resolves and exports. It builds nothing here, which would run code of the app's source and of
-packages on the controller.
+packages on the controller, unless it is allowed to.
 """
 
 from __future__ import annotations
@@ -51,9 +51,10 @@ CURES = [
     (
         "no usable wheels|[Bb]uilding source distributions is disabled",
         "of what {names} asks for, something is to be built to tell what it needs, which is not "
-        "done on the controller. Lock it where the app is developed: `uv lock`, `uv pip compile "
-        "--generate-hashes`",
-        "app_requirements: requirements.lock",
+        "done on the controller, where its code could do anything. Lock it where the app is "
+        "developed (`uv lock`, `uv pip compile --generate-hashes`), or allow it if you trust all of "
+        "these packages",
+        "app_requirements_builds: true",
     ),
     (
         "package registry|[Ff]ailed to (fetch|download)(?! and build)|sending request",
@@ -190,7 +191,8 @@ def compile_lock(
     for name, lines in texts.items():
         (work / name).write_text("\n".join(lines))
     command = ["pip", "compile", "--generate-hashes", "--no-header", "--no-annotate", "--quiet"]
-    command += ["--no-build", "--output-file=lock.txt", "--overrides=pins.in", "app.in"]
+    command += [] if wanted["builds"] else ["--no-build"]
+    command += ["--output-file=lock.txt", "--overrides=pins.in", "app.in"]
     command += ["--constraints=constraints.in", *platform(wanted)]
     command += [f"--extra={extra}" for extra in wanted["extras"] if projects]
     try:
