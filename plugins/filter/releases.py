@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,6 +37,20 @@ def compared(
     serves = shipped and state["settled"] and now == (release["id"], settings)
     new = {"environment": environment, "complete": installed, "shipped": shipped, "serves": serves}
     return {**state, **new}
+
+
+def python_of(facts: Mapping[str, Any], name: str) -> dict[str, str]:
+    """Return version, machine and executable of an interpreter, as far as facts of a host tell.
+
+    The version is empty where only the host can tell.
+    """
+    own = facts.get("python", {}).get("version", {})
+    version = ""
+    if re.fullmatch(r"3\.\d+", name):
+        version = name
+    elif name == "python3" and own:
+        version = f"{own['major']}.{own['minor']}.{own['micro']}"
+    return {"version": version, "machine": facts.get("architecture", ""), "executable": ""}
 
 
 def release_refusals(states: Mapping[str, State], release: str) -> list[str]:
@@ -94,6 +109,7 @@ class FilterModule:
             "compared": compared,
             "settings_before": settings_before,
             "leaving_releases": leaving_releases,
+            "python_of": python_of,
             "release_refusals": release_refusals,
             "release_table": release_table,
             "rollback_target": rollback_target,

@@ -302,7 +302,7 @@ def test_nothing_is_built_on_the_controller(lock, index, pack, app, tmp_path):
     trace = tmp_path / "trace"
     digest = add_source(index, "evil", f"open({str(trace)!r}, 'w')")
     index.add("other", "1.0", tag="cp311-cp311-manylinux_2_17_x86_64")
-    settings = {"folder": app, "look": True, "index_url": index.url}
+    settings = {"folder": app, "look": True, "wheels": True, "index_url": index.url}
     old = [{"version": "3.11.2", "machine": "x86_64"}]
     dynamic = PROJECT.replace('dependencies = ["flask<3.1"]', 'dynamic = ["dependencies"]')
     dynamic += (index.folder / "evil/pyproject.toml").read_text()
@@ -321,7 +321,7 @@ def test_nothing_is_built_on_the_controller(lock, index, pack, app, tmp_path):
     assert refusal.value.example.startswith("app_constraints")
     assert not trace.exists()
     (app / "requirements.txt").write_text("gunicorn\nevil\n")
-    allowed = {"requirements": ["requirements.txt"], "builds": True, "look": False}
+    allowed = {"requirements": ["requirements.txt"], "builds": True, "wheels": False}
     with suppress(RefusedError):  # what it would have said, if it were a build backend
         pack(**settings | allowed)
     assert trace.exists()

@@ -51,6 +51,7 @@ OPTIONS: dict[str, Any] = {
     "secrets": LIST | {"no_log": True},  # texts that must not be in a release
     "built": DICT,  # a release of which commands have been run
     "look": {"type": "bool", "default": False},  # write no archive
+    "wheels": {"type": "bool", "default": False},  # tell which packages have none
     "settings": TEXT | {"default": "the inventory"},  # where the user sets all this
 }
 
@@ -58,7 +59,7 @@ OPTIONS: dict[str, Any] = {
 def build(params: dict[str, Any]) -> dict[str, Any]:
     """Name the release and pack it, unless it was built before or is only looked at.
 
-    Takes what OPTIONS describes. Looking also tells `no_wheels`, or None where that is not known.
+    Takes what OPTIONS describes. With `wheels` it tells `no_wheels`, None where it is not known.
     """
     cache = Path(params["cache"]).resolve()
     cache.mkdir(parents=True, exist_ok=True)
@@ -79,7 +80,7 @@ def build(params: dict[str, Any]) -> dict[str, Any]:
         lock = make_lock(app, params, cache)
         refuse_unhashed(lock["open"], params["hashed"])
         result |= released(params, app, result, lock, cache)
-        if params["look"]:
+        if params["wheels"]:
             result["no_wheels"] = without_wheels(lock, params, Path(work))
         archive = Path(result["archive"])
         if archive.exists():

@@ -52,7 +52,7 @@ CURES = [
         "no usable wheels|[Bb]uilding source distributions is disabled",
         "of what {names} asks for, something is to be built to tell what it needs, which is not "
         "done on the controller, where its code could do anything. Lock it where the app is "
-        "developed (`uv lock`, `uv pip compile --generate-hashes`), or allow it if you trust all of "
+        "developed (`uv lock`, `uv pip compile --generate-hashes`), or allow it if you trust "
         "these packages",
         "app_requirements_builds: true",
     ),
