@@ -97,6 +97,10 @@ class Host:
         about = {name: more.pop(name) for name in ("commit", "action") if name in more}
         self.ship(release)
         name = self.set(text, **more)
+        return self.activate(release, name, **about)
+
+    def activate(self, release: str, name: str, **about: Any) -> dict[str, Any]:
+        """Start a release with a set, and switch to it."""
         self.change(release, name, **about).start()
         return self.change(release, name, **about).switch()
 

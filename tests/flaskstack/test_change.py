@@ -63,8 +63,7 @@ def test_only_background_processes_that_something_changed_for_restart(host):
     host.log.clear()
     files["units/shop-worker@.service"] += "Nice=5\n"
     new = host.settings.write(files, host.settings.release(name), -1)
-    host.change("one", new).start()
-    host.change("one", new).switch()
+    host.activate("one", new)
     assert "Nice=5" in file.read_text()
     assert host.serves() == ("one", "first")
     assert [line for line in host.log if "restart" in line] == [f"restart {WORKER}"]
@@ -233,8 +232,7 @@ def cut_deploys(tmp_path, monkeypatch, before, strategy):
         new = host.set("second", strategy=strategy)
         try:
             with host.cut(after):
-                host.change("two", new).start()
-                host.change("two", new).switch()
+                host.activate("two", new)
         except Cut:
             if strategy == "switch":
                 yield host, host.home.live() == ("b" if before else "a")
@@ -416,8 +414,7 @@ def test_what_is_not_on_the_host_is_not_started(host, strategy):
     name = host.set("second", strategy=strategy)
     for release, wanted in (("three", name), ("two", "gone"), ("two", "")):
         with pytest.raises(FailedError, match="is not on this host"):
-            host.change(release, wanted).start()
-            host.change(release, wanted).switch()
+            host.activate(release, wanted)
         assert host.serves() == ("one", "first")
 
 

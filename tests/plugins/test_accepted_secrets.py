@@ -6,15 +6,11 @@ What the servers make of it is shown on hosts, by scenarios data and security.
 from __future__ import annotations
 
 import io
-import os
-import subprocess
-import time
 
 import pytest
 
 from parts import load_part
 
-app_elders = load_part("../gunicorn/library/app_elders.py")
 mysql_passwords = load_part("../mysql/library/mysql_passwords.py")
 redis_users = load_part("../redis/library/redis_users.py")
 
@@ -146,16 +142,3 @@ def test_redis_is_told_what_differs_and_no_more():
     assert other.asked[-1][3:] == ("reset", "on", "#bb", "#aa")
     redis_users.take_over(same, users, every=True, check=False)
     assert same.set == ["shop", "default"]
-
-
-def test_a_process_that_began_before_is_an_elder():
-    sleeper = subprocess.Popen(["sleep", "60"])
-    try:
-        time.sleep(0.1)
-        old = app_elders.elders(os.getuid(), time.time())
-        assert [one.name for one in old if one.pid == sleeper.pid] == ["sleep"]
-        young = app_elders.elders(os.getuid(), time.time() - 30)
-        assert sleeper.pid not in [one.pid for one in young]
-    finally:
-        sleeper.kill()
-        sleeper.wait()

@@ -1,0 +1,222 @@
+"""The program gets to a host in one file, is installed there once, and answers Ansible."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from flaskstack.controller import program
+from flaskstack.settings import name_of
+from repository import ROOT
+
+PLAY = """
+- hosts: all
+  gather_facts: false
+  vars:
+    word: "new"
+    again: "{{ word }} {{ other | default('') }}"
+  tasks:
+    - flaskstack:
+        call: lock
+        wanted: {root: ROOT, timeout: 60, lock_for: two}
+      when: not ansible_check_mode
+    - flaskstack:
+        call: settings
+        wanted: {root: ROOT, app: flaskstack-test, user: nobody, release: {}}
+        templates:
+          - {path: environment, src: FOLDER/environment.j2, vars: {other: "{{ word }}er"}}
+          - {path: files/app.ini, src: FOLDER/app.ini}
+      check_mode: true
+      register: settings
+    - flaskstack:
+        call: build
+        wanted: {root: ROOT, app: flaskstack-test}
+        files: {archive: FOLDER/app.ini}
+      check_mode: true
+    - flaskstack:
+        call: migrations
+        wanted: {from: ROOT, to: ROOT, paths: []}
+      register: between
+    - copy:
+        content: "{{ [settings.name, between] | to_json }}"
+        dest: FOLDER/answers
+    - flaskstack:
+        call: hidden-call
+        wanted: {root: ROOT}
+        secrets: [hidden-call]
+"""
+
+
+@pytest.fixture
+def packed(tmp_path):
+    """Return the program in a file."""
+    name, content = program.pack()
+    path = tmp_path / name
+    path.write_bytes(content)
+    return path
+
+
+def call(path, name, wanted):
+    """Call the program as the module does."""
+    command = [sys.executable, "-I", path, "call", name]
+    done = subprocess.run(
+        command, input=json.dumps(wanted), capture_output=True, text=True, cwd="/", check=True
+    )
+    return json.loads(done.stdout)
+
+
+def test_it_runs_by_itself(packed, tmp_path):
+    asks = {"by": "ada@desk", "controller": "desk", "pid": 1, "running": [1], "release": "one"}
+    root = tmp_path / "srv"
+    wanted = {"root": str(root), "holder": asks, "timeout": 60}
+    assert "Run site.yml" in call(packed, "lock", wanted)["msg"]
+    root.mkdir()
+    assert call(packed, "lock", wanted) == {"changed": False}
+    assert json.loads((root / "deploy.json").read_text())["by"] == "ada@desk"
+
+
+def test_every_call_is_in_it(packed):
+    find = "import sys; sys.path[0] = sys.argv[1]; from flaskstack.calls import CALLS; import "
+    find += "importlib as i; [getattr(i.import_module('flaskstack.' + (p := w.partition(':'))[0]), "
+    find += "p[2]) for w in CALLS.values()]; print(i.import_module('flaskstack').__file__)"
+    shown = subprocess.run(
+        [sys.executable, "-I", "-c", find, packed], capture_output=True, text=True
+    )
+    assert shown.stdout.startswith(str(packed)), shown.stderr
+
+
+def test_the_same_content_is_the_same_file_and_other_is_another(packed, tmp_path, monkeypatch):
+    assert program.pack() == (packed.name, packed.read_bytes())
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for path in program.PACKAGE.glob("*.py"):
+        (copy / path.name).write_bytes(path.read_bytes())
+    monkeypatch.setattr(program, "PACKAGE", copy)
+    assert program.pack()[0] == packed.name
+    (copy / "lock.py").write_text("# other")
+    assert program.pack()[0] != packed.name
+
+
+def test_what_the_controller_does_stays_there(packed):
+    names = zipfile.ZipFile(packed).namelist()
+    assert {"__main__.py", "flaskstack/__main__.py", "flaskstack/change.py"} <= set(names)
+    assert not [name for name in names if "controller" in name]
+    assert len(names) == len(set(names))
+
+
+@pytest.fixture
+def library(tmp_path):
+    """Return a folder with the module, whose program is below tmp_path."""
+    (tmp_path / "library").mkdir()
+    text = (ROOT / "plugins/modules/flaskstack.py").read_text()
+    assert text.count("/usr/local/") == 2
+    text = text.replace("/usr/local/", f"{tmp_path}/local/")
+    (tmp_path / "library/flaskstack.py").write_text(text)
+    (tmp_path / "local/bin").mkdir(parents=True)
+    return tmp_path / "library"
+
+
+def module(library, **arguments):
+    """Run the module as Ansible does, and return its answer."""
+    code = "import runpy, sys; from ansible.module_utils import basic; "
+    code += "basic._ANSIBLE_ARGS = sys.argv[2].encode(); basic._ANSIBLE_PROFILE = 'legacy'; "
+    code += "runpy.run_path(sys.argv[1], run_name='__main__')"
+    told = json.dumps({"ANSIBLE_MODULE_ARGS": arguments})
+    command = [sys.executable, "-c", code, str(library / "flaskstack.py"), told]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return json.loads(done.stdout)
+
+
+def test_the_module_says_that_it_is_missing_then_installs_it(library, packed, tmp_path):
+    (tmp_path / "srv").mkdir()
+    wanted = {"app": "shop", "root": str(tmp_path / "srv"), "from": str(tmp_path), "paths": []}
+    arguments = {"call": "migrations", "input": json.dumps(wanted | {"to": str(tmp_path)})}
+    arguments["program"] = packed.name
+    assert module(library, **arguments)["missing"] is True
+    assert not (tmp_path / "local/lib").exists()
+    dry = module(library, **arguments, source=str(packed), _ansible_check_mode=True)
+    assert dry["files"] == []
+    assert not (tmp_path / "local/lib").exists()
+    assert module(library, **arguments, source=str(packed))["files"] == []
+    installed = tmp_path / "local/lib/flaskstack" / packed.name
+    assert (tmp_path / "local/bin/flaskstack").resolve() == installed
+    assert installed.stat().st_mode & 0o777 == 0o755
+    assert module(library, **arguments)["files"] == []
+    shown = subprocess.run(
+        [tmp_path / "local/bin/flaskstack", "--help"], capture_output=True, text=True, check=True
+    )
+    assert "rollback" in shown.stdout
+
+
+def test_a_few_programs_are_kept_the_newest_is_the_command(tmp_path, monkeypatch):
+    spec = importlib.util.spec_from_file_location("module", ROOT / "plugins/modules/flaskstack.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "FOLDER", tmp_path / "lib")
+    monkeypatch.setattr(module, "COMMAND", tmp_path / "flaskstack")
+    (tmp_path / "source").write_text("program")
+    for number in range(1, 6):
+        module.install(tmp_path / "source", tmp_path / f"lib/flaskstack-{number}.pyz")
+        os.utime(tmp_path / f"lib/flaskstack-{number}.pyz", (number, number))
+    kept = sorted(path.name for path in (tmp_path / "lib").iterdir())
+    assert kept == [f"flaskstack-{number}.pyz" for number in (3, 4, 5)]
+    assert os.readlink(tmp_path / "flaskstack").endswith("flaskstack-5.pyz")
+
+
+def test_what_is_no_answer_is_shown(library, packed):
+    arguments = {"program": packed.name, "source": str(packed), "input": "{}", "call": "nothing"}
+    said = module(library, **arguments)
+    assert said["failed"] is True
+    assert said["msg"].startswith("flaskstack nothing ended early:")
+    assert "KeyError: 'nothing'" in said["msg"]
+
+
+def test_ansible_brings_it_and_calls_it(library, tmp_path):
+    (tmp_path / "srv").mkdir()
+    (tmp_path / "environment.j2").write_text("{{ ansible_managed | comment }}\nSET={{ again }}\n")
+    (tmp_path / "app.ini").write_text("{% for one in [1, 2] %}\n{{ one }}\n{% endfor %}\n")
+    text = PLAY.replace("ROOT", str(tmp_path / "srv")).replace("FOLDER", str(tmp_path))
+    (tmp_path / "play.yml").write_text(text)
+    environment = os.environ | {
+        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        "ANSIBLE_LIBRARY": str(library),
+        "ANSIBLE_LOCALHOST_WARNING": "false",
+        "ANSIBLE_STRATEGY": "linear",
+    }
+    options = [
+        "-i",
+        "localhost,",
+        "-c",
+        "local",
+        "-e",
+        f"ansible_python_interpreter={sys.executable}",
+    ]
+    ansible = Path(sys.executable).with_name("ansible-playbook")
+    done = subprocess.run(
+        [ansible, *options, tmp_path / "play.yml", "-vv"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    shown = done.stdout + done.stderr
+    assert "flaskstack ******** ended early" in shown, shown
+    name, between = json.loads((tmp_path / "answers").read_text())
+    texts = {"environment": "# Ansible managed\nSET=new newer\n", "files/app.ini": "1\n2\n"}
+    texts["environment"] = texts["environment"].replace("# A", "#\n# A").replace("d\n", "d\n#\n")
+    assert name == name_of(texts)
+    assert between["files"] == []
+    assert "hidden-call" not in shown
+    known = json.loads((tmp_path / "srv/deploy.json").read_text())
+    assert known["release"] == "two"
+    assert "@" in known["by"]
+    assert [path.name for path in (tmp_path / "local/lib/flaskstack").iterdir()] == [
+        program.pack()[0]
+    ]

@@ -1,0 +1,233 @@
+"""What Ansible calls on a host: JSON in and out, and what the calls of a change answer."""
+
+from __future__ import annotations
+
+import grp
+import io
+import json
+import os
+from functools import partial, partialmethod
+
+import pytest
+
+from flaskstack import calls, change, settings
+from flaskstack.errors import RefusedError
+from flaskstack.home import Home
+from flaskstack.lock import this_process
+from flaskstack.units import Units
+
+GROUP = grp.getgrgid(os.getgid()).gr_name
+
+
+@pytest.fixture
+def called(host, monkeypatch, capsys):
+    """Return a function that calls as Ansible does."""
+    for module in (calls, change):
+        monkeypatch.setattr(module, "Units", partial(Units, host.run))
+
+    def called(name, **wanted):
+        told = {"app": "shop", "root": str(host.root), "user": GROUP, "by": "ada@desk"}
+        monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(told | wanted)))
+        assert calls.call(name) == 0
+        return json.loads(capsys.readouterr().out)
+
+    return called
+
+
+@pytest.fixture
+def applied(called, host):
+    """Return a function that applies a set to the release that serves."""
+    return lambda text, action="settings", **more: called(
+        "apply", settings=host.set(text), action=action, **more
+    )
+
+
+def test_a_refusal_and_a_failure_are_answers(called, monkeypatch):
+    def refuse(wanted):
+        raise RefusedError("app_python must be there, not https://ada:pw@x", 'app_python: "3.13"')
+
+    monkeypatch.setattr(calls, "look", refuse)
+    wanted = {"failed": True, "msg": "app_python must be there, not https://x"}
+    assert called("look") == wanted | {"example": 'app_python: "3.13"'}
+    said = called("start", release="two", settings="gone")
+    assert (said["failed"], said["step"]) == (True, "Find the release")
+    assert 'two is not in use: it failed at "Find the release"' in said["msg"]
+
+
+def test_what_changes_something_is_no_part_of_a_dry_run(called, host):
+    before = sorted(host.root.rglob("*"))
+    for name in calls.CALLS.keys() - set(calls.READS):
+        assert called(name, check=True) == {"changed": False}
+    assert sorted(host.root.rglob("*")) == before
+
+
+def test_what_is_built_is_built_one_after_the_other(called, host, monkeypatch):
+    monkeypatch.setattr(Home, "locked", partialmethod(Home.locked, 0))
+    monkeypatch.setattr("flaskstack.build.place", lambda wanted: {"changed": True})
+    assert called("place") == {"changed": True}
+    with host.home.locked():
+        assert "another process changes shop" in called("place")["msg"]
+
+
+def test_a_host_tells_what_it_has(called, host):
+    assert called("look")["current"] == called("look")["slot"] == called("look")["settings"] == ""
+    host.deploy("one", plan={"workers": 2})
+    host.ship("two", "env-two")
+    (host.root / "releases/.half").mkdir()
+    (host.root / "environments/env/.complete").touch()
+    said = called("look")
+    assert (said["current"], said["slot"], said["settings"]) == (
+        "one",
+        "a",
+        host.set(plan={"workers": 2}),
+    )
+    assert sorted(said["releases"]) == ["one", "two"]
+    assert said["environments"] == {"one": "env", "two": "env-two"}
+    assert (said["installed"], said["plan"]) == (["env"], {"workers": 2})
+    assert said["sets"] == [said["settings"]]
+    assert [entry["release"] for entry in said["history"]] == ["one"]
+    assert (said["changed"], said["python"]) == (False, {})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda host: host.running.pop("shop-worker@1.service"),
+        lambda host: host.running.pop("shop-nightly.timer"),
+        lambda host: host.running.pop("shop-web@a.socket"),
+        lambda host: host.home.occupy("b", "one"),
+        lambda host: host.home.begin(id="two"),
+        lambda host: (host.root / ".deploying").touch(),
+        lambda host: (settings.UNITS / "shop-web@a.service").write_text("other"),
+        lambda host: (settings.UNITS / "shop-worker@.service").unlink(),
+        lambda host: host.settings.use(host.set("second")),
+        lambda host: (settings.UNITS / "shop-web@.service").touch(),
+    ],
+)
+def test_all_of_what_serves_is_there_and_runs_or_it_is_not_settled(called, host, change):
+    host.deploy("one")
+    assert called("look")["settled"] is True
+    change(host)
+    assert called("look")["settled"] is False
+
+
+FILES = {"environment": 'SET="new"\n', "units/shop.target": "x"}
+
+
+def test_settings_are_written_and_compared_with_those_in_use(called, host):
+    host.deploy("one", "SET=old")
+    wanted = {"files": FILES, "release": {"plan": {}}}
+    dry = called("settings", **wanted, check=True)
+    assert not host.settings.there(dry["name"])
+    said = called("settings", **wanted)
+    assert said == dry
+    assert host.settings.files(said["name"]) == FILES
+    assert {"SET", "units/shop.target", "units/shop-worker@.service"} <= set(said["differences"])
+    assert said["current"] == host.set("SET=old")
+    assert called("look")["settings"] == said["current"], "they are not in use yet"
+
+
+def test_with_code_alone_how_a_release_is_proved_is_new_and_its_processes_are_not(called, host):
+    host.deploy("one", plan={"workers": 2}, watch=0)
+    wanted = {"release": {"watch": 7, "services": [], "timers": [], "plan": {}}}
+    called("settings", files=FILES, code_only=True, **wanted)
+    known = host.settings.release(host.settings.current())
+    assert (known["watch"], known["plan"]) == (7, {"workers": 2})
+    assert known["services"] == ["shop-worker@1.service"]
+
+
+def test_a_host_from_before_there_were_sets_is_taken_over(called, host):
+    host.set_up_before()
+    (host.etc / "current").unlink()
+    for _ in range(2):
+        called("settings", files=FILES, release={}, code_only=True)
+        assert called("look")["settings"] == "former"
+        assert called("look")["settled"] is False
+    assert host.serves() == ("one", "former")
+
+
+def test_a_restart_with_former_settings_keeps_them(called, host):
+    host.set_up_before()
+    for step in ("start", "switch"):
+        assert "failed" not in called(step, release="one", settings="former", action="restart")
+    assert (host.etc / "environment").exists()
+
+
+def test_steps_of_a_deploy(called, host):
+    host.deploy("one")
+    host.ship("two")
+    wanted = {"release": "two", "settings": host.set("second")}
+    said = called("start", **wanted)
+    assert (said["current"], said["slot"], said["changed"]) == ("one", "b", True)
+    assert called("switch", **wanted)["current"] == "two"
+    assert host.serves() == ("two", "second")
+    host.ship("dies")
+    said = called("start", release="dies", settings=host.set())
+    assert (said["failed"], said["step"]) == (True, "Start the release")
+    assert host.serves() == ("two", "second")
+
+
+def test_settings_are_applied_to_the_release_that_serves(applied, host):
+    assert applied("second") == {"changed": False, "current": ""}
+    host.deploy("one")
+    assert applied("second", check=True) == {"changed": True, "current": "one"}
+    assert host.serves() == ("one", "first")
+    assert applied("second")["changed"] is True
+    assert host.serves() == ("one", "second")
+    host.log.clear()
+    assert applied("second") == {"changed": False, "current": "one"}
+    assert host.log == []
+    host.running.pop("shop-mailer@1.service")
+    assert applied("second")["changed"] is True
+    assert host.serves() == ("one", "second")
+    assert applied("dies")["failed"] is True
+    assert host.serves() == ("one", "second")
+
+
+def test_after_a_rotation_no_retired_settings_are_left(applied, host, monkeypatch):
+    host.deploy("one", "first")
+    host.deploy("one", "kept")
+    applied("second")
+    assert host.sets() == ["kept", "second"]
+    with monkeypatch.context() as patches:
+        patches.setattr(settings.Settings, "prune", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            applied("third", "rotation")
+    host.change("", "").recover()
+    host.set("never in use")
+    assert applied("third", "rotation")["changed"] is False
+    assert host.sets() == ["third"]
+
+
+def test_the_lock_is_taken_told_and_given_back(called, host):
+    ours = {
+        "holder": {
+            "by": "ada@desk",
+            "controller": "desk",
+            "pid": 1,
+            "running": [1],
+            "release": "one",
+        },
+        "timeout": 60,
+    }
+    other = {"holder": ours["holder"] | {"controller": "other", "by": "bob@lab"}, "timeout": 60}
+    assert called("lock", **ours) == {"changed": False}
+    assert called("look", lock=ours)["current"] == ""
+    assert "ada@desk deploys one" in called("look", lock=other)["msg"]
+    said = called("lock", **other, force=True)
+    assert "takes the place of another: ada@desk" in said["warnings"][0]
+    called("unlock", **ours)
+    assert (host.root / "deploy.json").exists()
+    called("unlock", **other)
+    assert not (host.root / "deploy.json").exists()
+
+
+def test_a_deploy_that_is_undone_gives_its_lock_back(called, host):
+    host.deploy("one")
+    ours = {"holder": this_process("ada@desk", "two"), "timeout": 60}
+    called("lock", **ours)
+    switched = host.deploy("two", "second")
+    wanted = {"release": "two", "settings": host.set("second"), "lock": ours}
+    assert called("undo", **wanted, switched=switched)["current"] == "one"
+    assert not (host.root / "deploy.json").exists()
+    assert host.serves() == ("one", "first")

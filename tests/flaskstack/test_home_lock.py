@@ -1,0 +1,167 @@
+"""One deploy at a time: who holds the lock, and when it is nobody's any more."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from flaskstack import lock
+from flaskstack.controller import holder
+from flaskstack.errors import RefusedError
+from flaskstack.lock import Lock, this_process
+from waiting import wait_for
+
+
+def asks(**changed):
+    """Return what a deploy asks with."""
+    usual = {"by": "ada@desk", "controller": "desk", "pid": 100, "running": [100], "release": "one"}
+    return usual | changed
+
+
+@pytest.fixture
+def held(tmp_path):
+    """Return the lock of a folder, which a deploy holds."""
+    held = Lock(tmp_path)
+    assert held.take(asks()) == {}
+    return held
+
+
+@pytest.fixture
+def later(monkeypatch):
+    """Return a function that lets seconds pass."""
+    now = time.time()
+    return lambda seconds: monkeypatch.setattr(lock.time, "time", lambda: now + seconds)
+
+
+def refused(held, **changed):
+    """Ask, be refused and return why."""
+    before = held.path.read_text()
+    with pytest.raises(RefusedError) as raised:
+        held.take(asks(**changed), 60)
+    assert held.path.read_text() == before
+    return str(raised.value)
+
+
+def test_it_says_who_deploys_what_since_when(held, monkeypatch, later):
+    known = json.loads(held.path.read_text())
+    assert held.path.stat().st_mode & 0o777 == 0o644
+    assert known.pop("time") == pytest.approx(time.time(), abs=60)
+    assert known == {"by": "ada@desk", "controller": "desk", "pid": 100, "release": "one"}
+    later(30)
+    said = refused(held, controller="other", release="two")
+    for word in (
+        "ada@desk deploys one since 20",
+        " UTC, just now (process 100 there)",
+        "release_lock=break",
+        "--break-lock",
+        "after 60 s",
+    ):
+        assert word in said
+
+
+def test_the_same_deploy_may_ask_again(held):
+    assert held.take(asks(release="two")) == {}
+    assert held.holder()["release"] == "two"
+
+
+def test_one_that_runs_on_the_same_controller_never_expires(held, later):
+    later(10_000)
+    refused(held, pid=101, running=[100, 101])
+
+
+def test_one_of_the_same_controller_that_died_is_over_at_once(held):
+    assert held.take(asks(pid=101, running=[101]))["pid"] == 100
+    assert held.holder()["pid"] == 101
+
+
+def test_one_of_another_controller_expires(held, later):
+    later(60)
+    refused(held, controller="other", running=[])
+    later(62)
+    assert held.take(asks(controller="other", running=[]), 60)["controller"] == "desk"
+
+
+def test_it_can_be_broken(held):
+    assert held.take(asks(controller="other"), force=True)["by"] == "ada@desk"
+    assert held.holder()["controller"] == "other"
+
+
+def test_a_command_of_this_host_holds_it_as_long_as_it_lives(tmp_path, later):
+    held, here = Lock(tmp_path), this_process("ada@host", "a restart")
+    assert here["pid"] == os.getpid()
+    held.take(here)
+    later(10_000)
+    refused(held, controller="desk")
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        held.take(here | {"pid": process.pid}, force=True)
+        refused(held, controller="desk")
+        process.communicate(b"\n")
+    assert held.take(asks(controller="desk"), 60)["by"] == "ada@host"
+
+
+def test_a_command_from_before_the_host_was_booted_is_over(tmp_path):
+    held = Lock(tmp_path)
+    held.take(this_process("ada@host", "a restart") | {"controller": "host 1234"})
+    assert held.take(asks(), 60)["controller"] == "host 1234"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"pid": 100}'])
+def test_one_that_cannot_be_read_is_none(held, text):
+    held.path.write_text(text)
+    assert held.holder() == {}
+    assert held.take(asks(pid=7)) == {}
+
+
+def test_only_ones_own_is_given_back(held, tmp_path):
+    held.give_back(asks(pid=101))
+    assert held.path.exists()
+    held.give_back(asks())
+    assert not held.path.exists()
+    held.give_back(asks())
+    Lock(tmp_path / "gone").give_back(asks())
+
+
+def test_a_host_that_was_never_set_up_says_so(tmp_path):
+    with pytest.raises(RefusedError, match=r"Run site\.yml"):
+        Lock(tmp_path / "gone").take(asks())
+
+
+def test_of_many_that_ask_at_once_one_gets_it(tmp_path):
+    got, everybody = [], list(range(1, 25))
+
+    def ask(pid):
+        try:
+            Lock(tmp_path).take(asks(pid=pid, running=everybody))
+        except RefusedError:
+            return
+        got.append(pid)
+
+    threads = [threading.Thread(target=ask, args=(pid,)) for pid in everybody]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert got == [Lock(tmp_path).holder()["pid"]]
+
+
+def test_a_task_knows_its_playbook_and_which_others_run():
+    context = multiprocessing.get_context("fork")
+    answers = context.SimpleQueue()
+    task = context.Process(target=lambda: answers.put(holder.holder()))
+    task.start()
+    task.join()
+    answer = answers.get()
+    assert answer["pid"] == os.getpid()
+    assert "@" in answer["by"]
+    waits = [sys.executable, "-c", "input()", "ansible-playbook"]
+    with subprocess.Popen(waits, stdin=subprocess.PIPE) as playbook:
+        wait_for(lambda: playbook.pid in holder.running_playbooks())
+        playbook.communicate()
+    assert playbook.pid not in holder.running_playbooks()

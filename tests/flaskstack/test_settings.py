@@ -1,0 +1,132 @@
+"""Sets of settings: written once, found by their hash, and become unit files in use."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from flaskstack import files, settings
+from flaskstack.settings import differences, name_of
+
+FILES = {
+    "environment": 'SET="a"\n',
+    "files/conf.d/app.ini": "x",
+    "gunicorn.conf.py": "workers = 1\n",
+}
+
+
+@pytest.fixture
+def sets(host):
+    """Return the sets of `shop` on a host that has none."""
+    return host.settings
+
+
+def test_a_set_is_found_by_what_it_holds(sets):
+    name = sets.write(FILES, {"timeout": 3}, os.getgid())
+    assert name == name_of(dict(reversed(FILES.items())))
+    assert name != name_of(FILES | {"environment": 'SET="b"\n'})
+    assert (sets.files(name), sets.release(name)) == (FILES, {"timeout": 3})
+    assert sets.there(name)
+    assert not sets.there("")
+    assert sets.files("") == sets.release("") == {}
+
+
+def test_the_app_may_read_a_set_and_others_may_not(sets):
+    name = sets.write(FILES, {}, os.getgid())
+    for folder, _, names in os.walk(sets.sets / name):
+        assert os.stat(folder).st_mode & 0o777 == 0o750
+        assert {os.stat(os.path.join(folder, one)).st_mode & 0o777 for one in names} <= {0o640}
+
+
+def test_how_it_is_proved_changes_without_another_set(sets):
+    name = sets.write(FILES, {"timeout": 3}, -1)
+    environment = sets.sets / name / "environment"
+    written = environment.stat()
+    assert sets.write(FILES, {"timeout": 4}, -1) == name
+    assert sets.release(name) == {"timeout": 4}
+    assert environment.stat() == written
+
+
+def test_half_a_set_is_none(sets, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patches:
+        patches.setattr(settings, "write", full)
+        with pytest.raises(OSError, match="No space"):
+            sets.write(FILES, {}, -1)
+    assert not sets.there(name_of(FILES))
+    assert sets.files(sets.write(FILES, {}, -1)) == FILES
+
+
+@pytest.mark.parametrize(
+    ("changed", "found"),
+    [
+        ({}, []),
+        ({"environment": 'SET="b"\nNEW="=1"\n'}, ["NEW", "SET"]),
+        ({"environment": ""}, ["SET"]),
+        (
+            {"gunicorn.conf.py": "", "units/shop.target": ""},
+            ["gunicorn.conf.py", "units/shop.target"],
+        ),
+    ],
+)
+def test_differences_are_names_and_never_values(changed, found):
+    assert differences(FILES, FILES | changed) == found
+
+
+def test_a_slots_units_are_its_own(host):
+    first, second = host.set(), host.set("second")
+    assert host.settings.occupy("a", first)
+    assert not host.settings.occupy("a", first), "systemd need not read them anew"
+    host.settings.occupy("b", second)
+    texts = {slot: (settings.UNITS / f"shop-web@{slot}.service").read_text() for slot in "ab"}
+    assert (texts["a"][:7], texts["b"][:8]) == ("# first", "# second")
+    assert [host.settings.in_slot(slot) for slot in ("a", "b", "")] == [first, second, ""]
+    assert host.settings.installed("a", first) is False  # its background processes are not in use
+    host.settings.use(first)
+    assert host.settings.installed("a", first)
+
+
+def test_only_units_of_the_apps_processes_are_its_own(host):
+    for name in ("shop-worker@.service", "shop-other.service", "shop-web@a.service"):
+        (settings.UNITS / name).write_text("Slice=shop-two-processes.slice\n")
+    (settings.UNITS / "shop-two-worker@.service").write_text("Slice=shop-two-processes.slice\n")
+    (settings.UNITS / "shop-old.service").write_text("[Service]\nSlice=shop-timers.slice\n")
+    (settings.UNITS / "shop-old.timer").touch()
+    assert host.settings.process_files() == {"shop-old.service", "shop-old.timer"}
+    assert sorted(host.settings.use("")) == ["shop-old.service", "shop-old.timer"]
+    assert not (settings.UNITS / "shop-old.timer").exists()
+
+
+def test_sets_in_use_are_kept_whatever_is_asked(host):
+    names = [host.set(text) for text in ("current", "slot", "kept", "left")]
+    host.settings.use(names[0])
+    host.settings.occupy("b", names[1])
+    host.settings.prune({names[2]})
+    assert host.sets() == ["current", "kept", "slot"]
+
+
+def test_what_was_half_removed_is_removed_again(tmp_path):
+    for folder in ("set", ".set.gone"):
+        (tmp_path / folder / "inside").mkdir(parents=True)
+    files.remove(tmp_path / "set")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    files.write(path, "old", 0o600)
+    (tmp_path / ".file.new").write_text("half")
+    with monkeypatch.context() as patches:
+        patches.setattr(files.os, "fsync", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            files.write(path, "new")
+    assert (path.read_text(), path.stat().st_mode & 0o777) == ("old", 0o600)
+    files.write(path, "new")
+    assert (path.read_text(), path.stat().st_mode & 0o777) == ("new", 0o644)
+    files.link(tmp_path / "link", "file")
+    assert files.target(tmp_path / "link") == "file"
+    files.link(tmp_path / "link", "")
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["file"]
