@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -36,7 +35,10 @@ def install(source: Path, program: Path) -> None:
     """Put the program in its place, and let people find the newest."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     partial = program.with_name(f".{program.name}")
-    shutil.copyfile(source, partial)
+    with partial.open("wb") as file:
+        file.write(source.read_bytes())
+        file.flush()
+        os.fsync(file.fileno())  # after a power cut it is whole, or not there
     partial.chmod(0o755)
     partial.rename(program)
     link = COMMAND.with_name(".flaskstack.new")

@@ -15,10 +15,9 @@ def pack() -> tuple[str, bytes]:
     """Return the program's name and content, a zipapp; the controller's part stays behind."""
     memory = io.BytesIO()
     memory.write(b"#!/usr/bin/python3\n")
-    with zipfile.ZipFile(memory, "w", zipfile.ZIP_DEFLATED) as packed:
+    with zipfile.ZipFile(memory, "w") as packed:  # not compressed: that differs between zlibs
         for path in sorted(PACKAGE.glob("*.py")):
-            entry = zipfile.ZipInfo(f"flaskstack/{path.name}", DATE)
-            packed.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED)
+            packed.writestr(zipfile.ZipInfo(f"flaskstack/{path.name}", DATE), path.read_bytes())
         start = "import runpy\n\nrunpy.run_module('flaskstack', run_name='__main__')\n"
         packed.writestr(zipfile.ZipInfo("__main__.py", DATE), start)
     content = memory.getvalue()
