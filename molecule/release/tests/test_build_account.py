@@ -84,7 +84,7 @@ def probe(host):
     """Return a function that gives the probe for a place, once all that it looks for is there."""
     serve = f"ip address add {METADATA}/32 dev lo; exec python3 -m http.server --bind {METADATA} 80"
     host.check_output("systemd-run --unit=metadata --collect sh -c %s", serve)
-    host.check_output(f"touch /etc/{APP}/probed")
+    host.check_output(f"touch /etc/{APP}/probed /dev/shm/probed")
     internet = host.check_output("getent ahostsv4 pypi.org").split()[0]
     reaches = [(METADATA, 80), ("127.0.0.1", 22), (internet, 443)]
 
@@ -103,7 +103,9 @@ def probe(host):
         yield probe
     finally:
         host.run(f"systemctl stop metadata; ip address delete {METADATA}/32 dev lo")
-        host.run(f"rm -f /etc/{APP}/probed /tmp/seen.* {CACHE}/seen.* {CACHE}/go {CACHE}/waits")
+        host.run(
+            f"rm -f /etc/{APP}/probed /dev/shm/probed /tmp/seen.* {CACHE}/seen.* {CACHE}/go {CACHE}/waits"
+        )
 
 
 @pytest.fixture(scope="module")

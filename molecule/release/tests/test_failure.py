@@ -38,12 +38,12 @@ FAILURES = {
     "build": (
         (),
         {"app_build_commands": ["echo no such bundler >&2; exit 3"]},
-        ["Run the build commands", "no such bundler"],
+        ["app_build_commands: ", "no such bundler"],
     ),
     "dependencies": (
         ("requirements.lock", "\nalembic==", "\nalembic==99."),
         {},
-        ["Install the packages of the lock", "there is no version of alembic==99"],
+        ["Install the environment of the release", "there is no version of alembic==99"],
     ),
     "interpreter": (
         ("pyproject.toml", ">=3.11", ">=4"),
@@ -86,7 +86,7 @@ FAILURES = {
 # The task in which the connection breaks, what is on the host by then, whether what runs of it on
 # the host ends too, and what is deployed next.
 MOMENTS = {
-    "as it is placed": ("Place the release", lambda home, before: True, False, "the same"),
+    "as it is placed": ("Install the release", lambda home, before: True, False, "the same"),
     "as it starts": (
         "Start the release beside the one that serves",
         lambda home, before: len(home.instances) == 2,
