@@ -130,8 +130,8 @@ def tasks_in(value: Any) -> list[dict[str, Any]]:
     return found
 
 
-def roles_in(playbook: str) -> set[tuple[str, str]]:
-    """Return the roles that a playbook runs, each with the task file it begins with."""
+def roles_in(playbook: str) -> list[tuple[str, str]]:
+    """Return the roles that a playbook runs in turn, each with the task file it begins with."""
     entries = []
     for play in load(playbook):
         roles = play.get("roles", [])
@@ -139,7 +139,7 @@ def roles_in(playbook: str) -> set[tuple[str, str]]:
         for section in ("pre_tasks", "tasks", "post_tasks"):
             for task in tasks_in(play.get(section)):
                 entries += [value for key, value in task.items() if ROLE_TASK.fullmatch(key)]
-    return {
+    return [
         (entry.get("role") or entry["name"], entry.get("tasks_from", "main").removesuffix(".yml"))
         for entry in entries
-    }
+    ]

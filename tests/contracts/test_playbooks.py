@@ -73,6 +73,13 @@ def test_what_a_role_makes_on_a_host_can_be_removed():
     assert [role for role in made if not (ROOT / f"roles/{role}/tasks/absent.yml").is_file()] == []
 
 
+def test_nothing_is_lost_before_what_is_kept_is_there():
+    steps = repository.roles_in("playbooks/remove_app.yml")
+    removed = [step for step in steps if step[1] == "absent" and step[0] != "nginx"]
+    kept = [step for step in steps if step[1] == "keep"]
+    assert max(map(steps.index, kept)) < min(map(steps.index, removed))
+
+
 def test_a_role_is_validated_before_it_changes_a_host():
     """Everything that site.yml runs has its preflight in playbooks/preflight.yml."""
     first, *others = (play["ansible.builtin.import_playbook"] for play in SITE)

@@ -23,6 +23,10 @@ true
 """
 
 
+# Of somebody else, with a name that begins with the app's.
+THEIRS = "/etc/systemd/system/blog_2-backup.service"
+
+
 def test_nothing_is_removed_without_the_apps_name(blog_2):
     for answer in ({}, {"remove_app_confirm": "shop"}):
         result = blog_2.run("remove_app", **answer)
@@ -43,7 +47,7 @@ def test_a_dry_run_shows_what_would_go_and_removes_nothing(host, blog_2):
 @pytest.fixture(scope="module")
 def removal():
     """Return what is known of the removal of both apps; the tests below remove them once."""
-    return SimpleNamespace(state=None)
+    return SimpleNamespace(state=None, theirs=False)
 
 
 @pytest.fixture
@@ -52,9 +56,13 @@ def removed(host, blog_2, filedrop, sql, state, removal):
     if not removal.state:
         host.check_output("echo kept > /srv/blog_2/shared/uploads/file")
         sql.rows("CREATE TABLE blog_2.kept SELECT 'kept row' AS body")
+        host.check_output("systemd-run --unit=blog_2-theirs sleep infinity")
+        host.check_output(f"touch {THEIRS}")
         before = state()
         blog_2.play("remove_app", remove_app_confirm="blog_2")
         removal.state = before, state()
+        removal.theirs = host.run("systemctl is-active blog_2-theirs && rm %s", THEIRS).succeeded
+        host.run("systemctl stop blog_2-theirs")
         filedrop.play("remove_app", remove_app_confirm="filedrop")
     return removal
 
@@ -68,6 +76,10 @@ def test_nothing_of_it_is_left(host, app):
 @pytest.mark.usefixtures("removed")
 def test_no_file_is_without_its_owner(host):
     assert host.check_output("find / -xdev -nouser -o -xdev -nogroup") == ""
+
+
+def test_units_of_others_are_left(removed):
+    assert removed.theirs
 
 
 @pytest.mark.usefixtures("removed")
