@@ -36,6 +36,7 @@ done
 set -a
 for file in "${files[@]}"; do . "$file"; done
 shift
+[[ $1 != -* ]] || exit 203 # there is no such program
 exec "${limit[@]}" "${@//'$$'/'$'}" # of two, systemd makes one
 """
 

@@ -99,7 +99,7 @@ def test_tables_are_for_the_migration_to_make(checked):
     [
         ("import os\nos.environ['STRIPE_KEY']\n", "gthread", "app_environment: {STRIPE_KEY"),
         ("app = 1\n", "gthred", "class uri invalid"),
-        ("import threading\nthreading.Event().wait()\n", "gthread", "release_health_timeout"),
+        ("import threading\nthreading.Event().wait(20)\n", "gthread", "release_health_timeout"),
     ],
 )
 def test_one_that_cannot_is_refused_with_its_reason(checked, text, worker, reason):

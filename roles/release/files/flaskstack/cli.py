@@ -30,6 +30,7 @@ from flaskstack.units import Patience, Units
 
 MAINTENANCE = Path("/var/lib/flaskstack/maintenance")  # of role nginx
 NEEDS_ROOT = 77  # exit code, as sysexits.h has it
+SHOWN = ("release", "settings", "slot", "since", "by", "commit", "health", "deploy")  # of a status
 
 # What a command answers: for programs, for people, and its exit code.
 Answer = tuple[dict[str, Any], str, int]
@@ -124,14 +125,11 @@ def status(known: argparse.Namespace, home: Home) -> Answer:
         "maintenance": closed,
         "units": units,
     }
-    rows = [[name, str(value)] for name, value in told.items() if value and name not in HIDDEN]
+    rows = [[name, told[name]] for name in SHOWN if told[name]]
     rows += [["maintenance", "on: visitors get a 503"]] if closed else []
     rows += [[unit, state] for unit, state in units.items()]
     text = table([[home.app, "well" if told["well"] else "NOT WELL"], *rows])
     return told, text, 0 if told["well"] else 1
-
-
-HIDDEN = ("app", "well", "maintenance", "units")
 
 
 def states(units: Units, names: list[str], at_times: list[str]) -> dict[str, str]:
