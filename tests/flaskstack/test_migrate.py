@@ -84,7 +84,7 @@ def server(tools, program, monkeypatch):
 def wanted(root, tmp_path, write_settings):
     """Return a function that says what is wanted, for release `two` with settings `second`."""
     known = {"app": "shop", "root": str(root), "release": "two", "by": "ada@desk"}
-    known |= {"settings": write_settings("second"), "database": None, "environment": ""}
+    known |= {"settings": write_settings("second"), "environment": ""}
     known |= {"commands": [], "first_install": [], "first_install_when": "auto"}
     known |= {"fleet_serves": False, "foreign_databases": [], "shared": []}
     known |= {"dump": True, "dump_folder": str(tmp_path / "backups/shop"), "dump_keep": 2}

@@ -46,13 +46,13 @@ def migrate(wanted: dict[str, Any]) -> dict[str, Any]:
     answer = {"changed": False, "dump_file": "", "note": "", "installed": False}
     answer["tools_missing"] = False
     client, dumper = find_tools()
-    if wanted["database"] and not (client and (dumper or not wanted["dump"])):
+    if wanted.get("database") and not (client and (dumper or not wanted["dump"])):
         return answer | {"tools_missing": True}
     root = Path(wanted["root"])
     with ExitStack() as stack:
         locks = [lock_host(stack, wanted)]
         session, options, tables = None, 0, 0
-        if wanted["database"]:
+        if wanted.get("database"):
             session, options = open_database(stack, wanted, client)
             locks.append(session.process.stdin.fileno())  # the client ends when nobody has it
             tables = count_tables(session)
