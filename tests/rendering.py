@@ -44,6 +44,7 @@ def _load(path: Path) -> dict[str, Any]:
 def _dependencies(role: str) -> list[str]:
     entries = _load(ROOT / "roles" / role / "meta/main.yml").get("dependencies", [])
     names = [entry["role"] if isinstance(entry, dict) else entry for entry in entries]
+    names += ["gunicorn"] if role == "release" else []  # whose tasks it imports
     return [name for direct in names for name in (*_dependencies(direct), direct)]
 
 

@@ -13,6 +13,8 @@ from repository import ROLES, ROOT
 VARIABLES = "app"
 # Other roles install their packages through this one, and read what it registers.
 INSTALLER = "packages"
+# A release and its settings are put in use together, so these two know one another.
+PARTNERS = {"gunicorn": {"release"}, "release": {"gunicorn"}}
 
 pytestmark = pytest.mark.parametrize("role", ROLES)
 
@@ -46,7 +48,7 @@ def test_a_role_validates_before_it_installs_and_configures(role):
         for task in repository.load(f"roles/{role}/tasks/main.yml")
     ]
     assert steps[:2] == [VARIABLES, "preflight.yml"]
-    assert steps[-2:] == ["packages", "provision.yml"]
+    assert steps[steps.index("packages") + 1] == "provision.yml"
 
 
 def test_defaults_are_those_of_the_specs(role):
@@ -92,8 +94,8 @@ def test_every_default_has_a_comment(role):
 
 def test_what_a_role_uses_is_declared(role):
     """A misspelt variable is otherwise found on the day its branch is taken."""
-    known = {role, INSTALLER} | repository.dependencies(role)
-    declared = set().union(*(repository.options(name) for name in known), own_facts(role))
+    known = {role, INSTALLER} | repository.dependencies(role) | PARTNERS.get(role, set())
+    declared = set().union(*map(repository.options, known), *map(own_facts, known))
     for path in readers(role):
         undeclared = of_a_role(repository.used_by(path)) - declared
         assert not undeclared, f"{path.relative_to(ROOT)} uses {sorted(undeclared)}"

@@ -9,18 +9,22 @@ SECRETS = {
 }
 
 
-def test_every_instance_of_every_process_must_run(evaluate):
-    processes = [
-        {"name": "worker", "command": "w", "instances": 2},
-        {"name": "clock", "command": "c"},
-        {"name": "idle", "command": "i", "instances": 0},
-    ]
-    assert evaluate("release", "__release_units", app_processes=processes) == [
-        "shop-worker@1.service",
-        "shop-worker@2.service",
-        "shop-clock@1.service",
-    ]
-    assert evaluate("release", "__release_units") == []
+def test_how_a_release_is_proved_goes_with_its_settings(evaluate):
+    worker = {"name": "worker", "command": "w", "instances": 2}
+    nightly = {"name": "nightly", "command": "n", "schedule": "daily"}
+    proof = evaluate(
+        "release",
+        "__release_proof",
+        app_processes=[worker, nightly],
+        release_health_status=204,
+        app_domains=["*.shop.example"],
+        plan={"release_strategy": "restart"},
+    )
+    assert proof["services"] == ["shop-worker@1.service", "shop-worker@2.service"]
+    assert (proof["timers"], proof["strategy"]) == (["shop-nightly.timer"], "restart")
+    assert (proof["health"]["status"], proof["root"]) == (204, "/srv/shop")
+    assert proof["health"]["headers"]["Host"] == "www.shop.example"
+    assert evaluate("release", "__release_proof")["strategy"] == "switch"
 
 
 def test_migrations_know_the_database_by_every_name_the_app_has_for_it(evaluate):
@@ -37,37 +41,22 @@ def test_an_app_without_a_database_migrates_without_its_address(evaluate):
     assert evaluate("release", "__release_migrate_environment", app_migrate_commands=["true"]) == ""
 
 
-def migration_failure(evaluate, migration, **settings):
-    fleet = {"__release": {"id": "two"}, "ansible_play_hosts_all": ["host"]}
-    state = {"__release_state": {"current": "one"}}
-    return evaluate(
-        "release",
-        "__release_migration_failure",
-        __release_migration=migration,
-        hostvars={"host": state},
-        **fleet,
-        **settings,
-    )
-
-
 def test_output_is_shown_without_secrets(evaluate):
-    migration = {
-        "msg": "app_migrate_commands failed with code 1 (false)",
-        "output": ["of-the-migration 1234567 mysql://u:of-the-app@h"],
-        "dump_file": "/var/backups/shop/1.sql.gz",
-    }
-    assert migration_failure(evaluate, migration, **SECRETS).splitlines() == [
-        "two is not in use: app_migrate_commands failed with code 1 (false).",
-        "Its last output:",
-        "******** ******** mysql://u:********@h",
-        "The database as it was: /var/backups/shop/1.sql.gz",
-        "one serves on host.",
-    ]
+    lines = ["of-the-migration 1234567", "mysql://u:of-the-app@h"]
+    failed = {"failed": True, "item": "false", "stdout_lines": lines, "stderr_lines": ["end"]}
+    follow_up = {"results": [{"item": "true"}, failed]}
+    known = {"__release": {"id": "two"}, "__release_follow_up": follow_up}
+    shown = evaluate("release", "__release_follow_up_failure", **known, **SECRETS).splitlines()
+    assert shown[0].endswith("app_post_deploy_commands failed: false")
+    assert shown[3:] == ["******** ********", "mysql://u:********@h", "end"]
+    assert evaluate("release", "__release_follow_up_failure", **known).splitlines()[3:5] == lines
 
 
-def test_output_is_shown_as_it_is_when_nothing_is_secret(evaluate):
-    shown = migration_failure(evaluate, {"msg": "as it is", "output": [], "dump_file": ""})
-    assert shown.splitlines() == ["two is not in use: as it is", "one serves on host."]
+def test_a_rollback_says_which_migrations_stay(evaluate):
+    known = {"__release_leaving": {"host": "two"}, "__release": {"id": "one"}}
+    files = {"files": ["migrations/1.py", "migrations/2.py"]}
+    shown = evaluate("release", "__release_between_warning", __release_between=files, **known)
+    assert shown.splitlines()[1:3] == ["  migrations/1.py", "  migrations/2.py"]
 
 
 def test_a_database_of_the_apps_own_elsewhere_is_known_by_its_address(evaluate):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 APP = {"app_wsgi": "shop.web:create_app()", "app_secret_key": "k3Yq8ZpW0vXr6TtB1nMc4JdL7sHf2GaU"}
-UNITS = "etc/systemd/system"
+UNITS = "units"
 
 
 @pytest.fixture
@@ -28,11 +28,14 @@ def test_a_slot_is_used_while_its_link_is_there(unit, name):
     assert unit(name)["ConditionPathExists"] == ["/srv/shop/instances/%i"]
 
 
-def test_a_slot_runs_the_release_that_its_link_points_to(unit):
+def test_a_slot_runs_the_release_and_the_settings_that_its_links_point_to(unit):
     web = unit("web@.service")
     assert web["WorkingDirectory"] == ["/srv/shop/instances/%i"]
-    assert web["ExecStart"][0].startswith("/srv/shop/instances/%i/.venv/bin/gunicorn ")
-    assert "-/srv/shop/instances/%i/.release.env" in web["EnvironmentFile"]
+    gunicorn = "/srv/shop/instances/%i/.venv/bin/gunicorn --config"
+    assert web["ExecStart"] == [f"{gunicorn} /etc/shop/slots/%i/gunicorn.conf.py"]
+    environments = ["/etc/shop/slots/%i/environment", "-/srv/shop/instances/%i/.release.env"]
+    assert web["EnvironmentFile"] == environments
+    assert "/etc/shop/slots/%i/files:/etc/shop/files" in web["BindReadOnlyPaths"]
     (path,) = [value for value in web["Environment"] if value.startswith("PATH=")]
     assert path.startswith("PATH=/srv/shop/instances/%i/.venv/bin:")
     assert not [value for values in web.values() for value in values if "/current" in value]
