@@ -88,3 +88,14 @@ def test_a_role_is_validated_before_it_changes_a_host():
     changing = {role for file in others for role, _ in repository.roles_in(file)}
     assert len(PROVISIONED) >= 9
     assert changing - validated == {"packages"}  # its list comes from the roles
+
+
+def test_a_rotation_that_fails_gives_the_deploy_lock_back():
+    """From the play after the one that takes it on, whatever fails."""
+    _, locks, *plays = repository.load("playbooks/rotate_secrets.yml")
+    assert locks["tasks"][-1]["ansible.builtin.import_role"]["tasks_from"] == "lock"
+    for play in plays:
+        block, *others = play["tasks"]
+        unlock, _ = (task.get("ansible.builtin.include_role") for task in block["rescue"])
+        assert unlock == {"name": "release", "tasks_from": "unlock"}
+        assert [task["name"] for task in others] in ([], ["Let deploys go on"])
