@@ -1,4 +1,4 @@
-"""Parts of role release, imported as Ansible does."""
+"""Parts of roles, imported as Ansible does."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-ROLE = Path(__file__).parents[1] / "roles/release"
+from repository import ROOT
 
 
 def load_part(path: str) -> ModuleType:
-    """Import a file of the role; what it imports of the role must have been imported before."""
+    """Import a file of a role by its path below roles/."""
     name = Path(path).stem
-    name = f"ansible.module_utils.{name}" if path.startswith("module_utils/") else name
     if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, ROLE / path)
+        spec = importlib.util.spec_from_file_location(name, ROOT / "roles" / path)
         if not (spec and spec.loader):
             raise ImportError(path)
         sys.modules[name] = importlib.util.module_from_spec(spec)

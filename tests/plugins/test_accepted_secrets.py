@@ -11,8 +11,8 @@ import pytest
 
 from parts import load_part
 
-mysql_passwords = load_part("../mysql/library/mysql_passwords.py")
-redis_users = load_part("../redis/library/redis_users.py")
+mysql_passwords = load_part("mysql/library/mysql_passwords.py")
+redis_users = load_part("redis/library/redis_users.py")
 
 ACCOUNT = ("shop", "localhost")
 

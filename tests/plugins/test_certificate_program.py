@@ -11,13 +11,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from certifying import Authority
-from releasing import load
-from repository import ROOT
+from parts import load_part
 
-program = load(
-    "certificate_program",
-    ROOT / "roles/certificates/files/usr/local/lib/flaskstack/certificate.py",
-)
+program = load_part("certificates/files/usr/local/lib/flaskstack/certificate.py")
 NAMES = ["shop.example.org", "www.shop.example.org"]
 # lego's own words.
 REFUSED = """\

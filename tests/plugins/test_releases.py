@@ -4,37 +4,48 @@ from __future__ import annotations
 
 import pytest
 
+from flaskstack.environment import name
 from releases import (
     compared,
     leaving_releases,
+    python_of,
     release_refusals,
     release_table,
     rollback_target,
     serving_releases,
+    settings_before,
 )
 
 
 def state(*steps, releases=(), current=None):
-    """Return a host's state after `steps`: a release that was deployed, or `<release` gone back."""
-    history, serves = [], ""
+    """Return a host's state after `steps`: a release that was deployed, or `<release` gone back.
+
+    Settings are behind a slash, and else those of before.
+    """
+    history, serves, settings = [], "", ""
     for number, step in enumerate(steps):
-        release = step.removeprefix("<")
+        release, _, new = step.removeprefix("<").partition("/")
+        new = new or settings
         history.append(
             {
                 "time": f"2026-11-21T10:00:{number:02}Z",
                 "release": release,
+                "settings": new,
                 "previous": serves,
+                "previous_settings": settings if serves else "",
                 "commit": f"c{release}",
                 "by": "ada@desk",
-                "action": "rollback" if release != step else "deploy",
+                "action": "rollback" if step.startswith("<") else "deploy",
             }
         )
-        serves = release
+        serves, settings = release, new
     return {
         "current": serves if current is None else current,
         "slot": "a",
+        "settings": settings,
+        "sets": {entry["settings"] for entry in history},
         "history": history,
-        "releases": list(releases) or sorted({step.removeprefix("<") for step in steps}),
+        "releases": list(releases) or sorted({entry["release"] for entry in history}),
     }
 
 
@@ -53,10 +64,30 @@ def state(*steps, releases=(), current=None):
         ("1 2 1", "2"),
         ("1 2 1 <2", "1"),
         ("1 2 2", "1"),
+        ("1/x 2/x 2/y", "2"),
+        ("1/x 2/x 2/y <2/x", "1"),
+        ("1/x 2/x 2/y <2/x <1", ""),
+        ("1/x 1/y", "1"),
     ],
 )
 def test_back_is_to_what_served_before(steps, before):
     assert rollback_target({"a": state(*steps.split()), "b": state(*steps.split())}) == before
+
+
+@pytest.mark.parametrize(
+    ("steps", "release", "settings"),
+    [
+        ("1/x 2/y", "1", "x"),
+        ("1/x 2/x 2/y", "2", "x"),
+        ("1/x 1/y 2/z", "1", "y"),
+        ("1/x 2/y 1/z 2/z", "1", "z"),
+        ("1/x 2/y", "2", "y"),
+        ("1/gone 2/y", "1", "y"),
+    ],
+)
+def test_a_release_comes_back_with_the_settings_that_it_had(steps, release, settings):
+    before = state(*steps.split())
+    assert settings_before(before | {"sets": before["sets"] - {"gone"}}, release) == settings
 
 
 def test_a_rollout_that_stopped_goes_back_to_what_it_was_to_replace():
@@ -113,11 +144,17 @@ def test_which_hosts_run_which_release():
 
 NEW = {"id": "2", "lock_hash": "abc"}
 PYTHON = {"executable": "/usr/bin/python3.13", "version": "3.13.5"}
-ENVIRONMENT = "4d4e0f861333-python3.13"
+ENVIRONMENT = name("abc", "/usr/bin/python3.13")
 
 
 def looked(**differences):
-    there = {"current": "2", "settled": True, "installed": [ENVIRONMENT], "python": PYTHON}
+    there = {
+        "current": "2",
+        "settings": "x",
+        "settled": True,
+        "installed": [ENVIRONMENT],
+        "python": PYTHON,
+    }
     return there | {"environments": {"2": ENVIRONMENT}} | differences
 
 
@@ -127,6 +164,7 @@ def looked(**differences):
         (looked(), True, True, True),
         (looked(settled=False), True, True, False),
         (looked(current="1"), True, True, False),
+        (looked(settings="y"), True, True, False),
         (looked(environments={"2": "other"}), True, False, False),
         (looked(environments={}), True, False, False),
         (looked(installed=["other"]), False, False, False),
@@ -134,16 +172,16 @@ def looked(**differences):
     ],
 )
 def test_a_host_has_a_release_with_its_environment_or_lacks_it(there, complete, shipped, serves):
-    found = compared(there, NEW)
+    found = compared(there, NEW, "x", there["python"])
     assert (found["complete"], found["shipped"], found["serves"]) == (complete, shipped, serves)
     assert (found["environment"] == ENVIRONMENT) == (there["python"] == PYTHON)
     assert found["current"] == there["current"]
 
 
 def test_a_release_of_before_keeps_the_environment_that_it_was_shipped_with():
-    found = compared(looked(python={}), {"id": "2"})
+    found = compared(looked(), {"id": "2"}, "x")
     assert (found["environment"], found["serves"]) == (ENVIRONMENT, True)
-    assert not compared(looked(python={}), {"id": "1"})["shipped"]
+    assert not compared(looked(), {"id": "1"}, "x")["shipped"]
 
 
 def test_the_table_says_what_is_there_what_serves_since_when_and_from_where():
@@ -155,3 +193,17 @@ def test_the_table_says_what_is_there_what_serves_since_when_and_from_where():
         ["0", "-", "-", "-"],
         ["app-2", "none", "-", "-", "-"],
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "version"),
+    [("3.11", "3.11"), ("python3", "3.13.5"), ("python3.12", ""), ("/opt/x/bin/python3", "")],
+)
+def test_the_python_of_a_host_is_known_early_where_facts_tell(name, version):
+    facts = {
+        "architecture": "aarch64",
+        "python": {"version": {"major": 3, "minor": 13, "micro": 5}},
+    }
+    found = python_of(facts, name)
+    assert found == {"version": version, "machine": "aarch64", "executable": ""}
+    assert python_of({}, "python3")["version"] == ""

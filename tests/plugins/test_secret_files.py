@@ -10,7 +10,7 @@ import pytest
 
 from parts import load_part
 
-secret_files = load_part("../secrets/library/secret_files.py")
+secret_files = load_part("secrets/library/secret_files.py")
 Folder = secret_files.Folder
 
 
