@@ -24,6 +24,7 @@ UV_LOCK = (ROOT / "requirements-uv.lock").read_text()
 METADATA = "169.254.169.254"
 READS = [
     f"/etc/{APP}/probed",
+    "/dev/shm/probed",
     f"/srv/{OTHER}/shared",
     f"/srv/{OTHER}/releases",
     "/root",
@@ -103,9 +104,8 @@ def probe(host):
         yield probe
     finally:
         host.run(f"systemctl stop metadata; ip address delete {METADATA}/32 dev lo")
-        host.run(
-            f"rm -f /etc/{APP}/probed /dev/shm/probed /tmp/seen.* {CACHE}/seen.* {CACHE}/go {CACHE}/waits"
-        )
+        left = f"/dev/shm/probed /tmp/seen.* {CACHE}/seen.* {CACHE}/go {CACHE}/waits"
+        host.run(f"rm -f /etc/{APP}/probed {left}")
 
 
 @pytest.fixture(scope="module")

@@ -49,6 +49,7 @@ PROPERTIES = {
     "UMask": "0022",
 }
 SYSTEM = "/usr /etc /opt -/bin -/sbin -/lib -/lib32 -/lib64"
+SHARED_MEMORY = "/dev/shm:rw,nosuid,nodev,noexec,mode=1777"
 # What is in /etc of others, or of this app, is also closed by its mode.
 HIDDEN = "-/etc/{app} -/etc/ansible -/etc/flaskstack -/etc/nginx -/etc/redis -/etc/ssh"
 TABLE = """table inet {table} {{}}
@@ -160,7 +161,7 @@ def opened(
             filter_network(app, account.pw_uid, reached)
             properties = PROPERTIES | {
                 "User": account.pw_name,
-                "TemporaryFileSystem": f"/:ro {final.parent}:ro",  # `final` is made there alone
+                "TemporaryFileSystem": f"/:ro {final.parent}:ro {SHARED_MEMORY}",
                 "CacheDirectory": f"{app}-build",
                 "EnvironmentFile": f"{memory}/environment",
                 "WorkingDirectory": final,
