@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import re
+import shlex
+import subprocess
 
 import pytest
 
@@ -348,6 +351,33 @@ def test_what_cannot_work_is_refused(refused, variable, value):
 def test_a_domain_of_other_letters_is_told_its_name_in_the_dns(refused):
     told = refused(app_domains=["shop.example.org", "*.münchen.example"])
     assert told.endswith("app_domains: [shop.example.org, *.xn--mnchen-3ya.example]")
+
+
+def test_two_sites_are_tested_at_once_each_in_a_file_of_its_own(evaluate, tmp_path):
+    for name in ("etc", "bin", "seen"):
+        (tmp_path / name).mkdir()
+    nginx = tmp_path / "bin/nginx"
+    nginx.write_text(
+        """#!/bin/sh
+cd "${0%/*}/../seen" && cp "$3" . || exit
+for try in $(seq 100); do
+    [ "$(ls | wc -l)" = 2 ] && exit "$ANSWER"
+    sleep 0.05
+done
+exit 9
+"""
+    )
+    nginx.chmod(0o755)
+    command = evaluate("nginx", "__nginx_validate").replace("/etc/nginx", f"{tmp_path}/etc")
+    path = f"{tmp_path}/bin:{os.environ['PATH']}"
+    tests = [
+        subprocess.Popen(shlex.split(command % site), env={"PATH": path, "ANSWER": answer})
+        for site, answer in (("one.conf", "0"), ("two.conf", "1"))
+    ]
+    assert [test.wait() for test in tests] == [0, 1]
+    texts = sorted(file.read_text().split("include ")[-1] for file in (tmp_path / "seen").iterdir())
+    assert texts == ["one.conf; }\n", "two.conf; }\n"]
+    assert not list((tmp_path / "etc").iterdir())
 
 
 def test_what_works_is_not_refused(refused):
