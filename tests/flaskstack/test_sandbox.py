@@ -87,6 +87,8 @@ def test_what_is_no_data_is_not_kept(final):
 
 
 def test_a_failure_says_why_and_leaves_nothing(sandboxed, final):
+    """Nor is anything left of others that were cut."""
+    (final.parent / ".another/tree/a").mkdir(parents=True)
     with pytest.raises(RefusedError) as refused, sandbox.opened("shop", final) as box:
         box.run("Step", "echo half >file; seq 50; echo 'no such $thing' >&2; exit 7")
     assert str(refused.value).startswith("Step failed with code 7:\n")

@@ -146,8 +146,9 @@ def opened(
     names = [f"{address} {host}\n" for address, _, host in reached]
     texts = {"environment": environment_file(known), **(given or {})}
     texts["hosts"] = "".join(["127.0.0.1 localhost\n::1 localhost\n", *names])
-    stop(app)  # what a cut deploy left
-    shutil.rmtree(work, ignore_errors=True)
+    stop(app)  # what a cut deploy left, as these folders are
+    for left in final.parent.glob(".*/tree"):
+        shutil.rmtree(left.parent, ignore_errors=True)
     try:
         with tempfile.TemporaryDirectory(prefix=f"{app}-build-", dir=MEMORY) as memory:
             for path in (work / "tree", work / "tmp"):
