@@ -35,13 +35,18 @@ def _sqlite_now(element: Any, compiler: Any, **kwargs: Any) -> str:
     return "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
 
 
-def peek(session: DbSession, name: str) -> tuple[str, int, int]:
+def peek(session: DbSession, name: str, ttl: float) -> tuple[str, int, int]:
     """Return the holder ("" for none), the milliseconds it has left, and the server's time (ms)."""
     row = session.execute(
         select(Lease.holder, Lease.expires_ms, now_ms()).where(Lease.name == name)
     ).one()
     holder, expires, now = row
-    return (holder, expires - now, now) if expires > now else ("", 0, now)
+    return (holder, expires - now, now) if now < expires <= now + longest(ttl) else ("", 0, now)
+
+
+def longest(ttl: float) -> int:
+    """Return the milliseconds that a lease may have left: if more, the clock was set back since."""
+    return int(ttl * 2000)
 
 
 def acquire(session: DbSession, name: str, holder: str, ttl: float) -> bool:
@@ -51,7 +56,14 @@ def acquire(session: DbSession, name: str, holder: str, ttl: float) -> bool:
     """
     result = session.execute(
         update(Lease)
-        .where(Lease.name == name, or_(Lease.holder == holder, Lease.expires_ms <= now_ms()))
+        .where(
+            Lease.name == name,
+            or_(
+                Lease.holder == holder,
+                Lease.expires_ms <= now_ms(),
+                Lease.expires_ms > now_ms() + longest(ttl),
+            ),
+        )
         .values(holder=holder, expires_ms=now_ms() + int(ttl * 1000))
         .execution_options(synchronize_session=False)
     )

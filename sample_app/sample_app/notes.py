@@ -93,13 +93,17 @@ def stamp(session: DbSession, note_id: int) -> bool:
 
 
 def unqueued(session: DbSession, now: datetime, limit: int = 100) -> list[tuple[int, str | None]]:
-    """Return notes that no job is likely to stamp: never queued, or long overdue."""
+    """Return notes that no job is likely to stamp: never queued, or long overdue.
+
+    One that was queued in time to come is overdue, too: the clock was set back.
+    """
+    late = or_(Note.queued_at < now - OVERDUE, Note.queued_at > now + OVERDUE)
     query = (
         select(Note.id, Note.request_id)
         .where(
             or_(
                 Note.stamp == Stamp.WAITING,
-                (Note.stamp == Stamp.PENDING) & (Note.queued_at < now - OVERDUE),
+                (Note.stamp == Stamp.PENDING) & late,
             )
         )
         .order_by(Note.id)

@@ -46,7 +46,7 @@ class Scheduler:
         return database.run(self._step)
 
     def _step(self, session: DbSession) -> bool:
-        holder, left, now = lease.peek(session, LEASE)
+        holder, left, now = lease.peek(session, LEASE, self.ttl)
         if holder and holder != self.holder:
             return False
         slot = self.slot(now)
@@ -58,7 +58,9 @@ class Scheduler:
             return False
         if not holder:
             log.info("lease taken", extra={"holder": self.holder})
-        if session.get(Tick, slot) is not None:
+        if ticked > slot + self.interval:  # the clock was set back: these slots come once more
+            session.execute(delete(Tick).where(Tick.slot >= slot))
+        elif ticked >= slot:
             return False
         session.add(Tick(slot=slot, ticked_at=utcnow(), host=self.host, pid=os.getpid()))
         session.execute(delete(Tick).where(Tick.slot < slot - KEEP_TICKS))

@@ -39,7 +39,7 @@ def ticks():
 def holder():
     """Return who holds the lease."""
     Session.remove()
-    return lease.peek(Session(), LEASE)[0]
+    return lease.peek(Session(), LEASE, 35)[0]
 
 
 def test_one_tick_for_each_slot(two, clock):
@@ -122,6 +122,35 @@ def test_of_two_that_reach_for_the_lease_one_gets_it(app, clock):
     assert lease.acquire(Session(), LEASE, "two", 15)
 
 
+def test_it_ticks_on_when_the_clock_of_the_database_is_set_back(two, clock):
+    """By an hour, in slots that had their ticks already; so does the other when the holder dies."""
+    first, second = two
+    for minute in range(61):
+        clock(60 * minute)
+        assert first.step()
+    ticked = []
+    for number in range(30):
+        clock(number)
+        ticked += [number] if first.step() else []
+        assert not second.step()
+    assert ticked == [0, 10, 20]
+    clock(-3600)
+    assert second.step()
+    assert holder() == second.holder
+
+
+def test_a_small_step_of_the_clock_makes_no_second_tick(two, clock):
+    """Time servers set a clock right by less than an interval."""
+    clock(10)
+    assert two[0].step()
+    clock(9)
+    assert not two[0].step()
+    assert not two[1].step()
+    clock(19.9)
+    assert not two[0].step()
+    assert ticks() == 1
+
+
 def test_old_ticks_are_forgotten(two, clock):
     """The table does not grow for ever."""
     assert two[0].step()
@@ -134,7 +163,7 @@ def test_the_real_clock_of_the_database(app):
     """`now_ms` is milliseconds since 1970."""
     import time
 
-    assert abs(lease.peek(Session(), LEASE)[2] - time.time() * 1000) < 2000
+    assert abs(lease.peek(Session(), LEASE, 35)[2] - time.time() * 1000) < 2000
 
 
 def test_notes_are_queued_when_the_queue_is_back(app, stop, start, queue_length):
@@ -157,7 +186,8 @@ def test_a_lost_job_is_queued_again(app, queue_length):
     """Not at once, though: it may only be slow."""
     note_id, _ = notes.add("Ada", "text")
     assert notes.unqueued(Session(), utcnow()) == []
-    assert notes.unqueued(Session(), utcnow() + notes.OVERDUE * 1.1) == [(note_id, None)]
+    for clock in (notes.OVERDUE * 1.1, notes.OVERDUE * -1.1):  # later, and set back
+        assert notes.unqueued(Session(), utcnow() + clock) == [(note_id, None)]
 
 
 @pytest.fixture

@@ -123,6 +123,12 @@ def test_stream(client):
     assert client.get("/stream?count=9999&pause=0").text.count("event: tick") == 20
 
 
+@pytest.mark.parametrize("query", ["pause=nan", "pause=x", "count=x", "count=1e9"])
+def test_stream_refuses_what_is_no_number(client, query):
+    """Before it answers: a stream that has begun can only break."""
+    assert client.get(f"/stream?{query}").status_code == 400
+
+
 def test_stream_sends_each_event_by_itself(client):
     """Nothing is gathered before it is sent."""
     answer = client.get("/stream?count=2&pause=0", buffered=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import time
@@ -92,8 +93,13 @@ def stream() -> ResponseReturnValue:
     Nothing asks the proxy to hold its buffer back (no X-Accel-Buffering): whether each event
     arrives when it is sent shows whether the proxy is set up for it.
     """
-    events = min(max(request.args.get("count", 5, int), 1), MAX_EVENTS)
-    pause = min(max(request.args.get("pause", 0.5, float), 0.0), MAX_PAUSE)
+    try:
+        events = min(max(int(request.args.get("count", 5)), 1), MAX_EVENTS)
+        pause = min(max(float(request.args.get("pause", 0.5)), 0.0), MAX_PAUSE)
+    except ValueError:
+        pause = math.nan
+    if math.isnan(pause):
+        abort(400, "count must be a whole number, and pause a number of seconds.")
 
     def tell() -> Iterator[str]:
         for number in range(1, events + 1):
