@@ -50,14 +50,14 @@ class Scheduler:
         if holder and holder != self.holder:
             return False
         slot = self.slot(now)
-        ticked = session.scalar(select(func.max(Tick.slot))) or 0
-        if holder and ticked >= slot and left > self.ttl * 500:
+        if holder and self.ticked(session) >= slot and left > self.ttl * 500:
             return False
         session.rollback()  # a fresh view: what was read above may be old by now
         if not lease.acquire(session, LEASE, self.holder, self.ttl):
             return False
         if not holder:
             log.info("lease taken", extra={"holder": self.holder})
+        ticked = self.ticked(session)
         if ticked > slot + self.interval:  # the clock was set back: these slots come once more
             session.execute(delete(Tick).where(Tick.slot >= slot))
         elif ticked >= slot:
@@ -70,6 +70,10 @@ class Scheduler:
     def slot(self, now: int) -> int:
         """Return the slot (Unix seconds) that `now` (Unix milliseconds) lies in."""
         return int(now / 1000 // self.interval * self.interval)
+
+    def ticked(self, session: DbSession) -> int:
+        """Return the last slot that had its tick, 0 for none."""
+        return session.scalar(select(func.max(Tick.slot))) or 0
 
     def after_tick(self) -> None:
         """Queue the notes that were saved while the queue was gone."""
