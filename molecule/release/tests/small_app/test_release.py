@@ -89,7 +89,7 @@ def test_a_release_that_is_never_well_gets_no_request(site, state, operator, ver
     assert done.says("503 Service Unavailable")
     assert done.says("(expected is 204)")
     assert "no good today" in done.output
-    assert " serves as before." in done.output
+    assert " serves on site" in done.output
     assert set(answers) == {"200"}
     assert state() == before
 

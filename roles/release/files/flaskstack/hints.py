@@ -178,8 +178,9 @@ TABLE = [
     ),
     (
         r"lack of valid authentication credentials|returned a 40[13]|HTTP Error 40[13]",
-        "The index does not accept the user and password that its URL has, or wants some",
-        "app_index_url: https://user:password@packages.example.com/simple",
+        "The index does not accept the user and password that its URL has, or wants some: "
+        "user:password@ before its host",
+        "app_index_url: https://packages.example.com/simple",
     ),
     (
         r"uv [0-9.]+ cannot be installed from",

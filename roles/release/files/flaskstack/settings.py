@@ -176,7 +176,7 @@ class Settings:
         found = [self.etc / "environment", self.etc / "gunicorn.conf.py"]
         found += [UNITS / f"{self.app}-web@.service", UNITS / f"{self.app}-web@.socket"]
         found += [UNITS / f"{self.app}.run-.service.d", BIN / f"{self.app}-run"]
-        found += listing(self.etc / "files")
+        found += [Path("/var/cache/flaskstack/uv"), *listing(self.etc / "files")]
         return [path for path in found if path.exists()]
 
     def adopt(self, slot: str) -> None:
