@@ -50,7 +50,9 @@ def test_an_app_reaches_its_own_redis_and_not_anothers(host, instance):
 def test_an_app_does_not_reach_anothers_web_server(host):
     socket = host.check_output("readlink --canonicalize /srv/blog_2/web.sock")
     assert host.file(socket).is_socket
-    assert "PermissionError" in host.run("flaskstack shop run python -c %s %s", CONNECT, socket).stderr
+    assert (
+        "PermissionError" in host.run("flaskstack shop run python -c %s %s", CONNECT, socket).stderr
+    )
 
 
 def test_an_app_reads_its_own_database_and_not_anothers(host):
@@ -121,7 +123,9 @@ def test_the_same_again_changes_nothing(filedrop):
     assert done.warnings == []
 
 
-@pytest.mark.parametrize("path", ["/etc/blog/current/environment", "/srv/blog/shared/instance/blog.sqlite"])
+@pytest.mark.parametrize(
+    "path", ["/etc/blog/current/environment", "/srv/blog/shared/instance/blog.sqlite"]
+)
 def test_no_app_reads_what_another_has(host, path):
     read = "setpriv --reuid={0} --regid={0} --clear-groups head --bytes=1 {1}"
     assert host.run(read.format("blog", path)).rc == 0
