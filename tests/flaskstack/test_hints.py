@@ -143,7 +143,7 @@ app_requirements: | cause: Hash mismatch for `six==1.16.0`
 app_requirements: | In `--require-hashes` mode, all requirements must have a hash, but none
 app_constraints: ["numpy>1.21.6"] | cause: Because numpy==1.21.6 has no usable wheels and you
 app_index_url: https://pypi | cause: Because there is no version of flask==99 and you
-app_index_url: https://user | hint: lack of valid authentication credentials (401 Unauthorized)
+app_index_url: https://packages | hint: lack of valid authentication credentials (401 Unauthorized)
 app_build_packages: [git] | cause: Git executable not found. Ensure that Git is installed and
 app_index_url: https://pypi | uv 0.13.8 cannot be installed from https://x/simple: it was not found
 app_index_ca: | error: Failed to fetch: https://x/ (invalid peer certificate: UnknownIssuer)

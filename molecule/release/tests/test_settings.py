@@ -15,7 +15,11 @@ SETTINGS = ("preflight release",)
 # How that is run, what is set, and what the message has besides who serves.
 WRONG = {
     "target": (SITE, {"app_wsgi": "sample_app.web:nowhere"}, ["app_wsgi", "nowhere"]),
-    "worker class": (SETTINGS, {"gunicorn_worker_class": "gevent"}, ["gevent", "app_extra_requirements"]),
+    "worker class": (
+        SETTINGS,
+        {"gunicorn_worker_class": "gevent"},
+        ["gevent", "app_extra_requirements"],
+    ),
     "database": (SITE, {"DATABASE_URL": NOWHERE}, ["GET /readyz: 503", '"down"']),
     "target and a build that fails": (
         SITE,
