@@ -49,15 +49,14 @@ class Scheduler:
         holder, left, now = lease.peek(session, LEASE, self.ttl)
         if holder and holder != self.holder:
             return False
-        slot = self.slot(now)
-        if holder and self.ticked(session) >= slot and left > self.ttl * 500:
+        if holder and self.ticked(session) >= self.slot(now) and left > self.ttl * 500:
             return False
         session.rollback()  # a fresh view: what was read above may be old by now
         if not lease.acquire(session, LEASE, self.holder, self.ttl):
             return False
         if not holder:
             log.info("lease taken", extra={"holder": self.holder})
-        ticked = self.ticked(session)
+        slot, ticked = self.slot(lease.peek(session, LEASE, self.ttl)[2]), self.ticked(session)
         if ticked > slot + self.interval:  # the clock was set back: these slots come once more
             session.execute(delete(Tick).where(Tick.slot >= slot))
         elif ticked >= slot:
