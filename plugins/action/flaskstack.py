@@ -83,8 +83,5 @@ class ActionModule(ActionBase):
             templar = self._templar.copy_with_new_env(
                 searchpath=[str(Path(source).parent), *search], available_variables=known
             )
-            options = {"trim_blocks": True}
-            texts[template["path"]] = templar.template(
-                data, escape_backslashes=False, overrides=options
-            )
+            texts[template["path"]] = templar.template(data, escape_backslashes=False)
         return texts

@@ -89,6 +89,12 @@ def test_a_host_tells_what_it_has(called, host):
     assert (said["changed"], said["python"]) == (False, {})
 
 
+def same_units(host):
+    """Write a set that differs from the one in use in its environment alone."""
+    files = host.settings.files(host.settings.current()) | {"environment": "other"}
+    return host.settings.write(files, {}, -1)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -101,6 +107,7 @@ def test_a_host_tells_what_it_has(called, host):
         lambda host: (settings.UNITS / "shop-web@a.service").write_text("other"),
         lambda host: (settings.UNITS / "shop-worker@.service").unlink(),
         lambda host: host.settings.use(host.set("second")),
+        lambda host: host.settings.occupy("a", same_units(host)),
         lambda host: (settings.UNITS / "shop-web@.service").touch(),
     ],
 )

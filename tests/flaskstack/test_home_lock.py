@@ -133,8 +133,14 @@ def test_a_host_that_was_never_set_up_says_so(tmp_path):
         Lock(tmp_path / "gone").take(asks())
 
 
-def test_of_many_that_ask_at_once_one_gets_it(tmp_path):
-    got, everybody = [], list(range(1, 25))
+def test_of_many_that_ask_at_once_one_gets_it(tmp_path, monkeypatch):
+    got, everybody, write = [], list(range(1, 9)), lock.write
+
+    def slow(path, text):
+        threading.Event().wait(0.02)  # so long they would all see that there is none
+        write(path, text)
+
+    monkeypatch.setattr(lock, "write", slow)
 
     def ask(pid):
         try:

@@ -12,6 +12,7 @@ import threading
 import time
 from contextlib import suppress
 from itertools import cycle
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -230,8 +231,9 @@ def watch(tmp_path):
 def test_a_worker_that_is_recycled_is_no_failure(watch):
     worker = min(watch.workers[WEB])
     os.kill(int(worker), signal.SIGUSR1)
-    wait_for(lambda: watch.look("Watch", [WEB]) or worker in watch.gone.get(WEB, ()))
+    wait_for(lambda: not Path("/proc", worker).exists())
     watch.stay_well("Watch", [WEB], WEB, "door", 0.5)
+    assert watch.gone == {WEB: {worker}}
     assert len(watch.workers[WEB]) == 2
 
 

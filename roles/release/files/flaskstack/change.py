@@ -356,9 +356,7 @@ class Change:
         note = self.left()
         if not note:
             return
-        if committed(note, self.home):
-            self.settings.use(note["settings"])
-            self.point(note)
+        if committed(note, self.home):  # its links and files came first
             self.home.record(note)
         else:
             self.restore(note)
