@@ -19,7 +19,13 @@ from flaskstack.units import Units
 FIRST = {"services": ["shop-worker@1.service"], "timers": ["shop-nightly.timer"]}
 SECOND = {"services": ["shop-mailer@1.service"], "timers": ["shop-hourly.timer"]}
 # What a cut may come before.
-STEPS = [(Path, "replace"), (Path, "unlink"), (Path, "rename"), (Home, "record")]
+STEPS = [
+    (Path, "replace"),
+    (Path, "unlink"),
+    (Path, "rename"),
+    (Path, "symlink_to"),
+    (Home, "record"),
+]
 
 
 def files(text: str, environment: str, proof: dict[str, Any]) -> dict[str, str]:

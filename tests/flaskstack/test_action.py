@@ -26,7 +26,6 @@ PLAY = """
     - flaskstack:
         call: lock
         wanted: {root: ROOT, timeout: 60, lock_for: two}
-      when: not ansible_check_mode
     - flaskstack:
         call: settings
         wanted: {root: ROOT, app: flaskstack-test, user: nobody, release: {}}
@@ -47,6 +46,10 @@ PLAY = """
     - copy:
         content: "{{ [settings.name, between] | to_json }}"
         dest: FOLDER/answers
+    - flaskstack:
+        call: python
+        wanted: {root: ROOT, app: flaskstack-test, python: python9.9}
+      ignore_errors: true
     - flaskstack:
         call: hidden-call
         wanted: {root: ROOT}
@@ -190,9 +193,10 @@ def test_ansible_brings_it_and_calls_it(library, tmp_path):
         "ANSIBLE_LOCALHOST_WARNING": "false",
         "ANSIBLE_STRATEGY": "linear",
     }
+    (tmp_path / "hosts").write_text("localhost\n")
     options = [
         "-i",
-        "localhost,",
+        str(tmp_path / "hosts"),
         "-c",
         "local",
         "-e",
@@ -208,6 +212,8 @@ def test_ansible_brings_it_and_calls_it(library, tmp_path):
     )
     shown = done.stdout + done.stderr
     assert "flaskstack ******** ended early" in shown, shown
+    set_it = f"Set it in {tmp_path}/group_vars/all/main.yml, for example: app_python: "
+    assert set_it in " ".join(shown.split()), shown
     name, between = json.loads((tmp_path / "answers").read_text())
     texts = {"environment": "# Ansible managed\nSET=new newer\n", "files/app.ini": "1\n2\n"}
     texts["environment"] = texts["environment"].replace("# A", "#\n# A").replace("d\n", "d\n#\n")

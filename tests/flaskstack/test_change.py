@@ -279,6 +279,7 @@ def test_after_a_power_cut_a_boot_starts_what_served_or_what_took_over(
 ):
     for host, done in cut_deploys(tmp_path, monkeypatch, before, strategy):
         host.boot()
+        assert [entry["release"] for entry in host.home.history()].count("two") == done
         assert host.serves() == (
             ("two", "second") if done else ("one", before) if before else ("", "")
         )
