@@ -25,6 +25,8 @@ FACTS = {
     "ansible_distribution_version": "13.2",
     "ansible_memtotal_mb": 1960,
     "ansible_os_family": "Debian",
+    "ansible_architecture": "x86_64",
+    "ansible_python": {"version": {"major": 3, "minor": 13, "micro": 5}},
     "ansible_processor_vcpus": 2,
     "ansible_virtualization_tech_guest": ["kvm"],
 }

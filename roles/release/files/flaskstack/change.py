@@ -318,6 +318,7 @@ class Change:
             for path in former:
                 remove(path)
             self.units.reload()
+            (self.home.root / ".migrate.lock").unlink(missing_ok=True)
         self.home.end()
 
     def left(self) -> dict[str, Any]:
