@@ -48,7 +48,9 @@ def look(wanted: Wanted) -> dict[str, Any]:
         "plan": settings.release(current).get("plan", {}),  # sizes that site.yml planned
         "releases": [path.name for path in releases],
         "environments": {path.name: environment_of(path) for path in releases},
-        "sets": [path.name for path in listing(settings.sets)],  # of settings
+        "sets": [
+            path.name for path in listing(settings.sets) if path.name[0] != "."
+        ],  # of settings
         "installed": home.installed(),  # environments that are complete
         "history": home.history(),  # the oldest first
         "python": python.find(wanted["python"]) if wanted.get("python") else {},
