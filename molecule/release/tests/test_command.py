@@ -83,7 +83,7 @@ def test_maintenance_is_answered_with_503_and_the_health_path_is_not(command, si
         closed = site.get("/")
         assert closed.status_code == 503
         assert int(closed.headers["Retry-After"]) > 0
-        assert site.get("/healthz").status_code == 200
+        assert site.get("/readyz").status_code == 200
     finally:
         assert command("maintenance off").rc == 0
     assert site.get("/").status_code == 200

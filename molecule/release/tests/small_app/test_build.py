@@ -80,6 +80,7 @@ def test_what_does_not_compile_leaves_nothing(left, site, current, operator, ver
     before, now = left(), current()
     source = loosely(version, "gunicorn", "broken")
     settings = {"app_index_url": index.url, "app_index_ca": str(index.ca)}
+    settings["app_requirements_builds"] = True
     done = operator.deploy(source, app_requirements=["requirements.txt"], **settings)
     assert done.code != 0
     assert "RuntimeError: no compiler here" in done.output

@@ -8,6 +8,7 @@ from shlex import quote
 from typing import Any
 
 from flaskstack import hints, python, sandbox, uv
+from flaskstack.files import remove
 
 UNPACK = "tar --extract --gzip --no-same-owner\nln -sfn ../../environments/{environment} .venv"
 # The wheel is built where the commands left what belongs into it; what only building leaves goes.
@@ -96,8 +97,9 @@ def place(wanted: dict[str, Any]) -> dict[str, Any]:
     Keys: app, root, id, environment (name), archive (on the host).
     """
     release, environment = paths(wanted)
-    if release.exists():
+    if (release / ".venv").is_symlink():
         return {"changed": False}
+    remove(release)  # what an older version left when it was cut
     unpack = UNPACK.format(environment=quote(wanted["environment"]))
     with (
         sandbox.opened(wanted["app"], release, readable=[environment]) as box,

@@ -18,12 +18,18 @@ from flaskstack.hints import explained
 from flaskstack.settings import Settings
 
 SEARCH = "/usr/local/bin:/usr/bin:/bin"  # behind the environment's own
+# systemd-run looks for programs on its own PATH, and not on that of the command.
+FOUND = ("/bin/sh", "-c", 'exec "$@"', "sh")
 # `gunicorn --check-config` imports the app but not the worker class.
 CHECK = """
+import os, sys
 from gunicorn.app.wsgiapp import WSGIApplication
 gunicorn = WSGIApplication()
 gunicorn.cfg.worker_class
 gunicorn.load()
+sys.stdout.flush()
+sys.stderr.flush()
+os._exit(0)  # threads that the app has started go on otherwise
 """
 # What the migration, which comes after the check, may bring.
 NO_SCHEMA = re.compile(
@@ -106,7 +112,7 @@ def run(
             f"--property=EnvironmentFile=/proc/{os.getpid()}/fd/{more}",
             *([f"--property=RuntimeMaxSec={timeout:g}"] if timeout else []),
             "--",
-            *(word.replace("$", "$$") for word in command),  # systemd expands variables
+            *(word.replace("$", "$$") for word in (*FOUND, *command)),  # systemd expands variables
         ]
         return subprocess.run(
             started,
