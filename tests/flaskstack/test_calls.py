@@ -235,6 +235,9 @@ def test_a_deploy_that_is_undone_gives_its_lock_back(called, host):
     called("lock", **ours)
     switched = host.deploy("two", "second")
     wanted = {"release": "two", "settings": host.set("second"), "lock": ours}
+    other = ours | {"holder": ours["holder"] | {"pid": 1}}
+    refused = called("undo", **wanted | {"lock": other}, switched=switched)
+    assert (refused["current"], refused["changed"]) == ("two", False), "another's deploy goes on"
     assert called("undo", **wanted, switched=switched)["current"] == "one"
     assert not (host.root / "deploy.json").exists()
     assert host.serves() == ("one", "first")

@@ -21,7 +21,7 @@ from flaskstack.database import find_tools
 from flaskstack.errors import FailedError, RefusedError
 from flaskstack.files import listing
 from flaskstack.home import Home, environment_of
-from flaskstack.lock import Lock, describe
+from flaskstack.lock import Lock, describe, own
 from flaskstack.settings import Settings, differences, name_of
 from flaskstack.units import Units
 
@@ -151,10 +151,13 @@ def apply(wanted: Wanted) -> dict[str, Any]:
 def undo(wanted: Wanted) -> dict[str, Any]:
     """Go back to what served before; `switched` is what `switch` answered, if it did.
 
-    The deploy lock of `lock` is given back.
+    The deploy lock of `lock` is given back. Without it nothing is done.
     """
+    deploy = Lock(Path(wanted["root"]))
+    if not own(deploy.holder(), wanted["lock"]["holder"]):  # another's, which goes on
+        return {"changed": False, "current": Home(wanted["root"], wanted["app"]).serving()}
     answer = changing(wanted, lambda change: change.undo(wanted.get("switched") or {}))
-    unlock(wanted | wanted["lock"])
+    deploy.give_back(wanted["lock"]["holder"])
     return answer
 
 
