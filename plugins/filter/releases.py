@@ -15,7 +15,7 @@ from flaskstack.history import rollback_target, settings_before, table
 
 # What the tasks of role release register, each with the release that serves after it.
 LATEST_FIRST = ("__release_left", "__release_switched", "__release_state")
-State = Mapping[str, Any]  # as module `release_state` returns it
+State = Mapping[str, Any]  # as the call `look` returns it
 
 
 def compared(
