@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import subprocess
+from functools import partialmethod
 from pathlib import Path
 
 import pytest
@@ -153,7 +154,7 @@ def test_a_command_that_outlives_the_program_keeps_both_locks(
 
 
 def test_who_migrates_is_told_who_does(wanted, root, monkeypatch):
-    monkeypatch.setattr("flaskstack.migrate.PATIENCE", 0)
+    monkeypatch.setattr(Home, "locked", partialmethod(Home.locked, 0))
     with (root / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.write("bob@lap migrates to zero")

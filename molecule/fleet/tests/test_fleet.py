@@ -231,7 +231,7 @@ def test_a_second_deploy_is_told_who_is_at_it(fleet, serving, operator, version)
     finally:
         first.check_output("touch /var/lib/sample/go")
     assert third.code != 0
-    assert third.says(f"migrations run here already: {ticket['by']} migrates to ")
+    assert third.says(f"another process changes sample on this host: {ticket['by']} migrates to")
     wait_for(lambda: first.run("pgrep --full 'until [t]est -e'").failed, 10)
     assert serving() == before
 

@@ -156,9 +156,10 @@ def undo(wanted: Wanted) -> dict[str, Any]:
     deploy = Lock(Path(wanted["root"]))
     if not own(deploy.holder(), wanted["lock"]["holder"]):  # another's, which goes on
         return {"changed": False, "current": Home(wanted["root"], wanted["app"]).serving()}
-    answer = changing(wanted, lambda change: change.undo(wanted.get("switched") or {}))
-    deploy.give_back(wanted["lock"]["holder"])
-    return answer
+    try:
+        return changing(wanted, lambda change: change.undo(wanted.get("switched") or {}))
+    finally:
+        deploy.give_back(wanted["lock"]["holder"])
 
 
 # Modules are imported when they are called: each call is a Python of its own.

@@ -17,6 +17,7 @@ from flaskstack.errors import FailedError
 from flaskstack.files import link, listing, read, remove, sync, target, write
 
 SLOTS = ("a", "b")
+PATIENCE = 30  # seconds for what another process changes at the same time
 TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -31,10 +32,11 @@ class Home:
         self.door = self.root / "web.sock"  # what nginx connects to
 
     @contextmanager
-    def locked(self, seconds: float = 900) -> Iterator[TextIOWrapper]:
+    def locked(self, seconds: float = PATIENCE) -> Iterator[TextIOWrapper]:
         """Keep others off this app on this host; yields the file, which a child may inherit.
 
-        Raises FailedError when it is not free within so many seconds.
+        What is written into it is told to others. Raises FailedError when it is not free within so
+        many seconds.
         """
         with (self.root / ".lock").open("a+") as file:
             deadline = time.monotonic() + seconds
@@ -44,10 +46,15 @@ class Home:
                     break
                 except BlockingIOError:
                     if time.monotonic() > deadline:
+                        file.seek(0)
+                        what = f": {said}" if (said := file.read().strip()) else ""
                         raise FailedError(
-                            "Take the lock", f"another process changes {self.app} on this host"
+                            "Take the lock",
+                            f"another process changes {self.app} on this host{what}. "
+                            "Wait until it has ended",
                         ) from None
                     time.sleep(0.2)
+            file.truncate(0)
             yield file
 
     def socket(self, slot: str) -> str:

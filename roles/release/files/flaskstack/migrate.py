@@ -27,7 +27,6 @@ from flaskstack.run import in_memory, output_of
 SHOWN = 40  # lines of output that a failure shows
 MARKER = "first_install.json"
 MIGRATE = "Migrate the database"
-PATIENCE = 10  # seconds until another is told
 
 
 def migrate(wanted: dict[str, Any]) -> dict[str, Any]:
@@ -80,14 +79,8 @@ def migrate(wanted: dict[str, Any]) -> dict[str, Any]:
 
 def lock_host(stack: ExitStack, wanted: dict[str, Any]) -> int:
     """Take the host's lock, and write into it who migrates; return its file's descriptor."""
-    home = Home(wanted["root"], wanted["app"])
-    try:
-        file = stack.enter_context(home.locked(PATIENCE))
-    except FailedError as error:
-        holder = read(home.root / ".lock") or "it does not say what"
-        raise FailedError(MIGRATE, f"{error}: {holder}. Wait until it ends") from None
+    file = stack.enter_context(Home(wanted["root"], wanted["app"]).locked())
     since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
-    file.truncate(0)
     file.write(f"{wanted['by'] or 'somebody'} migrates to {wanted['release']} since {since}")
     file.flush()
     stack.callback(file.truncate, 0)
