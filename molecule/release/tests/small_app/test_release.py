@@ -79,6 +79,13 @@ def test_a_unit_that_does_not_run_is_started(site, host, current, operator, depl
     assert site.get("/").text == current() == deployed.release
 
 
+def test_an_import_may_take_longer_than_a_request(site, current, operator, version):
+    slow = version("web.py", "WELL = True", "import time\ntime.sleep(8)\nWELL = True")
+    done = operator.deploy(slow, release_health_timeout=40)
+    assert done.code == 0, done.output
+    assert site.get("/").text == current()
+
+
 def test_a_release_that_is_never_well_gets_no_request(site, state, operator, version):
     before = state()
     unwell = version("web.py", "WELL = True", "WELL = False\nprint('no good today', flush=True)")
