@@ -12,7 +12,10 @@ testinfra_hosts = ["ansible://trixie"]
     "moment",
     [
         pytest.param("secrets : Make the new ones", id="the new are made"),
-        pytest.param("release : Switch to the release", id="the app switches"),
+        pytest.param(
+            "gunicorn : Ensure that the release that serves has its present settings",
+            id="the app switches",
+        ),
         pytest.param("redis : Configure the users of the running instances", id="a server is told"),
     ],
 )
