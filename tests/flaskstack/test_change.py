@@ -100,6 +100,15 @@ def test_what_is_not_well_leaves_everything_as_it_was(host, strategy, new, failu
         assert failure != "idles" or not any("kill" in line for line in host.log)
 
 
+def test_the_target_starts_with_the_first_release_and_only_then(host):
+    """Later on it would start again what is being stopped."""
+    host.deploy("one")
+    assert "shop.target" in host.running
+    host.stop("shop.target")
+    host.deploy("two")
+    assert "shop.target" not in host.running
+
+
 @pytest.mark.parametrize("release", ["dies", "idles"])
 @STRATEGIES
 def test_a_first_release_that_is_not_well_leaves_nothing_that_runs(host, release, strategy):

@@ -311,7 +311,10 @@ class Change:
             # After a watch nobody is on the way to it any more.
             self.drain(note["live"], looks=1 if self.proof.get("watch", 1) >= 1 else 3)
         self.home.record(note)
-        self.units.enable(f"{self.home.app}.target")
+        target = f"{self.home.app}.target"
+        self.units.enable(target)
+        if not note["live"]:  # later on it would start again what is being stopped
+            self.units.start(target)
         if note["settings"] != FORMER and (former := self.settings.former()):
             for slot in set(SLOTS) - {note["slot"]}:
                 self.units.gone(self.socket(slot), self.service(slot))
