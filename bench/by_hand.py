@@ -20,6 +20,7 @@ ln -s "$(readlink current/.venv)" $new/.venv
 $new/.venv/bin/python -m compileall -qq $new || true
 %s
 ln -sfn ../$new instances/$slot
+ln -sfn "../settings/$(basename "$(readlink /etc/sample/current)")" /etc/sample/slots/$slot
 systemctl start sample-web@$slot.socket sample-web@$slot.service
 python3 -c "
 import socket
@@ -32,7 +33,7 @@ ln -sfn $new current
 ln -sfn /run/sample/$slot.sock web.sock
 systemctl restart 'sample-worker@*' 'sample-scheduler@*'
 systemctl stop sample-web@$old.socket sample-web@$old.service
-rm instances/$old
+rm instances/$old /etc/sample/slots/$old
 """
 MIGRATE = r"""
 mysqldump --single-transaction sample | gzip >/root/by-hand.sql.gz
