@@ -46,10 +46,12 @@ PLAY = """
     - copy:
         content: "{{ [settings.name, between] | to_json }}"
         dest: FOLDER/answers
-    - flaskstack:
-        call: python
-        wanted: {root: ROOT, app: flaskstack-test, python: python9.9}
-      ignore_errors: true
+    - block:
+        - flaskstack:
+            call: python
+            wanted: {root: ROOT, app: flaskstack-test, python: python9.9}
+      rescue:
+        - debug: {msg: refused}
     - flaskstack:
         call: hidden-call
         wanted: {root: ROOT}
