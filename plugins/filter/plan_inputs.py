@@ -35,12 +35,15 @@ NUMBERS: dict[str, tuple[int, int, int, str]] = {
     "gunicorn_worker_memory": (16, 65_536, 80, "MiB"),
     "gunicorn_workers": (1, 256, 2, "processes"),
     "gunicorn_threads": (1, 256, 4, "threads"),
+    "gunicorn_worker_connections": (1, 100_000, 500, "requests"),
     "app_database_pool_size": (1, 1000, 4, "connections"),
     "mysql_max_connections": (10, 100_000, 100, "connections"),
     "mysql_innodb_buffer_pool_size": (8, 4_194_304, 128, "MiB"),
     "redis_cache_maxmemory": (1, 4_194_304, 64, "MiB"),
     "redis_queue_maxmemory": (1, 4_194_304, 64, "MiB"),
     "base_swap_size": (0, 65_536, 1024, "MiB"),
+    "nginx_limit_connections": (0, 100_000, 20, "requests"),
+    "nginx_limit_streams": (0, 100_000, 20, "requests"),
 }
 
 

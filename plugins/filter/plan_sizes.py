@@ -22,6 +22,8 @@ PERFORMANCE_SCHEMA_FROM, SWAP_BELOW, SWAP = 3500, 1800, 1024
 # Connections kept for administrators, backups and migrations; the fewest that MySQL is given.
 RESERVED_CONNECTIONS, LEAST_CONNECTIONS = 10, 30
 MOST_WORKERS = 32
+# Requests that a gevent worker has in hand at most, and those that one visitor may have.
+GEVENT_CONNECTIONS, LEAST_REQUESTS, MOST_REQUESTS = 500, 4, 100
 # Of each setting: its tier, its smallest value, the weight of its claim on free memory, and the
 # memory that one unit costs (an append-only file is rewritten by a fork, which copies pages).
 CLAIMS: dict[str, tuple[str, int, int, float]] = {
@@ -66,6 +68,7 @@ def _counts(inputs: dict[str, Any]) -> dict[str, int]:
         "gunicorn_worker_memory": _worker(inputs),
         "gunicorn_workers": given.get("gunicorn_workers", min(workers, _most_workers(inputs))),
         "gunicorn_threads": threads,
+        "gunicorn_worker_connections": given.get("gunicorn_worker_connections", GEVENT_CONNECTIONS),
         "app_database_pool_size": given.get("app_database_pool_size", _pool(inputs, threads)),
     }
 
@@ -79,6 +82,21 @@ def _pool(inputs: dict[str, Any], threads: int) -> int:
     return {"sync": 1, "gevent": 2 * threads}.get(inputs["worker_class"], threads)
 
 
+def _limits(inputs: dict[str, Any]) -> dict[str, int]:
+    """Return how many requests and streams of one visitor the app has in hand at most.
+
+    Together they leave others a part of what its workers can answer at a time.
+    """
+    plan, gevent = inputs["plan"], inputs["worker_class"] == "gevent"
+    each = {"sync": 1, "gevent": plan["gunicorn_worker_connections"]}
+    slots = plan["gunicorn_workers"] * each.get(inputs["worker_class"], plan["gunicorn_threads"])
+    limits = {
+        "nginx_limit_connections": min(max(slots // 2, LEAST_REQUESTS), MOST_REQUESTS),
+        "nginx_limit_streams": max(slots // (2 if gevent else 4), 1),
+    }
+    return {name: inputs["given"].get(name, limit) for name, limit in limits.items()}
+
+
 def _sized(inputs: dict[str, Any], needed: int) -> dict[str, Any]:
     given = inputs["given"]
     connections = given.get("mysql_max_connections", max(needed, LEAST_CONNECTIONS))
@@ -87,6 +105,7 @@ def _sized(inputs: dict[str, Any], needed: int) -> dict[str, Any]:
         "mysql_max_connections": connections,
         "mysql_performance_schema": _performance_schema(inputs),
         "base_swap_size": _swap(inputs),
+        **_limits(inputs),
     }
     for name in ("mysql_innodb_buffer_pool_size", "redis_cache_maxmemory", "redis_queue_maxmemory"):
         _tier, smallest, _weight, unit = CLAIMS[name]

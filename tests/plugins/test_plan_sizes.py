@@ -203,6 +203,22 @@ def test_a_setting_for_another_host_is_not_blamed():
     assert failing(size_checks(site)) == ["host_memory"]
 
 
+@pytest.mark.parametrize("given", [{}, {"gunicorn_worker_class": "gevent"}], ids=str)
+@pytest.mark.parametrize(("memory", "cpus"), HOSTS[1:])
+def test_one_visitor_cannot_have_all_that_the_workers_can_answer(memory, cpus, given):
+    plan = one(memory, cpus, **given)["plan"]
+    each = plan["gunicorn_worker_connections" if given else "gunicorn_threads"]
+    together = plan["nginx_limit_connections"] + plan["nginx_limit_streams"]
+    assert together < plan["gunicorn_workers"] * each
+    assert plan["nginx_limit_connections"] >= 4
+    assert plan["nginx_limit_streams"] >= (500 if given else 2)
+
+
+def test_limits_of_a_visitor_may_be_given():
+    given = {"nginx_limit_connections": 0, "nginx_limit_streams": 900}
+    assert one(**given)["plan"].items() >= given.items()
+
+
 def test_a_pool_smaller_than_the_threads_is_refused():
     (check,) = size_checks({"one": one(gunicorn_threads=8, app_database_pool_size=4)})
     assert (check["variable"], check["value"], check["example"]) == ("app_database_pool_size", 4, 8)
