@@ -33,6 +33,7 @@ SHOP = {
     "nginx_limit_requests": 5,
     "nginx_limit_burst": 20,
     "nginx_limit_connections": 10,
+    "nginx_limit_streams": 6,
     "nginx_headers": {"X-Frame-Options": "DENY", "Permissions-Policy": "", "X-Shop": "open"},
     "nginx_limit_exempt": ["127.0.0.1"],  # whoever names no other source
     "nginx_maintenance_allow": ["127.0.0.30"],
