@@ -71,10 +71,24 @@ def test_what_belongs_to_others_is_out_of_sight(host, get, file):
 
 def test_what_was_written_does_not_run(host):
     copy = "cp /bin/true {0}/true && {0}/true; echo $?; rm -f {0}/true"
-    for folder in ("/var/lib/probe", "/tmp", "/dev/shm"):
+    for folder in ("/var/lib/probe", "/tmp", "/var/cache/probe-tmp", "/dev/shm"):
         assert host.check_output("flaskstack probe run sh -c %s", copy.format(folder)) == "126", (
             folder
         )
+
+
+def test_tmp_is_one_for_all_that_runs_of_the_app_and_on_the_disk(host, get):
+    """A request leaves a file, a worker opens it; neither a memory nor a user of the host has it."""
+    assert "pid" in get("/write", file="/tmp/upload")
+    command = "cat /tmp/upload /var/tmp/upload; stat -fc %T /tmp; ls -ld /tmp"
+    shown = host.check_output("flaskstack probe run sh -c %s", command).splitlines()
+    assert shown[:2] == ["written", "written"]
+    assert shown[2] != "tmpfs"
+    assert shown[3].startswith("drwx------")
+    worker = host.check_output("systemctl show --property=MainPID --value %s", UNITS[0])
+    assert host.file(f"/proc/{worker}/root/tmp/upload").content_string == "written\n"
+    assert not host.file("/tmp/upload").exists
+    assert host.run("runuser --user waves -- ls /var/cache/probe-tmp").rc == 2
 
 
 @pytest.fixture
