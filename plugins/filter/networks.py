@@ -27,6 +27,8 @@ def not_networks(texts: Iterable[Any]) -> list[Any]:
 def network_rule(server: Sequence[Any]) -> str:
     """Return what nftables matches a server of `(host, port)` by; a name may have any address."""
     host, port = server
+    if host == "localhost":
+        return f'oifname "lo" tcp dport {int(port)}'
     if not _is_network(host):
         return f"tcp dport {int(port)}"
     family = "ip" if ip_network(host).version == 4 else "ip6"

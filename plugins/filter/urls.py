@@ -35,7 +35,7 @@ def redis_url(parts: Mapping[str, Any]) -> str:
     """Return redis-py's URL of a Redis instance.
 
     Parts: `user`, `password`, `host`, `port`, `socket`, `ca`, `tls`, `db`, `options`.
-    Without a host it is the socket's. With `ca` or `tls` it is TLS.
+    Without a host it is the socket's. With `ca` or `tls` it is TLS, and says so in Celery's words.
     """
     host = parts.get("host") or ""
     database = int(parts.get("db") or 0)
@@ -44,9 +44,12 @@ def redis_url(parts: Mapping[str, Any]) -> str:
         return (
             f"unix://{_login(parts)}@{quote(parts['socket'])}?{_query({'db': database, **options})}"
         )
+    tls = parts.get("tls") or parts.get("ca")
     if parts.get("ca"):
         options = {"ssl_ca_certs": parts["ca"], **options}
-    scheme = "rediss" if parts.get("tls") or parts.get("ca") else "redis"
+    if tls:
+        options = {"ssl_cert_reqs": "required", **options}
+    scheme = "rediss" if tls else "redis"
     query = f"?{_query(options)}" if options else ""
     return f"{scheme}://{_login(parts)}@{_location(host, parts.get('port'))}/{database}{query}"
 

@@ -1,4 +1,4 @@
-"""Have a running Redis take over its file of users, without a restart."""
+"""Have a running Redis take over its file of users and settings, without a restart."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = """
 module: redis_users
-short_description: Have a running Redis take over its file of users
+short_description: Have a running Redis take over its file of users and settings
 description:
   - Sets the users whose passwords differ from those of the file, or all of them with I(apply).
-    Clients that are logged in stay so.
+    Clients that are logged in stay so. Sets the settings that differ.
   - Where the operator is refused, since Redis began before it was in the file, the answer is
     C(refused), and a restart helps.
   - With I(state=asked) nothing is changed. The answer says which of I(passwords) a user is let in
@@ -23,7 +23,7 @@ author: Flaskstack
 """
 OPTIONS: dict[str, Any] = {
     "socket": {"type": "path", "required": True},
-    "file": {"type": "path"},  # lines `user NAME RULE…` as in Redis' configuration
+    "file": {"type": "path"},  # lines `user NAME RULE…` and `SETTING VALUE`, as Redis answers them
     "operator": {"type": "str"},
     "operator_password_file": {"type": "path", "no_log": False},  # where it is, not what it says
     "apply": {"type": "bool", "default": False},
@@ -109,6 +109,21 @@ def take_over(redis: Redis, users: dict[str, list[str]], every: bool, check: boo
     return names
 
 
+def settings_of(text: str) -> dict[str, str]:
+    """Return the settings in a file, by name."""
+    lines = [line.split() for line in text.splitlines() if line[:1] not in ("", "#")]
+    return {words[0]: words[1] for words in lines if words[0] != "user"}
+
+
+def set_settings(redis: Redis, settings: dict[str, str], check: bool) -> list[str]:
+    """Set the settings that differ, and return their names."""
+    stale = [name for name, value in settings.items() if redis("CONFIG", "GET", name)[1] != value]
+    for name in stale:
+        if not check:
+            redis("CONFIG", "SET", name, settings[name])
+    return stale
+
+
 def lets_in(path: str, user: str, password: str) -> bool:
     """Log in, and say whether that was let in."""
     redis = Redis(path)
@@ -138,13 +153,15 @@ def main() -> None:
             module.exit_json(changed=False, accepted=let_in)
         redis = Redis(asked["socket"])
         redis("AUTH", asked["operator"], Path(asked["operator_password_file"]).read_text().strip())
-        users = users_of(Path(asked["file"]).read_text())
-        names = take_over(redis, users, asked["apply"], module.check_mode)
+        text = Path(asked["file"]).read_text()
+        names = take_over(redis, users_of(text), asked["apply"], module.check_mode)
+        settings = set_settings(redis, settings_of(text), module.check_mode)
     except RefusedError:
-        module.exit_json(changed=False, refused=True, users=[])
+        module.exit_json(changed=False, refused=True, users=[], settings=[])
     except (OSError, ReplyError) as error:
         module.fail_json(msg=f"{asked['socket']}: {error}")
-    module.exit_json(changed=bool(names), refused=False, users=names)
+    changed = bool(names or settings)
+    module.exit_json(changed=changed, refused=False, users=names, settings=settings)
 
 
 if __name__ == "__main__":
