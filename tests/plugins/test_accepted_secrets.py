@@ -92,6 +92,23 @@ def test_what_servers_keep_of_a_password_is_known():
     assert not mysql_passwords.is_of("", "")
 
 
+def test_redis_settings_that_differ_are_set():
+    """As Redis answers: a list of the setting's name and its value."""
+    has = {"maxmemory": "10", "appendfsync": "always"}
+
+    def redis(*words):
+        if words[1] == "SET":
+            has[words[2]] = words[3]
+        return [words[2], has[words[2]]]
+
+    wanted = redis_users.settings_of("# no 1\nuser shop on\n\nmaxmemory 20\nappendfsync always\n")
+    assert redis_users.set_settings(redis, wanted, check=True) == ["maxmemory"]
+    assert has["maxmemory"] == "10"
+    assert redis_users.set_settings(redis, wanted, check=False) == ["maxmemory"]
+    assert has == wanted
+    assert redis_users.set_settings(redis, wanted, check=False) == []
+
+
 def test_redis_users_are_read_as_redis_reads_them():
     users = redis_users.users_of("# user no\nuser shop on #aa #bb ~* -@all\nuser default off\n\n")
     assert users == {"shop": ["on", "#aa", "#bb", "~*", "-@all"], "default": ["off"]}

@@ -27,6 +27,7 @@ def test_no_network(text):
         (("10.0.0.7", 3306), "ip daddr 10.0.0.7 tcp dport 3306"),
         (("fd00::7", "6379"), "ip6 daddr fd00::7 tcp dport 6379"),
         (("db.example.com", 25060), "tcp dport 25060"),
+        (("localhost", 6379), 'oifname "lo" tcp dport 6379'),
     ],
 )
 def test_rule_of_a_server(server, rule):

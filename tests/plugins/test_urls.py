@@ -117,6 +117,8 @@ def test_redis_over_tls(password):
     assert pool.connection_kwargs["host"] == "10.0.0.6"
     assert pool.connection_kwargs["port"] == 6380
     assert pool.connection_kwargs["ssl_ca_certs"] == "/etc/ca.pem"
+    # Without it Celery refuses the URL.
+    assert pool.connection_kwargs["ssl_cert_reqs"] == "required"
 
 
 def test_redis_in_the_clear():

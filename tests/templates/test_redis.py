@@ -7,8 +7,13 @@ from hashlib import sha256
 
 import pytest
 
+from parts import load_part
+
+module = load_part("redis/library/redis_users.py")
 PASSWORD = {"cache": "the password of the cache", "queue": "the password of the queue"}
 PASSWORDS = {f"app_{name}_password": password for name, password in PASSWORD.items()}
+OPERATOR = {"content": b64encode(b"the password of the operator").decode()}
+USERS = PASSWORDS | {"__redis_operator_password": OPERATOR}
 
 
 @pytest.fixture
@@ -41,19 +46,35 @@ def refused(evaluate):
 
 
 def test_the_cache_forgets(conf):
-    cache = conf("cache", redis_cache_maxmemory=32)
-    assert cache["maxmemory"] == ["32mb"]
+    cache = conf("cache")
     assert cache["maxmemory-policy"] == ["allkeys-lru"]
     assert cache["appendonly"] == ["no"]
     assert cache["save"] == ['""']
 
 
 def test_the_queue_does_not(conf):
-    queue = conf("queue", redis_queue_maxmemory=32)
-    assert queue["maxmemory"] == ["32mb"]
+    queue = conf("queue")
     assert queue["maxmemory-policy"] == ["noeviction"]
     assert queue["appendonly"] == ["yes"]
-    assert queue["appendfsync"] == ["always"]
+
+
+@pytest.fixture
+def live(render):
+    """Return a function that gives the settings that an instance takes over while it runs."""
+
+    def of(instance, **variables):
+        return module.settings_of(
+            render("redis", "etc/redis/users.j2", item=instance, **USERS | variables)
+        )
+
+    return of
+
+
+def test_sizes_and_durability_are_taken_over_without_a_restart(conf, live):
+    assert live("cache", redis_cache_maxmemory=32) == {"maxmemory": str(32 * 2**20)}
+    queue = live("queue", redis_queue_maxmemory=8, redis_queue_appendfsync="everysec")
+    assert queue == {"maxmemory": str(8 * 2**20), "appendfsync": "everysec"}
+    assert not conf("queue").keys() & queue.keys(), "a changed file restarts the instance"
 
 
 @pytest.mark.parametrize("instance", ["cache", "queue"])
@@ -102,9 +123,7 @@ def users(render):
     """Return a function that gives the users of an instance, each with its rules."""
 
     def of(instance, **variables):
-        operator = {"content": b64encode(b"the password of the operator").decode()}
-        given = PASSWORDS | {"__redis_operator_password": operator} | variables
-        text = render("redis", "etc/redis/users.j2", item=instance, **given)
+        text = render("redis", "etc/redis/users.j2", item=instance, **USERS | variables)
         lines = [line.split() for line in text.splitlines() if line.startswith("user ")]
         return {words[1]: words[2:] for words in lines}
 
@@ -128,7 +147,7 @@ def test_the_password_of_before_lets_in_until_it_is_retired(users):
     assert hashed("what it was") not in users("queue")["shop"]
 
 
-def test_the_operator_changes_users_and_nothing_else(users):
+def test_the_operator_changes_users_and_settings_and_nothing_else(users):
     rules = users("queue")["flaskstack-operator"]
     assert rules == [
         "on",
@@ -136,6 +155,8 @@ def test_the_operator_changes_users_and_nothing_else(users):
         "-@all",
         "+acl|getuser",
         "+acl|setuser",
+        "+config|get",
+        "+config|set",
     ]
 
 
@@ -151,6 +172,41 @@ def test_the_network_gets_tls_alone(conf, instance, port):
     assert settings["port"] == ["0"]
     assert settings["bind"] == ["10.0.0.5"]
     assert settings["tls-port"] == [port]
+
+
+@pytest.mark.parametrize(
+    ("host", "binds"), [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("localhost", "127.0.0.1 -::1")]
+)
+def test_one_setting_gives_an_instance_a_port_on_loopback(render, conf, evaluate, host, binds):
+    given = {"app_queue_host": host, "app_queue_port": 6390}
+    queue, cache = conf("queue", **given), conf("cache", **given)
+    assert (queue["bind"], queue["port"]) == ([binds], ["6390"])
+    assert "tls-port" not in queue
+    assert (cache["port"], "bind" in cache) == (["0"], False)
+    url = evaluate("redis", "app_queue_url", **PASSWORDS | given, app_redis_ca="/etc/ca.pem")
+    assert url.startswith("redis://shop:")
+    assert url.endswith(f"@{f'[{host}]' if ':' in host else host}:6390/0")
+    drop_in = "etc/systemd/system/redis-server@.service.d/flaskstack.conf.j2"
+    unit = render("redis", drop_in, item="queue", **PASSWORDS, **given)
+    assert "IPAddressDeny=any\nIPAddressAllow=localhost" in unit
+    assert "PrivateNetwork" not in unit
+    assert "PrivateNetwork=yes" in render("redis", drop_in, item="cache", **PASSWORDS, **given)
+
+
+def test_ports_on_loopback_are_one_apps_alone(evaluate, refused):
+    given = {"app_cache_host": "127.0.0.1", "app_queue_host": "::1"}
+    facts = evaluate("redis", "__redis_facts", **PASSWORDS, **given)
+    assert facts == {"app": "shop", "address": "127.0.0.1", "ports": [6379, 6380]}
+    taken = other(**facts | {"app": "blog"}) | {"redis_bind_address": ""}
+    assert refused(**taken, **given) == ["app_cache_port", "app_queue_port"]
+    assert refused(**taken, **given, app_cache_port=6381, app_queue_port=6382) == []
+    assert refused(**taken) == [], "sockets take no port"
+
+
+def test_an_instance_on_the_network_has_no_port_without_tls(refused):
+    given = {"redis_bind_address": "10.0.0.5", "app_queue_host": "127.0.0.1"}
+    assert refused(**given, group_names=["app", "queue"]) == ["app_queue_host"]
+    assert refused(**given, group_names=["queue"]) == []
 
 
 @pytest.mark.parametrize(
@@ -176,6 +232,11 @@ def test_a_host_runs_what_its_groups_say(evaluate, groups, instances):
         ("redis_bind_address", "0.0.0.0"),
         ("redis_bind_address", "::"),
         ("redis_bind_address", "cache.example.org"),
+        ("redis_bind_address", "10.0.0.5\n"),
+        ("redis_bind_address", "10.0.0"),
+        ("redis_cache_rules", ['~it"s:*']),
+        ("redis_cache_rules", ["+keys -@all"]),
+        ("redis_cache_rules", ["~a\n+@all"]),
         ("redis_instances", []),
     ],
 )

@@ -76,8 +76,8 @@ def test_another_inventory_with_other_settings_changes_only_its_own(host, blog_2
         host_memory=1536,
     )
     assert state() == before
-    own = host.check_output("cat /etc/redis/redis-blog_2-cache.conf")
-    assert "maxmemory 20mb" in own, "the run changed nothing at all"
+    own = host.check_output("cat /etc/redis/blog_2-cache.users")
+    assert f"maxmemory {20 * 2**20}" in own, "the run changed nothing at all"
     assert blog_2.serves
 
 
