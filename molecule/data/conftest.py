@@ -16,7 +16,7 @@ import pytest
 
 from waiting import wait_for
 
-APP, MIGRATION = "my_shop", "my_shop_migrate"
+APP, BACKGROUND, MIGRATION = "my_shop", "my_shop_jobs", "my_shop_migrate"
 # Variables of the server that are called after their variables of the role.
 SAME_NAME = [
     "wait_timeout",
@@ -76,7 +76,10 @@ def generated() -> Callable[[str], str]:
 @pytest.fixture(scope="module")
 def passwords(generated) -> dict[str, str]:
     """Give the passwords of the accounts."""
-    return {APP: generated("app"), MIGRATION: generated("migration")}
+    return {
+        user: generated(name)
+        for user, name in ((APP, "app"), (BACKGROUND, "app"), (MIGRATION, "migration"))
+    }
 
 
 @pytest.fixture(scope="module")
@@ -100,13 +103,16 @@ def sql(host, client) -> Callable[[str], str]:
 
 @pytest.fixture(scope="module")
 def socket(settings, tmp_path_factory) -> Iterator[Path]:
-    """Bring the server's socket here through SSH."""
+    """Bring the server's socket, or its port on loopback, here through SSH."""
     path = tmp_path_factory.mktemp("socket") / "mysqld.sock"
     command = (
         "ssh -N -F none {ansible_ssh_common_args} -i {ansible_private_key_file} -p {ansible_port}"
-        " -L {path}:/run/mysqld/mysqld.sock {ansible_user}@{ansible_host}"
+        " -L {path}:{server} {ansible_user}@{ansible_host}"
     )
-    with subprocess.Popen(shlex.split(command.format(path=path, **settings))) as process:
+    host = settings.get("app_database_host")
+    server = f"{host}:3306" if host else "/run/mysqld/mysqld.sock"
+    command = command.format(path=path, server=server, **settings)
+    with subprocess.Popen(shlex.split(command)) as process:
         try:
             wait_for(path.exists)
             yield path

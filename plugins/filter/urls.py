@@ -54,6 +54,33 @@ def redis_url(parts: Mapping[str, Any]) -> str:
     return f"{scheme}://{_login(parts)}@{_location(host, parts.get('port'))}/{database}{query}"
 
 
+def with_login(
+    environment: Mapping[str, Any], old: Mapping[str, str], new: Mapping[str, str]
+) -> dict[str, str]:
+    """Return those variables that hold the login `old`, with `new` in its place.
+
+    Both have `user` and `password`, and `url` where it is another one altogether. A variable holds
+    the URL, one of another spelling, the password, or the user; the user only if its name says so,
+    since the database is often called the same.
+    """
+    if not old["password"]:
+        return {}
+    found = {}
+    for name, value in environment.items():
+        text = str(value)
+        if text == old["password"]:
+            changed = new["password"]
+        elif text == old["user"] and "user" in name.lower():
+            changed = new["user"]
+        elif new.get("url") and text == old["url"]:
+            changed = new["url"]
+        else:
+            changed = text.replace(f"{_login(old)}@", f"{_login(new)}@")
+        if changed != text:
+            found[name] = changed
+    return found
+
+
 def _login(parts: Mapping[str, Any]) -> str:
     password = quote(str(parts["password"]), safe=_PLAIN_IN_PASSWORDS)
     return f"{quote(str(parts['user']), safe='')}:{password}"
@@ -90,5 +117,6 @@ class FilterModule:
         return {
             "database_url": database_url,
             "redis_url": redis_url,
+            "with_login": with_login,
             "needing_encoding": needing_encoding,
         }

@@ -98,6 +98,12 @@ def test_unknown_batch(client):
     assert client.get("/hooks/jobs/none", headers=HEADERS).status_code == 404
 
 
+@pytest.mark.parametrize("seconds", ["nan", "x", ""])
+def test_slow_refuses_what_is_no_number(client, seconds):
+    """400, before the database is asked."""
+    assert client.get(f"/slow?seconds={seconds}", headers=HEADERS).status_code == 400
+
+
 def test_slow_sleeps_in_steps(client, monkeypatch):
     """Many short sleeps: one long SLEEP() would hide that MySQL cut it off."""
     seen = {}

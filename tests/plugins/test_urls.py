@@ -7,7 +7,7 @@ import pytest
 import redis
 import sqlalchemy
 
-from urls import database_url, needing_encoding, redis_url
+from urls import database_url, needing_encoding, redis_url, with_login
 
 PASSWORDS = ["plain", "as,Ansible:makes-them._~", "p@ss:w/ord?#%&+ []", "ünï€"]
 DATABASE = {
@@ -124,3 +124,28 @@ def test_redis_over_tls(password):
 def test_redis_in_the_clear():
     pool = redis.ConnectionPool.from_url(redis_url(REDIS | {"host": "10.0.0.6", "port": 6379}))
     assert pool.connection_class is redis.Connection
+
+
+def test_another_login_takes_the_place_of_the_apps():
+    app = {"user": "shop", "password": "secret", "url": database_url(DATABASE)}
+    migration = {"user": "shop_migrate", "password": "other", "url": "mysql+pymysql://elsewhere"}
+    environment = {
+        "DATABASE_URL": app["url"],
+        "PEEWEE_URL": "mysql://shop:secret@127.0.0.1/shop",
+        "DB_PASSWORD": "secret",
+        "MYSQL_USERNAME": "shop",
+        "DB_NAME": "shop",  # is called like the user
+        "COPY_URL": "mysql://myshop:secret2@elsewhere/shop",
+        "NUMBER": 5,
+    }
+    assert with_login(environment, app, migration) == {
+        "DATABASE_URL": "mysql+pymysql://elsewhere",
+        "PEEWEE_URL": "mysql://shop_migrate:other@127.0.0.1/shop",
+        "DB_PASSWORD": "other",
+        "MYSQL_USERNAME": "shop_migrate",
+    }
+    jobs = {"user": "shop_jobs", "password": "secret"}
+    changed = with_login(environment, app, jobs)
+    assert changed["DATABASE_URL"].startswith("mysql+pymysql://shop_jobs:secret@")
+    assert "DB_PASSWORD" not in changed
+    assert with_login(environment, app | {"password": ""}, jobs) == {}

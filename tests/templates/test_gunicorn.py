@@ -91,6 +91,23 @@ def test_environment_of_an_app_without_database_or_redis(environment):
     assert got["APP_PREFIX"] == ""
 
 
+def test_an_address_of_the_database_comes_in_its_parts_too(environment, evaluate):
+    address = {"app_database_password": "pass", "app_database_host": "127.0.0.1"}
+    got = environment(**address)
+    assert got["DATABASE_URL"].startswith("mysql+pymysql://shop:pass@127.0.0.1:3306/shop?")
+    assert "ssl" not in got["DATABASE_URL"]
+    parts = {name: got[f"DB_{name}"] for name in ("HOST", "PORT", "USER", "PASSWORD", "NAME")}
+    assert list(parts.values()) == ["127.0.0.1", "3306", "shop", "pass", "shop"]
+    changed = evaluate("gunicorn", "__gunicorn_background", **APP, **address)
+    assert changed.pop("DATABASE_URL") == got["DATABASE_URL"].replace("shop:", "shop_jobs:")
+    assert changed == {"DB_USER": "shop_jobs"}
+    elsewhere = {"groups": {"app": ["host"]}}  # there is no such account
+    assert evaluate("gunicorn", "__gunicorn_background", **APP, **address, **elsewhere) == {}
+    login = {"app_migration_password": "other"}
+    lines = evaluate("release", "__release_migrate_environment", **address, **login).splitlines()
+    assert {"DB_USER=shop_migrate", "DB_PASSWORD=other"} < set(lines)
+
+
 def test_environment_is_added_to_and_renamed(environment):
     got = environment(
         app_database_password="pass",

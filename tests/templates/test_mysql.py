@@ -32,8 +32,8 @@ def settings(render):
 @pytest.mark.parametrize("provider", ["mariadb", "mysql"])
 def test_local_server_has_no_network(settings, provider):
     values, _ = settings(mysql_provider=provider)
-    assert values["skip_networking"] == "ON"
-    assert "bind_address" not in values
+    assert values["bind_address"] == "127.0.0.1"
+    assert "require_secure_transport" not in values
 
 
 @pytest.mark.parametrize("provider", ["mariadb", "mysql"])
@@ -41,8 +41,7 @@ def test_remote_server_demands_tls(settings, provider):
     values, _ = settings(
         mysql_provider=provider, mysql_bind_address="10.0.0.5", app_database_port=3307
     )
-    assert "skip_networking" not in values
-    assert (values["bind_address"], values["port"]) == ("10.0.0.5", "3307")
+    assert (values["bind_address"], values["port"]) == ("127.0.0.1,10.0.0.5", "3307")
     assert values["require_secure_transport"] == "ON"
     assert values["ssl_cert"] == "/etc/mysql/server-cert.pem"
 
@@ -126,18 +125,22 @@ def test_address_of_mysql_s_own_packages(evaluate, facts, name):
 def test_the_old_password_is_accepted_until_it_is_retired(evaluate):
     old = {"app_database_password_before": "what it was"}
     accounts = evaluate("mysql", "__mysql_accounts", **SECRETS, **old)
-    assert [account["before"] for account in accounts] == ["what it was", ""]
+    assert [account["before"] for account in accounts] == ["what it was", "what it was", ""]
     retired = evaluate("mysql", "__mysql_accounts", **SECRETS, **old, __mysql_retired=["database"])
-    assert [account["before"] for account in retired] == ["", ""]
+    assert [account["before"] for account in retired] == ["", "", ""]
     assert retired[0]["old"] == "what it was"
 
 
-def test_only_the_app_is_limited(evaluate):
-    accounts = evaluate("mysql", "__mysql_accounts", **SECRETS, mysql_statement_timeout=9)
-    assert [(account["name"], account["statement_timeout"]) for account in accounts] == [
-        ("shop", 9),
-        ("shop_migrate", 0),
-    ]
+def test_only_the_web_is_limited(evaluate):
+    limits = {"mysql_statement_timeout": 9}
+    expression = "__mysql_accounts | items2dict('name', 'statement_timeout')"
+    found = evaluate("mysql", expression, **SECRETS, **limits)
+    assert found == {"shop": 9, "shop_jobs": 0, "shop_migrate": 0}
+    same = {"app_background_user": "shop"}
+    assert evaluate("mysql", expression, **SECRETS, **limits, **same) == {
+        "shop": 9,
+        "shop_migrate": 0,
+    }
 
 
 def test_defaults_are_accepted(evaluate):
@@ -154,6 +157,11 @@ def test_defaults_are_accepted(evaluate):
         ("app_migration_user", {"app_migration_user": "shop"}),
         ("app_database_user", {"app_database_user": "root"}),
         ("mysql_bind_address", {"mysql_bind_address": "0.0.0.0"}),
+        ("mysql_bind_address", {"mysql_bind_address": "127.0.0.1"}),
+        (
+            "app_database_host",
+            {"mysql_bind_address": "10.0.0.5", "app_database_host": "127.0.0.1"},
+        ),
         ("mysql_bind_address", {"groups": {"app": ["host", "elsewhere"]}}),
         ("mysql_collation", {"mysql_collation": "latin1_swedish_ci"}),
         ("mysql_wait_timeout", {"mysql_connect_timeout": 0}),
@@ -176,6 +184,7 @@ def neighbours(owner="blog", **server):
         "provider": "mariadb",
         "address": "",
         "port": 3306,
+        "loopback": True,
         "max_connections": 100,
         "wait_timeout": 3600,
     }
@@ -231,6 +240,7 @@ def test_another_apps_server_that_does_not_is_refused(evaluate, variable, server
         ("app_database_name", {}, {"app_database_name": "blog"}),
         ("app_database_user", {}, {"app_database_user": "blog"}),
         ("app_database_user", {}, {"app_migration_user": "blog"}),
+        ("app_database_port", {}, {"app_database_host": "127.0.0.1", "app_database_port": 3307}),
     ],
 )
 def test_what_another_app_has_is_refused(evaluate, variable, server, wrong):
@@ -251,7 +261,7 @@ def test_the_owner_is_told_what_the_others_need(evaluate):
 def test_only_the_owner_closes_what_the_installation_left_open(evaluate):
     assert "test" in evaluate("mysql", "__mysql_strays", **neighbours(owner="shop"))
     own = evaluate("mysql", "__mysql_strays", **neighbours())
-    assert own.endswith("WHERE user IN (%(app)s, %(migration)s) AND host <> %(host)s")
+    assert own.endswith("WHERE user IN %(users)s AND host <> %(host)s")
 
 
 def test_another_apps_database_is_no_stray(evaluate):

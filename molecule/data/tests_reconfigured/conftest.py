@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-APP, MIGRATION = "my_shop", "my_shop_migrate"
+APP, BACKGROUND, MIGRATION = "my_shop", "my_shop_jobs", "my_shop_migrate"
 
 
 @pytest.fixture(scope="module")
@@ -23,4 +23,7 @@ def settings(host) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def passwords(generated) -> dict[str, str]:
     """Give the passwords as they were changed."""
-    return {APP: generated("new_app"), MIGRATION: generated("new_migration")}
+    return {
+        user: generated(f"new_{name}")
+        for user, name in ((APP, "app"), (BACKGROUND, "app"), (MIGRATION, "migration"))
+    }

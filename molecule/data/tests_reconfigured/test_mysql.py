@@ -3,7 +3,7 @@
 import pymysql
 import pytest
 
-APP, MIGRATION = "my_shop", "my_shop_migrate"
+APP, BACKGROUND, MIGRATION = "my_shop", "my_shop_jobs", "my_shop_migrate"
 
 
 def test_other_values_reached_the_server(reported):
@@ -15,10 +15,12 @@ def test_other_settings_reached_the_server(sql):
 
 
 def test_listens_only_for_the_app(listening, address, remote):
-    assert listening == ({f"{address}:3306"} if remote else set())
+    assert listening == {"127.0.0.1:3306"} | ({f"{address}:3306"} if remote else set())
 
 
-@pytest.mark.parametrize(("user", "old"), [(APP, "app"), (MIGRATION, "migration")])
+@pytest.mark.parametrize(
+    ("user", "old"), [(APP, "app"), (BACKGROUND, "app"), (MIGRATION, "migration")]
+)
 def test_only_the_new_password_opens(connect, generated, user, old):
     connect(user)
     with pytest.raises(pymysql.OperationalError) as error:
@@ -29,6 +31,7 @@ def test_only_the_new_password_opens(connect, generated, user, old):
 def test_new_statement_limit_binds_the_app(ask, client, settings):
     seconds = {"mariadb": "@@max_statement_time", "mysql": "@@max_execution_time / 1000"}[client]
     assert ask(f"SELECT {seconds}") == [(settings["mysql_statement_timeout"],)]
+    assert ask(f"SELECT {seconds}", user=BACKGROUND) == [(4,)]
     assert ask(f"SELECT {seconds}", user=MIGRATION) == [(0,)]
 
 
@@ -38,6 +41,7 @@ def test_nothing_is_left_open(sql, remote):
     assert {name for name in accounts if name.startswith(("@", "root@", APP))} == {
         "root@localhost",
         f"{APP}@{pattern}",
+        f"{BACKGROUND}@{pattern}",
         f"{MIGRATION}@{pattern}",
     }
     assert "test" not in sql("SHOW DATABASES").splitlines()

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session as DbSession
 
 from sample_app import database, queues
 from sample_app.web import errors
-from sample_app.web.requests import settings
+from sample_app.web.requests import number, settings
 
 blueprint = Blueprint("hooks", __name__)
 
@@ -73,7 +73,7 @@ def stats() -> ResponseReturnValue:
 @blueprint.get("/slow")
 def slow() -> ResponseReturnValue:
     """Run a query that takes `seconds`, to show which limit of the chain ends it."""
-    seconds = min(max(request.args.get("seconds", 1.0, float), 0.0), MAX_SLOW)
+    seconds = number("seconds", 1.0, MAX_SLOW)
     database.run(_sleep, seconds)
     return jsonify(slept=seconds)
 

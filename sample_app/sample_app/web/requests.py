@@ -6,13 +6,16 @@ import logging
 import re
 import time
 from contextlib import ExitStack
+from typing import TypeVar
 from uuid import uuid4
 
-from flask import Flask, Response, current_app, g, request
+from flask import Flask, Response, abort, current_app, g, request
 
 from sample_app import logs
 from sample_app.config import Settings
 from sample_app.database import Session
+
+Number = TypeVar("Number", int, float)
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +33,18 @@ def init_app(app: Flask) -> None:
     app.after_request(finish)
     app.teardown_request(end)
     app.teardown_appcontext(lambda _error: Session.remove())
+
+
+def number(name: str, default: Number, most: Number) -> Number:
+    """Return a number of the URL's query, from 0 to `most`; what is no number is answered by 400."""
+    kind = type(default)
+    try:
+        value = kind(request.args.get(name, default))
+    except ValueError:
+        value = None
+    if value is None or value != value:  # NaN, which no limit holds
+        abort(400, f"{name} must be a {'whole ' if kind is int else ''}number.")
+    return min(max(value, kind(0)), most)
 
 
 def settings() -> Settings:

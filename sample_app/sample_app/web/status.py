@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import socket
 import time
@@ -14,7 +13,7 @@ from flask.typing import ResponseReturnValue
 
 from sample_app import cache, database, notes
 from sample_app.models import Note
-from sample_app.web.requests import settings
+from sample_app.web.requests import number, settings
 
 blueprint = Blueprint("status", __name__)
 
@@ -93,13 +92,8 @@ def stream() -> ResponseReturnValue:
     Nothing asks the proxy to hold its buffer back (no X-Accel-Buffering): whether each event
     arrives when it is sent shows whether the proxy is set up for it.
     """
-    try:
-        events = min(max(int(request.args.get("count", 5)), 1), MAX_EVENTS)
-        pause = min(max(float(request.args.get("pause", 0.5)), 0.0), MAX_PAUSE)
-    except ValueError:
-        pause = math.nan
-    if math.isnan(pause):
-        abort(400, "count must be a whole number, and pause a number of seconds.")
+    events = number("count", 5, MAX_EVENTS) or 1
+    pause = number("pause", 0.5, MAX_PAUSE)
 
     def tell() -> Iterator[str]:
         for number in range(1, events + 1):
