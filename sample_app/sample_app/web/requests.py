@@ -36,7 +36,7 @@ def init_app(app: Flask) -> None:
 
 
 def number(name: str, default: Number, most: Number) -> Number:
-    """Return a number of the URL's query, from 0 to `most`; what is no number is answered by 400."""
+    """Return a number of the URL's query, from 0 to `most`; anything else is answered with 400."""
     kind = type(default)
     try:
         value = kind(request.args.get(name, default))

@@ -96,9 +96,9 @@ def stream() -> ResponseReturnValue:
     pause = number("pause", 0.5, MAX_PAUSE)
 
     def tell() -> Iterator[str]:
-        for number in range(1, events + 1):
-            yield f"id: {number}\nevent: tick\ndata: {time.time():.3f}\n\n"
-            if number < events:
+        for event in range(1, events + 1):
+            yield f"id: {event}\nevent: tick\ndata: {time.time():.3f}\n\n"
+            if event < events:
                 time.sleep(pause)
 
     return Response(tell(), mimetype="text/event-stream")
