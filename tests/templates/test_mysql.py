@@ -158,6 +158,7 @@ def test_defaults_are_accepted(evaluate):
         ("app_database_user", {"app_database_user": "root"}),
         ("mysql_bind_address", {"mysql_bind_address": "0.0.0.0"}),
         ("mysql_bind_address", {"mysql_bind_address": "127.0.0.1"}),
+        ("app_database_host", {"app_database_host": "::1"}),
         (
             "app_database_host",
             {"mysql_bind_address": "10.0.0.5", "app_database_host": "127.0.0.1"},
