@@ -41,6 +41,8 @@ NUMBERS: dict[str, tuple[int, int, int, str]] = {
     "mysql_innodb_buffer_pool_size": (8, 4_194_304, 128, "MiB"),
     "redis_cache_maxmemory": (1, 4_194_304, 64, "MiB"),
     "redis_queue_maxmemory": (1, 4_194_304, 64, "MiB"),
+    "gunicorn_memory_limit": (0, 4_194_304, 512, "MiB"),
+    "gunicorn_worker_memory_limit": (0, 4_194_304, 200, "MiB"),
     "base_swap_size": (0, 65_536, 1024, "MiB"),
     "nginx_limit_connections": (0, 100_000, 20, "requests"),
     "nginx_limit_streams": (0, 100_000, 20, "requests"),

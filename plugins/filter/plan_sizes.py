@@ -115,6 +115,7 @@ def _sized(inputs: dict[str, Any], needed: int) -> dict[str, Any]:
             share = max(0, share - more * SERVERS[inputs["provider"]][2])
         plan[name] = given.get(name, _rounded(smallest + int(share)))
     parts = _parts(inputs, plan)
+    plan |= _memory_limits(inputs, plan, parts)
     # A host that leans on its swap as it is has none to spare for a second set of workers.
     fits = sum(parts.values()) <= _memory(inputs)
     fits = fits and room_beside(inputs, plan, parts) >= parts.get("web workers", 0)
@@ -124,6 +125,23 @@ def _sized(inputs: dict[str, Any], needed: int) -> dict[str, Any]:
         "parts": parts,
         "room": room_beside(inputs, plan, parts),
         "connections_needed": needed,
+    }
+
+
+def _memory_limits(
+    inputs: dict[str, Any], plan: dict[str, Any], parts: dict[str, int]
+) -> dict[str, int]:
+    """Return what the app may hold before the kernel kills, and when a worker is replaced.
+
+    An app that is larger than planned does no harm while all else has what it may hold.
+    """
+    own = parts.get("web workers", 0) + parts.get("background processes", 0)
+    given, rest = inputs["given"], _memory(inputs) - (sum(parts.values()) - own)
+    limit = given.get("gunicorn_memory_limit", max(rest, own))
+    each = max(limit // plan["gunicorn_workers"], plan["gunicorn_worker_memory"] * 3 // 2)
+    return {
+        "gunicorn_memory_limit": limit,
+        "gunicorn_worker_memory_limit": given.get("gunicorn_worker_memory_limit", limit and each),
     }
 
 

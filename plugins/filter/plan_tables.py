@@ -31,6 +31,8 @@ SIZES = (
     ("how a release is put in use", "release_strategy", "app"),
     ("Gunicorn's workers", "gunicorn_workers", "app"),
     ("memory of a worker or process, MiB", "gunicorn_worker_memory", "app"),
+    ("the app holds at most, MiB", "gunicorn_memory_limit", "app"),
+    ("a worker is replaced above, MiB", "gunicorn_worker_memory_limit", "app"),
     ("threads of a worker", "gunicorn_threads", "app"),
     ("requests of a gevent worker", "gunicorn_worker_connections", "app"),
     ("requests of one visitor at a time", "nginx_limit_connections", "edge"),

@@ -23,8 +23,6 @@ USUAL: Process = {
     "catch_up": True,
     "random_delay": 0,
 }
-# Above this part of its limit, in percent, the kernel takes back what it can; then it kills.
-MEMORY_HIGH = 90
 
 
 def declared_processes(processes: Iterable[Mapping[str, Any]]) -> list[Process]:
@@ -37,7 +35,6 @@ def declared_processes(processes: Iterable[Mapping[str, Any]]) -> list[Process]:
         | {
             "command": str(process["command"]).strip(),
             "singleton": boolean(process["singleton"], strict=False),
-            "memory_high": int(process["memory_limit"]) * MEMORY_HIGH // 100,
         }
         for process in (USUAL | dict(each) for each in processes)
         if int(process["instances"]) > 0

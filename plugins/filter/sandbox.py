@@ -14,6 +14,22 @@ def sandbox_options(options: Mapping[str, Any]) -> str:
     return "\n".join(line for name, value in options.items() for line in _lines(name, value))
 
 
+def memory_limits(limit: int | str, swap: int = 4) -> str:
+    """Return the lines for a unit that may hold `limit` MiB, and 1/`swap` of it more in swap.
+
+    Shortly below the limit the kernel takes back what it can. It slows a process down there, all
+    the more the further up, so there is not much in between.
+    """
+    most = int(limit)
+    sizes = {"MemoryHigh": most * 97 // 100, "MemoryMax": most, "MemorySwapMax": most // swap}
+    return "\n".join(f"{name}={size}M" for name, size in sizes.items() if most)
+
+
+def redis_memory(data: int | str) -> int:
+    """Return the MiB for an instance of so much data: copied in a fork, and clients' buffers."""
+    return 64 + 3 * int(data)
+
+
 def sandbox_exceptions(exceptions: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the lines of `{option: {value, reason}}`, each below its reason as a comment.
 
@@ -61,6 +77,8 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         """Return the filters of this file by name."""
         return {
+            "memory_limits": memory_limits,
+            "redis_memory": redis_memory,
             "sandbox_options": sandbox_options,
             "sandbox_exceptions": sandbox_exceptions,
             "unjustified": unjustified,

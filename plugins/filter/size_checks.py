@@ -21,7 +21,7 @@ SETTINGS = {
 
 def size_checks(site: Site) -> list[Check]:
     """Return what does not fit, all at once: pools, connections, memory, and two releases."""
-    return [*_pools(site), *_connections(site), *_memory(site), *_releases(site)]
+    return [*_pools(site), *_connections(site), *_memory(site), *_limits(site), *_releases(site)]
 
 
 def _pools(site: Site) -> list[Check]:
@@ -98,6 +98,18 @@ def _too_large(inputs: dict[str, Any], over: int, reason: str) -> Check:
     name = max(names, key=lambda name: parts[SETTINGS[name][0]])
     lower = given[name] - ceil(over / SETTINGS[name][1])
     return _failed(name, given[name], reason, example=max(1, lower))
+
+
+def _limits(site: Site) -> list[Check]:
+    """Refuse a limit of the app that is below what its processes are expected to hold."""
+    checks = []
+    for host, inputs in _hosts(site, "app").items():
+        web, others = (inputs["parts"][name] for name in ("web workers", "background processes"))
+        limit = inputs["plan"]["gunicorn_memory_limit"]
+        if 0 < limit < web + others:
+            reason = f"web workers hold {web} MiB and background processes {others} on {host}"
+            checks.append(_failed("gunicorn_memory_limit", limit, reason, example=web + others))
+    return checks
 
 
 def _releases(site: Site) -> list[Check]:

@@ -40,8 +40,6 @@ def test_a_process_has_one_unit_file_and_a_scheduled_one_two():
 def test_what_is_left_out_is_filled_in():
     (here,) = declared_processes([WORKER])
     assert (here["stop_signal"], here["stop_timeout"], here["catch_up"]) == ("SIGTERM", 60, True)
-    (here,) = declared_processes([WORKER | {"memory_limit": 200}])
-    assert here["memory_high"] == 180
 
 
 @pytest.mark.parametrize("command", ["x", "x\n", "sh -c 'a; b'", 'x "a b"', "x 50% ä"])

@@ -46,7 +46,7 @@ def test_how_a_process_is_stopped_and_limited(unit):
     options = {"stop_signal": "SIGQUIT", "stop_timeout": 300, "memory_limit": 200}
     lines = unit("process@.service", WORKER, **options, environment={"COLOUR": '50% "red" 😀'})
     assert {"KillSignal=SIGQUIT", "TimeoutStopSec=300", "KillMode=mixed"} <= set(lines)
-    assert {"MemoryHigh=180M", "MemoryMax=200M"} <= set(lines)
+    assert {"MemoryHigh=194M", "MemoryMax=200M", "MemorySwapMax=50M"} <= set(lines)
     assert 'Environment="COLOUR=50%% \\"red\\" 😀"' in lines
 
 

@@ -55,7 +55,7 @@ def test_a_singleton_is_on_the_first_host_only(host, unit):
 def test_how_a_process_is_stopped_and_limited(unit):
     assert unit(BELL, "KillSignal") == "2"
     assert unit(BELL, "MemoryMax") == str(100 * 1024**2)
-    assert unit(BELL, "MemoryHigh") == str(90 * 1024**2)
+    assert unit(BELL, "MemoryHigh") == str(97 * 1024**2)
     assert unit(CLOCK, "MemoryMax") == "infinity"
 
 

@@ -45,6 +45,8 @@ PROPERTIES = {
     "SystemCallFilter": "@system-service",
     "SystemCallErrorNumber": "EPERM",
     "CacheDirectoryMode": "0700",
+    "MemoryMax": "60%",
+    "OOMScoreAdjust": "900",  # of all on the host, it is what the kernel kills first
     "KillSignal": "SIGKILL",  # no process outlives the command
     "UMask": "0022",
 }
