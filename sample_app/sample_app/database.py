@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import tenacity
 from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.engine import ExceptionContext, make_url
-from sqlalchemy.exc import DBAPIError, TimeoutError
+from sqlalchemy.exc import DBAPIError, OperationalError, TimeoutError
 from sqlalchemy.orm import scoped_session, sessionmaker
 from sqlalchemy.util import ThreadLocalRegistry
 
@@ -30,6 +30,8 @@ Session = scoped_session(sessionmaker(expire_on_commit=False))
 # MySQL's and MariaDB's error numbers
 STATEMENT_LIMIT = frozenset({3024, 1969})  # max_execution_time, max_statement_time
 CONNECTION_GONE = frozenset({1053, 1927, 3169})  # shutdown, killed: SQLAlchemy lacks some of these
+# A full disk, as a table, a commit or the binary log says so; and read-only.
+DISK_FULL = frozenset({1021, 1026, 1030, 1114, 1180, 1290, 1598})
 TRY_AGAIN = frozenset({1213, 1317})  # deadlock, interrupted: what MySQL tells a killed statement
 
 _engine: Engine | None = None
@@ -83,6 +85,19 @@ def error_code(error: BaseException | None) -> int | None:
     return args[0] if args and isinstance(args[0], int) else None
 
 
+def is_outage(error: BaseException) -> bool:
+    """Say whether it is the server's trouble, and no mistake of ours.
+
+    Below 1000 are errors that the server got from its system, such as of a write to a full disk.
+    """
+    if isinstance(error, (OperationalError, TimeoutError)):
+        return True
+    code = error_code(error)
+    return isinstance(error, DBAPIError) and (
+        error.connection_invalidated or (code is not None and code < 1000)
+    )
+
+
 def is_transient(error: BaseException) -> bool:
     """Say whether doing the same once more, on another connection, is likely to work."""
     if not isinstance(error, DBAPIError):
@@ -96,6 +111,9 @@ def explain(error: BaseException) -> tuple[str, str]:
         return "database_busy", "Every database connection is in use. Please try again."
     if error_code(error) in STATEMENT_LIMIT:
         return "statement_timeout", "The database stopped this query: it ran longer than allowed."
+    code = error_code(error)
+    if code is not None and (code < 1000 or code in DISK_FULL):
+        return "database_read_only", "The database cannot write now. What is there can be read."
     return "database_unavailable", "The database cannot be reached. Please try again in a moment."
 
 

@@ -22,6 +22,7 @@ T = TypeVar("T")
 
 CALL_TIMEOUT = 0.3  # seconds for one answer, and for a connection
 RESET = 2.0  # seconds that an open breaker stays open
+REFUSALS = {"OOM": "out of memory", "MISCONF": "cannot write to its disk"}
 HEALTH_CHECK = 30  # seconds of idleness after which a connection is pinged before use
 
 
@@ -85,7 +86,10 @@ def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
     if isinstance(error, ResponseError):
-        return "refused: out of memory" if str(error).startswith("OOM") else "refused"
+        for sign, reason in REFUSALS.items():
+            if str(error).startswith(sign):
+                return f"refused: {reason}"
+        return "refused"
     return "not reachable"
 
 

@@ -1,17 +1,22 @@
 """Health, status and errors; see LESSONS 9, 11 and 17."""
 
+import errno
+import itertools
 import json
 import logging
 import os
 import re
+import struct
 from pathlib import Path
 
 import pymysql
 import pytest
+import redis
 from flask.cli import FlaskGroup
-from sqlalchemy.exc import OperationalError, TimeoutError
+from sqlalchemy.exc import DBAPIError, TimeoutError
 
-from sample_app import cache, database, logs, notes
+from sample_app import cache, database, logs, notes, queues
+from sample_app.web import health
 
 
 @pytest.fixture
@@ -19,9 +24,12 @@ def break_mysql(monkeypatch):
     """Return a function that makes every use of the database fail with an error number."""
 
     def do(number=2003):
-        error = OperationalError(
-            "SELECT secret", {}, pymysql.err.OperationalError(number, "at db.internal")
-        )
+        packet = b"\xff" + struct.pack("<H", number) + b"at db.internal"
+        try:
+            pymysql.err.raise_mysql_exception(packet)
+        except pymysql.err.MySQLError as original:
+            statement = ("SELECT secret", {}, original, pymysql.err.Error)
+            error = DBAPIError.instance(*statement)
 
         def fail(*_args, **_kwargs):
             raise error
@@ -30,6 +38,20 @@ def break_mysql(monkeypatch):
         monkeypatch.setattr(database.Session, "execute", fail)
 
     return do
+
+
+@pytest.mark.parametrize(("late", "status"), [(2, 200), (10**9, 503)])
+def test_ready_is_patient_with_a_busy_host(client, monkeypatch, late, status):
+    """A load balancer takes a host out whose probe fails."""
+    monkeypatch.setattr(health, "PATIENCE", 0.3)
+    asked = itertools.count()
+
+    def ping():
+        if next(asked) < late:
+            raise redis.exceptions.TimeoutError("Timeout reading from socket")
+
+    monkeypatch.setattr(queues.guard.client, "ping", ping)
+    assert client.get("/readyz").status_code == status
 
 
 def test_alive_touches_nothing(client, stop, break_mysql):
@@ -137,7 +159,16 @@ def test_stream_sends_each_event_by_itself(client):
 
 @pytest.mark.parametrize(
     ("number", "code"),
-    [(2003, "database_unavailable"), (3024, "statement_timeout"), (1969, "statement_timeout")],
+    [
+        (2003, "database_unavailable"),
+        (3024, "statement_timeout"),
+        (1969, "statement_timeout"),
+        (1114, "database_read_only"),
+        (1021, "database_read_only"),
+        (1026, "database_read_only"),
+        (3, "database_read_only"),
+        (28, "database_read_only"),
+    ],
 )
 def test_without_mysql(client, break_mysql, number, code):
     """503 with a clear body: a page for browsers, JSON for programs, no SQL for anybody."""
@@ -162,6 +193,25 @@ def test_pool_exhausted(client, monkeypatch):
     monkeypatch.setattr(database, "run", fail)
     answer = client.get("/notes/1")
     assert (answer.status_code, answer.json["error"]) == (503, "database_busy")
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "code"),
+    [(errno.ENOSPC, 503, "disk_full"), (errno.EACCES, 500, "internal_server_error")],
+)
+def test_a_full_disk(make_app, monkeypatch, number, status, code):
+    """Reads go on; what would be saved is refused with the reason."""
+
+    def fail(*_args):
+        raise OSError(number, os.strerror(number), "/var/upload")
+
+    monkeypatch.setattr(database, "run", fail)
+    app = make_app()
+    app.testing = False
+    browser = app.test_client()
+    answer = browser.get("/notes/1")
+    assert (answer.status_code, answer.json["error"]) == (status, code)
+    assert browser.get("/whoami").status_code == 200
 
 
 def test_a_mistake_of_ours(make_app, monkeypatch, caplog):

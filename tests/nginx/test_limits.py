@@ -67,3 +67,18 @@ def test_headers_have_a_size(site):
     assert site.get("/", headers={"X-A": "x" * 8000}).status_code == 200
     assert site.get("/", headers={"X-A": "x" * 9000}).status_code == 400
     assert site.get("/" + "x" * 9000).status_code == 414
+
+
+def test_a_body_that_finds_no_room_is_refused_for_now(site, server):
+    """What nginx itself cannot do, such as on a full disk, is no 500 of the app's."""
+    folder = server.path("/body")
+    away = folder.rename(server.path("/away"))
+    folder.touch()
+    try:
+        answer = site.post("/notes", data=b"x" * 200_000)
+    finally:
+        folder.unlink()
+        away.rename(folder)
+    assert answer.status_code == 503
+    assert "Back in a moment" in answer.text
+    assert answer.headers["Retry-After"] == "5"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 
 from flask import Flask, Response, current_app, g, jsonify, render_template, request
@@ -26,6 +27,7 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(DBAPIError, database_error)
     app.register_error_handler(TimeoutError, database_error)
     app.register_error_handler(Unavailable, redis_error)
+    app.register_error_handler(OSError, system_error)
 
 
 def http_error(error: HTTPException) -> ResponseReturnValue:
@@ -43,10 +45,7 @@ def http_error(error: HTTPException) -> ResponseReturnValue:
 def database_error(error: DBAPIError | TimeoutError) -> ResponseReturnValue:
     """Answer 503 when MySQL is gone, busy, or has stopped a statement; 500 for our own mistakes."""
     Session.remove()
-    gone = isinstance(error, (OperationalError, TimeoutError)) or (
-        isinstance(error, DBAPIError) and error.connection_invalidated
-    )
-    if not gone:
+    if not database.is_outage(error):
         log.exception("database error: %s", error)
         return respond(500, "internal_server_error", "Something went wrong on our side.")
     code, sentence = database.explain(error)
@@ -57,6 +56,14 @@ def database_error(error: DBAPIError | TimeoutError) -> ResponseReturnValue:
 def redis_error(error: Unavailable) -> ResponseReturnValue:
     """Answer 503 where nothing can be done without that Redis instance."""
     return respond(503, f"{error.instance}_unavailable", f"The {error.instance}: {error.reason}.")
+
+
+def system_error(error: OSError) -> ResponseReturnValue:
+    """Answer 503 when a disk is full, such as for an upload; raises whatever else it is."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        raise error
+    log.error("%s", error)
+    return respond(503, "disk_full", "There is no room to save anything. Please try again later.")
 
 
 def respond(status: int, code: str, sentence: str) -> Response:
