@@ -18,6 +18,7 @@ def host(memory=1960, cpus=2, tiers=TIERS, processes=2, provider="mariadb", **gi
         "tiers": list(tiers),
         "provider": provider,
         "worker_class": worker_class,
+        "streams": given.pop("streams", []),
         "processes": limits if "app" in tiers else [],
         "given": given,
         "refused": [],

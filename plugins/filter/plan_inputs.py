@@ -57,6 +57,7 @@ def plan_inputs(
     `given` holds the settings that the inventory makes, as numbers; `refused` are checks (for the
     filter `refusals`) of those that are none or out of range. `memory` is in MiB and, like `cpus`,
     comes from `host_memory` and `host_cpus`, else from the host's facts, else it is None.
+    `streams` are the paths of long answers.
     `processes` has the memory limit of each background process on the host, 0 where it has none.
     """
     first = (groups.get("app") or [""])[0]
@@ -96,6 +97,8 @@ def _inputs(tiers: list[str], variables: Mapping[str, Any], singletons: bool) ->
         "tiers": tiers,
         "provider": _provider(variables, facts),
         "worker_class": variables.get("gunicorn_worker_class", "gthread"),
+        "streams": variables.get("app_streaming_paths", [])
+        + variables.get("app_websocket_paths", []),
         "processes": _processes(variables, singletons) if "app" in tiers else [],
         "given": given,
         "refused": refused,

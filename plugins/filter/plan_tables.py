@@ -54,7 +54,19 @@ def plan_tables(site: Site) -> str:
     return (
         f"{_table(['Clock, seconds', 'variable', *site], clock)}\n\n"
         f"{_table(['Budget', 'variable', *site], [*budget, [], *_memory(site)])}"
+        f"{''.join(_streams(site))}"
     )
+
+
+def _streams(site: Site) -> list[str]:
+    """Say where streams may hold all that the workers can answer."""
+    notes = {}
+    for inputs in site.values():
+        if inputs["worker_class"] != "gevent" and "app" in inputs["tiers"] and inputs["streams"]:
+            slots = inputs["plan"]["gunicorn_workers"] * inputs["plan"]["gunicorn_threads"]
+            paths = " and ".join(inputs["streams"])
+            notes[f"\n\nNote: {slots} visitors of {paths} hold all threads, and others wait. "] = 0
+    return [f"{note}For long streams: gunicorn_worker_class: gevent" for note in notes]
 
 
 def _setting(site: Site, text: str, name: str, tier: str) -> Row:

@@ -138,7 +138,8 @@ app_health_path: /healthz | GET /: 404 NOT FOUND (expected is 200)
 release_health_timeout: 120 | GET /healthz: no answer
 | GET /healthz: 500 INTERNAL SERVER ERROR (expected is 200)
 release_health_timeout: 120 | [7] [CRITICAL] WORKER TIMEOUT (pid:8)
-gunicorn_workers: 1 | [ERROR] Worker (pid:8) was sent SIGKILL! Perhaps out of memory?
+gunicorn_worker_memory: | [ERROR] Worker (pid:8) was sent SIGKILL! Perhaps out of memory?
+gunicorn_worker_memory: | shop-worker@1.service: Failed with result 'oom-kill'.
 app_requirements: | cause: Hash mismatch for `six==1.16.0`
 app_requirements: | In `--require-hashes` mode, all requirements must have a hash, but none
 app_constraints: ["numpy>1.21.6"] | cause: Because numpy==1.21.6 has no usable wheels and you

@@ -219,6 +219,31 @@ def test_limits_of_a_visitor_may_be_given():
     assert one(**given)["plan"].items() >= given.items()
 
 
+@pytest.mark.parametrize("tiers", [TIERS, ("edge", "app")], ids="-".join)
+@pytest.mark.parametrize(("memory", "cpus"), HOSTS)
+def test_the_app_may_hold_what_nothing_else_may(memory, cpus, tiers):
+    result = one(memory, cpus, tiers)
+    parts, plan = result["parts"], result["plan"]
+    own = parts["web workers"] + parts["background processes"]
+    limit, each = plan["gunicorn_memory_limit"], plan["gunicorn_worker_memory_limit"]
+    assert limit >= own
+    assert limit + sum(parts.values()) - own <= max(memory, sum(parts.values()))
+    # A worker is replaced while all of them fit, but not before it is larger than planned.
+    assert 120 <= each <= max(limit // plan["gunicorn_workers"], 120)
+
+
+def test_limits_of_memory_may_be_given():
+    given = {"gunicorn_memory_limit": 700, "gunicorn_worker_memory_limit": 0}
+    assert one(**given)["plan"].items() >= given.items()
+    assert one(gunicorn_memory_limit=0)["plan"]["gunicorn_worker_memory_limit"] == 0
+
+
+def test_a_limit_below_what_the_workers_hold_is_refused():
+    (check,) = size_checks({"one": one(gunicorn_memory_limit=100)})
+    assert (check["variable"], check["value"]) == ("gunicorn_memory_limit", 100)
+    assert size_checks({"one": one(gunicorn_memory_limit=check["example"])}) == []
+
+
 def test_a_pool_smaller_than_the_threads_is_refused():
     (check,) = size_checks({"one": one(gunicorn_threads=8, app_database_pool_size=4)})
     assert (check["variable"], check["value"], check["example"]) == ("app_database_pool_size", 4, 8)

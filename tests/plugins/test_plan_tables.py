@@ -1,5 +1,7 @@
 """The plan is printed as tables that a person can read."""
 
+import pytest
+
 from plan_tables import plan_tables
 from planning import host, planned
 
@@ -38,6 +40,14 @@ def test_a_host_shows_only_what_it_has():
     assert "nginx waits for the answer nginx_proxy_read_timeout 35" in words(clock)
     assert "Gunicorn's workers gunicorn_workers" in words(budget)
     assert "web workers may hold, MiB" not in budget
+
+
+@pytest.mark.parametrize("given", [{}, {"gunicorn_worker_class": "gevent"}], ids=str)
+def test_streams_that_hold_threads_are_told(given):
+    text = plan_tables(planned(one=host(streams=["/events"], **given)))
+    note = "\n\nNote: 12 visitors of /events hold all threads, and others wait."
+    assert (note in text) is (given == {})
+    assert "Note" not in plan_tables(planned(one=host()))
 
 
 def test_columns_are_aligned():

@@ -2,9 +2,14 @@
 
 import ast
 import json
+import re
 import subprocess
+from pathlib import Path
 
 import pytest
+
+from processes import declared_processes
+from repository import ROOT
 
 SECRET = "k3Yq8ZpW0vXr6TtB1nMc4JdL7sHf2GaU"
 APP = {"app_wsgi": "shop.web:create_app()", "app_secret_key": SECRET, "app_no_log": True}
@@ -118,6 +123,40 @@ def test_environment_is_added_to_and_renamed(environment):
     assert got["SQLALCHEMY_DATABASE_URI"] == got["DATABASE_URL"]
     assert got["APP_ENV"] == "staging"
     assert got["TOKEN"] == 'a"b$c'
+
+
+def memory(unit):
+    """Return what a unit says of memory."""
+    lines = [line.split("=", 1) for line in unit.splitlines() if re.match("Memory(High|Max|Swap)|OOM", line)]
+    return dict(lines)
+
+
+def test_units_have_the_memory_of_the_plan(render):
+    variables = APP | {"plan": {"gunicorn_memory_limit": 520}}
+    slice_, web = (
+        memory(render("gunicorn", f"{UNITS}/{name}.j2", **variables))
+        for name in ("app.slice", "web@.service")
+    )
+    assert slice_ == {"MemoryHigh": "504M", "MemoryMax": "520M", "MemorySwapMax": "260M"}
+    web_swap = {"MemorySwapMax": "130M", "OOMPolicy": "continue", "OOMScoreAdjust": "300"}
+    assert web == slice_ | web_swap
+    assert memory(render("gunicorn", f"{UNITS}/app.slice.j2", **APP)) == {}
+
+
+def test_the_kernel_kills_first_what_costs_least(render):
+    """A worker of the app; and the database, which has a file of its own, last."""
+    database = Path(ROOT, "roles/mysql/files/etc/systemd/system/mysql.service.d/flaskstack.conf")
+    redis = render(
+        "redis", "etc/systemd/system/redis-server@.service.d/flaskstack.conf.j2", item="queue"
+    )
+    process = {"process": declared_processes([PROCESS])[0]}
+    process_unit = render("gunicorn", f"{UNITS}/process@.service.j2", **APP, **process)
+    web = render("gunicorn", f"{UNITS}/web@.service.j2", **APP)
+    units = [database.read_text(), redis, web, process_unit]
+    scores = [int(memory(unit)["OOMScoreAdjust"]) for unit in units]
+    worker = re.search(r'write_text\("(\d+)"', render("gunicorn", "gunicorn.conf.py.j2", **APP))
+    assert scores == sorted(scores)
+    assert scores[0] < scores[1] < 0 < scores[-1] < int(worker[1])
 
 
 def test_redis_group_only_where_redis_is(render):
@@ -243,6 +282,7 @@ def test_database_url_has_the_apps_options(environment):
         {"app_processes": [PROCESS | {"command": "python -m shop.run"}]},
         {"app_wsgi": "shop:create_app('prod', debug=False)"},
         {"gunicorn_worker_class": "gevent", "gunicorn_preload": True},
+        {"gunicorn_worker_class": "gthread", "app_streaming_paths": ["/events"]},
         {"app_database_password": "aZ09.,:_~-"},
         {"app_shared_paths": ["up"], "app_shared_files": ["uploads.db"], "app_instance_path": "i"},
         {"app_writable_paths": ["a/b", "/srv/data/shop", "/var/spool/shop", "/srv/shop/shared/x"]},
@@ -295,6 +335,10 @@ def test_accepted(evaluate, variables):
         ({"gunicorn_settings": {"worker_class": "gevent"}}, "gunicorn_settings"),
         ({"gunicorn_settings": {"--reload": True}}, "gunicorn_settings"),
         ({"gunicorn_worker_class": "eventlet"}, "gunicorn_worker_class is eventlet"),
+        (
+            {"gunicorn_worker_class": "sync", "app_websocket_paths": ["/ws"]},
+            "gunicorn_worker_class is sync",
+        ),
         ({"gunicorn_worker_connections": 0}, "gunicorn_worker_connections"),
         ({"gunicorn_sandbox_exceptions": {"UMask": "0077"}}, "gunicorn_sandbox_exceptions is [UM"),
         (

@@ -199,9 +199,10 @@ TABLE = [
         "release_health_timeout: 120",
     ),
     (
-        r"Perhaps out of memory|oom-kill|MemoryError",
-        "The memory does not suffice for so many workers",
-        "gunicorn_workers: 1",
+        r"Perhaps out of memory|oom-kill|OOM killer|MemoryError|Cannot allocate memory",
+        "The app holds more memory than gunicorn_memory_limit, or its process than memory_limit. "
+        "With the MiB that a worker needs the plan has fewer workers",
+        "gunicorn_worker_memory: 300",
     ),
 ]
 
