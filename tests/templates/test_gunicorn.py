@@ -127,7 +127,11 @@ def test_environment_is_added_to_and_renamed(environment):
 
 def memory(unit):
     """Return what a unit says of memory."""
-    lines = [line.split("=", 1) for line in unit.splitlines() if re.match("Memory(High|Max|Swap)|OOM", line)]
+    lines = [
+        line.split("=", 1)
+        for line in unit.splitlines()
+        if re.match("Memory(High|Max|Swap)|OOM", line)
+    ]
     return dict(lines)
 
 
