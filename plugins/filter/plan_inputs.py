@@ -11,6 +11,8 @@ Check = dict[str, Any]
 # What only the plan reads; role app's specs describe them.
 INPUTS = ("request_timeout", "host_memory", "host_cpus", "gunicorn_worker_memory")
 TIERS = ("edge", "app", "database", "cache", "queue")
+# What a server takes of the host's memory, whatever else uses it.
+SERVED = ("mysql_innodb_buffer_pool_size", "mysql_performance_schema")
 # How a release is put in use: beside the one before, or in its place; others are refused by specs.
 STRATEGIES = ("switch", "restart")
 # What the inventory may set, for the plan to work around: least, most, a usual value, unit.
@@ -52,12 +54,13 @@ NUMBERS: dict[str, tuple[int, int, int, str]] = {
 def plan_inputs(
     groups: Mapping[str, list[str]], hostvars: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
-    """Return for every host `{memory, cpus, tiers, provider, processes, given, refused}`.
+    """Return for every host `{memory, cpus, tiers, provider, server, processes, given, refused}`.
 
     `given` holds the settings that the inventory makes, as numbers; `refused` are checks (for the
     filter `refusals`) of those that are none or out of range. `memory` is in MiB and, like `cpus`,
     comes from `host_memory` and `host_cpus`, else from the host's facts, else it is None.
     `streams` are the paths of long answers.
+    `server` has the `app` that MySQL's server belongs to, and its settings, if that is another app.
     `processes` has the memory limit of each background process on the host, 0 where it has none.
     """
     first = (groups.get("app") or [""])[0]
@@ -91,7 +94,12 @@ def _inputs(tiers: list[str], variables: Mapping[str, Any], singletons: bool) ->
         given["mysql_performance_schema"] = bool(variables["mysql_performance_schema"])
     if variables.get("release_strategy") in STRATEGIES:
         given["release_strategy"] = variables["release_strategy"]
+    server = _server_of_another(variables, facts) if "database" in tiers else {}
+    given.update({name: server[name] for name in SERVED if name in server})
+    if server:
+        given.pop("mysql_max_connections", None)  # the server takes as many as its apps need
     return {
+        "server": server,
         "memory": given.pop("host_memory", facts.get("memtotal_mb")),
         "cpus": given.pop("host_cpus", facts.get("processor_vcpus")),
         "tiers": tiers,
@@ -103,6 +111,14 @@ def _inputs(tiers: list[str], variables: Mapping[str, Any], singletons: bool) ->
         "given": given,
         "refused": refused,
     }
+
+
+def _server_of_another(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the app that the host's database server belongs to, and its settings; empty if own."""
+    server = (facts.get("ansible_local") or {}).get("flaskstack_mysql") or {}
+    if server.get("app", variables.get("app_name")) == variables.get("app_name"):
+        return {}
+    return {"app": server["app"], **server.get("plan", {})}
 
 
 def _whole(value: Any) -> int | None:

@@ -99,7 +99,8 @@ def _limits(inputs: dict[str, Any]) -> dict[str, int]:
 
 def _sized(inputs: dict[str, Any], needed: int) -> dict[str, Any]:
     given = inputs["given"]
-    connections = given.get("mysql_max_connections", max(needed, LEAST_CONNECTIONS))
+    least = inputs.get("server", {}).get("mysql_max_connections", LEAST_CONNECTIONS)
+    connections = given.get("mysql_max_connections", max(needed, least))
     shares = _shares(inputs)
     plan = inputs["plan"] | {
         "mysql_max_connections": connections,

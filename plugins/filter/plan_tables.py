@@ -51,6 +51,9 @@ def plan_tables(site: Site) -> str:
     """Return the clock and the budget of the whole inventory, one column a host."""
     clock = [_setting(site, *row) for row in CLOCK]
     budget = [_setting(site, *row) for row in SIZES]
+    owners = [inputs.get("server", {}).get("app", "") for inputs in site.values()]
+    if any(owners):
+        budget.append(["MySQL is set up by the inventory of", "", *owners])
     return (
         f"{_table(['Clock, seconds', 'variable', *site], clock)}\n\n"
         f"{_table(['Budget', 'variable', *site], [*budget, [], *_memory(site)])}"
@@ -73,6 +76,7 @@ def _setting(site: Site, text: str, name: str, tier: str) -> Row:
     cells = []
     for inputs in site.values():
         known = inputs["plan"] | {f"host_{key}": inputs[key] for key in ("memory", "cpus")}
+        known |= inputs.get("server", {})
         cells.append(str(known[name]).lower() if not tier or tier in inputs["tiers"] else "")
     return [text, name, *cells]
 

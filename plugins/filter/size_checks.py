@@ -92,6 +92,7 @@ def _too_large(inputs: dict[str, Any], over: int, reason: str) -> Check:
     """Name the largest setting that the inventory gives here, lowered by what is too much."""
     parts, given = inputs["parts"], inputs["given"]
     names = [name for name, (part, _cost) in SETTINGS.items() if name in given and part in parts]
+    names = [name for name in names if name not in inputs.get("server", {})]
     if not names:
         remedy = f"Take a host with {over} MiB more, or give one of its groups to another host"
         return _failed("host_memory", _memory_of(inputs), reason, remedy=remedy)

@@ -121,6 +121,9 @@ app_environment: {DB_URI | | x.OperationalError: (2003, "Can't connect to MySQL 
 app_environment: {DB_URI | | x.OperationalError: (1045, "Access denied for user 'u'@'h'")
 app_database_name: | | x.OperationalError: (1049, "Unknown database 'x'")
 app_migrate_commands: | | x.OperationalError: (1142, "CREATE command denied to user")
+mysql_lock_wait_timeout: | | x.OperationalError: (1205, "Lock wait timeout exceeded; try again")
+app_extra_requirements: [cryptography] | | x: 'cryptography' package is required for sha256_password
+mysql_max_allowed_packet: | | x.OperationalError: (1153, "Got a packet bigger than that")
 app_constraints: ["sqlalchemy | | AssertionError: Class 'x' directly inherits TypingOnly but has
 app_constraints: ["werkzeug<3 | | ImportError: cannot import name 'url_quote' from 'werkzeug.urls'
 | | ImportError: cannot import name 'x' from 'shop.web' (/x)

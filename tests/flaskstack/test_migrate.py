@@ -214,6 +214,31 @@ def test_a_database_that_cannot_be_used_is_told_at_once(wanted, server, tmp_path
     assert not (tmp_path / "never").exists()
 
 
+@pytest.mark.parametrize(
+    ("host", "told"),
+    [
+        ("", "connection 9 of shop from localhost, for 312 seconds. To end it: KILL 9"),
+        ("10.0.0.5", "innodb_trx"),
+    ],
+)
+def test_a_migration_that_gives_up_on_a_lock_names_who_holds_it(wanted, server, host, told):
+    server(FREE | {"SELECT p.id": "9\tshop\tlocalhost\t312"})
+    command = "echo '(1205, Lock wait timeout exceeded; try restarting transaction)'; exit 1"
+    said = refused(wanted(database=LOGIN | {"host": host}, commands=[command]))
+    assert told in said
+    assert "mysql_lock_wait_timeout" in said
+
+
+def test_a_dump_of_mariadb_is_taken_by_other_servers_too(wanted, server, program):
+    first = r"echo '/*M!999999\- enable the sandbox mode */ '"
+    program(
+        "mysqldump",
+        DUMPER.replace('echo "CREATE', f'{first}\necho "CREATE').replace("END", COMPLETE),
+    )
+    dump = Path(migrate(wanted(database=LOGIN, commands=["true"]))["dump_file"])
+    assert gzip.decompress(dump.read_bytes()).startswith(b"CREATE TABLE note")
+
+
 @pytest.mark.parametrize("end", ["exit 2", "echo cut", "echo '-- Dump completed'; exit 2"])
 def test_half_a_dump_is_none_and_nothing_is_migrated(wanted, server, tmp_path, end):
     server(end=end)

@@ -3,6 +3,9 @@
 import pytest
 
 from plan_inputs import input_checks, plan_inputs
+from plan_sizes import plan_sizes
+from plan_tables import plan_tables
+from plan_timeouts import plan_timeouts
 
 FACTS = {
     "memtotal_mb": 960,
@@ -127,3 +130,22 @@ def test_an_app_must_have_a_name():
         {"one": {"ansible_facts": FACTS}, "two": {"ansible_facts": FACTS}},
     )
     assert [check["variable"] for check in input_checks(site)] == ["app_name"]
+
+
+def test_a_guests_plan_has_the_servers_settings():
+    """The server is that of another app; the guest's own settings of it mean nothing."""
+    settings = {"mysql_innodb_buffer_pool_size": 320, "mysql_wait_timeout": 7200}
+    settings |= {"mysql_performance_schema": False, "mysql_max_connections": 150}
+    server = {"flaskstack_mysql": {"app": "blog", "plan": settings}}
+    given = {"mysql_innodb_buffer_pool_size": 64, "mysql_max_connections": 20}
+    site = inputs(ansible_facts=FACTS | {"ansible_local": server}, **given)
+    assert site["one"]["given"]["mysql_innodb_buffer_pool_size"] == 320
+    tables = plan_tables(plan_sizes(plan_timeouts(site)))
+    shown = [" ".join(line.split()) for line in tables.splitlines()]
+    assert "MySQL is set up by the inventory of blog" in shown
+    assert "MySQL's connections mysql_max_connections 150" in shown
+    assert "MySQL closes an idle connection mysql_wait_timeout 7200" in shown
+    assert "MySQL's buffer pool may hold, MiB 320" in shown
+    server["flaskstack_mysql"]["app"] = "shop"
+    own = inputs(ansible_facts=FACTS | {"ansible_local": server}, **given)
+    assert own["one"]["given"]["mysql_innodb_buffer_pool_size"] == 64

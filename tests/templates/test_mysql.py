@@ -49,7 +49,11 @@ def test_remote_server_demands_tls(settings, provider):
 def test_settings_that_only_one_provider_knows(settings):
     mariadb, _ = settings(mysql_provider="mariadb")
     mysql, _ = settings(mysql_provider="mysql")
-    assert set(mariadb) - set(mysql) == {"binlog_format"}
+    assert set(mariadb) - set(mysql) == {
+        "binlog_format",
+        "loose_innodb_snapshot_isolation",
+        "loose_character_set_collations",
+    }
     assert set(mysql) - set(mariadb) == {"mysqlx", "innodb_buffer_pool_chunk_size", "init_connect"}
 
 
@@ -60,12 +64,12 @@ def test_statement_limit_of_mysql_asks_for_the_account_s_own(settings):
 
 def test_plan_sets_sizes_and_timeouts(settings):
     plan = {
-        "mysql_wait_timeout": 1234,
+        "mysql_wait_timeout": 2345,
         "mysql_innodb_buffer_pool_size": 640,
         "mysql_performance_schema": True,
     }
     values, _ = settings(plan=plan)
-    assert values["wait_timeout"] == "1234"
+    assert values["wait_timeout"] == "2345"
     assert values["innodb_buffer_pool_size"] == "640M"
     assert values["performance_schema"] == "ON"
 
@@ -156,6 +160,10 @@ def test_defaults_are_accepted(evaluate):
         ("app_migration_password", {"app_migration_password": ""}),
         ("app_migration_user", {"app_migration_user": "shop"}),
         ("app_database_user", {"app_database_user": "root"}),
+        ("app_database_user", {"app_background_user": "mysql.sys"}),
+        ("app_database_user", {"app_migration_user": "s" * 33}),
+        ("app_database_name", {"app_database_name": "Mysql"}),
+        ("app_database_name", {"app_database_name": "sh'op"}),
         ("mysql_bind_address", {"mysql_bind_address": "0.0.0.0"}),
         ("mysql_bind_address", {"mysql_bind_address": "127.0.0.1"}),
         ("app_database_host", {"app_database_host": "::1"}),
@@ -209,15 +217,19 @@ def needing(connections):
 
 def test_another_apps_server_that_suffices_is_accepted(evaluate):
     given = neighbours() | needing(30) | {"mysql_wait_timeout": 10, "mysql_max_connections": 10}
+    given["app_upload_size"] = 100
     assert evaluate("mysql", "__mysql_refusals", **given) == []
+    assert evaluate("mysql", "{} | shared_settings(__mysql_apps)", **given) == {
+        "max_connections": 100,
+        "wait_timeout": 3600,
+        "max_allowed_packet": "202M",
+    }
     assert evaluate("mysql", "__mysql_own", **given) is False
 
 
 @pytest.mark.parametrize(
     ("variable", "server", "wrong", "advice"),
     [
-        ("mysql_max_connections is 100", {}, needing(31), "mysql_max_connections: 101"),
-        ("mysql_wait_timeout is 1800", {"wait_timeout": 1800}, {}, "mysql_wait_timeout: 3600"),
         (
             'mysql_bind_address is ""',
             {},
@@ -251,12 +263,20 @@ def test_what_another_app_has_is_refused(evaluate, variable, server, wrong):
     assert "group_vars" in message
 
 
-def test_the_owner_is_told_what_the_others_need(evaluate):
+def test_the_owner_gives_what_all_apps_need(evaluate):
     given = neighbours(owner="shop") | needing(40)
-    (message,) = evaluate("mysql", "__mysql_refusals", **given, mysql_max_connections=109)
-    assert message.startswith("mysql_max_connections is 109")
-    assert message.endswith("for example: mysql_max_connections: 110")
-    assert evaluate("mysql", "__mysql_refusals", **given, mysql_max_connections=110) == []
+    given["ansible_facts"]["ansible_local"]["flaskstack_mysql_blog"]["pool_recycle"] = 4000
+    shared = evaluate("mysql", "__mysql_shared", **given, mysql_max_connections=109)
+    assert (shared["max_connections"], shared["wait_timeout"]) == (110, 8000)
+    shared = evaluate("mysql", "__mysql_shared", **given, mysql_max_connections=500)
+    assert shared["max_connections"] == 500
+
+
+@pytest.mark.parametrize(
+    ("upload", "packet"), [(1, "64M"), (31, "64M"), (64, "130M"), (4000, "1024M")]
+)
+def test_a_statement_holds_what_visitors_upload(settings, upload, packet):
+    assert settings(app_upload_size=upload)[0]["max_allowed_packet"] == packet
 
 
 def test_only_the_owner_closes_what_the_installation_left_open(evaluate):
@@ -280,9 +300,18 @@ def test_another_apps_database_is_no_stray(evaluate):
     ],
 )
 def test_the_other_provider_on_the_host_is_refused(evaluate, provider, installed, refused):
-    found = {"files": [{"path": f"/usr/sbin/{name}"} for name in installed]}
+    found = {"files": [{"path": f"/usr/sbin/{name}"} for name in [*installed, "mysqld.sock"]]}
     given = {"mysql_provider": provider, "__mysql_servers": found}
     messages = evaluate("mysql", "__mysql_server_refusals", **given)
     assert [text.startswith(f"mysql_provider is {provider}: ") for text in messages] == [
         True
     ] * refused
+
+
+def test_a_database_that_no_inventory_made_is_refused(evaluate):
+    given = {"__mysql_servers": {"files": [{"path": "/usr/sbin/mariadbd"}]}}
+    assert evaluate("mysql", "__mysql_server_refusals", **given) == []
+    given["__mysql_taken"] = {"stdout_lines": ["database shop", "account shop@%"]}
+    (message,) = evaluate("mysql", "__mysql_server_refusals", **given)
+    assert "the server of host has database shop, account shop@%" in message
+    assert '{"app": "shop"}' in message

@@ -90,8 +90,25 @@ TABLE = [
     (
         r"[(]1142,|(CREATE|ALTER|DROP|REFERENCES) command denied",
         "The app's account reads and writes rows. Tables are made by migrations, which have an "
-        "account of their own",
-        "app_migrate_commands: [flask db upgrade]",
+        "account of their own; where the app makes them when it starts (create_all), flask routes "
+        "starts it with that account",
+        "app_migrate_commands: [flask routes]",
+    ),
+    (
+        r"[(]1205,|Lock wait timeout exceeded",
+        "Another transaction, such as one of a report or of a shell, held the table or the row for "
+        "longer. End it, or wait longer",
+        "mysql_lock_wait_timeout: 60",
+    ),
+    (
+        r"'?cryptography'? package is required for sha256_password",
+        "The driver logs in to MySQL's own server without TLS, and needs this package for it",
+        "app_extra_requirements: [cryptography]",
+    ),
+    (
+        r"[(]1153,|Got a packet bigger than 'max_allowed_packet'",
+        "A statement is larger than the database takes, which follows from app_upload_size",
+        "mysql_max_allowed_packet: 256",
     ),
     (
         r"Access denied for user|password authentication failed",

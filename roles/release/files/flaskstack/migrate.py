@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flaskstack.database import (
+    LOOPBACK,
     DatabaseError,
     Session,
     count_tables,
@@ -27,6 +28,12 @@ from flaskstack.run import in_memory, output_of
 SHOWN = 40  # lines of output that a failure shows
 MARKER = "first_install.json"
 MIGRATE = "Migrate the database"
+LOCK_TIMEOUT = "Lock wait timeout exceeded"
+TRANSACTIONS = (
+    "SELECT p.id, p.user, p.host, TIMESTAMPDIFF(SECOND, t.trx_started, NOW()) "
+    "FROM information_schema.innodb_trx t JOIN information_schema.processlist p "
+    "ON p.id = t.trx_mysql_thread_id WHERE p.db = DATABASE() ORDER BY t.trx_started"
+)
 
 
 def migrate(wanted: dict[str, Any]) -> dict[str, Any]:
@@ -157,8 +164,31 @@ def run_commands(wanted: dict[str, Any], variable: str, locks: list[int], dump: 
             lines = output.splitlines()
             told = [f"{variable} failed with code {code} ({command}). Its output:"]
             told += [*(exception(lines) or lines[-SHOWN:]), advice(output)]
+            if LOCK_TIMEOUT in output:
+                told += find_transactions(wanted.get("database") or {})
             told += [f"The database as it was: {dump}"] if dump else []
             raise FailedError(MIGRATE, "\n".join(filter(None, told)))
+
+
+def find_transactions(database: dict[str, Any]) -> list[str]:
+    """Return the open transactions of a database, the oldest first, as root sees them there."""
+    if not database:
+        return []
+    if database["host"] not in ("", *LOOPBACK):
+        return [f"On the database's host, root sees who holds it: {TRANSACTIONS}"]
+    client, told = find_tools()[0], []
+    login = database | {"host": "", "user": "root", "password": ""}
+    with in_memory(option_file(login, client)) as options:
+        session = Session(client, options, login["name"])
+        try:
+            for number, user, host, seconds in session.ask(TRANSACTIONS):
+                what = f"connection {number} of {user} from {host}, for {seconds} seconds"
+                told.append(f"A transaction holds tables or rows: {what}. To end it: KILL {number}")
+        except DatabaseError:
+            pass
+        finally:
+            session.close()
+    return told
 
 
 # A first installation.

@@ -33,7 +33,8 @@ os._exit(0)  # threads that the app has started go on otherwise
 """
 # What the migration, which comes after the check, may bring.
 NO_SCHEMA = re.compile(
-    r"no such (table|column)|(Table|relation|column) .* (doesn't|does not) exist|Unknown column"
+    r"no such (table|column)|(Table|relation|column) .* (doesn't|does not) exist|Unknown column|"
+    r"(CREATE|ALTER|INDEX|REFERENCES) command denied"
 )
 NUMBERS = itertools.count(1)
 
@@ -157,7 +158,7 @@ def check(wanted: dict[str, Any]) -> dict[str, Any]:
         timeout=timeout,
     )
     if code and NO_SCHEMA.search(output):
-        return {"changed": False, "note": "the app reads tables while it is imported"}
+        return {"changed": False, "note": "the app needs tables while it is imported"}
     if code:
         if timeout and time.monotonic() - began > timeout:
             output += f"\nerror: the import did not end within {timeout} s"

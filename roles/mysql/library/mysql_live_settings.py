@@ -1,0 +1,116 @@
+"""Have the running MySQL or MariaDB take over changed settings, without a restart where it can."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = """
+module: mysql_live_settings
+short_description: Have the running server take over the settings of its option file
+description:
+  - Sets what differs between I(previous), which is removed then, and I(path). The answer is
+    C(changed) where the server needs a restart for some of it, which C(restart) names.
+  - With I(at_least), numbers in the file that are lower are raised first, and C(changed) says so.
+author: Flaskstack
+"""
+OPTIONS: dict[str, Any] = {
+    "path": {"type": "path", "required": True},
+    "previous": {"type": "path", "default": ""},
+    "at_least": {"type": "dict", "default": {}},
+    "socket": {"type": "path", "required": True},
+}
+UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+NUMBER = re.compile(r"(\d+)([KMG]?)", re.IGNORECASE)
+
+
+def read(text: str) -> dict[str, str]:
+    """Return the settings of [mysqld], the last of a name."""
+    found, section = {}, ""
+    for line in map(str.strip, text.splitlines()):
+        if line.startswith("["):
+            section = line
+        elif line and line[0] not in "#;" and section == "[mysqld]":
+            name, _, value = line.partition("=")
+            name = name.strip().lower().replace("-", "_").removeprefix("loose_")
+            found[name] = value.strip().strip("\"'")
+    return found
+
+
+def number(value: str) -> int | float | None:
+    """Return a number, also one such as 64M; None for anything else."""
+    if found := NUMBER.fullmatch(value):
+        return int(found[1]) * UNITS[found[2].upper()]
+    try:
+        return float(value)
+    except ValueError:
+        return None
+
+
+def raised(text: str, at_least: dict[str, Any]) -> str:
+    """Return an option file's text in which no number is lower than in `at_least`."""
+    for name, value in at_least.items():
+        now, wanted = number(read(text).get(name, "")), number(str(value))
+        if now is not None and wanted is not None and now < wanted:
+            line = re.compile(rf"^{name.replace('_', '[-_]')}\s*=.*$", re.MULTILINE | re.IGNORECASE)
+            text = line.sub(f"{name} = {value}", text)
+    return text
+
+
+def apply(driver: Any, path: str, old: dict[str, str], new: dict[str, str]) -> list[str]:
+    """Set what differs, and return the names of what takes a restart."""
+    restart = sorted(old.keys() - new.keys())  # nobody knows what they are without
+    changed = {name: value for name, value in new.items() if old.get(name) != value}
+    try:
+        connection = driver.connect(user="root", unix_socket=path, autocommit=True)
+    except driver.err.OperationalError:  # it does not run
+        return sorted({*restart, *changed})
+    with connection, connection.cursor() as cursor:
+        for name, value in changed.items():
+            found = number(value)
+            try:
+                cursor.execute(f"SET GLOBAL `{name}` = %s", (value if found is None else found,))
+                # Such as of a value that is cut to what is possible now.
+                done = not cursor.execute("SHOW WARNINGS")
+            except driver.err.MySQLError:
+                done = False
+            if not done:
+                restart.append(name)
+    return sorted(restart)
+
+
+def main() -> None:
+    """Run as an Ansible module."""
+    module = AnsibleModule(argument_spec=OPTIONS, supports_check_mode=True)
+    asked = module.params
+    path, previous = Path(asked["path"]), asked["previous"]
+    if not asked["at_least"] and not previous:  # it is the first, or this is check mode
+        module.exit_json(changed=True, restart=["all"])
+    if not path.exists():
+        module.exit_json(changed=False, restart=[])
+    try:
+        import pymysql
+    except ImportError:
+        module.fail_json(msg="The host has no PyMySQL: install python3-pymysql")
+    text = path.read_text()
+    new = raised(text, asked["at_least"])
+    if new != text and not module.check_mode:
+        partial = Path(f"{path}.partial")
+        partial.write_text(new)
+        partial.chmod(0o644)
+        module.atomic_move(str(partial), str(path))
+    restart: list[str] = []
+    if not module.check_mode:
+        old = read(Path(previous).read_text() if previous else text)
+        restart = apply(pymysql, asked["socket"], old, read(new))
+        if previous:
+            Path(previous).unlink()
+    changed = new != text if asked["at_least"] else bool(restart)
+    module.exit_json(changed=changed, restart=restart)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""What a running server takes over, and what an app gets from the server of another."""
+
+from __future__ import annotations
+
+import pytest
+
+from mysql_sizes import packet_size, shared_settings
+from parts import load_part
+
+live = load_part("mysql/library/mysql_live_settings.py")
+
+FILE = """# Ansible managed
+[mysqld]
+max-connections = 100
+wait_timeout = 3600
+max_allowed_packet = 64M
+max_allowed_packet = 80M
+loose_new_variable = "ON"
+
+[client]
+wait_timeout = 5
+"""
+
+
+def test_the_settings_of_an_option_file():
+    assert live.read(FILE) == {
+        "max_connections": "100",
+        "wait_timeout": "3600",
+        "max_allowed_packet": "80M",
+        "new_variable": "ON",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("64M", 64 << 20), ("1g", 1 << 30), ("0.5", 0.5), ("ON", None)]
+)
+def test_numbers_have_units(text, value):
+    assert live.number(text) == value
+
+
+def test_only_what_is_lower_is_raised():
+    text = live.raised(
+        FILE, {"max_connections": 130, "wait_timeout": 60, "max_allowed_packet": "202M"}
+    )
+    assert live.read(text) == live.read(FILE) | {
+        "max_connections": "130",
+        "max_allowed_packet": "202M",
+    }
+    assert "[client]\nwait_timeout = 5" in text
+    assert live.raised(text, {"max_connections": 130, "unknown": 5}) == text
+
+
+def test_a_server_suffices_for_all_of_its_apps():
+    apps = [
+        {"connections": 60, "pool_recycle": 1800, "packet": 202},
+        {"connections": 30, "pool_recycle": 1800},  # of an older version
+    ]
+    own = {"max_connections": 50, "wait_timeout": 3000}
+    assert shared_settings(own, apps) == {
+        "max_connections": 100,
+        "wait_timeout": 3000,
+        "max_allowed_packet": "202M",
+    }
+    assert shared_settings({"wait_timeout": 1800}, apps)["wait_timeout"] == 3600
+
+
+def test_a_packet_holds_an_upload_that_is_written_in_hexadecimal_digits():
+    assert [packet_size(upload) for upload in ("10", 64, 4000)] == [64, 130, 1024]
