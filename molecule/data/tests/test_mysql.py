@@ -14,6 +14,7 @@ import pymysql
 import pytest
 import testinfra
 
+from flaskstack.migrate import TRANSACTIONS
 from waiting import wait_for
 
 APP, BACKGROUND, MIGRATION = "my_shop", "my_shop_jobs", "my_shop_migrate"
@@ -128,12 +129,14 @@ def test_another_server_takes_the_dump(host, client, ask):
     host.check_output("rm /root/trixie.sql.gz")
 
 
-def test_a_migration_gives_up_on_a_table_that_a_transaction_uses(connect, ask, notes):
+def test_a_migration_gives_up_on_a_table_that_a_transaction_uses(connect, ask, notes, sql):
     with connect() as holder:
         holder.begin()
         holder.cursor().execute(f"SELECT body FROM {notes}")
         with pytest.raises(pymysql.MySQLError, match="Lock wait timeout"):
             ask(f"ALTER TABLE {notes} ADD COLUMN more INT", user=MIGRATION)
+        held = sql(f"USE {APP}; {TRANSACTIONS}").split("\t")  # as the deploy's message has it
+        assert held[:2] == [str(holder.thread_id()), APP]
         assert ask(f"SELECT body FROM {notes}") == []
 
 
