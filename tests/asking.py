@@ -119,9 +119,9 @@ class Database:
         return self.value(f"SELECT @@GLOBAL.{name}")
 
     def connections(self, user: str) -> list[str]:
-        """Return the ids of the connections that `user` has now."""
+        """Return the ids of the connections that `user` and its background processes have now."""
         everyone = "SELECT id FROM information_schema.processlist"
-        return [row[0] for row in self.rows(f"{everyone} WHERE user = '{user}'")]
+        return [row[0] for row in self.rows(f"{everyone} WHERE user IN ('{user}', '{user}_jobs')")]
 
 
 def tls(ca: str) -> ssl.SSLContext:

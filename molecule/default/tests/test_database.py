@@ -13,10 +13,10 @@ def short_wait(host, sql):
     """Let MySQL drop connections after two quiet seconds, for connections made from now on."""
     usual = sql.variable("wait_timeout")
     sql.rows("SET GLOBAL wait_timeout = 2")
-    sql.rows("KILL USER sample")
+    sql.rows("KILL USER sample; KILL USER sample_jobs")
     yield
     sql.rows(f"SET GLOBAL wait_timeout = {usual}")
-    sql.rows("KILL USER sample")
+    sql.rows("KILL USER sample; KILL USER sample_jobs")
 
 
 def test_a_quiet_night_breaks_nothing(site, sql, short_wait):
@@ -31,7 +31,7 @@ def test_killed_connections_are_not_seen_by_visitors(site, sql):
     with site.under_load("/") as answers:
         for killed in range(8):
             wait_for(lambda enough=8 * killed: sum(answers.values()) >= enough, 20, every=0.01)
-            sql.rows("KILL USER sample")
+            sql.rows("KILL USER sample; KILL USER sample_jobs")
         wait_for(lambda: sum(answers.values()) >= 64, 20)
     assert set(answers) == {"200"}, answers
 
