@@ -78,7 +78,7 @@ def test_what_was_written_does_not_run(host):
 
 
 def test_tmp_is_one_for_all_that_runs_of_the_app_and_on_the_disk(host, get):
-    """A request leaves a file, a worker opens it; neither a memory nor a user of the host has it."""
+    """A request leaves a file, a worker opens it; no memory and no user of the host has it."""
     assert "pid" in get("/write", file="/tmp/upload")
     command = "cat /tmp/upload /var/tmp/upload; stat -fc %T /tmp; ls -ld /tmp"
     shown = host.check_output("flaskstack probe run sh -c %s", command).splitlines()
