@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import posixpath
 import re
-import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -114,19 +113,6 @@ def odd_schedules(processes: Iterable[Mapping[str, Any]]) -> list[str]:
     return [text for text in schedules if text and not CALENDAR.fullmatch(text.strip())]
 
 
-def not_commands(processes: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return the names of processes whose command is not one line of words."""
-    return [str(process["name"]) for process in processes if not _words(process["command"])]
-
-
-def _words(command: Any) -> list[str]:
-    line = str(command).strip()
-    try:
-        return shlex.split(line) if line.isprintable() else []
-    except ValueError:  # a quote that does not end
-        return []
-
-
 class FilterModule:
     """Offer the filters to Ansible."""
 
@@ -138,6 +124,5 @@ class FilterModule:
             "process_timers": process_timers,
             "own_templates": own_templates,
             "process_templates": process_templates,
-            "not_commands": not_commands,
             "odd_schedules": odd_schedules,
         }

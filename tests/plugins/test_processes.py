@@ -6,7 +6,6 @@ import pytest
 
 from processes import (
     declared_processes,
-    not_commands,
     odd_schedules,
     process_services,
     process_templates,
@@ -40,17 +39,6 @@ def test_a_process_has_one_unit_file_and_a_scheduled_one_two():
 def test_what_is_left_out_is_filled_in():
     (here,) = declared_processes([WORKER])
     assert (here["stop_signal"], here["stop_timeout"], here["catch_up"]) == ("SIGTERM", 60, True)
-
-
-@pytest.mark.parametrize("command", ["x", "x\n", "sh -c 'a; b'", 'x "a b"', "x 50% ä"])
-def test_a_command_is_one_line(command):
-    assert not_commands([WORKER | {"command": command}]) == []
-    assert declared_processes([WORKER | {"command": command}])[0]["command"] == command.strip()
-
-
-@pytest.mark.parametrize("command", ["", " ", "x\n--all", "x\rUser=root", "x 'a", 'x "', "x \\"])
-def test_what_is_no_command_is_named(command):
-    assert not_commands([WORKER, NIGHTLY | {"command": command}]) == ["nightly"]
 
 
 RIGHT = [

@@ -174,6 +174,7 @@ CALLS = {
     "apply": "calls:apply",
     "elders": "elders:wait",
     "folders": "folders:make",
+    "taken": "taken:look",
     "singletons": "singletons:place",
     "python": "python:install",
     "environment": "environment:install",
@@ -185,7 +186,7 @@ CALLS = {
 }
 ALONE = ("environment", "build", "place", "python")  # one at a time, however often it is begun
 # What a dry run may call.
-READS = ("look", "settings", "apply", "elders", "migrations", "singletons")
+READS = ("look", "settings", "apply", "elders", "migrations", "singletons", "taken")
 
 
 def call(name: str) -> int:

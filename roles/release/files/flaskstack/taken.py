@@ -1,0 +1,286 @@
+"""What others have on a host under the names that an app would use; looks, and changes nothing."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from flaskstack.database import find_tools
+from flaskstack.errors import RefusedError
+from flaskstack.files import listing
+from flaskstack.folders import give
+
+ROOT = Path("/")
+# Where systemd looks for units beside /etc/systemd/system, which is where ours are.
+UNITS = ("run/systemd/system", "run/systemd/generator", "usr/local/lib/systemd/system")
+UNITS += ("usr/lib/systemd/system", "lib/systemd/system")
+OWN_UNITS = (".target", ".slice", ".network.service", ".recover.service", ".build.service")
+OWN_UNITS += ("-processes.slice", "-timers.slice", "-commands.slice")
+OWN_UNITS += tuple(
+    f"-web@{slot}.{kind}" for slot in ("", "a", "b") for kind in ("service", "socket")
+)
+SETTINGS = ("etc", "run", "usr/lib")  # of tmpfiles.d and sysusers.d
+SOCKET = "run/mysqld/mysqld.sock"
+MARK = "Ansible managed"
+# What the folder of an app has, also one that was restored from a backup before site.yml.
+PARTS = {"current", "environments", "instances", "previous", "releases", "shared", "lost+found"}
+NAME, USER = "app_name", "app_user"
+OTHER = "Choose another"
+
+Problem = tuple[str, str, str]  # variable, its value, what is wrong
+
+
+def look(wanted: dict[str, Any]) -> dict[str, Any]:
+    """Refuse what would take something of others, or of another app.
+
+    Keys: app, user, root, groups (those of the host), folders (absolute paths that the app may
+    write to), units (names), settings (the inventory's file of variables); of the site also domains
+    and listen, of the database also database and accounts. Raises RefusedError with all there is.
+    """
+    host = Host(wanted)
+    found = list(host.problems())
+    if not found:
+        return {"changed": False}
+    lines = [f"{name} is {value}: {reason}" for name, value, reason in found]
+    raise RefusedError("\n".join([*lines, f"Nothing was changed. {wanted['settings']} sets these"]))
+
+
+class Host:
+    """A host, seen by an app that is about to be put there, or that is there."""
+
+    def __init__(self, wanted: dict[str, Any]) -> None:
+        """Take what `look` is told."""
+        self.wanted, self.app, self.user = wanted, wanted["app"], wanted["user"]
+        self.groups = set(wanted["groups"])
+        self.processes = {re.sub(r"@[^.]*", "@", name) for name in wanted["units"]}
+        self.processes |= {name.replace(".timer", ".service") for name in self.processes}
+        self.own = self.folders_of(ROOT / f"etc/tmpfiles.d/{self.app}.conf")
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield what is not this app's and has one of its names."""
+        if "app" in self.groups:
+            yield from self.account(USER, self.user, f"App {self.app}")
+            yield from self.account(NAME, f"{self.app}-build", f"Builds of {self.app}")
+            yield from self.units()
+            yield from self.folders()
+        if self.groups & {"cache", "queue"}:
+            yield from self.account(NAME, f"{self.app}-redis", f"Redis of {self.app}")
+        if "edge" in self.groups:
+            yield from self.site()
+        if "database" in self.groups:
+            yield from self.databases()
+        yield from self.files()
+
+    # Accounts: those that the roles have made say so in their comment.
+
+    def account(self, variable: str, name: str, comment: str) -> Iterator[Problem]:
+        """Yield why a user and its group cannot be the app's."""
+        try:
+            user = pwd.getpwnam(name)
+        except KeyError:
+            why = f"the group {name} exists already" if has(grp.getgrnam, name) else ""
+            if name in self.system_users():
+                why = f"a package of the system makes a user {name}"
+            if why:
+                yield variable, name, f"{why} and is not the app's. {OTHER}"
+            return
+        said = user.pw_gecos.rstrip(",")
+        if said != comment or user.pw_uid == 0:
+            about = f" (its comment is {said!r})" if said else ""
+            yield (
+                variable,
+                name,
+                f"the user {name} exists already{about} and is not this app's. {OTHER}; if it "
+                f"was made for this app alone, say so: sudo usermod --comment '{comment}' {name}",
+            )
+
+    def system_users(self) -> set[str]:
+        """Return the users and groups that packages have systemd make."""
+        texts = [
+            path.read_text(errors="replace")
+            for place in SETTINGS
+            for path in listing(ROOT / place / "sysusers.d")
+            if path.suffix == ".conf" and path.is_file()
+        ]
+        return set(re.findall(r"(?m)^\s*[ug]!?\s+([A-Za-z0-9_.-]+)", "\n".join(texts)))
+
+    # Files, by their names: ours have a mark and name the app.
+
+    def files(self) -> Iterator[Problem]:
+        """Yield files of others where role gunicorn and others write the app's."""
+        places = [f"{place}/tmpfiles.d/{self.app}.conf" for place in SETTINGS]
+        places += [f"etc/nginx/sites-enabled/{self.app}.conf"]
+        places += [f"etc/fail2ban/jail.d/{self.app}.conf"]
+        places += [f"etc/redis/redis-{self.app}-{kind}.conf" for kind in ("cache", "queue")]
+        for place in places:
+            yield from self.file(ROOT / place)
+
+    def file(self, path: Path) -> Iterator[Problem]:
+        """Yield a file of that name unless it is not there, or ours."""
+        if os.path.lexists(path) and not (path.is_relative_to(ROOT / "etc") and self.made(path)):
+            yield NAME, self.app, f"{path} exists already and is not this app's. {OTHER}"
+
+    def made(self, path: Path) -> bool:
+        """Say whether a file was written by a role, for this app."""
+        if path.is_symlink() or not path.is_file():
+            return False
+        text = path.read_text(errors="replace")
+        return MARK in text and bool(re.search(rf"(?<![\w-]){self.app}(?!\w)", text))
+
+    def units(self) -> Iterator[Problem]:
+        """Yield units of others that ours would replace, or that would replace ours."""
+        names = {f"{self.app}{kind}" for kind in OWN_UNITS}
+        names |= self.processes
+        for name in sorted(names):
+            for place in UNITS:
+                if os.path.lexists(ROOT / place / name):
+                    yield NAME, self.app, f"{name} is a unit of the system's. {OTHER}"
+                    break
+            else:
+                yield from self.unit(name)
+
+    def unit(self, name: str) -> Iterator[Problem]:
+        """Yield a unit in our folder that somebody else wrote."""
+        path = ROOT / "etc/systemd/system" / name
+        if name not in self.processes:
+            yield from self.file(path)
+        elif os.path.lexists(path):
+            ours = rf"(?m)^(Slice={self.app}-(processes|timers)\.slice|PartOf={self.app}\.target)$"
+            if path.is_symlink() or not re.search(ours, path.read_text(errors="replace")):
+                process = name.removeprefix(f"{self.app}-").rpartition(".")[0].rstrip("@")
+                yield "app_processes", process, f"{path} exists and is not this app's. {OTHER}"
+
+    # Folders: ours are in tmpfiles.d, and belong to the app or to root.
+
+    def folders(self) -> Iterator[Problem]:
+        """Yield folders of others, and those that are shared with another app."""
+        root = Path(self.wanted["root"])
+        for path, variable in (
+            (root, "app_root"),
+            (Path("/etc", self.app), NAME),
+            (Path("/var/lib", self.app), NAME),
+        ):
+            if self.foreign(ROOT / path.relative_to("/"), path):
+                yield (
+                    variable,
+                    str(path) if variable == "app_root" else self.app,
+                    f"{path} exists already, is not empty and is not this app's. {OTHER}, or "
+                    f"move it away: sudo mv {path} {path}.old",
+                )
+        for app, theirs in self.other_apps():
+            for path, variable in self.places():
+                if any(
+                    path.is_relative_to(other) or other.is_relative_to(path) for other in theirs
+                ):
+                    yield variable, str(path), f"it is a folder of {app}'s, or holds one. {OTHER}"
+        account = self.own_account()
+        for folder in self.wanted["folders"]:
+            try:
+                give(folder, account, check=True, own=Path(folder).is_relative_to(root))
+            except RefusedError as error:
+                yield "app_writable_paths", folder, str(error).replace(" Nothing was changed.", "")
+
+    def places(self) -> list[tuple[Path, str]]:
+        """Return the folders of this app, with the variable that names each."""
+        writable = [(Path(path), "app_writable_paths") for path in self.wanted["folders"]]
+        return [(Path(self.wanted["root"]), "app_root"), *writable]
+
+    def foreign(self, path: Path, name: Path) -> bool:
+        """Say whether a folder holds what is not this app's."""
+        if not os.path.lexists(path) or name in self.own:
+            return False
+        if not path.is_dir():
+            return True
+        parts = PARTS if str(name) == self.wanted["root"] else {"lost+found"}
+        if {part.name for part in path.iterdir()} <= parts:
+            return False
+        return path.stat().st_uid != self.own_account().pw_uid
+
+    def own_account(self) -> pwd.struct_passwd:
+        """Return the app's account; before there is one, one that owns nothing."""
+        try:
+            return pwd.getpwnam(self.user)
+        except KeyError:
+            return pwd.struct_passwd((self.user, "x", -1, -1, "", "/", ""))
+
+    def other_apps(self) -> Iterator[tuple[str, list[Path]]]:
+        """Yield the other apps of the host, with the folders that are all theirs."""
+        for path in listing(ROOT / "etc/tmpfiles.d"):
+            if path.suffix == ".conf" and path.stem != self.app:
+                folders = self.folders_of(path)
+                if Path("/etc", path.stem) in folders:
+                    yield path.stem, folders
+
+    @staticmethod
+    def folders_of(path: Path) -> list[Path]:
+        """Return the folders that a file of tmpfiles.d makes, but for those of the system."""
+        text = path.read_text(errors="replace") if path.is_file() else ""
+        return [Path(name) for name in re.findall(r'(?m)^d "?(/[^"\s]+)', text)]
+
+    # Sites and databases.
+
+    def site(self) -> Iterator[Problem]:
+        """Yield names that another site of the same addresses answers to."""
+        for kind in ("certificate.service", "certificate.timer", "certificate-failed.service"):
+            yield from self.unit(f"{self.app}-{kind}")
+        names, listen = set(self.wanted["domains"]), set(self.wanted["listen"])
+        for path in sorted(listing(ROOT / "etc/nginx/sites-enabled")):
+            if path.name != f"{self.app}.conf" and path.is_file():
+                text = path.read_text(errors="replace")
+                theirs = set(" ".join(re.findall(r"(?m)^\s*server_name\s+([^;]*);", text)).split())
+                at = set(re.findall(r"(?m)^\s*listen\s+([^\s;]+)", text))
+                if (both := names & theirs) and listen & at:
+                    yield (
+                        "app_domains",
+                        ", ".join(sorted(both)),
+                        f"{path} answers to it already. Take it from that site first",
+                    )
+
+    def databases(self, ask: Callable[[str], set[str]] | None = None) -> Iterator[Problem]:
+        """Yield databases and accounts that were there before role mysql."""
+        if (ROOT / f"etc/ansible/facts.d/flaskstack_mysql_{self.app}.fact").exists():
+            return
+        ask = ask or ask_server
+        kinds = (
+            ("app_database_name", "database", "SHOW DATABASES", [self.wanted["database"]]),
+            (
+                "app_database_user",
+                "account",
+                "SELECT DISTINCT user FROM mysql.user",
+                self.wanted["accounts"],
+            ),
+        )
+        for variable, kind, statement, names in kinds:
+            for name in sorted(set(names) & ask(statement)):
+                yield (
+                    variable,
+                    name,
+                    f"the server has a {kind} of that name already, which is not this app's. "
+                    f"{OTHER}; if it is this app's, dump it, drop it, and load it after site.yml",
+                )
+
+
+def has(find: Callable[[str], object], name: str) -> bool:
+    """Say whether an account or a group exists."""
+    try:
+        find(name)
+    except KeyError:
+        return False
+    return True
+
+
+def ask_server(statement: str) -> set[str]:
+    """Return what the database server of this host answers root; nothing when there is none."""
+    client, _ = find_tools()
+    if not client or not (ROOT / SOCKET).exists():
+        return set()
+    command = [client, "--no-defaults", f"--socket={ROOT / SOCKET}", "--user=root"]
+    command += ["--batch", "--skip-column-names", f"--execute={statement}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return set(done.stdout.split())

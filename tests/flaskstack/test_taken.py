@@ -1,0 +1,186 @@
+"""Names that others have on a host are refused, and those that an app has are not."""
+
+import json
+import pwd
+import re
+import subprocess
+import sys
+
+import pytest
+
+from flaskstack import taken
+from flaskstack.errors import RefusedError
+from repository import ROOT
+
+UNIT = "# Ansible managed\n[Unit]\nDescription=Of {0}\n"
+UNITS, SYSTEMS = "etc/systemd/system", "usr/lib/systemd/system"
+SITES = "etc/nginx/sites-enabled"
+# What the roles leave of an app `shop` that is installed, as of one of an older version.
+OWN = {
+    "etc/tmpfiles.d/shop.conf": "# Ansible managed\nd /etc/shop 0750\nd /srv/shop 0755\n"
+    "d /var/lib/shop 0750\n",
+    "etc/shop/settings/1/environment": "",
+    "var/lib/shop/state": "",
+    "srv/shop/releases/1/app.py": "",
+    "srv/shop/other": "",
+    f"{UNITS}/shop.target": UNIT.format("shop"),
+    f"{UNITS}/shop-worker@.service": "[Service]\nSlice=shop-processes.slice\n",
+    f"{UNITS}/shop-nightly.timer": "[Unit]\nPartOf=shop.target\n",
+    f"{UNITS}/shop-certificate.timer": UNIT.format("shop"),
+    f"{SITES}/shop.conf": "# Ansible managed\nupstream app_shop {}\n# of shop\n"
+    "listen 80;\nserver_name shop.example;\n",
+    "etc/redis/redis-shop-cache.conf": "# Ansible managed\ndir /var/lib/redis/shop-cache\n",
+    "etc/fail2ban/jail.d/shop.conf": "# Ansible managed\n[shop-probes]\n",
+    # Of others, whose names only begin alike, or that only look alike.
+    f"{UNITS}/shop-backup.service": "",
+    f"{UNITS}/shop.service": "",
+    "etc/redis/redis-shop-sessions.conf": "",
+    "usr/lib/tmpfiles.d/shopping.conf": "",
+    "usr/lib/sysusers.d/basic.conf": 'g shopping 7\nu games 5:60 - /usr/games\n"shop"\n',
+    f"{SITES}/blog.conf": "listen 80;\nserver_name blog.example;\n",
+    f"{SITES}/old": "listen 8080;\nserver_name shop.example;\n",
+}
+
+
+@pytest.fixture
+def look(tmp_path, monkeypatch):
+    """Return a function that looks at a host with files, and returns what is said of them."""
+    monkeypatch.setattr(taken, "ROOT", tmp_path)
+
+    def look(files, **wanted):
+        for path, text in files.items():
+            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / path).write_text(text)
+        known = {"app": "shop", "user": "shop", "root": "/srv/shop", "folders": []}
+        known |= {"groups": ["all", "app", "edge", "cache", "database"], "settings": "all/main.yml"}
+        known |= {"units": ["shop-worker@1.service", "shop-nightly.timer"], "listen": ["80"]}
+        known |= {"domains": ["shop.example"], "database": "shop", "accounts": ["shop"]}
+        try:
+            taken.look(known | wanted)
+        except RefusedError as error:
+            return str(error)
+        return ""
+
+    return look
+
+
+@pytest.mark.parametrize("files", [{}, OWN], ids=["bare", "installed"])
+def test_what_is_free_or_the_apps_own(look, files):
+    assert look(files) == ""
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "said"),
+    [
+        (
+            f"{SYSTEMS}/shop.target",
+            UNIT.format("shop"),
+            "name is shop: shop.target",
+        ),
+        ("run/systemd/system/shop.slice", "", "shop.slice is a unit of the system's"),
+        (
+            f"{UNITS}/shop-nightly.service",
+            "",
+            "app_processes is nightly: ",
+        ),
+        (
+            f"{UNITS}/shop-nightly.timer",
+            UNIT.format("shop"),
+            "app_processes is nightly",
+        ),
+        (f"{UNITS}/shop-certificate.service", "", "shop-certificate.service exists"),
+        (f"{UNITS}/shop.target", UNIT.format("shopping"), "shop.target exists already"),
+        (
+            "usr/lib/tmpfiles.d/shop.conf",
+            OWN["etc/tmpfiles.d/shop.conf"],
+            "usr/lib/tmpfiles.d/shop",
+        ),
+        ("etc/tmpfiles.d/shop.conf", "d /etc/shop\n", "etc/tmpfiles.d/shop.conf"),
+        ("usr/lib/sysusers.d/shop.conf", "u shop - -\n", "app_user is shop: a package"),
+        ("usr/lib/sysusers.d/shop.conf", "g  shop-redis 7\n", "shop-redis: a package"),
+        ("etc/shop/shop.conf", "", "app_name is shop: /etc/shop exists .* sudo mv /etc/shop "),
+        ("var/lib/shop/data", "", "/var/lib/shop exists already"),
+        ("srv/shop/app.py", "", "app_root is /srv/shop: "),
+        (f"{SITES}/shop.conf", "server {}", "sites-enabled/shop.conf"),
+        (
+            f"{SITES}/old",
+            "server {\n  listen 80 default_server;\n  server_name a  shop.example;\n}",
+            "app_domains is shop.example: .*/old answers",
+        ),
+        ("etc/redis/redis-shop-queue.conf", "", "redis-shop-queue.conf"),
+        ("etc/fail2ban/jail.d/shop.conf", "", "jail.d/shop.conf"),
+        (
+            "etc/tmpfiles.d/blog.conf",
+            "d /etc/blog 0750\nd /srv/shop/blog 0755\n",
+            "app_root is /srv/shop: it is a folder of blog's, or holds one",
+        ),
+    ],
+)
+def test_what_others_have(look, path, text, said):
+    """One that is like ours in its text is not ours where only packages write."""
+    assert re.search(said, look({path: text}))
+
+
+def test_a_folder_that_was_restored_is_the_apps(look):
+    assert look({"srv/shop/shared/uploads/1.jpg": "", "srv/shop/lost+found/x": ""}) == ""
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ({"user": "daemon"}, "app_user is daemon: the user daemon exists already"),
+        ({"user": "disk"}, "app_user is disk: the group disk exists already"),
+        ({"user": "root"}, "app_user is root"),
+        ({"folders": ["/etc"]}, "app_writable_paths is /etc: /etc .*root's and not empty"),
+        (
+            {"folders": ["/srv/blog/x"]},
+            "/srv/blog/x: it is a folder of blog's",
+        ),
+    ],
+)
+def test_accounts_and_folders_of_the_machine(look, wanted, said):
+    blog = {"etc/tmpfiles.d/blog.conf": "d /etc/blog 0750\nd /srv/blog 0755\n"}
+    assert re.search(said, look(blog, **wanted))
+
+
+@pytest.mark.parametrize(
+    ("comment", "said"),
+    [
+        ("App shop", ""),
+        ("App shop,,,", ""),
+        ("App blog", "its comment is 'App blog'"),
+        ("Builds of shop", "usermod --comment 'App shop' daemon"),
+        ("", "the user daemon exists already and is not this app's"),
+    ],
+)
+def test_an_account_is_known_by_its_comment(look, monkeypatch, comment, said):
+    known = pwd.getpwnam("daemon")
+    fields = (*known[:4], comment, *known[5:])
+    account = {"daemon": pwd.struct_passwd(fields)}
+    monkeypatch.setattr(taken.pwd, "getpwnam", account.__getitem__)
+    answer = look({}, user="daemon")
+    assert said in answer
+    assert bool(answer) == bool(said)
+
+
+def test_databases_and_accounts_of_others(look, tmp_path, monkeypatch):
+    there = {"SHOW DATABASES": {"shop", "mysql"}, "SELECT DISTINCT user FROM mysql.user": {"root"}}
+    monkeypatch.setattr(taken, "ask_server", there.__getitem__)
+    assert "app_database_name is shop: the server has a database" in look({})
+    assert "app_database_user is root" in look({}, database="new", accounts=["root", "shop"])
+    assert look({"etc/ansible/facts.d/flaskstack_mysql_shop.fact": "{}"}) == ""
+
+
+def test_it_is_called_as_ansible_does(tmp_path):
+    """Also with --check, where nothing is installed."""
+    wanted = {"app": "shop", "user": "daemon", "root": "/srv/shop", "groups": ["app"]}
+    wanted |= {"folders": [], "units": [], "settings": "main.yml", "check": True}
+    done = subprocess.run(
+        [sys.executable, ROOT / "roles/release/files/flaskstack", "call", "taken"],
+        input=json.dumps(wanted),
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONPATH": str(ROOT / "roles/release/files")},
+    )
+    assert "app_user is daemon" in json.loads(done.stdout)["msg"], done.stderr
