@@ -177,3 +177,9 @@ def test_the_readme_has_the_table_of_the_specs(role):
     assert readme.read_text() == document_roles.documented(readme), (
         "out of date: run tools/document_roles.py"
     )
+
+
+def test_patterns_of_checks_end_with_the_text(role):
+    """`$` also takes a newline at the end, which would begin a line in a file."""
+    texts = "".join(path.read_text() for path in repository.yaml_files(role, "vars"))
+    assert not re.findall(r"match(?:\(|', )'[^'\n]*\$'(?=[),])", texts)
