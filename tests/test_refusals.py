@@ -7,6 +7,7 @@ that went past the checks would end in "unreachable" instead.
 import json
 import os
 import subprocess
+import sys
 
 import pytest
 
@@ -147,7 +148,8 @@ def test_one_host_that_is_wrong_stops_all(play):
 
 
 def test_a_right_inventory_is_planned_and_printed(play):
-    result = play("playbooks/plan.yml")
+    here = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    result = play("playbooks/plan.yml", ansible_become=False, **here)
     assert result.returncode == 0, result.stdout + result.stderr
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
     assert "Clock, seconds variable shop-1" in lines

@@ -168,7 +168,9 @@ def test_databases_and_accounts_of_others(look, tmp_path, monkeypatch):
     monkeypatch.setattr(taken, "ask_server", there.__getitem__)
     assert "app_database_name is shop: the server has a database" in look({})
     assert "app_database_user is root" in look({}, database="new", accounts=["root", "shop"])
-    assert look({"etc/ansible/facts.d/flaskstack_mysql_shop.fact": "{}"}) == ""
+    assert look({"etc/ansible/facts.d/flaskstack_mysql_blog.fact": '{"database": "shop"}'}) == ""
+    assert "app_database_user is root" in look({}, accounts=["root"])
+    assert look({"etc/ansible/facts.d/flaskstack_mysql_shop.fact": "{}"}, accounts=["root"]) == ""
 
 
 def test_it_is_called_as_ansible_does(tmp_path):

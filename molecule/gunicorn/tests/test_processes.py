@@ -33,6 +33,18 @@ def running(host, unit):
     return lambda *units: [unit(name, "MainPID") for name in units]
 
 
+def test_commands_and_variables_arrive_as_they_were_written(host, unit):
+    """What quotes.py writes is what systemd reads."""
+    environment = host.check_output("cat /proc/%s/environ", unit(CLOCK, "MainPID")).split("\0")
+    assert 'COLOUR=100% "red" $HOME \\ %n é 😀' in environment
+    pid = unit("probe-ticker@1.service", "MainPID")
+    if pid == "0":
+        pytest.skip("the singleton runs on the first host")
+    words = host.check_output("cat /proc/%s/cmdline", pid).split("\0")[3:-1]
+    expected = ["a  b", "50%", "%n", "$5", ";", "\\d", "it's", '"q"', "é", "😀", "", "-x", "#"]
+    assert words == [*expected, "production"]
+
+
 @pytest.fixture
 def run(host, unit):
     """Start a scheduled run by hand and return its process; it is stopped at the end."""

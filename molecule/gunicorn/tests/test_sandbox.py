@@ -1,5 +1,6 @@
 """What the app and its commands are kept from; molecule/security tries it on a whole site."""
 
+import json
 import shlex
 
 import pytest
@@ -89,6 +90,19 @@ def test_tmp_is_one_for_all_that_runs_of_the_app_and_on_the_disk(host, get):
     assert host.file(f"/proc/{worker}/root/tmp/upload").content_string == "written\n"
     assert not host.file("/tmp/upload").exists
     assert host.run("runuser --user waves -- ls /var/cache/probe-tmp").rc == 2
+
+
+def test_names_of_the_system_are_refused(host):
+    """As site.yml asks before its first change."""
+    wanted = {"app": "rescue", "user": "daemon", "root": "/srv/probe/x", "groups": ["app"]}
+    wanted |= {"folders": ["/var/lib/dpkg"], "units": [], "settings": "main.yml"}
+    program = "python3 -I /usr/local/lib/flaskstack/flaskstack-*.pyz call taken"
+    said = json.loads(host.check_output("echo %s | " + program, json.dumps(wanted)))["msg"]
+    for name in ("rescue.target is a unit", "app_user is daemon", "folder of probe's", "lib/dpkg:"):
+        assert name in said
+    mine = wanted | {"app": "probe", "user": "probe", "root": "/srv/probe", "folders": []}
+    said = host.check_output("echo %s | " + program, json.dumps(mine))
+    assert json.loads(said) == {"changed": False}
 
 
 @pytest.fixture

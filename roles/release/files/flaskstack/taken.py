@@ -242,11 +242,13 @@ class Host:
                         f"{path} answers to it already. Take it from that site first",
                     )
 
-    def databases(self, ask: Callable[[str], set[str]] | None = None) -> Iterator[Problem]:
+    def databases(self) -> Iterator[Problem]:
         """Yield databases and accounts that were there before role mysql."""
-        if (ROOT / f"etc/ansible/facts.d/flaskstack_mysql_{self.app}.fact").exists():
+        facts = listing(ROOT / "etc/ansible/facts.d")
+        known = {path.name: path for path in facts if path.match("flaskstack_mysql_*.fact")}
+        if f"flaskstack_mysql_{self.app}.fact" in known:
             return
-        ask = ask or ask_server
+        others = "".join(path.read_text() for path in known.values())  # role mysql tells of these
         kinds = (
             ("app_database_name", "database", "SHOW DATABASES", [self.wanted["database"]]),
             (
@@ -257,7 +259,8 @@ class Host:
             ),
         )
         for variable, kind, statement, names in kinds:
-            for name in sorted(set(names) & ask(statement)):
+            there = ask_server(statement) & set(names)
+            for name in sorted(name for name in there if f'"{name}"' not in others):
                 yield (
                     variable,
                     name,
