@@ -48,6 +48,16 @@ def overlapping(paths: Iterable[str]) -> list[str]:
     ]
 
 
+def outermost(paths: Iterable[str], within: Iterable[str] = ()) -> list[str]:
+    """Return the paths that are below no other one of them, nor within others.
+
+    Who owns a folder can put a link in the place of one below it, which root would follow.
+    """
+    plain = {PurePosixPath(normpath(path)) for path in paths}
+    above = plain | {PurePosixPath(normpath(path)) for path in within}
+    return sorted(str(path) for path in plain if not set(path.parents) & above)
+
+
 def hidden(paths: Iterable[str]) -> list[str]:
     """Return the absolute paths that the app cannot be shown, and those of the whole system."""
     return [path for path in paths if _is_hidden(PurePosixPath(normpath(path)))]
@@ -76,7 +86,7 @@ def not_for_apps(paths: Iterable[str], app_root: str, app_name: str) -> list[str
 
 def _is_not_for(path: str, app_root: PurePosixPath, app_name: str) -> bool:
     folder = PurePosixPath(normpath(path))
-    if not path.isprintable() or set(path) & set(" %\"'\\") or _is_systems(folder):
+    if not path.isprintable() or set(path) & set(" :%\"'\\") or _is_systems(folder):
         return True
     if folder.parts[1] == "var" and folder.parts[2] in VAR:
         return folder.parts[2] not in VAR_NAMED or folder.parts[3] != app_name
@@ -100,6 +110,7 @@ class FilterModule:
         return {
             "leaving": leaving,
             "overlapping": overlapping,
+            "outermost": outermost,
             "hidden": hidden,
             "not_roots": not_roots,
             "not_for_apps": not_for_apps,

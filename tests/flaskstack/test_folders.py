@@ -6,7 +6,7 @@ import pwd
 import pytest
 
 from flaskstack.errors import RefusedError
-from flaskstack.folders import make
+from flaskstack.folders import make, remove
 
 NOBODY = pwd.getpwnam("nobody")
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="gives folders to others")
@@ -99,3 +99,26 @@ def test_what_cannot_be_a_folder_is_refused(tmp_path, what, said):
     (tmp_path / "file").touch()
     with pytest.raises(RefusedError, match=f"{what} {said}"):
         make({"folders": [str(tmp_path / what)], "user": "nobody", "root": str(tmp_path)})
+
+
+def test_removal_ends_at_links_and_at_what_is_not_the_apps(tmp_path):
+    """The app has put links in the place of a folder, above one, and inside of one."""
+    for name in ("theirs/deep", "data/own", "data/deep/x", "other"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "theirs/file").touch()
+    (tmp_path / "data/own/link").symlink_to(tmp_path / "theirs")
+    (tmp_path / "data/above").symlink_to(tmp_path / "theirs")
+    for name in ("data", "data/own", "data/deep/x"):
+        os.chown(tmp_path / name, NOBODY.pw_uid, -1)
+    names = ["data/own", "data/deep/x", "other", "gone/x"]
+    wanted = {"user": "nobody", "folders": [str(tmp_path / name) for name in names]}
+    assert remove(wanted | {"check": True})["changed"]
+    assert (tmp_path / "data/own").is_dir()
+    assert remove(wanted)["changed"]
+    assert not remove(wanted)["changed"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "other", "theirs"]
+    assert (tmp_path / "theirs/file").exists()
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["above", "deep"]
+    with pytest.raises(RefusedError, match="data/above is a link"):
+        remove(wanted | {"folders": [str(tmp_path / "data/above/deep")]})
+    assert (tmp_path / "theirs/deep").is_dir()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from paths import hidden, leaving, not_for_apps, not_roots, overlapping
+from paths import hidden, leaving, not_for_apps, not_roots, outermost, overlapping
 
 ROOT = "/srv/shop"
 
@@ -92,3 +92,9 @@ def test_a_path_that_the_app_cannot_see(path):
 @pytest.mark.parametrize("path", ["/srv/films", "/mnt/a/", "/homes", "/run/postgresql", "/srv/..a"])
 def test_a_path_that_the_app_can_see(path):
     assert hidden([path]) == []
+
+
+def test_what_root_may_bind_and_remove():
+    """Not what is below a folder of the app's, where it can put a link."""
+    paths = ["/data/shop/a/b", "/data/shop", "/data/shop/", "/data/shop2", "/var/lib/shop/x"]
+    assert outermost(paths, ["/var/lib/shop"]) == ["/data/shop", "/data/shop2"]

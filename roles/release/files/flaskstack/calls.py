@@ -174,6 +174,7 @@ CALLS = {
     "apply": "calls:apply",
     "elders": "elders:wait",
     "folders": "folders:make",
+    "remove_folders": "folders:remove",
     "taken": "taken:look",
     "singletons": "singletons:place",
     "python": "python:install",
@@ -186,7 +187,16 @@ CALLS = {
 }
 ALONE = ("environment", "build", "place", "python")  # one at a time, however often it is begun
 # What a dry run may call.
-READS = ("look", "settings", "apply", "elders", "migrations", "singletons", "taken")
+READS = (
+    "look",
+    "settings",
+    "apply",
+    "elders",
+    "migrations",
+    "singletons",
+    "remove_folders",
+    "taken",
+)
 
 
 def call(name: str) -> int:

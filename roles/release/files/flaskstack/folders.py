@@ -1,9 +1,10 @@
-"""Folders of the app's, made by root without following a link that the app can make."""
+"""Folders of the app's, made and removed by root through no link that the app can make."""
 
 from __future__ import annotations
 
 import os
 import pwd
+import shutil
 import stat
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,26 @@ def make(wanted: dict[str, Any]) -> dict[str, Any]:
 
 def give(folder: str, owner: pwd.struct_passwd, check: bool, own: bool) -> bool:
     """Make one folder; return whether that changed something."""
+    here, path, made = descend(folder, make=not check)
+    if here is None:
+        return True
+    try:
+        if not own and os.fstat(here).st_uid == 0 and set(os.listdir(here)) - {"lost+found"}:
+            raise RefusedError(
+                f"{path} (app_writable_paths or app_instance_path) is root's and not empty: it may "
+                "be the system's or another app's. Nothing was changed. Name another one; if it is "
+                f"this app's, sudo chown {owner.pw_name}: {path}"
+            )
+        return grant(here, path, owner, check) or made
+    finally:
+        os.close(here)
+
+
+def descend(folder: str | Path, make: bool) -> tuple[int | None, Path, bool]:
+    """Open a folder through no link but root's; return its descriptor, path, and if it was made.
+
+    What is missing is made, or there is no descriptor.
+    """
     rest, here, path = list(Path(folder).parts), os.open("/", READ), Path("/")
     made, links = False, 0
     try:
@@ -44,8 +65,9 @@ def give(folder: str, owner: pwd.struct_passwd, check: bool, own: bool) -> bool:
                 rest, path = [*Path(link).parts, *rest], path.parent
                 continue
             new = not exists(part, here)
-            if new and check:
-                return True
+            if new and not make:
+                os.close(here)
+                return None, path, False
             if new:
                 os.mkdir(part, 0o700, dir_fd=here)
             try:
@@ -56,23 +78,44 @@ def give(folder: str, owner: pwd.struct_passwd, check: bool, own: bool) -> bool:
             here, made = below, made or new
             if new:
                 os.fchmod(here, 0o751)
-        if not own and os.fstat(here).st_uid == 0 and set(os.listdir(here)) - {"lost+found"}:
-            raise RefusedError(
-                f"{path} (app_writable_paths or app_instance_path) is root's and not empty: it may "
-                "be the system's or another app's. Nothing was changed. Name another one; if it is "
-                f"this app's, sudo chown {owner.pw_name}: {path}"
-            )
-        return grant(here, path, owner, check) or made
-    finally:
+    except BaseException:
         os.close(here)
+        raise
+    return here, path, made
+
+
+def remove(wanted: dict[str, Any]) -> dict[str, Any]:
+    """Remove folders that belong to the app, with all that they hold.
+
+    Keys: folders (absolute paths), user, check (optional: change nothing). One of another owner
+    stays, and so does what a link leads to.
+    """
+    owner, changed = pwd.getpwnam(wanted["user"]).pw_uid, False
+    for folder in map(Path, wanted["folders"]):
+        here, _, _ = descend(folder.parent, make=False)
+        if here is None:
+            continue
+        try:
+            if exists(folder.name, here) and status(folder.name, here).st_uid == owner:
+                changed = True
+                if not wanted.get("check"):
+                    shutil.rmtree(folder.name, dir_fd=here)
+        finally:
+            os.close(here)
+    return {"changed": changed}
+
+
+def status(name: str, folder: int) -> os.stat_result:
+    """Return what is known of something in an open folder; of a link itself."""
+    return os.stat(name, dir_fd=folder, follow_symlinks=False)
 
 
 def grant(folder: int, path: Path, owner: pwd.struct_passwd, check: bool) -> bool:
     """Give an open folder to its owner; return whether it was another's."""
-    status = os.fstat(folder)
-    if status.st_uid not in (0, owner.pw_uid):
-        raise in_the_way(path, f"belongs to another user ({status.st_uid})")
-    if (status.st_uid, status.st_gid) == owner[2:4] and stat.S_IMODE(status.st_mode) == MODE:
+    found = os.fstat(folder)
+    if found.st_uid not in (0, owner.pw_uid):
+        raise in_the_way(path, f"belongs to another user ({found.st_uid})")
+    if (found.st_uid, found.st_gid) == owner[2:4] and stat.S_IMODE(found.st_mode) == MODE:
         return False
     if not check:
         os.fchown(folder, owner.pw_uid, owner.pw_gid)
@@ -91,7 +134,7 @@ def target(name: str, folder: int) -> str:
 def exists(name: str, folder: int) -> bool:
     """Say whether something of that name is in an open folder."""
     try:
-        os.stat(name, dir_fd=folder, follow_symlinks=False)
+        status(name, folder)
     except FileNotFoundError:
         return False
     return True
@@ -99,8 +142,8 @@ def exists(name: str, folder: int) -> bool:
 
 def of_root(folder: int) -> bool:
     """Say whether nobody but root can put something into an open folder."""
-    status = os.fstat(folder)
-    return status.st_uid == 0 and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    found = os.fstat(folder)
+    return found.st_uid == 0 and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def in_the_way(path: Path, what: str) -> RefusedError:
