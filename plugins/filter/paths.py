@@ -53,9 +53,9 @@ def outermost(paths: Iterable[str], within: Iterable[str] = ()) -> list[str]:
 
     Who owns a folder can put a link in the place of one below it, which root would follow.
     """
-    plain = {PurePosixPath(normpath(path)) for path in paths}
-    above = plain | {PurePosixPath(normpath(path)) for path in within}
-    return sorted(str(path) for path in plain if not set(path.parents) & above)
+    plain = dict.fromkeys(PurePosixPath(normpath(path)) for path in paths)
+    above = {*plain, *(PurePosixPath(normpath(path)) for path in within)}
+    return [str(path) for path in plain if not set(path.parents) & above]
 
 
 def hidden(paths: Iterable[str]) -> list[str]:

@@ -97,4 +97,5 @@ def test_a_path_that_the_app_can_see(path):
 def test_what_root_may_bind_and_remove():
     """Not what is below a folder of the app's, where it can put a link."""
     paths = ["/data/shop/a/b", "/data/shop", "/data/shop/", "/data/shop2", "/var/lib/shop/x"]
+    assert outermost(["/b", "/a"]) == ["/b", "/a"]
     assert outermost(paths, ["/var/lib/shop"]) == ["/data/shop", "/data/shop2"]
