@@ -151,7 +151,7 @@ class Host:
         if name not in self.processes:
             yield from self.file(path)
         elif os.path.lexists(path):
-            ours = rf"(?m)^(Slice={self.app}-(processes|timers)\.slice|PartOf={self.app}\.target)$"
+            ours = rf"(?m)^(Slice={self.app}(-[a-z]+)?\.slice|PartOf={self.app}\.target)$"
             if path.is_symlink() or not re.search(ours, path.read_text(errors="replace")):
                 process = name.removeprefix(f"{self.app}-").rpartition(".")[0].rstrip("@")
                 yield "app_processes", process, f"{path} exists and is not this app's. {OTHER}"
@@ -246,7 +246,8 @@ class Host:
         """Yield databases and accounts that were there before role mysql."""
         facts = listing(ROOT / "etc/ansible/facts.d")
         known = {path.name: path for path in facts if path.match("flaskstack_mysql_*.fact")}
-        if f"flaskstack_mysql_{self.app}.fact" in known:
+        older = self.own_account().pw_gecos == f"App {self.app}"  # than these facts
+        if f"flaskstack_mysql_{self.app}.fact" in known or older:
             return
         others = "".join(path.read_text() for path in known.values())  # role mysql tells of these
         kinds = (
