@@ -66,6 +66,13 @@ def test_status_of_what_is_not(shop, unit):
     assert "NOT WELL" in shop("status")[1]
 
 
+def test_status_tells_what_to_set(shop):
+    assert answer(shop, "status")[1]["hint"] == ""
+    shop.host.told = "A process of this unit has been killed by the OOM killer.\n"
+    assert "gunicorn_memory_limit" in answer(shop, "status")[1]["hint"]
+    assert "gunicorn_worker_memory: 300" in shop("status")[1]
+
+
 def test_status_where_nothing_serves(shop):
     (shop.host.root / "web.sock").unlink()
     assert shop("status")[0] == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flaskstack.hints import COMPILER, advice, decisive
+from flaskstack.hints import COMPILER, advice, decisive, noticed
 
 LIBRARY = "/srv/shop/environments/4f1b-python3.13/lib/python3.13/site-packages"
 APP = "/srv/shop/releases/20261129-5d6f/shop/web.py"
@@ -141,6 +141,10 @@ app_health_path: /healthz | GET /: 404 NOT FOUND (expected is 200)
 release_health_timeout: 120 | GET /healthz: no answer
 | GET /healthz: 500 INTERNAL SERVER ERROR (expected is 200)
 release_health_timeout: 120 | [7] [CRITICAL] WORKER TIMEOUT (pid:8)
+gunicorn_sandbox_exceptions: {M | x.cc:130] No usable sandbox! If this is a Debian system, please
+gunicorn_sandbox_exceptions: {M | V8 process OOM (Failed to reserve virtual memory for CodeRange).
+app_packages: [chromium] | [Errno 13] Permission denied: '/var/lib/x/.cache/ms-playwright/chrome'
+app_packages: [libgl1] | OSError: cannot load library 'libx': libx: cannot open shared object file
 gunicorn_worker_memory: | [ERROR] Worker (pid:8) was sent SIGKILL! Perhaps out of memory?
 gunicorn_worker_memory: | shop-worker@1.service: Failed with result 'oom-kill'.
 app_requirements: | cause: Hash mismatch for `six==1.16.0`
@@ -183,3 +187,16 @@ def test_advice_is_given_where_it_fits(text, setting):
 def test_build_commands_have_an_environment_of_their_own():
     text = journal("KeyError: 'KEY'", 'os.environ["KEY"]')
     assert advice(text, "app_build_environment").endswith("app_build_environment: {KEY: value}")
+
+
+@pytest.mark.parametrize(
+    ("text", "setting"),
+    [
+        ("Worker (pid:8) was sent SIGKILL! Perhaps out of memory?", "gunicorn_worker_memory"),
+        ("ERROR: Zygote could not fork: process_type", "gunicorn_sandbox_exceptions"),
+        ("KeyError: 'KEY'", ""),  # of a request, which is the app's own affair
+    ],
+)
+def test_of_an_app_that_serves_only_some_are_noticed(text, setting):
+    assert noticed(text).partition(", for example: ")[2].startswith(setting)
+    assert bool(noticed(text)) is bool(setting)

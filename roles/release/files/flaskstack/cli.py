@@ -21,6 +21,7 @@ from flaskstack.calls import look
 from flaskstack.change import Change, started_by
 from flaskstack.errors import FailedError, RefusedError
 from flaskstack.files import listing
+from flaskstack.hints import noticed
 from flaskstack.history import rollback_target, settings_before, table
 from flaskstack.home import Home
 from flaskstack.lock import Lock, describe, this_process
@@ -30,7 +31,8 @@ from flaskstack.units import Patience, Units
 
 MAINTENANCE = Path("/var/lib/flaskstack/maintenance")  # of role nginx
 NEEDS_ROOT = 77  # exit code, as sysexits.h has it
-SHOWN = ("release", "settings", "slot", "since", "by", "commit", "health", "deploy")  # of a status
+# Of a status.
+SHOWN = ("release", "settings", "slot", "since", "by", "commit", "health", "deploy", "hint")
 
 # What a command answers: for programs, for people, and its exit code.
 Answer = tuple[dict[str, Any], str, int]
@@ -110,6 +112,8 @@ def status(known: argparse.Namespace, home: Home) -> Answer:
         services, timers = change.processes(settings.current())
         names = [change.socket(slot), change.service(slot), *services, *timers]
         units = states(Units(), names, [*map(started_by, timers)])
+    now, services = time.time(), [name for name in units if name.endswith(".service")]
+    lines = [line for name in services for line in Units().journal(name, now - 3600, now)]
     held, closed = Lock(home.root).holder(), (MAINTENANCE / home.app).exists()
     told = {
         "app": home.app,
@@ -123,6 +127,7 @@ def status(known: argparse.Namespace, home: Home) -> Answer:
         "health": answer,
         "deploy": describe(held, int(time.time())) if held else "",
         "maintenance": closed,
+        "hint": noticed("\n".join(lines)),
         "units": units,
     }
     rows = [[name, told[name]] for name in SHOWN if told[name]]

@@ -21,7 +21,30 @@ ERROR = re.compile(r"\b(ERROR|CRITICAL|FATAL|[Ee]rror:)")
 # begins with GET; of an exception only its lines and the app's own last frame are looked at.
 INDEX = "app_index_url: https://pypi.org/simple"
 COMPILER = "build-essential, python3-dev, pkg-config"
+# What the journal of an app that serves may tell, too.
+RUNNING = [
+    (
+        r"ms-playwright|puppeteer[\s\S]*EACCES",
+        "Nothing that was downloaded may run, such as a browser. Debian's own may",
+        "app_packages: [chromium]",
+    ),
+    (
+        r"No usable sandbox!|Zygote could not fork|memory for CodeRange|"
+        r"Unable to allocate section memory|write\+execute memory",
+        "Machine code is made as it runs, which the sandbox forbids. A browser needs the options "
+        "--headless --no-sandbox --no-zygote, too, as the unit is its sandbox",
+        "gunicorn_sandbox_exceptions: "
+        "{MemoryDenyWriteExecute: {value: false, reason: a compiler as it runs}}",
+    ),
+    (
+        r"Perhaps out of memory|oom-kill|OOM killer|MemoryError|Cannot allocate memory",
+        "The app holds more memory than gunicorn_memory_limit, or its process than memory_limit. "
+        "With the MiB that a worker needs the plan has fewer workers",
+        "gunicorn_worker_memory: 300",
+    ),
+]
 TABLE = [
+    *RUNNING[:-1],
     (
         r"^GET \S+: 30\d",
         "The app redirects the health path, to a login or to https. Name one that it answers "
@@ -77,7 +100,7 @@ TABLE = [
         'app_constraints: ["werkzeug<3", "flask<3"]',
     ),
     (
-        r"ImportError: (lib[\w.+-]+): cannot open shared object",
+        r"(?:ImportError|OSError): .*\blib[\w.+-]+: cannot open shared object",
         "A library of the system is missing: https://packages.debian.org tells which package has "
         "the file",
         "app_packages: [libgl1]",
@@ -215,12 +238,7 @@ TABLE = [
         "The app needs longer until it answers",
         "release_health_timeout: 120",
     ),
-    (
-        r"Perhaps out of memory|oom-kill|OOM killer|MemoryError|Cannot allocate memory",
-        "The app holds more memory than gunicorn_memory_limit, or its process than memory_limit. "
-        "With the MiB that a worker needs the plan has fewer workers",
-        "gunicorn_worker_memory: 300",
-    ),
+    RUNNING[-1],  # a worker that takes too long is killed, too
 ]
 
 
@@ -285,6 +303,12 @@ def advice(text: str, environment: str = "app_environment") -> str:
                 example = match.expand(example).replace("app_environment", environment)
                 return f"{cure}, for example: {example}"
     return ""
+
+
+def noticed(text: str) -> str:
+    """Return what to set for a journal of an app that serves; empty when nothing fits."""
+    found = [row for row in RUNNING if re.search(row[0], text)]
+    return f"{found[0][1]}, for example: {found[0][2]}" if found else ""
 
 
 def explained(output: str) -> str:
