@@ -33,6 +33,13 @@ def test_a_process_runs_all_the_time_in_the_slice_of_processes(unit):
     assert not [line for line in lines if line.startswith("Memory") and "DenyWrite" not in line]
 
 
+@pytest.mark.parametrize("template", ["process@.service", "process.service", "commands.conf"])
+def test_what_does_not_serve_pages_has_the_account_of_background_processes(unit, template):
+    files = [line for line in unit(template, WORKER) if line.startswith("EnvironmentFile=")]
+    current = "EnvironmentFile=/etc/shop/current"
+    assert files == [f"{current}/environment", f"{current}/background"]  # the last one wins
+
+
 @pytest.mark.parametrize("template", ["process@.service", "process.service"])
 def test_the_command_is_found_in_the_release_itself(unit, template):
     (started,) = [line for line in unit(template, WORKER) if line.startswith("ExecStart=")]
