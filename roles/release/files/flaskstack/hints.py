@@ -46,6 +46,16 @@ RUNNING = [
 TABLE = [
     *RUNNING[:-1],
     (
+        r"No such transport: unix|No module named 'unix'|unknown storage scheme : unix",
+        "This library knows no Unix socket; the queue and the cache can have a port on loopback",
+        "app_queue_host: 127.0.0.1, app_cache_host: 127.0.0.1",
+    ),
+    (
+        r"celerybeat-schedule",
+        "A release is read-only. Beat's schedule belongs into the app's state folder",
+        "app_processes: [{name: beat, command: celery -A shop beat -s /var/lib/shop/beat}]",
+    ),
+    (
         r"^GET \S+: 30\d",
         "The app redirects the health path, to a login or to https. Name one that it answers "
         "itself with 200",
