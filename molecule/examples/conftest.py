@@ -1,4 +1,4 @@
-"""Five users' inventories and sites: what each sees from outside, and the playbooks each runs."""
+"""Six users' inventories and sites: what each sees from outside, and the playbooks each runs."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ DOMAINS = {
     "filedrop": "drop.example.com",
     "shop": "shop.example.org",
     "blog_2": "blog-2.example.org",
+    "libs": "libs.example.org",
 }
 # What another app's inventory must leave as it is: what belongs to shop, the others and the host.
 STATE = r"""
@@ -98,6 +99,12 @@ def shop(address):
 def blog_2(address):
     """Return the sample app once more."""
     return App("blog_2", address)
+
+
+@pytest.fixture
+def libs(address):
+    """Return the app of many libraries."""
+    return App("libs", address)
 
 
 @pytest.fixture

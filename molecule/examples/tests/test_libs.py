@@ -1,0 +1,117 @@
+"""Each library of the table in docs/your-app.md is set as it says there, and does its work."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+from waiting import wait_for
+
+# A browser's: polling first, then a websocket. It hears from a job what the worker sent.
+CLIENT = """
+import queue, socket, uuid, requests, socketio
+resolve, site = socket.getaddrinfo, "http://libs.example.org"
+socket.getaddrinfo = lambda host, *more, **options: resolve("127.0.0.1", *more, **options)
+for _ in range(5):
+    client, heard, token = socketio.Client(), queue.Queue(), uuid.uuid4().hex
+    client.on("done", heard.put)
+    client.connect(site, transports={transports})
+    assert client.transport() == "websocket", client.transport()
+    assert client.call("echo", "words", timeout=10) == "words"
+    requests.post(f"{{site}}/jobs/rq/{{token}}", timeout=10).raise_for_status()
+    while heard.get(timeout=20) != token: pass
+    client.disconnect()
+"""
+
+
+@pytest.fixture
+def token():
+    """Return a word that nothing else has."""
+    return uuid.uuid4().hex
+
+
+@pytest.mark.parametrize("library", ["rq", "celery", "dramatiq", "huey"])
+def test_a_worker_does_the_job(libs, token, library):
+    assert libs.site.post(f"/jobs/{library}/{token}").text == "queued"
+    wait_for(lambda: libs.site.get(f"/jobs/{token}").text == library, 30)
+
+
+def test_beat_ticks_and_keeps_its_schedule(host, libs):
+    begin = int(libs.site.get("/ticks").text)
+    wait_for(lambda: int(libs.site.get("/ticks").text) > begin, 20)
+    assert host.file("/var/lib/libs/beat").size > 0
+
+
+def test_words_through_every_driver_and_a_table_of_the_app_itself(libs, token):
+    counts = libs.site.post(f"/words/{token}").json()
+    assert set(counts) == {"flask-sqlalchemy", "pymysql", "mysqlclient", "asyncmy", "peewee"}
+    assert len(set(counts.values())) == 1, counts
+    assert counts["peewee"] > 0
+
+
+def test_a_limit_holds(libs, token):
+    answers = [libs.site.get("/limited", params={"visitor": token}) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+
+
+def test_a_page_is_cached_until_the_cache_is_cleared(libs, token):
+    page = libs.site.get(f"/cached/{token}").text
+    assert libs.site.get(f"/cached/{token}").text == page
+    assert libs.site.post("/clear").text == "True"
+    assert libs.site.get(f"/cached/{token}").text != page
+
+
+def test_a_session_is_in_the_cache(libs, token):
+    kept = libs.site.post(f"/session/{token}")
+    assert token not in kept.headers["Set-Cookie"]
+    assert libs.site.get("/session", cookies=kept.cookies).text == token
+    assert libs.site.get("/session").text == ""
+
+
+@pytest.mark.parametrize("transports", [["polling", "websocket"], ["websocket"]])
+def test_sockets_of_a_browser(host, transports):
+    program = CLIENT.format(transports=transports)
+    done = host.run("flaskstack libs run python -c %s", program)
+    assert done.rc == 0, done.stdout + done.stderr
+
+
+@pytest.fixture
+def two_workers(host, libs):
+    """Have a second worker, as Gunicorn makes one when it is told to; returns how to end it."""
+    slot = host.check_output("readlink /srv/libs/web.sock").rsplit("/", 1)[1].removesuffix(".sock")
+    tell = f"systemctl kill --kill-whom=main --signal=%s libs-web@{slot}.service"
+
+    def visited():
+        return {libs.site.get("/visit").text for _ in range(20)}
+
+    def end():
+        host.check_output(tell, "TTOU")
+        wait_for(lambda: len(visited()) == 1, 60)
+
+    host.check_output(tell, "TTIN")
+    wait_for(lambda: len(visited()) == 2, 30)
+    return end
+
+
+def metric(libs, name):
+    """Return a metric's value."""
+    lines = libs.site.get("/metrics").text.splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
+
+
+def test_metrics_are_of_all_workers_that_live(libs, two_workers):
+    before = metric(libs, "visits_total")
+    visitors = [libs.site.get("/visit").text for _ in range(20)]
+    assert len(set(visitors)) == 2, "one worker has answered all of them"
+    assert metric(libs, "visits_total") == before + 20
+    assert metric(libs, "workers") == 2
+    two_workers()
+    assert metric(libs, "workers") == 1
+    assert metric(libs, "visits_total") > before + 20, "what an ended worker counted is lost"
+
+
+def test_metrics_begin_anew_with_an_instance(host, libs):
+    libs.site.get("/visit")
+    host.check_output("systemctl restart 'libs-web@?.service'")
+    assert metric(libs, "visits_total") == 0
