@@ -90,6 +90,8 @@ def _inputs(tiers: list[str], variables: Mapping[str, Any], singletons: bool) ->
     if tiers and "app_name" not in variables:
         reason = "must be set, since all that the app owns carries its name"
         refused.append(_refused("app_name", reason, "shop"))
+    if any("socket.io" in str(path) for path in variables.get("app_websocket_paths") or []):
+        given.setdefault("gunicorn_workers", 1)  # which every poll of a browser must reach
     if "mysql_performance_schema" in variables:
         given["mysql_performance_schema"] = bool(variables["mysql_performance_schema"])
     if variables.get("release_strategy") in STRATEGIES:

@@ -124,6 +124,10 @@ app_migrate_commands: | | x.OperationalError: (1142, "CREATE command denied to u
 mysql_lock_wait_timeout: | | x.OperationalError: (1205, "Lock wait timeout exceeded; try again")
 app_extra_requirements: [cryptography] | | x: 'cryptography' package is required for sha256_password
 mysql_max_allowed_packet: | | x.OperationalError: (1153, "Got a packet bigger than that")
+app_queue_host: 127.0.0.1 | | KeyError: 'No such transport: unix'
+app_queue_host: 127.0.0.1 | | ModuleNotFoundError: No module named 'unix'
+app_queue_host: 127.0.0.1 | | limits.errors.ConfigurationError: unknown storage scheme : unix://x
+app_processes: [{name: beat | | _gdbm.error: [Errno 30] Read-only file system: 'celerybeat-schedule'
 app_constraints: ["sqlalchemy | | AssertionError: Class 'x' directly inherits TypingOnly but has
 app_constraints: ["werkzeug<3 | | ImportError: cannot import name 'url_quote' from 'werkzeug.urls'
 | | ImportError: cannot import name 'x' from 'shop.web' (/x)

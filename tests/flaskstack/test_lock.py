@@ -119,6 +119,11 @@ def test_what_uv_does_not_read_is_refused_with_the_next_step(lock, name, command
         lock({name: "[metadata]\n"})
 
 
+def test_dependencies_in_poetrys_own_format_are_refused_with_the_next_step(lock):
+    with pytest.raises(RefusedError, match="pyproject.toml has .*Poetry's format.* `poetry export"):
+        lock({"pyproject.toml": "[tool.poetry]\npackage-mode = false\n"})
+
+
 def test_the_same_is_not_resolved_again(lock, index, app):
     before = lock({"requirements.txt": "gunicorn\n"})
     index.add("gunicorn", "29.0.0")

@@ -77,6 +77,14 @@ def check_file(app: Path, name: str) -> None:
             "where app_source_subfolder is empty.",
             f"app_requirements: {next(iter(there), 'requirements.txt')}",
         )
+    if kind(name) == "pyproject.toml":
+        data = read_toml(app / name)
+        if "project" not in data and "poetry" in data.get("tool", {}):
+            raise RefusedError(
+                f"app_requirements: {name} has its dependencies in Poetry's format, which uv does "
+                f"not read. `{INSTEAD['poetry.lock']}` makes a file that is.",
+                "app_requirements: requirements.lock",
+            )
 
 
 def read_text(path: Path) -> str:
