@@ -34,6 +34,12 @@ def test_every_variable_is_read_by_a_role_or_by_another(inventory):
     assert not unknown, f"nothing reads {sorted(unknown)}"
 
 
+@pytest.mark.parametrize("page", [*sorted(ROOT.glob("docs/*.md")), ROOT / "README.md"], ids=str)
+def test_pages_set_variables_that_roles_read(page):
+    named = set(re.findall(rf"\b(?:{'|'.join(ROLES)})_[a-z_]+(?=:)", page.read_text()))
+    assert not named - KNOWN
+
+
 @pytest.mark.parametrize("inventory", INVENTORIES, ids=lambda path: path.name)
 def test_secrets_are_made_or_asked_for_and_never_written_down(inventory):
     for name, value in variables(inventory).items():

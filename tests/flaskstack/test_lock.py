@@ -120,7 +120,7 @@ def test_what_uv_does_not_read_is_refused_with_the_next_step(lock, name, command
 
 
 def test_dependencies_in_poetrys_own_format_are_refused_with_the_next_step(lock):
-    with pytest.raises(RefusedError, match="pyproject.toml has .*Poetry's format.* `poetry export"):
+    with pytest.raises(RefusedError, match=r"Poetry's format.* `poetry export"):
         lock({"pyproject.toml": "[tool.poetry]\npackage-mode = false\n"})
 
 

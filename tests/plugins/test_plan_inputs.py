@@ -25,6 +25,14 @@ def test_facts_give_the_size():
     assert (one["memory"], one["cpus"], one["tiers"]) == (960, 1, ["app", "database"])
 
 
+def test_socket_io_has_one_worker_unless_the_inventory_says_otherwise():
+    paths = ["/ws/", "/socket.io/"]
+    assert inputs(app_websocket_paths=paths)["one"]["given"] == {"gunicorn_workers": 1}
+    more = inputs(app_websocket_paths=paths, gunicorn_workers=4)["one"]["given"]
+    assert more == {"gunicorn_workers": 4}
+    assert inputs(app_websocket_paths=["/ws/"])["one"]["given"] == {}
+
+
 def test_the_inventory_wins_over_facts():
     one = inputs(host_memory=2048, host_cpus="2")["one"]
     assert (one["memory"], one["cpus"]) == (2048, 2)

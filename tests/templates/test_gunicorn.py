@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -94,6 +95,26 @@ def test_environment_of_an_app_without_database_or_redis(environment):
     assert not {"DATABASE_URL", "CACHE_URL", "QUEUE_URL"} & set(got)
     assert got["SECRET_KEY"] == SECRET
     assert got["APP_PREFIX"] == ""
+
+
+def test_rq_finds_the_queue(environment):
+    got = environment(app_queue_password="a password of 20 letters")
+    assert got["RQ_REDIS_URL"] == got["QUEUE_URL"]
+    assert "RQ_REDIS_URL" not in environment()
+
+
+def test_an_ended_worker_leaves_the_metrics_that_are_of_live_ones(render, tmp_path, monkeypatch):
+    unit = render("gunicorn", f"{UNITS}/web@.service.j2", **APP)
+    assert "RuntimeDirectory=shop/metrics-%i\n" in unit, "systemd empties it at each start"
+    assert "Environment=PROMETHEUS_MULTIPROC_DIR=/run/shop/metrics-%i\n" in unit
+    files = ["counter_7.db", "gauge_livesum_17.db", "gauge_all_7.db", "gauge_livesum_7.db"]
+    for name in files:
+        (tmp_path / name).touch()
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    hooks = {}
+    exec(render("gunicorn", "gunicorn.conf.py.j2", **APP), hooks)
+    hooks["child_exit"](None, SimpleNamespace(pid=7))
+    assert {path.name for path in tmp_path.iterdir()} == set(files[:3])
 
 
 def test_an_address_of_the_database_comes_in_its_parts_too(environment, evaluate):
