@@ -54,13 +54,14 @@ SITE = {
 def play(tmp_path):
     """Give `play(playbook, **settings)`: run it for one host with these settings."""
 
-    def play(playbook, more_edges=None, **settings):
+    def play(playbook, more_hosts=None, **settings):
         inventory = tmp_path / "inventory"
         (inventory / "group_vars/all").mkdir(parents=True)
         settings = {name: value for name, value in (SITE | settings).items() if value is not None}
         (inventory / "group_vars/all/main.yml").write_text(json.dumps(settings))
         site = {tier: {"hosts": {"shop-1": {"ansible_host": "192.0.2.1"}}} for tier in TIERS}
-        site["edge"]["hosts"] |= more_edges or {}
+        for tier in ("edge", "app"):
+            site[tier]["hosts"] |= more_hosts or {}
         (inventory / "hosts.yml").write_text(json.dumps({"all": {"children": site}}))
         loader = ansible_plugins().cache_loader
         facts = loader.get("ansible.builtin.jsonfile", _uri=str(tmp_path / "facts"))
@@ -91,7 +92,7 @@ REFUSED = {
     "password that a URL must encode": (
         {"app_database_password": "50%-more"},
         "app_database_password: must consist of letters",
-        "chars=['ascii_letters', 'digits']",
+        "/secrets/database.txt', length=40, chars=['ascii_letters', 'digits']",
     ),
     "file that leaves the release": (
         {"app_files": [{"template": "group_vars/all/main.yml", "dest": "/etc/passwd"}]},
@@ -142,8 +143,8 @@ def test_all_that_is_wrong_with_the_plan_is_told_at_once(play):
 
 
 def test_one_host_that_is_wrong_stops_all(play):
-    result = play("site.yml", more_edges={"shop-2": {"app_domains": []}})
-    assert "app_domains is []: " in " ".join(result.stdout.split())
+    result = play("site.yml", more_hosts={"shop-2": {"app_prefix": "shop/"}})
+    assert "app_prefix is shop/: " in " ".join(result.stdout.split())
     assert "unreachable=1" not in result.stdout
 
 

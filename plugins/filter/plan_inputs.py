@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Any
 
 Site = dict[str, dict[str, Any]]
@@ -13,6 +14,9 @@ INPUTS = ("request_timeout", "host_memory", "host_cpus", "gunicorn_worker_memory
 TIERS = ("edge", "app", "database", "cache", "queue")
 # What a server takes of the host's memory, whatever else uses it.
 SERVED = ("mysql_innodb_buffer_pool_size", "mysql_performance_schema")
+# What else people call them.
+SERVERS = {"nginx": "edge", "gunicorn": "app", "mysql": "database", "mariadb": "database"}
+SERVERS |= {"db": "database", "redis": "cache"}
 # How a release is put in use: beside the one before, or in its place; others are refused by specs.
 STRATEGIES = ("switch", "restart")
 # What the inventory may set, for the plan to work around: least, most, a usual value, unit.
@@ -70,6 +74,7 @@ def plan_inputs(
             hostvars[host],
             host == hostvars[host].get("app_singleton_host", first),
         )
+        | {"groups": [group for group, hosts in groups.items() if host in hosts]}
         for host in groups["all"]
     }
 
@@ -109,6 +114,9 @@ def _inputs(tiers: list[str], variables: Mapping[str, Any], singletons: bool) ->
         "worker_class": variables.get("gunicorn_worker_class", "gthread"),
         "streams": variables.get("app_streaming_paths", [])
         + variables.get("app_websocket_paths", []),
+        "app": variables.get("app_name"),
+        "address": variables.get("ansible_host"),
+        "port": variables.get("ansible_port", 22),
         "processes": _processes(variables, singletons) if "app" in tiers else [],
         "given": given,
         "refused": refused,
@@ -157,8 +165,8 @@ def _processes(variables: Mapping[str, Any], singletons: bool) -> list[int]:
 
 
 def input_checks(site: Site) -> list[Check]:
-    """Return settings that are missing or out of range, unknown sizes, and no host for the app."""
-    return [*_given_wrongly(site), *_unknown(site), *_nowhere(site)]
+    """Return settings that are missing or out of range, unknown sizes, and wrong groups."""
+    return [*_given_wrongly(site), *_unknown(site), *_misspelt(site), *_misplaced(site)]
 
 
 def _given_wrongly(site: Site) -> list[Check]:
@@ -187,13 +195,53 @@ def _unknown(site: Site) -> list[Check]:
     return checks
 
 
-def _nowhere(site: Site) -> list[Check]:
-    """Refuse an inventory whose groups have other names: Ansible passes over them in silence."""
-    if any("app" in inputs["tiers"] for inputs in site.values()):
-        return []
-    reason = f"no host is in it (the tiers are the groups {', '.join(TIERS)})"
-    remedy = "Name the app's hosts under it in the inventory's hosts.yml"
-    return [_refused("group app", reason, None) | {"remedy": remedy}]
+def _misspelt(site: Site) -> list[Check]:
+    """Refuse groups that are nearly named as a tier: Ansible passes over them in silence."""
+    there = {group for inputs in site.values() for group in inputs.get("groups", [])}
+    missing = [tier for tier in TIERS if tier not in there]
+    near = {
+        group: tier
+        for group in sorted(there - {*TIERS, "all", "ungrouped"})
+        for tier in get_close_matches(SERVERS.get(group, group).lower(), missing, 1, 0.75)
+    }
+    return [
+        _refused(f"group {group}", f"is no tier (these are {', '.join(TIERS)})", None)
+        | {"remedy": f"Name it {tier} in the inventory's hosts.yml"}
+        for group, tier in near.items()
+    ]
+
+
+def _misplaced(site: Site) -> list[Check]:
+    """Refuse what Ansible would do on the wrong host, or twice."""
+    found: list[tuple[str, str, str]] = []
+    tiers = {tier: [host for host in site if tier in site[host]["tiers"]] for tier in TIERS}
+    if not tiers["app"]:
+        reason = f"no host is in it (the tiers are the groups {', '.join(TIERS)})"
+        found.append(("group app", reason, "Name the app's hosts under it"))
+    for host in set(tiers["edge"]) - set(tiers["app"]) if tiers["app"] else ():
+        reason = f"{host} has no app that its nginx could ask, as it is not in group app"
+        found.append(("group edge", reason, f"Add {host} to group app, or remove it from edge"))
+    apps: dict[str, str] = {}
+    places: dict[str, str] = {}
+    for host, inputs in site.items():
+        if inputs["tiers"] and inputs.get("app"):
+            apps.setdefault(inputs["app"], host)
+        if inputs["tiers"] and inputs.get("address"):
+            place = f"{inputs['address']} port {inputs['port']}"
+            other = places.setdefault(place, host)
+            if other != host:
+                reason = f"is at {place}, as {other} is: both would change it at the same time"
+                found.append((f"host {host}", reason, f"Name {other} in all of its groups"))
+    if len(apps) > 1:
+        names = ", ".join(f"{app} on {host}" for app, host in apps.items())
+        reason = f"differs ({names}), and an inventory is of one app"
+        found.append(
+            ("app_name", reason, "Give each a folder beside this one, with hosts of its own")
+        )
+    return [
+        _refused(name, reason, None) | {"remedy": f"{remedy} in the inventory's hosts.yml"}
+        for name, reason, remedy in found
+    ]
 
 
 def _refused(variable: str, reason: str, example: Any) -> Check:

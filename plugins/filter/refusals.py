@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
+
+SECRET = re.compile(r"app_(\w+?)(_password)?$")
+SECRETS = [f"app_{name}_password" for name in ("database", "migration", "cache", "queue")]
+SECRETS += ["app_secret_key"]
 
 
 def refusals(checks: Iterable[Mapping[str, Any]], inventory_dir: str) -> list[str]:
     """Return one message for each check that is not ok.
 
-    A check is `{ok, variable, value, reason, example}`; `value` is left out for a secret, `example`
-    where no value is right for everybody. A `remedy`, unless it is empty, says what helps where no
-    setting of this inventory does.
+    A check is `{ok, variable, value, reason, example}`; both `value` and `example` are left out for
+    a secret, `example` where no value is right for everybody. A `remedy`, unless it is empty, says
+    what helps where no setting of this inventory does.
     """
     return [_message(check, inventory_dir) for check in checks if not _is_ok(check)]
 
@@ -29,10 +35,31 @@ def _message(check: Mapping[str, Any], inventory_dir: str) -> str:
     message = f"{subject}: {check['reason']}. "
     if check.get("remedy"):
         return message + check["remedy"]
-    message += f"Set it in {inventory_dir}/group_vars/all/main.yml"
+    message += f"Set it in {file_of(name, inventory_dir)}"
     if "example" in check:
         message += f", for example: {name}: {_yaml(check['example'])}"
+    elif name in SECRETS:
+        message += f", for example: {name}: {generated(name)}"
     return message
+
+
+def generated(name: str) -> str:
+    """Return the value of a variable whose secret is generated, in the file that is rotated."""
+    file = SECRET.sub(r"\1.txt", name)
+    form = "length=40, chars=['ascii_letters', 'digits']"
+    lookup = f"lookup('ansible.builtin.password', inventory_dir ~ '/secrets/{file}', {form})"
+    return f'"{{{{ {lookup} }}}}"'
+
+
+def file_of(name: str, inventory_dir: str) -> str:
+    """Return the file of an inventory that sets a variable, or the one that should."""
+    setting = re.compile(rf"""(^|[{{,])\s*["']?{re.escape(name)}["']?\s*:""", re.MULTILINE)
+    folder = Path(inventory_dir)
+    for path in (*sorted(folder.glob("*_vars/**/*.y*ml")), *sorted(folder.glob("*.y*ml"))):
+        if path.is_file() and setting.search(path.read_text(errors="replace")):
+            return str(path)
+    file = "secrets" if name in SECRETS else "main"
+    return f"{inventory_dir}/group_vars/all/{file}.yml"
 
 
 def _yaml(value: Any) -> str:

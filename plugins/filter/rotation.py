@@ -1,10 +1,11 @@
-"""Say which secrets a rotation is about, and why one that was asked for cannot be rotated."""
+"""Say which secrets a host is to know, which a rotation is about, and why one is refused."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 Plan = dict[str, list[str]]
@@ -125,13 +126,133 @@ def unread_before(
     ]
 
 
+def secrets_of(
+    own: Mapping[str, Mapping[str, Any]],
+    values: Mapping[str, str],
+    environment: Mapping[str, Any],
+    secret_environment: Mapping[str, Any],
+    groups: Mapping[str, list[str]],
+    host: str,
+) -> dict[str, dict[str, Any]]:
+    """Return the secrets that a host is told, as module `secret_digests` takes them.
+
+    `own` are those of the stack, with their `values`. A host of the app is told all of them, and
+    those of its environment; another one what its tiers need. The stack sets up servers of this
+    inventory alone: what a server elsewhere takes is its owner's to change.
+    """
+    found = {}
+    is_app = host in groups.get("app", [])
+    theirs = {**environment, **secret_environment}
+    for name, secret in own.items():
+        hosts = [one for group in secret["groups"] for one in groups.get(group, [])]
+        variable = secret.get("environment", "")
+        if is_app or host in hosts:
+            found[secret["variable"]] = {
+                "value": str(values[name]),
+                "before": str(values[f"{name}_before"]),
+                "strict": bool(hosts),
+                "variable": "" if variable in theirs else variable,
+            }
+    for name, value in secret_environment.items() if is_app else []:
+        found[name] = {"value": str(value), "before": "", "strict": False, "variable": name}
+    return found
+
+
+def files_in(folder: str) -> list[str]:
+    """Return the files of a folder on the controller, which need not be there."""
+    return sorted(str(path) for path in Path(folder).glob("*") if path.is_file())
+
+
+def secret_refusals(
+    queries: Mapping[str, Mapping[str, Any]],
+    inventory_dir: str,
+    folder: str,
+    generated: list[str],
+    secret_environment: Mapping[str, Any],
+    rotating: bool = False,
+) -> list[str]:
+    """Say why hosts refuse the inventory's secrets, and what to do about it.
+
+    `queries` are the answers of module `secret_digests` by host, `generated` the files with secrets
+    that this run has generated, because there were none. A rotation that was cut ends with former
+    secrets that are `refused` already.
+    """
+    values = {text.split()[0] for path in generated if (text := Path(path).read_text()).strip()}
+    fresh = {name for name, value in secret_environment.items() if str(value) in values}
+    found: dict[str, dict[str, list[str]]] = {}
+    for host, query in queries.items():
+        for name, problem in query.get("problems", {}).items():
+            kind = "other" if problem == "changed" and name in fresh else problem
+            found.setdefault(kind, {}).setdefault(name, []).append(host)
+        if query.get("unreachable") and generated:
+            found.setdefault("unreachable", {}).setdefault("", []).append(host)
+        elif query.get("failed"):
+            found.setdefault("failed", {}).setdefault(str(query.get("msg", "")), []).append(host)
+    return [
+        _reason(kind, found[kind], inventory_dir, folder, generated)
+        for kind in found
+        if kind not in ("changed", "refused" if rotating else "")
+    ]
+
+
+def _reason(
+    kind: str, named: Mapping[str, list[str]], inventory_dir: str, folder: str, generated: list[str]
+) -> str:
+    hosts = ", ".join(dict.fromkeys(host for names in named.values() for host in names))
+    names = ", ".join(sorted(named))
+    before = ", ".join(f"{name}_before" for name in sorted(named))
+    copy = (
+        "Take them from where the site was set up (a colleague's checkout, your backup):"
+        f" rsync --archive THERE:{folder}/ {folder}/; secrets of a vault are in"
+        f" {inventory_dir}/group_vars/all: pull its newest version"
+    )
+    again = "docs/secrets.md tells more"
+    if kind == "unreachable":
+        return (
+            f"{hosts} did not answer, so nobody knows whether the site has other secrets than those"
+            f" that were just generated in {folder}; they are removed again. {copy}. {again}"
+        )
+    if kind == "failed":
+        return f"{hosts} could not compare the secrets: {names}"
+    if kind == "old":
+        return (
+            f"{names}: a rotation has replaced this secret on {hosts}, so {folder} is an old copy."
+            f" Nothing was changed. {copy}. {again}"
+        )
+    if kind == "before":
+        return (
+            f"{before}: missing, while {hosts} accept the former secret besides: a rotation has not"
+            f" come to its end, or sessions are signed with the former key. Copy {folder} as a"
+            " whole, with the files *.before.txt and rotation.json, and let"
+            " playbooks/rotate_secrets.yml end the rotation there. To have the former refused now:"
+            f" site.yml -e new_secrets=true. {again}"
+        )
+    if kind == "refused":
+        return (
+            f"{before}: retired on {hosts} by a rotation, and would be accepted again. Remove"
+            f" {folder}/<name>.before.txt and rotation.json there, or the variable from"
+            f" {inventory_dir}/group_vars/all. {again}"
+        )
+    made = " Those that this run has generated are removed again." if generated else ""
+    return (
+        f"{hosts}: set up with other secrets than {inventory_dir} has: {names}. Nothing was"
+        f" changed.{made} {copy}. To give the site new ones without losing a request:"
+        " playbooks/rotate_secrets.yml from there. To have these instead, at once (sessions end; a"
+        " server that was restored from a backup of before a rotation needs it, too): site.yml"
+        f" -e new_secrets=true. {again}"
+    )
+
+
 class FilterModule:
     """Offer the filters to Ansible."""
 
     def filters(self) -> dict[str, Any]:
         """Return the filters of this file by name."""
         return {
+            "files_in": files_in,
             "rotation_plan": rotation_plan,
             "secret_digest": secret_digest,
+            "secret_refusals": secret_refusals,
+            "secrets_of": secrets_of,
             "unread_before": unread_before,
         }

@@ -1,8 +1,8 @@
-"""Write the URLs under which the app finds its database and its two Redis instances."""
+"""Write the URLs of the app's database and Redis, and those of the app itself."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import quote, quote_plus, urlencode
 
@@ -109,6 +109,13 @@ def needing_encoding(options: Mapping[str, Any]) -> list[str]:
     return [name for name, value in options.items() if "%" in _query({name: value})]
 
 
+def site_urls(domains: Iterable[str], https: bool, port: int | str, prefix: str) -> list[str]:
+    """Return where visitors find the site: by http where nginx has no https."""
+    scheme = "https" if https else "http"
+    door = f":{port}" if https and int(port) != 443 else ""
+    return [f"{scheme}://{domain}{door}{prefix}/" for domain in domains]
+
+
 class FilterModule:
     """Offer the filters to Ansible."""
 
@@ -119,4 +126,5 @@ class FilterModule:
             "redis_url": redis_url,
             "with_login": with_login,
             "needing_encoding": needing_encoding,
+            "site_urls": site_urls,
         }

@@ -83,12 +83,46 @@ def test_nothing_is_lost_before_what_is_kept_is_there():
 
 def test_a_role_is_validated_before_it_changes_a_host():
     """Everything that site.yml runs has its preflight in playbooks/preflight.yml."""
-    first, *others = (play["ansible.builtin.import_playbook"] for play in SITE)
+    imported = (play.get("ansible.builtin.import_playbook") for play in SITE)
+    first, *others = filter(None, imported)
     assert first == "playbooks/preflight.yml"
     validated = {role for role, tasks in repository.roles_in(first) if tasks == "preflight"}
     changing = {role for file in others for role, _ in repository.roles_in(file)}
     assert len(PROVISIONED) >= 9
     assert changing - validated == {"packages"}  # its list comes from the roles
+
+
+TAGS = {*PROVISIONED - {"app"}, "release", "guard"}
+
+
+@pytest.fixture(scope="module")
+def listed():
+    """Return what site.yml would run with each role's name as its tag: names of tasks."""
+    command = [ANSIBLE_PLAYBOOK, "--inventory", "inventory/droplet.example", "site.yml"]
+    options = ["--list-tags", "--list-tasks"]
+    result = subprocess.run(
+        [*command, *options], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    found = re.findall(r"^ +(.+?)\tTAGS: \[(.*)\]$", result.stdout, re.MULTILINE)
+    return [(task, set(tags.split(", "))) for task, tags in found]
+
+
+@pytest.mark.parametrize("tag", sorted(TAGS))
+def test_the_name_of_a_role_is_a_tag(listed, tag):
+    """It runs the role as a whole, after what every run validates, and no other tier."""
+    own = [tags for task, tags in listed if task.startswith(f"{tag} : ")]
+    assert own
+    assert [tags for tags in own if not tags & {tag, "always"}] == []
+    chosen = {task.partition(" : ")[0] for task, tags in listed if tag in tags}
+    assert tag not in ("nginx", "mysql", "ssh") or not chosen & {"gunicorn", "redis", "base"}
+
+
+def test_tags_reach_what_a_role_includes():
+    """A task that is included has the tags of its play, and not those of what runs its role."""
+    for file in ("site.yml", "playbooks/provision.yml", "playbooks/release.yml"):
+        for play in repository.load(file):
+            tasks = repository.tasks_in(play.get("tasks"))
+            assert [task["name"] for task in tasks if "tags" in task] == []
 
 
 def test_a_rotation_that_fails_gives_the_deploy_lock_back():

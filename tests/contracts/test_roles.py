@@ -36,7 +36,10 @@ def test_both_entry_points_take_the_same(role):
 
 def test_preflight_changes_nothing(role):
     for task in repository.load(f"roles/{role}/tasks/preflight.yml") or []:
-        assert task.keys() & {"ansible.builtin.assert", "ansible.builtin.setup"}, task["name"]
+        reads = {"assert", "setup", "set_fact"}
+        modules = {f"ansible.builtin.{name}" for name in reads} | {"secret_digests"}
+        assert task.keys() & modules, task["name"]
+        assert task.get("secret_digests", {}).get("state", "query") == "query"
 
 
 def test_a_role_validates_before_it_installs_and_configures(role):

@@ -123,11 +123,30 @@ def test_a_host_without_facts_must_have_its_size_in_the_inventory():
     assert input_checks(inputs(ansible_facts={}, host_memory=960, host_cpus=1)) == []
 
 
-@pytest.mark.parametrize(("name", "count"), [("apps", 1), ("app", 0)])
-def test_groups_of_other_names_are_refused(name, count):
-    variables = {"ansible_facts": FACTS, "app_name": "shop"}
-    checks = input_checks(plan_inputs({"all": ["one"], name: ["one"]}, {"one": variables}))
-    assert [check["variable"] for check in checks] == ["group app"] * count
+SHOP = {"ansible_facts": FACTS, "app_name": "shop"}
+
+
+@pytest.mark.parametrize(
+    ("groups", "hosts", "variable", "words"),
+    [
+        ({"apps": ["one"]}, {}, "group apps", "Name it app in the inventory's hosts.yml"),
+        ({"webservers": ["one"]}, {}, "group app", "Name the app's hosts under it"),
+        ({"app": ["one"], "databse": ["one"]}, {}, "group databse", "Name it database in"),
+        ({"app": ["one"], "mysql": ["one"]}, {}, "group mysql", "Name it database in"),
+        ({"app": ["one"], "edge": ["two"]}, {}, "group edge", "Add two to group app"),
+        ({"app": ["one"], "cache": ["two"]}, {"app_name": "blog"}, "app_name", "a folder beside"),
+        ({"app": ["one"], "cache": ["two"]}, {"ansible_host": "192.0.2.1"}, "host two", "Name one"),
+        ({"app": ["one"], "london": ["one"], "database": ["one"], "db": ["one"]}, {}, "", ""),
+        ({"app": ["one"]}, {"ansible_host": "192.0.2.1"}, "", ""),
+        ({"app": ["one", "two"]}, {"ansible_host": "192.0.2.1", "ansible_port": 23}, "", ""),
+    ],
+)
+def test_groups_and_hosts_that_are_not_what_they_seem(groups, hosts, variable, words):
+    """All hosts of group app are those that they are meant to be; `hosts` is what host two has."""
+    both = {"one": SHOP | {"ansible_host": "192.0.2.1"}, "two": SHOP | hosts}
+    checks = input_checks(plan_inputs({"all": ["one", "two"]} | groups, both))
+    assert [check["variable"] for check in checks][:1] == [variable][: len(variable)]
+    assert words in str([check["remedy"] for check in checks])
 
 
 def test_an_app_must_have_a_name():

@@ -1,6 +1,7 @@
 """A refusal names the variable, its value, the reason, the file and a value that works."""
 
 import pytest
+import yaml
 
 from refusals import refusals
 
@@ -46,10 +47,30 @@ def test_values_are_written_as_in_yaml(value, text):
 
 
 def test_a_secret_without_value_is_only_named():
-    check = {"ok": False, "variable": "app_secret_key", "reason": "must not be empty"}
+    check = {"ok": False, "variable": "mail_password", "reason": "must not be empty"}
     assert refusals([check], "/etc/site") == [
-        "app_secret_key: must not be empty. Set it in /etc/site/group_vars/all/main.yml"
+        "mail_password: must not be empty. Set it in /etc/site/group_vars/all/main.yml"
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "file"), [("app_secret_key", "secret_key"), ("app_cache_password", "cache")]
+)
+def test_a_secret_of_the_stack_is_told_with_its_file_and_a_line_to_paste(name, file, tmp_path):
+    (message,) = refusals([{"ok": False, "variable": name, "reason": "is no"}], str(tmp_path))
+    assert f"Set it in {tmp_path}/group_vars/all/secrets.yml, for example: {name}: " in message
+    line = yaml.safe_load(message.partition("for example: ")[2])
+    assert f"inventory_dir ~ '/secrets/{file}.txt', length=40" in line[name]
+
+
+@pytest.mark.parametrize(
+    "file", ["group_vars/all/vault.yml", "group_vars/app.yaml", "host_vars/shop-1/x.yml", "h.yml"]
+)
+def test_the_file_that_sets_a_variable_is_named(tmp_path, file):
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).write_text("# mysql_wait_timeout\n  mysql_wait_timeout: 10\n")
+    (message,) = refusals([CHECK], str(tmp_path))
+    assert f"Set it in {tmp_path}/{file}, for example: " in message
 
 
 def test_a_remedy_replaces_the_file():

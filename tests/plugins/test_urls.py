@@ -7,7 +7,7 @@ import pytest
 import redis
 import sqlalchemy
 
-from urls import database_url, needing_encoding, redis_url, with_login
+from urls import database_url, needing_encoding, redis_url, site_urls, with_login
 
 PASSWORDS = ["plain", "as,Ansible:makes-them._~", "p@ss:w/ord?#%&+ []", "ünï€"]
 DATABASE = {
@@ -149,3 +149,15 @@ def test_another_login_takes_the_place_of_the_apps():
     assert changed["DATABASE_URL"].startswith("mysql+pymysql://shop_jobs:secret@")
     assert "DB_PASSWORD" not in changed
     assert with_login(environment, app | {"password": ""}, jobs) == {}
+
+
+@pytest.mark.parametrize(
+    ("https", "port", "prefix", "urls"),
+    [
+        (True, 443, "", ["https://shop.example/", "https://www.shop.example/"]),
+        (True, "8443", "/a", ["https://shop.example:8443/a/", "https://www.shop.example:8443/a/"]),
+        (False, 443, "", ["http://shop.example/", "http://www.shop.example/"]),
+    ],
+)
+def test_where_visitors_find_the_site(https, port, prefix, urls):
+    assert site_urls(["shop.example", "www.shop.example"], https, port, prefix) == urls

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 import requests
 
 from asking import Site, children, live_web, main_pid
+from deploying import Operator
 from repository import ROOT
 from waiting import wait_for
 
@@ -32,12 +34,39 @@ def environ(host):
     return dict(entry.split("=", 1) for entry in entries.splitlines() if "=" in entry)
 
 
+CONVERGE = str(ROOT / "molecule/reconfigure/converge.yml")
+
+
+@pytest.fixture
+def fresh(operator, tmp_path):
+    """Return who has the inventory without its secrets, as a fresh clone has it."""
+    there = Path(operator.inventory).parent
+    shutil.copytree(there, tmp_path / "fresh", ignore=shutil.ignore_patterns("secrets"))
+    return Operator(str(tmp_path / "fresh" / Path(operator.inventory).name))
+
+
 def test_idempotence_with_strategy_linear(operator, monkeypatch):
     """What mitogen has converged, Ansible's own strategy finds converged."""
     monkeypatch.setenv("ANSIBLE_STRATEGY", "linear")
-    converge = str(ROOT / "molecule/reconfigure/converge.yml")
-    done = operator.play(converge, "--skip-tags", "access")
+    done = operator.play(CONVERGE, "--skip-tags", "access")
     assert (done.code, done.changed) == (0, 0), done.output
+    assert done.says("msg: http://www.example.com/guests/")
+
+
+def test_an_old_copy_of_the_secrets_cannot_undo_a_change(operator):
+    """The inventory has those of before converge.yml, which replaced them."""
+    done = operator.play("deploy")
+    assert done.code
+    assert done.changed == 0
+    assert done.says("app_cache_password, app_database_password, app_migration_password")
+    assert done.says("a rotation has replaced this secret on shop-1")
+
+
+def test_a_fresh_clone_is_refused_and_has_no_secrets_then(fresh):
+    done = fresh.play("../site", "--check")
+    assert done.code
+    assert done.says("shop-1: set up with other secrets than")
+    assert not [*Path(fresh.inventory).parent.glob("secrets/*")]
 
 
 @pytest.mark.parametrize(
@@ -163,3 +192,18 @@ def test_the_host_has_its_new_settings(host):
         "journalctl --directory=/var/log/journal --output=json --lines=1 %s", JOURNAL_USAGE
     )
     assert int(json.loads(entries)["MAX_USE"]) == 123 * 2**20
+
+
+def test_a_tag_is_for_one_role(host, operator):
+    """The last test, since the host has other settings afterwards than converge.yml gives."""
+    settings = {"nginx_proxy_read_timeout": 34, "gunicorn_threads": 2}
+    config = "grep -Eho '(read_timeout 34|threads = 2)' /etc/nginx/sites-enabled/* %s || true"
+    arrived = []
+    for role in ("nginx", "gunicorn"):
+        done = operator.play(CONVERGE, "--tags", role, **settings)
+        assert done.code == 0, done.output
+        assert done.changed
+        assert not re.search(r"TASK .(mysql|redis|ssh|base|firewall) : (Conf|Create)", done.output)
+        found = host.check_output(config, "/etc/shop/current/gunicorn.conf.py")
+        arrived.append(sorted(set(found.splitlines())))
+    assert arrived == [["read_timeout 34"], ["read_timeout 34", "threads = 2"]]

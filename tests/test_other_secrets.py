@@ -1,0 +1,185 @@
+"""Other secrets than a host was set up with are refused, and none are generated for it.
+
+The hosts are this machine, each with a folder of digests of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from repository import ANSIBLE_PLAYBOOK, ROOT
+
+RECORD = """
+- hosts: all
+  gather_facts: false
+  tasks: [{ansible.builtin.import_role: {name: secrets, tasks_from: record}}]
+"""
+LOCAL = {
+    "ansible_connection": "local",
+    "ansible_become": False,
+    "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+}
+NAMES = ("secret_key", "database", "migration", "cache", "queue", "hook_api_key")
+
+
+class Checkout:
+    """The inventory as somebody has it."""
+
+    def __init__(self, folder: Path, hosts: Path, names: tuple[str, ...]) -> None:
+        """Copy the example, without secrets."""
+        self.inventory, self.hosts = folder / "inventory/production", hosts
+        shutil.copytree(ROOT / "inventory/droplet.example", self.inventory)
+        (folder / "sample_app").symlink_to(ROOT / "sample_app")
+        (folder / "record.yml").write_text(RECORD)
+        self.record = folder / "record.yml"
+        everyone = dict.fromkeys(names, LOCAL)
+        tiers = {
+            tier: {"hosts": everyone} for tier in ("edge", "app", "database", "cache", "queue")
+        }
+        site = {"all": {"hosts": everyone, "children": tiers}}
+        (self.inventory / "hosts.yml").write_text(json.dumps(site))
+        self.folder = self.inventory / "secrets"
+
+    def play(self, *options: str, also: tuple[Path, ...] = (), **variables) -> tuple[int, str]:
+        """Validate as deploy.yml does; return the code, and what was said."""
+        variables["__secrets_digests_folder"] = f"{self.hosts}/{{{{ __secrets_host }}}}"
+        playbooks = [ROOT / "playbooks/preflight_release.yml", *also]
+        command = [ANSIBLE_PLAYBOOK, "-i", self.inventory]
+        done = subprocess.run(
+            [*command, *playbooks, "-e", json.dumps(variables), *options],
+            cwd=ROOT,
+            env=os.environ
+            | {
+                "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+                "ANSIBLE_NOCOLOR": "1",
+                "ANSIBLE_ROLES_PATH": str(ROOT / "roles"),
+                "ANSIBLE_SSH_ARGS": "-o ConnectTimeout=1",
+            },
+            text=True,
+            capture_output=True,
+            check=False,
+        )
+        return done.returncode, " ".join((done.stdout + done.stderr).split())
+
+    def set_up(self, *options: str, **variables) -> None:
+        """Validate, and have the hosts know the secrets."""
+        code, said = self.play(*options, also=(self.record,), **variables)
+        assert code == 0, said
+
+    def secrets(self) -> dict[str, str]:
+        """Return the secrets in files."""
+        return {path.stem: path.read_text() for path in self.folder.glob("*")}
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """Return a function that makes somebody's checkout."""
+    return lambda name, *hosts: Checkout(tmp_path / name, tmp_path / "hosts", hosts or ("shop-1",))
+
+
+def test_of_a_fresh_clone_nothing_is_left(checkout, tmp_path):
+    ours = checkout("ours", "shop-1", "shop-2")
+    ours.set_up()
+    assert ours.secrets().keys() == set(NAMES)
+    theirs = checkout("theirs", "shop-1", "shop-2")
+    code, said = theirs.play()
+    assert code
+    for name in ("app_secret_key", "app_database_password", "HOOK_API_KEY", "shop-1, shop-2"):
+        assert name in said
+    assert f"rsync --archive THERE:{theirs.folder}/ {theirs.folder}/" in said
+    assert "-e new_secrets=true" in said
+    assert theirs.secrets() == {}
+    # A new host alone knows nothing; the others are asked.
+    shutil.rmtree(tmp_path / "hosts/shop-2")
+    code, said = theirs.play("--limit", "shop-2")
+    assert code
+    assert "shop-1: set up with other secrets" in said
+    assert theirs.secrets() == {}
+    ours.set_up("--limit", "shop-2")
+
+    shutil.copytree(ours.folder, theirs.folder, dirs_exist_ok=True)
+    theirs.set_up()
+    (theirs.folder / "secret_key.txt").write_text("one-of-my-own-of-32-characters-or-more")
+    code, said = theirs.play()
+    assert code
+    assert "app_secret_key" in said
+    assert "HOOK_API_KEY" not in said
+    theirs.set_up(new_secrets=True)
+    code, said = ours.play()
+    assert code
+    assert "app_secret_key: a rotation has replaced" in said
+    assert [text for text in theirs.secrets().values() if text.strip() in said] == []
+
+
+def test_hosts_that_do_not_answer_are_no_reason_to_leave_a_new_one(checkout):
+    ours = checkout("ours", "shop-1", "shop-2")
+    away = ours.inventory / "host_vars/shop-1.yml"
+    away.parent.mkdir()
+    away.write_text(json.dumps({"ansible_connection": "ssh", "ansible_host": "192.0.2.1"}))
+    code, said = ours.play("--limit", "shop-2")
+    assert code
+    assert "shop-1 did not answer" in said
+    assert ours.secrets() == {}
+    ours.folder.mkdir(exist_ok=True)
+    for name in NAMES:
+        (ours.folder / f"{name}.txt").write_text("abcdefghijklmnopqrstuvwxyz0123456789")
+    ours.set_up("--limit", "shop-2")
+
+
+def test_one_secret_that_is_missing_is_not_made_anew(checkout):
+    ours = checkout("ours")
+    ours.set_up()
+    (ours.folder / "hook_api_key.txt").unlink()
+    code, said = ours.play()
+    assert code
+    assert "set up with other secrets" in said
+    assert "HOOK_API_KEY. Nothing was changed. Those that this run has generated" in said
+    assert "hook_api_key" not in ours.secrets()
+    (ours.folder / "hook_api_key.txt").write_text("of-my-own\n")
+    ours.set_up()
+
+
+@pytest.mark.parametrize(
+    ("file", "wrong", "reason"),
+    [
+        ("group_vars/all/wrong.yml", {"app_prefix": "shop/"}, "app_prefix is shop/"),
+        (
+            "host_vars/shop-1.yml",
+            {"ansible_connection": "ssh", "ansible_host": "192.0.2.1"},
+            "shop-1 did not answer",
+        ),
+    ],
+)
+def test_a_run_that_fails_for_another_reason_leaves_none(checkout, file, wrong, reason):
+    ours = checkout("ours")
+    (ours.inventory / file).parent.mkdir(exist_ok=True)
+    (ours.inventory / file).write_text(json.dumps(wrong))
+    code, said = ours.play()
+    assert code
+    assert reason in said
+    assert ours.secrets() == {}
+
+
+def test_a_copy_of_a_rotation_lacks_what_is_accepted_still(checkout):
+    ours = checkout("ours")
+    ours.set_up()
+    new, old = ours.folder / "database.txt", ours.folder / "database.before.txt"
+    old.write_text(new.read_text())
+    new.write_text("another-password\n")
+    ours.set_up(__secrets_rotating=True)
+    text = old.read_text()
+    old.unlink()
+    code, said = ours.play()
+    assert code
+    assert "app_database_password_before: missing" in said
+    old.write_text(text)
+    ours.set_up(__secrets_rotating=True, __secrets_retired=["database"])
+    code, said = ours.play()
+    assert code
+    assert "app_database_password_before: retired" in said
