@@ -131,7 +131,7 @@ SHOP = {"ansible_facts": FACTS, "app_name": "shop"}
     [
         ({"apps": ["one"]}, {}, "group apps", "Name it app in the inventory's hosts.yml"),
         ({"webservers": ["one"]}, {}, "group app", "Name the app's hosts under it"),
-        ({"app": ["one"], "databse": ["one"]}, {}, "group databse", "Name it database in"),
+        ({"app": ["one"], "databases": ["one"]}, {}, "group databases", "Name it database in"),
         ({"app": ["one"], "mysql": ["one"]}, {}, "group mysql", "Name it database in"),
         ({"app": ["one"], "edge": ["two"]}, {}, "group edge", "Add two to group app"),
         ({"app": ["one"], "cache": ["two"]}, {"app_name": "blog"}, "app_name", "a folder beside"),
