@@ -30,7 +30,8 @@ worker_processes 2;
 {user}
 events {{ worker_connections 512; }}
 http {{
-    types {{ text/css css; text/plain txt; }}
+    include mime.types;
+    default_type application/octet-stream;
     client_body_temp_path body;
     proxy_temp_path proxy;
     fastcgi_temp_path fastcgi;
@@ -38,6 +39,14 @@ http {{
     scgi_temp_path scgi;
     include etc/nginx/sites-enabled/*;
 }}
+"""
+# As in Debian's, in short.
+TYPES = """\
+types {
+    text/html html; text/css css; text/plain txt; application/javascript js; application/json json;
+    application/wasm wasm; application/pdf pdf; image/avif avif; image/png png;
+    image/svg+xml svg; font/woff2 woff2;
+}
 """
 RELEASES = {
     "releases/1/shop/static/site.css": "before",
@@ -153,6 +162,8 @@ class Server:
         self._write("/etc/nginx/sites-enabled/default", self._render(app, "default"))
         # A worker of root's reads this directory; without root there is no other user anyway.
         user = "user root;" if os.geteuid() == 0 else ""
+        self._write("mime.types", TYPES)
+        self.path("/var/lib/flaskstack/nginx").mkdir(parents=True, exist_ok=True)
         self._write("nginx.conf", CONFIGURATION.format(user=user))
         self.path("/dev").mkdir()
         self.log = Log(self.path("/dev/log"))
@@ -208,4 +219,4 @@ class Server:
             "__nginx_build": {"stderr": build()},
         }
         text = render("nginx", f"etc/nginx/sites-enabled/{template}.j2", **given, **self.apps[app])
-        return re.sub(r'(?<=[ ":])/(?=(?:dev|etc|run|srv|var)/)', f"{self.root}/", text)
+        return re.sub(r'(?<=[ ":=])/(?=(?:dev|etc|run|srv|var)/)', f"{self.root}/", text)

@@ -71,6 +71,15 @@ def _covers(there: list[str], name: str) -> bool:
     return bool({name, f"*.{name.partition('.')[2]}"} & {one.lower() for one in there})
 
 
+def certificate_names(domains: list[str]) -> list[str]:
+    """Return the names that a certificate for a site's domains has, each once.
+
+    Let's Encrypt refuses a name beside a wildcard that has it, such as www.a.org and *.a.org.
+    """
+    names = list(dict.fromkeys(map(plain_name, domains)))
+    return [name for name in names if not _covers([one for one in names if one != name], name)]
+
+
 def plain_name(name: str) -> str:
     """Return one of app_domains as a certificate has it: no brackets, small letters."""
     try:
@@ -86,5 +95,5 @@ class FilterModule:
         """Return the filters of this file by name."""
         return {
             "certificate_problems": certificate_problems,
-            "plain_name": plain_name,
+            "certificate_names": certificate_names,
         }

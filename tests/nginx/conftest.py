@@ -23,7 +23,11 @@ SHOP = {
         {"pattern": r"^/(robots\.txt|favicon\.ico)$", "folder": "shop/static", "max_age": 60},
         {"url": "/media/", "folder": "uploads/public", "shared": True},
     ],
-    "app_internal": [{"url": "/files/", "folder": "uploads/private"}],
+    "app_internal": [
+        {"url": "/files/", "folder": "uploads/private"},
+        {"url": "/elsewhere/", "folder": "/srv/elsewhere/a"},
+    ],
+    "app_writable_paths": ["/srv/elsewhere"],
     "app_streaming_paths": ["/stream"],
     "app_websocket_paths": ["/ws/"],
     "app_limited_paths": [
@@ -34,7 +38,9 @@ SHOP = {
     "nginx_limit_burst": 20,
     "nginx_limit_connections": 10,
     "nginx_limit_streams": 6,
-    "nginx_headers": {"X-Frame-Options": "DENY", "Permissions-Policy": "", "X-Shop": "open"},
+    "nginx_limit_uploads": 4,
+    "nginx_upload_space": 9,
+    "nginx_headers": {"X-Frame-Options": "DENY", "Referrer-Policy": "", "X-Shop": "open"},
     "nginx_limit_exempt": ["127.0.0.1"],  # whoever names no other source
     "nginx_maintenance_allow": ["127.0.0.30"],
 }
@@ -187,7 +193,8 @@ def visit(connect, name, prefix):
                 connection.close()
             for connection in waiting:
                 with connection.getresponse() as answer:
-                    answers.append((answer.status, "", answer.headers))
+                    text = "" if path == "/stream" else answer.read().decode()
+                    answers.append((answer.status, text, answer.headers))
         return answers
 
     return ask

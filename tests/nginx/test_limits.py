@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import ExitStack
 
 import pytest
+
+from waiting import wait_for
 
 
 @pytest.fixture
@@ -51,6 +54,88 @@ def test_the_app_has_so_many_requests_of_one_address_in_hand(ask):
     assert counts == {200: 6, 429: 9}
 
 
+@pytest.mark.parametrize(("path", "source"), [("", "127.0.0.12"), ("/long", "127.0.0.13")])
+def test_a_burst_of_one_address_waits_for_its_turn(visit, path, source):
+    """An office, or a page of many pictures, gets all answers, and never has all of the app."""
+    answers = visit(f"/moment{path}", source=source, times=20, together=True)
+    assert {status for status, *_ in answers} == {200}
+    assert max(int(held) for _, held, _ in answers) <= 12
+
+
+def test_who_waited_in_vain_is_refused(visit):
+    answers = visit("/slow", source="127.0.0.17", times=14, together=True)
+    counts = Counter(status for status, *_ in answers)
+    assert counts[429] >= 1
+    assert counts[429] + counts[504] == 14
+    assert all("A little slower" in page for status, page, _ in answers if status == 429)
+
+
+@pytest.fixture
+def upload(connect, prefix):
+    """Return a function that begins to send a body, and gives what sends the rest."""
+
+    def begin(source, size=20_000, kind="Content-Length: {}", path="/"):
+        lines = [f"POST {prefix}{path} HTTP/1.1", "Host: shop.example.org", kind.format(size)]
+        connection = connect(source)
+        connection.sendall("\r\n".join([*lines, "Connection: close", "", "4\r\n"]).encode())
+        return connection
+
+    with ExitStack() as held:
+        yield lambda *more, **options: held.enter_context(begin(*more, **options))
+
+
+def status(connection, seconds=5.0):
+    """Return the status of an answer, 0 where there is none in time."""
+    connection.settimeout(seconds)
+    try:
+        return int(connection.recv(12)[9:])
+    except TimeoutError:
+        return 0
+
+
+def unanswered(connections, refused):
+    """Wait until so many are refused, and return the others; which of them, no one can say."""
+    statuses = dict.fromkeys(connections, 0)
+
+    def enough():
+        for connection in [one for one in connections if not statuses[one]]:
+            statuses[connection] = status(connection, 0.05)
+        return sum(map(bool, statuses.values())) == refused
+
+    wait_for(enough)
+    assert {*statuses.values()} == {0, 429}
+    return [connection for connection, status in statuses.items() if not status]
+
+
+def test_half_sent_bodies_of_one_address_and_of_all_are_few(upload, visit):
+    kinds = ["Content-Length: {}"] * 5 + ["Transfer-Encoding: chunked"]
+    waiting = unanswered([upload("127.0.0.14", kind=kind) for kind in kinds], 2)
+    small = upload("127.0.0.14", size=2000)
+    small.sendall(b"x" * 1997)
+    assert status(small) == 200
+    assert visit("/notes", source="127.0.0.14")[0][0] == 200
+    # 9 MiB of 1 MiB each
+    others = [upload(f"127.0.0.{number}") for number in (15, 15, 15, 15, 16, 16)]
+    waiting = unanswered([*waiting, *others], 1)
+    for connection in waiting:
+        connection.sendall(b"0000\r\n" + b"x" * 19_991)
+    assert {status(connection) for connection in waiting} == {200}
+
+
+def test_a_body_that_the_disk_does_not_take(server, site):
+    folder = server.path("/body")
+    folder.rename(server.path("/kept"))
+    folder.touch()
+    try:
+        answer = site.post("/", data=b"x" * 100_000)
+    finally:
+        folder.unlink()
+        server.path("/kept").rename(folder)
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"] == "60"
+    assert "Nothing was saved" in answer.text
+
+
 def test_who_is_exempt_may_ask_as_often_as_it_likes(site):
     counts = Counter(site.post("/limited/login").status_code for _ in range(60))
     assert counts == {200: 60}
@@ -64,21 +149,6 @@ def test_an_unknown_method_does_not_reach_the_app(raw, prefix, method):
 
 
 def test_headers_have_a_size(site):
-    assert site.get("/", headers={"X-A": "x" * 8000}).status_code == 200
-    assert site.get("/", headers={"X-A": "x" * 9000}).status_code == 400
-    assert site.get("/" + "x" * 9000).status_code == 414
-
-
-def test_a_body_that_finds_no_room_is_refused_for_now(site, server):
-    """What nginx itself cannot do, such as on a full disk, is no 500 of the app's."""
-    folder = server.path("/body")
-    away = folder.rename(server.path("/away"))
-    folder.touch()
-    try:
-        answer = site.post("/notes", data=b"x" * 200_000)
-    finally:
-        folder.unlink()
-        away.rename(folder)
-    assert answer.status_code == 503
-    assert "Back in a moment" in answer.text
-    assert answer.headers["Retry-After"] == "5"
+    assert site.get("/", headers={"X-A": "x" * 16000}).status_code == 200
+    assert site.get("/", headers={"X-A": "x" * 17000}).status_code == 400
+    assert site.get("/" + "x" * 17000).status_code == 414

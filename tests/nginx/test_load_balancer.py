@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 import pytest
@@ -49,6 +50,20 @@ def test_a_chain_of_balancers_is_followed_to_the_visitor(site, headers):
 def test_links_are_those_of_the_balancer(site, link, more, expected):
     seen = site.get("/notes", headers=BALANCER | more).json()
     assert link(seen) == f"{expected}/shop/notes"
+
+
+@pytest.mark.parametrize("host", ["", "Host: 10.0.0.7\r\n", "Host: [fd00::7]:80\r\n"])
+def test_a_health_check_may_come_by_address(raw, prefix, headers, host, connect):
+    def ask(path, source=""):
+        request = f"GET {path} HTTP/1.0\r\n{host}\r\n".encode()
+        return raw(request, lambda: connect(source))
+
+    answer = ask(f"{prefix}/healthz")
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    seen = headers(json.loads(answer.partition(b"\r\n\r\n")[2]))
+    assert (seen["host"], seen["x-forwarded-proto"]) == ("shop.example.org", "https")
+    assert ask(f"{prefix}/notes") == b""
+    assert ask(f"{prefix}/healthz", "127.0.0.44") == b""
 
 
 def test_an_id_that_could_confuse_a_log_is_replaced(site):

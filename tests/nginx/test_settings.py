@@ -33,7 +33,8 @@ def test_upload_size(site):
 
 
 def test_static_files(site):
-    assert site.get("/static/site.css").headers["Cache-Control"].startswith("public, max-age=60,")
+    cached = site.get("/static/site.css?v=1").headers["Cache-Control"]
+    assert cached == "public, max-age=60, immutable"
 
 
 def test_a_path_that_is_not_streamed_is_buffered(site):

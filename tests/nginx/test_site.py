@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import uuid
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -44,17 +46,77 @@ def test_the_log_has_one_json_object_a_request_with_upstream_times(server, site,
         assert 0 <= float(entry[name]) <= 2
 
 
+def test_a_large_body_changes_nothing_else(site, headers):
+    small, large = (
+        headers(site.post("/notes?a=1", data=b"x" * size, headers={"X-Own": "a"}).json())
+        for size in (100, 20_000)
+    )
+    for name in ("content-length", "x-request-id"):
+        assert small.pop(name) != large.pop(name)
+    assert large == small
+    answer = site.post("/download/files/a%20b.txt", data=b"x" * 20_000)
+    assert answer.text == "0123456789"
+
+
 class TestStaticFiles:
     """They come from the release, not from the app."""
 
-    def test_they_are_cached_for_long(self, site):
-        answer = site.get("/static/site.css", headers={"Accept-Encoding": "identity"})
-        assert answer.text.startswith("body {")
-        assert answer.headers["Content-Type"] == "text/css"
+    @pytest.fixture
+    def put(self, server):
+        """Return a function that puts a file into the release, and gives its URL."""
+
+        def put(name, folder="releases/2/shop/static"):
+            file = server.path(f"/srv/shop/{folder}/{name}")
+            file.parent.mkdir(exist_ok=True)
+            with file.open("a") as text:
+                text.write("text")
+            return f"/static/{name}"
+
+        return put
+
+    @pytest.mark.parametrize(
+        "path",
+        ["site.css?v=2", "site.css?a=1&h=ab12", "js/app.3f2a9b8c.js", "5d41402abc4b2a76.css",
+         "app-5d41402abc4b2a76b9719d911017c592.min.css", "index-BkL2dCpF.js"],
+    )  # fmt: skip
+    def test_those_of_a_versioned_url_are_cached_for_long(self, site, put, path):
+        put(path.partition("?")[0])
+        answer = site.get(f"/static/{path}")
         assert answer.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+
+    @pytest.mark.parametrize(
+        "path",
+        ["site.css", "site.css?x=2", "site.css?v=", "report-20260101.css", "app-settings.js",
+         "component-UserList.js", "defaced.css", "photo-IMG_2041.js"],
+    )  # fmt: skip
+    def test_others_are_asked_for_again(self, site, put, path):
+        put(path.partition("?")[0])
+        answer = site.get(f"/static/{path}", headers={"Accept-Encoding": "identity"})
+        assert answer.headers["Cache-Control"] == "no-cache"
         assert len(answer.headers["X-Request-ID"]) == 32
-        again = site.get("/static/site.css", headers={"If-None-Match": answer.headers["ETag"]})
+        again = site.get(f"/static/{path}", headers={"If-None-Match": answer.headers["ETag"]})
         assert again.status_code == 304
+
+    @pytest.mark.parametrize(
+        ("file", "expected"),
+        [
+            ("a.mjs", "text/javascript; charset=utf-8"),
+            ("a.js", "application/javascript; charset=utf-8"),
+            ("a.wasm", "application/wasm"),
+            ("a.webmanifest", "application/manifest+json"),
+            ("a.js.map", "application/json"),
+            ("a.html", "text/html; charset=utf-8"),
+            ("a.csv", "text/csv; charset=utf-8"),
+            ("a.svg", "image/svg+xml; charset=utf-8"),
+            ("a.avif", "image/avif"),
+            ("a.woff2", "font/woff2"),
+            ("a.unknown", "application/octet-stream"),
+        ],
+    )
+    def test_they_have_their_type_and_texts_their_charset(self, site, put, file, expected):
+        assert site.get(put(file)).headers["Content-Type"] == expected
+        put(file, "shared/uploads/public")
+        assert site.get(f"/media/{file}").headers["Content-Type"] == expected
 
     def test_what_is_missing_is_not_cached(self, site):
         answer = site.get("/static/missing.css")
@@ -109,6 +171,58 @@ def test_uploads_are_taken_up_to_the_limit(site):
     assert refused.status_code == 413
     assert "takes up to 1 MiB" in refused.text
     assert refused.headers["X-Request-ID"] in refused.text
+
+
+class TestLinks:
+    """Nginx passes none that an app made to what is not the app's."""
+
+    @pytest.fixture
+    def link(self, server):
+        """Return a function that makes a link as the app would, below /srv/shop."""
+        made = []
+
+        def link(name, target):
+            path = server.path(f"/srv/shop/{name}")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.symlink_to(target)
+            # Whoever runs the tests plays the app, and root, where that is the same, somebody else.
+            if os.geteuid() == 0:
+                os.lchown(path, 65534, 65534)
+            made.append(path)
+
+        yield link
+        for path in filter(Path.is_symlink, made):
+            path.unlink()
+
+    @pytest.mark.parametrize(
+        "url", ["/media/{}", "/download/files/{}", "/download/elsewhere/{}", "/static/uploads/{}"]
+    )
+    @pytest.mark.parametrize(("target", "below"), [("/etc/passwd", ""), ("/etc", "/passwd")])
+    def test_to_a_file_or_folder_of_another_user(self, site, link, url, target, below):
+        for folder in ("shared/uploads/public", "shared/uploads/private", "../elsewhere/a"):
+            link(f"{folder}/link", target)
+        link("releases/2/shop/static/uploads", "../../../../shared/uploads/public")
+        assert site.get(url.format(f"link{below}")).status_code in (403, 404)
+
+    def test_in_the_place_of_the_folder_that_is_served(self, server, site, link, tmp_path):
+        served = {"shared/uploads/public": "/media/", "../elsewhere/a": "/download/elsewhere/"}
+        for number, folder in enumerate(served):
+            server.path(f"/srv/shop/{folder}").mkdir(parents=True, exist_ok=True)
+            server.path(f"/srv/shop/{folder}").rename(tmp_path / str(number))
+            link(folder, "/etc")
+        answers = [site.get(f"{url}passwd").status_code for url in served.values()]
+        for number, folder in enumerate(served):
+            server.path(f"/srv/shop/{folder}").unlink()
+            (tmp_path / str(number)).rename(server.path(f"/srv/shop/{folder}"))
+        assert set(answers) <= {403, 404}
+
+    def test_to_a_file_of_its_own(self, server, site, link):
+        own = server.path("/srv/shop/shared/uploads/public/own.txt")
+        own.write_text("own")
+        if os.geteuid() == 0:
+            os.chown(own, 65534, 65534)
+        link("shared/uploads/public/link", own)
+        assert site.get("/media/link").text == "own"
 
 
 class TestSharedFolders:

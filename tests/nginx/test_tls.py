@@ -154,6 +154,15 @@ def test_the_certificate_authoritys_question_is_answered_over_http(server, plain
     assert plain.get("/.well-known/acme-challenge/missing", **asked).status_code == 404
 
 
+def test_it_is_answered_over_https_too(server, app, ca):
+    folder = server.path("/var/lib/flaskstack/acme/.well-known/acme-challenge")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "a-token_2").write_text("proof")
+    name = f"{app['app_name']}.example.org"
+    secure = Site(f"{server.address}:{server.https}", name, "", ca)
+    assert secure.get("/.well-known/acme-challenge/a-token_2").text == "proof"
+
+
 def test_browsers_are_told_to_come_by_https_unless_the_site_signed_its_own_certificate(app, bare):
     told = bare.get("/").headers.get("Strict-Transport-Security")
     provided = app.get("app_certificate") == "provided"

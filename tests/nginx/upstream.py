@@ -8,6 +8,8 @@ import threading
 from http.server import BaseHTTPRequestHandler
 
 go_on = threading.Event()
+counted = threading.Lock()
+held = {"now": 0, "most": 0}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -35,6 +37,17 @@ class Handler(BaseHTTPRequestHandler):
         """Take longer than any timeout of the tests."""
         threading.Event().wait(20)
         self.reply("late")
+
+    def answer_moment(self):
+        """Take a moment, and tell how many such requests there were at a time."""
+        with counted:
+            held["now"] += 1
+            held["most"] = max(held.values())
+        threading.Event().wait(0.5 if "long" in self.path else 0.05)
+        with counted:
+            held["now"] -= 1
+            text, held["most"] = str(held["most"]), held["now"]
+        self.reply(text)
 
     def answer_failed(self):
         """Send an error page of the app's own."""

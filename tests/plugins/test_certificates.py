@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from certificates import certificate_problems, plain_name
+from certificates import certificate_names, certificate_problems
 from certifying import Authority
 
 NOW = datetime.now(UTC)
@@ -75,9 +75,14 @@ def test_what_is_no_pem_is_refused(authority):
     ]
 
 
-def test_names_are_compared_as_certificates_have_them():
-    assert list(map(plain_name, ["Shop.Example", "[::0001]", "*.a"])) == [
-        "shop.example",
-        "::1",
-        "*.a",
-    ]
+@pytest.mark.parametrize(
+    ("domains", "names"),
+    [
+        (["Shop.Example", "[::0001]", "shop.example"], ["shop.example", "::1"]),
+        (["a.org", "www.a.org", "*.a.org", "x.y.a.org"], ["a.org", "*.a.org", "x.y.a.org"]),
+        (["*.a.org", "*.b.a.org", "192.0.2.7"], ["*.a.org", "*.b.a.org", "192.0.2.7"]),
+    ],
+)
+def test_a_certificate_has_each_name_once(domains, names):
+    """Let's Encrypt refuses one that a wildcard has."""
+    assert certificate_names(domains) == names

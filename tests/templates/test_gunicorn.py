@@ -95,6 +95,7 @@ def test_environment_of_an_app_without_database_or_redis(environment):
     assert not {"DATABASE_URL", "CACHE_URL", "QUEUE_URL"} & set(got)
     assert got["SECRET_KEY"] == SECRET
     assert got["APP_PREFIX"] == ""
+    assert got["MAX_CONTENT_LENGTH"] == str(10 * 2**20)
 
 
 def test_rq_finds_the_queue(environment):
@@ -362,6 +363,7 @@ def test_accepted(evaluate, variables):
         ({"app_static": [{"url": "/s/", "folder": "/etc"}]}, "app_shared_paths"),
         ({"app_source_folder": "a", "app_source_git": "b"}, "app_source_folder"),
         ({"app_upload_size": 0}, "app_upload_size"),
+        ({"app_header_size": 65}, "app_header_size"),
         ({"request_timeout": 0}, "request_timeout"),
         ({"gunicorn_settings": {"reload": True}}, "gunicorn_settings"),
         ({"gunicorn_settings": {"worker_class": "gevent"}}, "gunicorn_settings"),

@@ -38,7 +38,8 @@ def refused(evaluate):
 
 def locations(text):
     """Return the body of each location by what it matches."""
-    return dict(re.findall(r"(?ms)^    location (.+?) \{\n(.*?)^    \}$", text))
+    visited = text.partition("\n# Each request")[0]
+    return dict(re.findall(r"(?ms)^    location (.+?) \{\n(.*?)^    \}$", visited))
 
 
 def test_headers_are_set_for_the_whole_server_and_nowhere_less(site):
@@ -70,7 +71,7 @@ def test_a_path_is_below_the_prefix_and_served_once(site):
         app_prefix="/shop", app_streaming_paths=["/events", "/"], app_websocket_paths=["/ws/", "/"]
     )
     found = locations(text)
-    assert text.count("location /shop/ {") == 1
+    assert text.partition("\n# Each request")[0].count("location /shop/ {") == 1
     assert "proxy_pass http://app_shop/events;" in found["= /shop/events"]
     assert "$http_upgrade" not in found["= /shop/events"]
     assert "$http_upgrade" in found["/shop/ws/"]
@@ -101,7 +102,6 @@ def test_a_static_file_is_of_this_release_or_of_the_one_before(site, folder):
         "/srv/shop/current/shop/static/js/page.js",
         "/srv/shop/previous/shop/static/js/page.js",
     ]
-    assert "immutable" in text
     for path in (".hidden", ".git/config", "js/.hidden", "../beside.txt", "x../beside.txt", ""):
         assert not tried(text, f"/shop/static/{path}")
 
@@ -125,8 +125,28 @@ def test_a_pattern_picks_files_of_a_folder(site):
 def test_a_shared_folder_is_not_cached_like_a_release(site):
     text = site(app_static=[{"url": "/media/", "folder": "uploads", "shared": True}])
     assert tried(text, "/media/a.png") == ["/srv/shop/shared/uploads/a.png"]
-    assert "immutable" not in text
+    (body,) = served(text).values()
+    assert 'Cache-Control "public, max-age=300";' in body
     assert "nosniff" in text
+
+
+@pytest.mark.parametrize(
+    ("folder", "trusted"),
+    [
+        ("uploads/private", "/srv/shop/shared"),
+        ("/srv/films", "/srv/films"),
+        ("/srv/films/new/", "/srv/films"),
+        ("/srv/filmstock", "/srv/filmstock"),
+        ("/mnt/others", "/mnt/others"),
+    ],
+)
+def test_no_link_is_followed_below_what_an_app_can_write(site, folder, trusted):
+    text = site(
+        app_internal=[{"url": "/files/", "folder": folder}],
+        app_writable_paths=["/srv/films/new", "/srv/films"],
+    )
+    body = locations(text)["^~ /files/"]
+    assert f"disable_symlinks if_not_owner from={trusted};" in body
 
 
 def test_an_internal_folder_is_for_the_app_to_name(site):
@@ -190,15 +210,15 @@ def test_every_location_says_all_headers_or_none(site):
     text = site(
         app_static=[{"url": "/static/", "folder": "s"}, {"pattern": "^/(a)$", "folder": "s"}],
         app_internal=[{"url": "/files/", "folder": "uploads"}],
-        nginx_headers={"X-Shop": "open", "Permissions-Policy": ""},
+        nginx_headers={"X-Shop": "open", "Referrer-Policy": ""},
     )
     blocks = re.findall(r"(?ms)^( +)location [^\n]+ \{\n(.*?)^\1\}$", text)
     own = [body for _, body in blocks if "add_header" in body]
     assert len(own) > 5
     for body in own:
-        for name in ("Content-Security-Policy", "Referrer-Policy", "X-Frame-Options", "X-Shop"):
+        for name in ("Content-Security-Policy", "X-Frame-Options", "X-Shop"):
             assert f"add_header {name} " in body
-    assert "Permissions-Policy" not in text
+    assert "Referrer-Policy" not in text
 
 
 @pytest.mark.parametrize(
@@ -244,7 +264,7 @@ def test_a_load_balancer_that_ends_https_is_asked_over_http(site, render):
     text = site(app_https=False)
     assert "443 ssl" not in text + render("nginx", DEFAULT, app_https=False)
     assert "return 308 https" not in text
-    assert text.count("\nserver {") == 1
+    assert text.count("\nserver {\n    listen 80;") == 1
 
 
 @pytest.mark.parametrize(
@@ -260,11 +280,24 @@ def test_a_load_balancer_that_ends_https_is_asked_over_http(site, render):
 def test_the_server_without_a_name_shows_one_certificate_whoever_wrote_it(
     render, own, others, shown
 ):
-    found = {"files": [{"path": f"/etc/nginx/sites-enabled/{name}.conf"} for name in others]}
-    known = {"__nginx_neighbours": found, "__nginx_nameless_neighbours": found, **own}
+    said = "/etc/nginx/sites-enabled/{}.conf:# Answers https, and who names an address."
+    known = {"__nginx_answering": {"stdout_lines": [said.format(name) for name in others]}, **own}
     text = render("nginx", DEFAULT, **known)
     certificate = re.search(r"ssl_certificate /etc/nginx/certificates/(.+)/current", text)
     assert (certificate and certificate.group(1)) == shown
+
+
+def test_one_site_of_a_host_answers_load_balancers_by_address(site):
+    mark = "# Answers health checks by address."
+    told = {
+        name: {"stdout_lines": [f"/etc/nginx/sites-enabled/{name}.conf:{mark}"]}
+        for name in ("shop", "blog")
+    }
+    behind = {"app_trusted_proxies": ["10.0.0.0/8"]}
+    assert mark not in site()
+    assert mark in site(**behind).splitlines()
+    assert mark in site(**behind, __nginx_answering=told["shop"])
+    assert mark not in site(**behind, __nginx_answering=told["blog"])
 
 
 def test_timeouts_and_upstreams_are_those_of_the_plan_and_the_inventory(site):
@@ -328,6 +361,9 @@ def test_only_our_own_names_are_taken_from_a_load_balancer(site):
         ("app_streaming_paths", ['/a"b']),
         ("app_streaming_paths", ["/a#b"]),
         ("app_static", [{"url": "/a/\n", "folder": "static"}]),
+        ("app_underscore_headers", ["api-key"]),
+        ("app_underscore_headers", ["X_Forwarded_For"]),
+        ("app_underscore_headers", ["SCRIPT_NAME"]),
         ("nginx_listen", []),
         ("nginx_listen", ["80; return 200"]),
         ("nginx_listen_https", []),

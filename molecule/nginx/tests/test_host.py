@@ -83,6 +83,10 @@ def test_nginx_reads_the_declared_folders_of_the_app_and_no_others(host, site):
     assert site.get("/media/old.txt").text == "long there"
     read = "setpriv --reuid=www-data --regid=www-data --init-groups cat %s"
     assert host.run(read, "/srv/shop/shared/uploads/public/old.txt").rc == 0
+    links = f"cd {public}; ln -sf /etc/passwd .; ln -sf /etc .; ln -sf a.txt own"
+    host.check_output("setpriv --reuid=shop --regid=shop --clear-groups sh -c %s", links)
+    answers = [site.get(f"/media/2026/{path}") for path in ("passwd", "etc/passwd", "own")]
+    assert [answer.status_code for answer in answers] == [404, 404, 200]
     for path in ("secret/key.txt", "uploads/beside.txt"):
         assert host.run(read, f"/srv/shop/shared/{path}").rc != 0
 
@@ -90,6 +94,8 @@ def test_nginx_reads_the_declared_folders_of_the_app_and_no_others(host, site):
 def test_nginx_comes_back_when_it_is_killed(host, site):
     host.check_output("kill -9 $(cat /run/nginx.pid); pkill -9 --uid www-data nginx || true")
     assert wait_for(lambda: site.get("/").status_code == 200)
+    limit = "systemctl show --value --property StartLimitIntervalUSec nginx"
+    assert host.check_output(limit) == "0"  # nor does it give up
 
 
 def test_http2_over_tls_13(address, secure):
