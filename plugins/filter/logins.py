@@ -8,6 +8,7 @@ from typing import Any
 # On Debian and Ubuntu the users of services have lower numbers than those of people.
 FIRST_OF_PEOPLE = 1000
 NOBODY = 65534
+NO_SHELLS = ("/nologin", "/false")
 
 
 def logins(
@@ -32,12 +33,13 @@ def _login(user: Mapping[str, Any], passwd: Mapping[str, Sequence[str]]) -> dict
         "home": home,
         "group": group,
         "new": account is None,
-        "system": account is not None and name != "root" and not _is_person(int(account[1])),
+        "system": account is not None and name != "root" and not _is_person(account),
     }
 
 
-def _is_person(number: int) -> bool:
-    return number >= FIRST_OF_PEOPLE and number != NOBODY
+def _is_person(account: Sequence[str]) -> bool:
+    number, shell = int(account[1]), account[5]
+    return number >= FIRST_OF_PEOPLE and number != NOBODY and not shell.endswith(NO_SHELLS)
 
 
 def jump_hosts(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import grp
 import pwd
 import re
 import subprocess
@@ -15,7 +16,8 @@ DOCUMENTATION = """
 module: access_facts
 short_description: Gather SSH, login and firewall facts
 description:
-  - Returns the fact C(access), which roles ssh and firewall read. Changes nothing. Needs root.
+  - Returns the fact C(access), which roles ssh and firewall read. Changes nothing but that it makes
+    /run/sshd where sshd was not started yet. Needs root.
 options:
   user:
     description: User that Ansible logs in as.
@@ -30,15 +32,17 @@ author: Flaskstack
 RETURN = """
 ansible_facts:
   description:
-    - C(access) with C(users) (name → [password, uid, gid, comment, home, shell]), C(sshd) (what
-      C(sshd -T) prints for this login), C(sshd_defaults) (the same without any setting),
-      C(sshd_includes) (whether sshd_config reads sshd_config.d), C(has_key) (whether the login user
-      has a public key), C(has_sudo_rule) (whether the login user's sudo rule is Flaskstack's),
-      C(firewalls) (other firewalls that are enabled) and C(has_rules) (whether our rules exist).
+    - C(access) with C(users) (name → [password, uid, gid, comment, home, shell]), C(groups) (their
+      names), C(sshd) (what C(sshd -T) prints for this login), C(sshd_defaults) (the same without
+      any setting), C(sshd_runs) (whether ssh.service does), C(sshd_includes) (whether sshd_config
+      reads sshd_config.d), C(has_key) (whether the login user has a public key), C(has_sudo_rule)
+      (whether the login user's sudo rule is Flaskstack's), C(firewalls) (other firewalls that are
+      enabled) and C(has_rules) (whether our rules exist).
   returned: always
   type: dict
 """
 SSHD = "/usr/sbin/sshd"
+RUN = Path("/run/sshd")
 KEY = re.compile(r"^[^#]*(ssh-|ecdsa-|sk-)", re.MULTILINE)
 INCLUDE = re.compile(r"^\s*Include\s.*sshd_config[.]d/[*][.]conf", re.MULTILINE | re.IGNORECASE)
 UFW_ENABLED = re.compile(r"^ENABLED=yes", re.MULTILINE)
@@ -55,8 +59,10 @@ def gather(user: str, address: str, root: Path = Path("/")) -> dict[str, Any]:
     client = address or "127.0.0.1"
     return {
         "users": users,
+        "groups": sorted(group.gr_name for group in grp.getgrall()),
         "sshd": _sshd("-C", f"user={user},host={client},addr={client}"),
         "sshd_defaults": _sshd("-f", "/dev/null"),
+        "sshd_runs": _runs("ssh.service"),
         "sshd_includes": _contains(root / "etc/ssh/sshd_config", INCLUDE),
         "has_key": _contains(root / home.lstrip("/") / ".ssh/authorized_keys", KEY),
         "has_sudo_rule": (root / f"etc/sudoers.d/flaskstack_{user}").exists(),
@@ -69,8 +75,14 @@ def _sshd(*arguments: str) -> str:
     """Return what `sshd -T` prints; nothing on a host without sshd."""
     if not Path(SSHD).exists():
         return ""
+    # It wants this directory, which ssh.service makes: with ssh.socket not before a connection.
+    RUN.mkdir(mode=0o755, exist_ok=True)
     command = [SSHD, "-T", *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def _runs(unit: str) -> bool:
+    return subprocess.run(["systemctl", "--quiet", "is-active", unit], check=False).returncode == 0
 
 
 def _contains(file: Path, pattern: re.Pattern[str]) -> bool:

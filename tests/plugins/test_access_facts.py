@@ -12,6 +12,7 @@ def gather(tmp_path, monkeypatch):
     sshd.write_text('#!/bin/sh\necho "asked $*"\n')
     sshd.chmod(0o755)
     monkeypatch.setattr(access_facts, "SSHD", str(sshd))
+    monkeypatch.setattr(access_facts, "RUN", tmp_path / "run")
     return lambda: access_facts.gather("root", "203.0.113.7", tmp_path)
 
 
@@ -22,12 +23,14 @@ def write(folder, path, text=""):
     file.write_text(text)
 
 
-def test_a_bare_host(gather):
+def test_a_bare_host(gather, tmp_path):
     facts = gather()
     assert facts["users"]["root"][1:3] == ["0", "0"]
     assert facts["users"]["root"][4] == "/root"
     assert facts["sshd"] == "asked -T -C user=root,host=203.0.113.7,addr=203.0.113.7\n"
     assert facts["sshd_defaults"] == "asked -T -f /dev/null\n"
+    assert "root" in facts["groups"]
+    assert (tmp_path / "run").is_dir()
     assert facts["firewalls"] == []
     for name in ("sshd_includes", "has_key", "has_sudo_rule", "has_rules"):
         assert facts[name] is False, name

@@ -9,6 +9,7 @@ PASSWD = {
     "root": ["x", "0", "0", "root", "/root", "/bin/bash"],
     "www-data": ["x", "33", "33", "", "/var/www", "/usr/sbin/nologin"],
     "nobody": ["x", "65534", "65534", "", "/nonexistent", "/usr/sbin/nologin"],
+    "vendor": ["x", "1001", "1001", "", "/opt/vendor", "/usr/sbin/nologin"],
     "anna": ["x", "1000", "100", "", "/home/a", "/bin/bash"],
 }
 
@@ -43,7 +44,14 @@ def test_who_is_to_go():
 
 @pytest.mark.parametrize(
     ("name", "system"),
-    [("root", False), ("anna", False), ("bert", False), ("www-data", True), ("nobody", True)],
+    [
+        ("root", False),
+        ("anna", False),
+        ("bert", False),
+        ("www-data", True),
+        ("nobody", True),
+        ("vendor", True),
+    ],
 )
 def test_services_are_not_people(name, system):
     assert of(name=name)["system"] is system

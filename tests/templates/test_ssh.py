@@ -16,6 +16,8 @@ ACCESS = {
     "macs hmac-sha1,hmac-sha2-512-etm@openssh.com\n"
     "kexalgorithms curve25519-sha256,sntrup761x25519-sha512@openssh.com,mlkem768x25519-sha256\n"
     "hostkeyalgorithms ssh-ed25519",
+    "groups": ["root", "docker"],
+    "sshd_runs": True,
     "sshd_includes": True,
     "has_key": True,
     "has_sudo_rule": False,
@@ -82,14 +84,12 @@ def test_root_gets_in_only_where_it_has_to(settings, connects, expected):
 
 def test_algorithms_are_those_that_the_host_has_best_first(settings):
     found = settings()
-    assert found["KexAlgorithms"] == "mlkem768x25519-sha256,sntrup761x25519-sha512@openssh.com"
+    quantum_safe = "mlkem768x25519-sha256,sntrup761x25519-sha512@openssh.com"
+    assert found["KexAlgorithms"] == f"{quantum_safe},curve25519-sha256"
     assert found["Ciphers"] == "aes256-gcm@openssh.com"
     assert found["MACs"] == "hmac-sha2-512-etm@openssh.com"
-
-
-def test_older_clients_on_request(settings):
-    found = settings(ssh_classical_key_exchange=True)
-    assert found["KexAlgorithms"].endswith(",curve25519-sha256")
+    found = settings(ssh_classical_key_exchange=False)
+    assert found["KexAlgorithms"] == quantum_safe
 
 
 def test_the_controller_is_never_penalised(settings):
@@ -130,6 +130,7 @@ def test_users_that_work_are_accepted(refused, users):
         [{"name": "anna", "keys": ["ssh-dss " + "A" * 68]}],
         [{"name": "anna", "keys": [KEY]}, {"name": "anna", "state": "absent"}],
         [{"name": "shop", "keys": [KEY]}],
+        [{"name": "shop-build", "keys": [KEY]}],
         [{"name": "root", "state": "absent"}],
     ],
 )
@@ -172,8 +173,9 @@ def test_an_authority_in_place_of_keys_is_enough(refused_there):
     assert refused_there(**gathered(has_key=False, sshd="authorizedkeyscommand none")) == []
 
 
-def test_services_are_no_people(refused_there):
-    assert refused_there(ssh_users=[{"name": "backup", "keys": [KEY]}]) == ["ssh_users"]
+@pytest.mark.parametrize("name", ["backup", "docker"])
+def test_users_and_groups_of_services_are_no_people(refused_there, name):
+    assert refused_there(ssh_users=[{"name": name, "keys": [KEY]}]) == ["ssh_users"]
 
 
 def test_sudo_is_not_taken_from_who_connects(refused_there):

@@ -1,0 +1,93 @@
+"""Keys are written and removed in homes whose owners may put links anywhere."""
+
+import os
+import pwd
+
+import pytest
+
+import login_keys
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFUUMvBf5c5Jcu6zjFPlz60luPQw5PkktQG/OLp/5Tm5 anna\n"
+ANNA = {"name": "anna", "authorized": KEY, "present": True}
+
+
+@pytest.fixture
+def home(tmp_path):
+    """Return the home of anna."""
+    folder = tmp_path / "anna"
+    folder.mkdir(0o755)
+    return folder
+
+
+@pytest.fixture
+def others(tmp_path):
+    """Return a folder with the keys of somebody else."""
+    folder = tmp_path / "others"
+    folder.mkdir()
+    (folder / "authorized_keys").write_text("theirs")
+    return folder
+
+
+@pytest.fixture
+def accounts(home):
+    """Return what getent says."""
+    return [pwd.struct_passwd(("anna", "x", os.getuid(), os.getgid(), "", str(home), "/bin/bash"))]
+
+
+def test_keys_are_written_once(home, accounts):
+    keys = home / ".ssh/authorized_keys"
+    before, after = login_keys.apply(ANNA, accounts, change=False)
+    assert before != after
+    assert not keys.exists()
+    login_keys.apply(ANNA, accounts, change=True)
+    assert keys.read_text().endswith(KEY)
+    assert keys.parent.stat().st_mode & 0o777 == 0o700
+    assert keys.stat().st_mode & 0o777 == 0o600
+    before, after = login_keys.apply(ANNA, accounts, change=True)
+    assert before == after
+
+
+@pytest.mark.parametrize("change", [True, False])
+def test_a_link_in_place_of_the_folder_is_refused(home, others, accounts, change):
+    (home / ".ssh").symlink_to(others)
+    with pytest.raises(login_keys.RefusedError, match=r"anna/[.]ssh is a link"):
+        login_keys.apply(ANNA, accounts, change=change)
+    assert (others / "authorized_keys").read_text() == "theirs"
+
+
+def test_a_link_in_place_of_the_keys_is_neither_read_nor_followed(home, others, accounts):
+    (home / ".ssh").mkdir()
+    (home / ".ssh/authorized_keys").symlink_to(others / "authorized_keys")
+    before, _ = login_keys.apply(ANNA, accounts, change=True)
+    assert "theirs" not in before
+    assert (others / "authorized_keys").read_text() == "theirs"
+    assert (home / ".ssh/authorized_keys").read_text().endswith(KEY)
+
+
+def test_who_leaves_takes_no_keys_of_others_along(home, others, accounts, monkeypatch):
+    monkeypatch.setattr(os, "fchown", lambda *_: None)  # to root, which a test may not be
+    leaving = ANNA | {"present": False}
+    (home / ".ssh").symlink_to(others)
+    login_keys.apply(leaving, accounts, change=True)
+    assert (others / "authorized_keys").read_text() == "theirs"
+
+    (home / ".ssh").unlink()
+    login_keys.apply(ANNA, accounts, change=True)
+    login_keys.apply(leaving, accounts, change=True)
+    assert not (home / ".ssh/authorized_keys").exists()
+    assert home.stat().st_mode & 0o777 == 0o700  # nobody else enters
+
+
+def test_the_home_of_another_user_is_refused(home):
+    if os.getuid() == 0:
+        os.chown(home, 4711, 4711)
+    annas = home.stat().st_uid
+    accounts = [pwd.struct_passwd(("anna", "x", annas, 1, "", str(home), ""))]
+    stranger = pwd.struct_passwd(("bert", "x", annas + 1, 1, "", str(home), ""))
+    with pytest.raises(login_keys.RefusedError, match="belongs to another user"):
+        login_keys.apply(ANNA | {"name": "bert"}, [*accounts, stranger], change=True)
+
+
+def test_what_is_no_key_is_refused(accounts):
+    with pytest.raises(login_keys.RefusedError, match="cannot read"):
+        login_keys.apply(ANNA | {"authorized": "ssh-ed25519 AAAA\n"}, accounts, change=True)
