@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from ipaddress import collapse_addresses, ip_network
+from ipaddress import IPv6Address, collapse_addresses, ip_network
 from typing import Any
 
 
@@ -17,6 +17,11 @@ def networks(texts: Iterable[str]) -> dict[str, list[str]]:
         ]
         for version in (4, 6)
     }
+
+
+def ipv6_addresses(texts: Iterable[str]) -> list[str]:
+    """Return the IPv6 addresses, networks left out, as nginx writes them."""
+    return [str(IPv6Address(text)) for text in texts if ":" in text and "/" not in text]
 
 
 def not_networks(texts: Iterable[Any]) -> list[Any]:
@@ -48,4 +53,9 @@ class FilterModule:
 
     def filters(self) -> dict[str, object]:
         """Return the filters of this file by name."""
-        return {"networks": networks, "not_networks": not_networks, "network_rule": network_rule}
+        return {
+            "ipv6_addresses": ipv6_addresses,
+            "networks": networks,
+            "not_networks": not_networks,
+            "network_rule": network_rule,
+        }

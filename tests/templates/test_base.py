@@ -35,10 +35,11 @@ def test_a_container_gets_only_those_of_its_own_network(render):
 
 
 def test_the_inventory_has_the_last_word_on_the_kernel(render):
-    router = {"net.ipv4.conf.all.rp_filter": 2}
-    text = render("base", SYSCTL, ansible_facts=MACHINE, base_kernel_settings=router)
-    assert settings(text)["net.ipv4.conf.all.rp_filter"] == "2"
-    assert settings(text)["kernel.sysrq"] == "0"
+    router = {"net.ipv4.conf.all.rp_filter": 2, "net.ipv4.conf.default.send_redirects": 1}
+    found = settings(render("base", SYSCTL, ansible_facts=MACHINE, base_kernel_settings=router))
+    assert {found[f"net.ipv4.conf.{name}.rp_filter"] for name in ("all", "default", "*")} == {"2"}
+    assert found["net.ipv4.conf.default.send_redirects"] == "1"
+    assert found["net.ipv4.conf.*.send_redirects"] == found["kernel.sysrq"] == "0"
 
 
 UPGRADES = "etc/apt/apt.conf.d/52flaskstack-upgrades.j2"

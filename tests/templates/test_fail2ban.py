@@ -1,6 +1,7 @@
 """Whom fail2ban bans for what, and whom it never does."""
 
 import configparser
+import re
 
 import pytest
 
@@ -82,6 +83,15 @@ def test_bans_are_of_packets_unless_all_come_from_a_load_balancer(file):
     assert "banaction" not in behind["nginx-refused"]
 
 
+def test_an_address_in_a_banned_network_is_spared(file):
+    given = {"fail2ban_ignore": ["2001:DB8::0:5", "2001:db8:9::/48"]}
+    action = file("action.d/flaskstack-nftables.conf", **given)["Init?family=inet6"]
+    assert {"2001:db8::5/128,", "2001:db8:9::/48"} <= set(action["spared"].split())
+    regex = file("filter.d/flaskstack-nginx.conf", **given)["Definition"]["ignoreregex"]
+    assert re.search(regex, '{"remote_addr":"2001:db8::5",')
+    assert not re.search(regex, '{"remote_addr":"2001:db8::6",')
+
+
 def test_lines_are_taken_by_unit_only(file):
     for section in (
         *file("jail.d/site.conf").values(),
@@ -92,7 +102,7 @@ def test_lines_are_taken_by_unit_only(file):
 
 
 def test_no_retries_are_no_jail(file, evaluate):
-    none = {"fail2ban_ssh_retries": 0, "fail2ban_missing_retries": 0}
+    none = {"fail2ban_ssh_retries": 0}
     assert file("jail.d/flaskstack-host.conf", **none)["sshd"]["enabled"] == "false"
     assert file("jail.d/site.conf", **none)["shop-missing"]["enabled"] == "false"
     assert file("jail.d/site.conf", **none)["shop-probes"]["enabled"] == "true"
@@ -113,6 +123,7 @@ def test_a_host_without_a_site_has_no_jails_for_one(evaluate):
         "fail2ban.d/flaskstack.conf",
         "jail.d/flaskstack-host.conf",
         "jail.d/flaskstack-ignore.conf",
+        "action.d/flaskstack-nftables.conf",
     ]
 
 
