@@ -5,6 +5,8 @@ import re
 
 import pytest
 
+from waiting import wait_for
+
 # What journald says of its limits whenever it opens a journal.
 JOURNAL_USAGE = "MESSAGE_ID=ec387f577b844b8fa948f33cad9a75e6"
 
@@ -108,6 +110,55 @@ def test_services_with_old_libraries_are_restarted_without_asking(host):
     assert host.run("needrestart -b -k -l").rc == 0
 
 
+# Maps a library that is gone, as one is after an upgrade, and stays.
+OUTDATED = """
+import mmap, os, signal, sys
+library = f"/usr/local/lib/{os.getpid()}.so"
+open(library, "wb").write(bytes(4096))
+with open(library) as file:
+    kept = mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_EXEC)
+os.remove(library)
+signal.pause()
+"""
+
+
+def test_a_restart_for_a_library_spares_what_ends_by_itself(host):
+    """A service is restarted; a job of a timer and a migration, which is transient, run on."""
+    units = {
+        "outdated": "Type=exec",
+        "shop-nightly": "Type=oneshot",
+    }
+    host.check_output("printf %s >/root/outdated.py", OUTDATED)
+    for name, kind in units.items():
+        text = f"[Service]\n{kind}\nExecStart=python3 /root/outdated.py\n"
+        host.check_output(f"printf %s >/etc/systemd/system/{name}.service", text)
+    run = "systemd-run --quiet --collect --unit=shop.run-1-0 python3 /root/outdated.py"
+    host.check_output(
+        f"systemctl daemon-reload; {run}; systemctl start --no-block {' '.join(units)}"
+    )
+    names = [*units, "shop.run-1-0"]
+
+    def started():
+        shown = "systemctl show --property=ExecMainPID --value "
+        return [host.check_output(f"{shown}{name}") for name in names]
+
+    try:
+        ready = "test $(grep -l 'local/lib/.*so (deleted)' /proc/[0-9]*/maps | wc -l) = 3"
+        wait_for(lambda: host.run(ready).rc == 0, 20)
+        before = started()
+        said = host.check_output("needrestart -k -r a 2>&1 </dev/null")
+        after = started()
+    finally:
+        host.run(f"systemctl stop {' '.join(names)}; rm /root/outdated.py")
+        host.run("rm /etc/systemd/system/{outdated,shop-nightly}.service; systemctl daemon-reload")
+    assert after[0] != before[0], said
+    assert after[1:] == before[1:], said
+
+
+def test_timedatectl_can_ask_at_once(host):
+    assert host.service("dbus.socket").is_running
+
+
 def test_packages_are_as_their_checksums_say_and_a_changed_file_is_noticed(host):
     assert host.service("package-check.timer").is_enabled
     assert host.run("systemctl start package-check.service").rc == 0
@@ -140,10 +191,28 @@ def test_modules_are_blocked(host):
         assert host.file("/etc/modprobe.d/flaskstack.conf").contains(f"^install {name} /bin/false$")
 
 
-def test_packets_do_not_say_where_others_go(host):
-    for family in ("ipv4", "ipv6"):
-        assert host.sysctl(f"net.{family}.conf.all.accept_redirects") == 0
-    assert host.sysctl("net.ipv4.conf.all.send_redirects") == 0
+def test_network_settings_hold_on_every_interface(host):
+    """Also where systemd's own pattern says otherwise, and on an interface that comes later."""
+    theirs = "/usr/lib/sysctl.d/50-theirs.conf"
+    patterns = "net.ipv4.conf.*.rp_filter = 2\n-net.ipv4.conf.all.rp_filter\n"
+    host.check_output(f"mkdir -p /usr/lib/sysctl.d; printf %s >{theirs}", patterns)
+    host.check_output("ip link add later type dummy")
+    try:
+        host.check_output("systemctl restart systemd-sysctl")
+        for family, names in NETWORK_SETTINGS.items():
+            for name, value in names.items():
+                files = f"/proc/sys/net/{family}/conf/*/{name}"
+                found = host.check_output(f"grep -H . {files}").splitlines()
+                assert len(found) >= 4
+                assert [item for item in found if not item.endswith(f":{value}")] == []
+    finally:
+        host.check_output(f"ip link delete later; rm {theirs}")
+
+
+NETWORK_SETTINGS = {
+    "ipv4": {"accept_redirects": 0, "send_redirects": 0, "accept_source_route": 0, "rp_filter": 1},
+    "ipv6": {"accept_redirects": 0, "accept_source_route": 0},
+}
 
 
 def test_weak_passwords_are_refused(host):

@@ -13,8 +13,9 @@ from waiting import wait_for
 testinfra_hosts = ["ansible://site"]
 
 STRANGER = "fd00:f1a5::66"  # of the network that the hosts share, and none of theirs
-SCANNER = "fd00:f1a5::67"
+SCANNERS = "fd00:f1a5:0:7"
 CLIENT = "198.51.100.7"
+NETWORK = ("2001:db8:1::", "2001:db8:1:0:")
 # Says to /dev/log what it is told, as nginx does, and stays until the journal knows who it was.
 WRITER = """
 import socket, sys, time
@@ -37,7 +38,9 @@ def line(uri="/", status=404, client=CLIENT, **more):
         "time": "2026-11-21T14:00:00+00:00",
         "request_id": "8f1e5c2ab0d44f0e9b0d1b5d7f3a9c11",
         "remote_addr": client,
+        "remote_bits": 64 if ":" in client else 32,
         "peer_addr": client,
+        "forwarded_for": "",
         "scheme": "https",
         "host": "shop.example.org",
         "method": "GET",
@@ -98,11 +101,14 @@ def stranger(hosts, addresses):
     host.check_output(f"ip -6 address del {STRANGER}/64 dev eth0")
 
 
-def test_failed_logins_are_banned_and_forgiven(host, banned, stranger, outside):
+def test_failed_logins_are_banned_and_forgiven(host, banned, stranger, outside, inside):
     for _ in range(3):
         assert "Permission denied" in stranger()
     wait_for(lambda: STRANGER in banned("sshd"), 20)
     assert "Connection refused" in stranger()
+    # The other host has an address of the same /64, and is never banned.
+    assert inside("data", "site", "tcp/22", family="ipv6") == {"tcp/22": "open"}
+    assert "/64" in host.check_output("nft list table inet f2b-table")
     assert outside("site", "tcp/22") == {"tcp/22": "open"}
     assert "priority filter - 1" in host.check_output("nft list table inet f2b-table")
 
@@ -128,21 +134,32 @@ def told(host, words):
     return words in host.check_output("journalctl --unit=fail2ban --boot --output=cat")
 
 
-def test_who_scans_the_site_is_banned_from_it(write, banned, inside, hosts):
-    hosts["data"].check_output(f"ip -6 address replace {SCANNER}/64 dev eth0 nodad")
+def test_who_scans_the_site_is_banned_from_it_with_the_network(write, banned, inside, hosts):
+    """Three addresses of a /64 ask once each: a fourth is refused, one of another /64 is not."""
+    data = hosts["data"]
+    scanners = [f"{SCANNERS}::{number}" for number in range(1, 5)]
+    another = "fd00:f1a5:0:8::1"
+    for address in (scanners[3], another):
+        data.check_output(f"ip -6 address replace {address}/64 dev eth0 nodad")
+    for network in (SCANNERS, "fd00:f1a5:0:8"):
+        hosts["site"].check_output(f"ip -6 route replace {network}::/64 dev eth0")
     scan = ["/.env", "/wp-login.php?x=1", "/app/.git/config"]
-    write("nginx_shop", [line(uri, client=SCANNER) for uri in scan])
-    wait_for(lambda: banned("shop-probes") == [SCANNER], 20)
+    write("nginx_shop", [line(*probe) for probe in zip(scan, [404] * 3, scanners, strict=False)])
+    wait_for(lambda: banned("shop-probes") == [f"{SCANNERS}::/64"], 20)
+    places = ("tcp/80", "udp/443", "tcp/22")
     try:
-        met = inside("data", "site", "tcp/80", "udp/443", "tcp/22", family="ipv6", source=SCANNER)
+        met = inside("data", "site", *places, family="ipv6", source=scanners[3])
+        other = inside("data", "site", *places, family="ipv6", source=another)
     finally:
-        hosts["data"].check_output(f"ip -6 address del {SCANNER}/64 dev eth0")
+        for address in (scanners[3], another):
+            data.check_output(f"ip -6 address del {address}/64 dev eth0")
     refused = "ConnectionRefusedError"
     assert met == {"tcp/80": refused, "udp/443": refused, "tcp/22": "open"}
+    assert other == dict.fromkeys(places, "open")
 
 
 def test_bursts_of_refusals_and_unknown_names_are_banned(write, banned):
-    write("nginx_shop", [line("/login", status) for status in (401, 403, 429) * 2])
+    write("nginx_shop", [line("/login", 403, upstream_status="403"), line("/login", 429)] * 3)
     write("nginx_refused", [line(status=444)] * 4, level=INFO)
     wait_for(lambda: banned("shop-denied") == [CLIENT], 20)
     wait_for(lambda: banned("nginx-refused") == [CLIENT], 20)
@@ -156,6 +173,11 @@ def test_only_what_is_meant_counts(write, banned, found):
         line("/.env", 200),
         line("/environment"),
         line("/blog/2026/php"),
+        line("/index.php?id=3"),
+        line("/wp-content/uploads/2019/a.jpg"),
+        line("/autodiscover/autodiscover.xml"),
+        line("/.env", forwarded_for="203.0.113.5"),  # by a proxy that nobody declared
+        line("/.env", client="fd00:f1a5::2"),  # the other host, whose network is not to blame
         line("/ok", 400, user_agent=posing),
         line('/.env?"","status":404,"', 200),
     ]
@@ -168,12 +190,29 @@ def test_only_what_is_meant_counts(write, banned, found):
     assert banned("shop-probes") == []
 
 
+def test_what_clients_do_by_themselves_is_no_abuse(write, banned, found):
+    """They are told to log in, and what nginx answers to one who is banned is no new deed."""
+    before = found("shop-denied")
+    write("nginx_shop", [line("/login", 401), line("/login", 403)] * 10)
+    write("nginx_shop", [line("/login", 429, client="198.51.100.9")])
+    wait_for(lambda: found("shop-denied") > before, 20)
+    assert found("shop-denied") == before + 1
+    assert banned("shop-denied") == []
+
+
 def test_behind_a_load_balancer_nginx_bans(host, write, banned):
     folder = host.file(f"/run/flaskstack/banned/blog/{CLIENT}")
     write("nginx_blog", [line("/.env", app="blog")] * 3)
     write("nginx_blog", [line("/login", 429, app="blog")] * 6)
     wait_for(lambda: banned("blog-probes") == banned("blog-denied") == [CLIENT], 20)
     assert folder.is_directory
+    network = [line("/.env", app="blog", client=f"2001:db8:1::{number}") for number in (1, 2, 3)]
+    write("nginx_blog", network)
+    # As nginx may find the first 64 bits written: see tests/nginx.
+    folders = [host.file(f"/run/flaskstack/banned/blog/{name}") for name in NETWORK]
+    wait_for(lambda: all(found.is_directory for found in folders), 20)
+    host.check_output("fail2ban-client set blog-probes unbanip 2001:db8:1::/64")
+    assert not any(found.exists for found in folders)
     host.check_output("setpriv --reuid=www-data --regid=www-data --clear-groups ls %s", folder.path)
     assert CLIENT not in host.check_output("nft list ruleset")
 
