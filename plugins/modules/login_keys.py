@@ -48,10 +48,14 @@ class Home:
         self._opened = opened
         self.folder = self._open(self.path)
         self.holder = os.fstat(self.folder).st_uid
+        self.ssh: int | None = None
+        self.obstacle: RefusedError | None = None
         try:
-            self.ssh: int | None = self._open(".ssh")
+            self.ssh = self._open(".ssh")
         except FileNotFoundError:
-            self.ssh = None
+            pass
+        except RefusedError as error:
+            self.obstacle = error
 
     def _open(self, name: str) -> int:
         within = self.folder if name == ".ssh" else None
@@ -126,6 +130,8 @@ def enter(
             raise RefusedError(f"{account.pw_dir} is missing") from error
         if home.holder != account.pw_uid and home.holder in numbers - {0}:
             raise RefusedError(f"{account.pw_dir} belongs to another user")
+        if home.obstacle:
+            raise home.obstacle
         text = HEADER + authorized
         before, after = home.state(), home.wanted(text)
         closed = home.holder not in {account.pw_uid, 0} or _closed(os.fstat(home.folder))
@@ -144,8 +150,8 @@ def leave(account: pwd.struct_passwd, *, shared: bool, change: bool) -> tuple[st
         try:
             home = Home(account, opened)
         except (FileNotFoundError, RefusedError):
-            return "", ""  # what a link leads to is not this user's to lose
-        before = home.state()
+            return "", ""
+        before = home.state()  # nothing, where .ssh is a link: the keys it leads to are another's
         if change and home.ssh is not None and FILE in os.listdir(home.ssh):
             os.unlink(FILE, dir_fd=home.ssh)
         if change and not shared and home.holder == account.pw_uid:

@@ -21,6 +21,7 @@ author: Flaskstack
 
 # "First Ansible 14 support" (ansible-core 2.21), says the changelog of mitogen 0.3.49.
 NEWEST_SUPPORTED = (2, 21)
+ENFORCED = "StrictHostKeyChecking yes"
 
 
 def strategy(version: str = ansible_version) -> type[LinearStrategy]:
@@ -32,7 +33,29 @@ def strategy(version: str = ansible_version) -> type[LinearStrategy]:
     except ImportError as error:
         Display().display(f"Mitogen is not used, so runs take about three times as long: {error}")
         return LinearStrategy
+    _leave_host_keys_to_ssh()
     return StrategyModule
+
+
+def _leave_host_keys_to_ssh() -> None:
+    """Keep mitogen's StrictHostKeyChecking out where ssh has its own, as without mitogen.
+
+    Mitogen's comes first, and ssh goes by the first: a new server would be refused, whatever
+    ssh_common_args says.
+    """
+    from mitogen.ssh import Connection
+
+    command = Connection.get_boot_command
+
+    def get_boot_command(self: Connection) -> list[str]:
+        words = command(self)
+        own = any("stricthostkeychecking" in word.lower() for word in self.options.ssh_args or [])
+        if own and ENFORCED in words:
+            place = words.index(ENFORCED)
+            del words[place - 1 : place + 1]  # with its -o
+        return words
+
+    Connection.get_boot_command = get_boot_command
 
 
 StrategyModule = strategy()

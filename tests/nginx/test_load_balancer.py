@@ -80,3 +80,29 @@ def test_a_network_of_ipv6_counts_as_one(visit):
     assert ask("2001:db8:0:1::1", 120)[429] > 0
     assert ask("2001:db8:0:1::2", 5)[429] > 0
     assert ask("2001:db8:0:2::1", 20) == {200: 20}
+
+
+@pytest.mark.parametrize(
+    ("folder", "visitor", "neighbour"),
+    [
+        ("198.51.100.7", "198.51.100.7", "198.51.100.8"),
+        ("2001:db8:1:2:", "2001:db8:1:2::9", "2001:db8:1:3::9"),
+        ("2001:db8:1:2:", "2001:db8:1:2:3:4:5:6", "2001:db8:1::2:3:4"),
+        ("2001:db8:1::", "2001:db8:1::9", "2001:db8:1:2::9"),
+        ("2001:db8:1:0:", "2001:db8:1:0:3:4:5:6", "2001:db8:1:1:3:4:5:6"),
+    ],
+)
+def test_whom_fail2ban_has_banned_is_refused(server, visit, folder, visitor, neighbour):
+    """Of IPv6 the first 64 bits, as they are written."""
+
+    def ask(address):
+        forwarded = {"X-Forwarded-For": address}
+        return visit("/notes", forwarded, source="127.0.0.1", times=1)[0][0]
+
+    made = server.path(f"/run/flaskstack/banned/shop/{folder}")
+    made.mkdir(parents=True)
+    try:
+        assert (ask(visitor), ask(neighbour)) == (403, 200)
+    finally:
+        made.rmdir()
+    assert ask(visitor) == 200

@@ -65,17 +65,19 @@ def test_a_link_in_place_of_the_keys_is_neither_read_nor_followed(home, others, 
 
 
 def test_who_leaves_takes_no_keys_of_others_along(home, others, accounts, monkeypatch):
-    monkeypatch.setattr(os, "fchown", lambda *_: None)  # to root, which a test may not be
+    given = []
+    monkeypatch.setattr(os, "fchown", lambda _, *owner: given.append(owner))  # takes root
     leaving = ANNA | {"present": False}
     (home / ".ssh").symlink_to(others)
     login_keys.apply(leaving, accounts, change=True)
     assert (others / "authorized_keys").read_text() == "theirs"
+    assert given == [(0, 0)]
+    assert home.stat().st_mode & 0o777 == 0o700  # nobody else enters
 
     (home / ".ssh").unlink()
     login_keys.apply(ANNA, accounts, change=True)
     login_keys.apply(leaving, accounts, change=True)
     assert not (home / ".ssh/authorized_keys").exists()
-    assert home.stat().st_mode & 0o777 == 0o700  # nobody else enters
 
 
 def test_the_home_of_another_user_is_refused(home):

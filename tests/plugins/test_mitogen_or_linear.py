@@ -100,3 +100,27 @@ def test_it_can_be_switched_off(run):
     done = run(ANSIBLE_STRATEGY="linear")
     assert not done.shared
     assert done.notices == []
+
+
+@pytest.mark.parametrize(
+    ("own", "checking"), [("", "accept-new"), ("-o StrictHostKeyChecking=yes", "yes")]
+)
+def test_a_new_server_is_met_as_ssh_is_told(tmp_path, own, checking):
+    """Ssh goes by the first of its options."""
+    (tmp_path / "ssh").write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/asked; exit 255\n')
+    (tmp_path / "ssh").chmod(0o755)
+    (tmp_path / "play.yml").write_text("- {hosts: all, gather_facts: false, tasks: [{ping: }]}")
+    more = [f"--extra-vars=ansible_ssh_common_args='{own}'"] if own else []
+    done = subprocess.run(
+        [ANSIBLE_PLAYBOOK, "--inventory=new,", *more, tmp_path / "play.yml"],
+        env=os.environ
+        | {
+            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+            "ANSIBLE_SSH_EXECUTABLE": str(tmp_path / "ssh"),
+        },
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 4, done.stderr
+    said = re.findall(r"StrictHostKeyChecking[= ](\S+)", (tmp_path / "asked").read_text())
+    assert said[0] == checking

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import network_settings
 from asking import live_web
 from repository import ROOT
 from waiting import wait_for
@@ -88,3 +89,7 @@ def test_a_deploy_works(host, site, operator, version):
     assert done.code == 0, done.output
     assert host.file("/srv/sample/current").linked_to != before
     assert site.get("/readyz").status_code == 200
+
+
+def test_network_settings_hold_on_every_interface(host):
+    assert network_settings.wrong(host) == []

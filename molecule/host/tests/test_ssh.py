@@ -136,9 +136,9 @@ def test_an_audit_finds_what_is_documented(host):
 
 def test_the_newest_key_exchange_that_the_host_has_is_in_use(host, login):
     known = host.check_output("ssh -Q kex").splitlines()
-    best = ["mlkem768x25519-sha256", "sntrup761x25519-sha512@openssh.com"]
+    best = "mlkem768x25519" if "mlkem768x25519-sha256" in known else "sntrup761x25519"
     offered = host.check_output("sshd -T | grep -i ^kexalgorithms").split()[1].split(",")
-    assert offered[0] == next(name for name in best if name in known)
+    assert offered[0].startswith(best)
     assert not [name for name in offered if "exchange" in name or name.endswith("sha1")]
     said = login("anna", "-v", "-oLogLevel=VERBOSE").stderr
     assert re.search("kex: algorithm: (mlkem768x25519-sha256|sntrup761x25519-sha512)", said)
