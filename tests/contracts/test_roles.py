@@ -186,6 +186,8 @@ def test_patterns_of_checks_end_with_the_text(role):
     """`$` also takes a newline at the end, which would begin a line in a file."""
     texts = "".join(path.read_text() for path in repository.yaml_files(role, "vars"))
     assert not re.findall(r"match(?:\(|', )'[^'\n]*\$'(?=[),])", texts)
+
+
 def test_a_service_that_restarts_never_gives_up(role):
     """What it needs may be away for long, at boot or later."""
     for path in (ROOT / "roles" / role).glob("[ft]*/**/*"):
