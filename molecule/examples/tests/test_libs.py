@@ -38,6 +38,12 @@ def test_a_worker_does_the_job(libs, token, library):
     wait_for(lambda: libs.site.get(f"/jobs/{token}").text == library, 30)
 
 
+def test_the_port_of_its_queue_is_closed_to_other_apps(host):
+    connect = "import socket; socket.create_connection(('127.0.0.1', 6390))"
+    assert host.run("flaskstack libs run python -c %s", connect).succeeded
+    assert "No route to host" in host.run("flaskstack shop run python -c %s", connect).stderr
+
+
 def test_beat_ticks_and_keeps_its_schedule(host, libs):
     begin = int(libs.site.get("/ticks").text)
     wait_for(lambda: int(libs.site.get("/ticks").text) > begin, 20)
