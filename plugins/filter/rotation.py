@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ansible.utils.display import Display
+
 Plan = dict[str, list[str]]
 
 
@@ -159,8 +161,14 @@ def secrets_of(
 
 
 def files_in(folder: str) -> list[str]:
-    """Return the files of a folder on the controller, which need not be there."""
-    return sorted(str(path) for path in Path(folder).glob("*") if path.is_file())
+    """Return the files of a folder of secrets, which need not be there; warn if others read it."""
+    path = Path(folder)
+    if path.is_dir() and path.stat().st_mode & 0o077:
+        Display().warning(
+            f"Every user of this machine may read {folder}: chmod -R go= {folder}. Where that does"
+            " not hold, as on Windows' drives in WSL, keep the checkout in your home in Linux"
+        )
+    return sorted(str(file) for file in path.glob("*") if file.is_file())
 
 
 def secret_refusals(

@@ -1,6 +1,7 @@
 """Playbooks parse, and use what requirements.yml asks for."""
 
 import json
+import os
 import re
 import subprocess
 
@@ -123,6 +124,29 @@ def test_tags_reach_what_a_role_includes():
         for play in repository.load(file):
             tasks = repository.tasks_in(play.get("tasks"))
             assert [task["name"] for task in tasks if "tags" in task] == []
+
+
+def test_a_checkout_that_all_may_write_has_its_settings(tmp_path):
+    """As in WSL below /mnt/c: what `./stack tools` adds to .venv/bin/activate names ansible.cfg."""
+    line = re.search(
+        r"printf '\\n(export .*?)\\n' .*>>.venv/bin/activate", (ROOT / "stack").read_text()
+    )
+    for name in ("ansible.cfg", "playbooks", "plugins", "roles", "site.yml", "inventory"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    tmp_path.chmod(0o777)
+    command = [ANSIBLE_PLAYBOOK, "--inventory", "inventory/dice.example", "--syntax-check"]
+    results = {
+        activated: subprocess.run(
+            ["bash", "-c", f'{activated}\nexec "$@"', "-", *command, "playbooks/plan.yml"],
+            cwd=tmp_path,
+            env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "LC_ALL": "C.UTF-8"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        for activated in ("", line[1].replace("%q", f"{tmp_path}/ansible.cfg"))
+    }
+    assert [done.returncode for done in results.values()] == [1, 0], results
 
 
 def test_a_rotation_that_fails_gives_the_deploy_lock_back():

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rotation import rotation_plan, secret_digest, unread_before
+from rotation import files_in, rotation_plan, secret_digest, unread_before
 
 GROUPS = {"app": ["web"], "database": ["db"], "cache": ["db"], "queue": ["db"]}
 OWN = {
@@ -117,3 +117,12 @@ def test_an_inventory_that_does_not_read_the_one_of_before_is_told_the_line():
 def test_nothing_has_no_digest():
     assert secret_digest("") == ""
     assert len(secret_digest("x")) == 64
+
+
+@pytest.mark.parametrize(("mode", "warned"), [(0o700, False), (0o777, True)])
+def test_a_folder_that_all_may_read_is_told(tmp_path, capfd, mode, warned):
+    (tmp_path / "database.txt").write_text("x")
+    tmp_path.chmod(mode)
+    assert files_in(str(tmp_path)) == [str(tmp_path / "database.txt")]
+    assert (f"chmod -R go= {tmp_path}" in "".join(capfd.readouterr()).replace("\n", " ")) == warned
+    assert files_in(str(tmp_path / "none")) == []
