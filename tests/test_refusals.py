@@ -54,7 +54,7 @@ SITE = {
 def play(tmp_path):
     """Give `play(playbook, **settings)`: run it for one host with these settings."""
 
-    def play(playbook, more_hosts=None, **settings):
+    def play(playbook, *options, more_hosts=None, **settings):
         inventory = tmp_path / "inventory"
         (inventory / "group_vars/all").mkdir(parents=True)
         settings = {name: value for name, value in (SITE | settings).items() if value is not None}
@@ -68,7 +68,7 @@ def play(tmp_path):
         for host in site["edge"]["hosts"]:
             facts.set(host, FACTS)
         return subprocess.run(
-            [ANSIBLE_PLAYBOOK, "--inventory", inventory, ROOT / playbook],
+            [ANSIBLE_PLAYBOOK, "--inventory", inventory, ROOT / playbook, *options],
             cwd=ROOT,
             env=os.environ
             | {
@@ -157,3 +157,24 @@ def test_a_right_inventory_is_planned_and_printed(play):
     assert "nginx waits for the answer nginx_proxy_read_timeout 35" in lines
     assert "memory, MiB host_memory 1960" in lines
     assert "MySQL's connections mysql_max_connections 42" in lines
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"app_source_git": "https://me:Tok3nOfMine@127.0.0.1:9/shop.git", "app_source_folder": ""},
+        {"app_source_archive": "https://Tok3nOfMine@127.0.0.1:9/a.tgz", "app_source_folder": ""},
+        {"app_index_url": "https://me:Tok3nOfMine@127.0.0.1:9/simple", "app_requirements": "r.in"},
+    ],
+    ids=["git", "archive", "index"],
+)
+def test_the_login_of_a_url_is_not_shown(play, tmp_path, setting):
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app/r.in").write_text("flask\ngunicorn\n")
+    folder = {"app_source_folder": str(tmp_path / "app")}
+    checksum = {"app_source_checksum": "sha256:" + "0" * 64}
+    result = play("playbooks/plan.yml", "-vvv", **folder | checksum | setting)
+    output = result.stdout + result.stderr
+    assert result.returncode != 0
+    assert "127.0.0.1:9/" in output
+    assert "Tok3nOfMine" not in output
