@@ -6,6 +6,7 @@ import copy
 import json
 import sys
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 from ansible import constants as C
@@ -50,9 +51,10 @@ class ActionModule(ActionBase):
             arguments["secrets"] = self._task.args.get("secrets", [])
             answer = self._execute_module("flaskstack", arguments, task_vars=task_vars)
             if answer.get("missing"):
-                local = Path(C.DEFAULT_LOCAL_TMP, name)
-                local.write_bytes(content)
-                arguments["source"] = self._transfer_file(str(local), self.remote(name))
+                with NamedTemporaryFile(dir=C.DEFAULT_LOCAL_TMP) as local:  # of this host's alone
+                    local.write(content)
+                    local.flush()
+                    arguments["source"] = self._transfer_file(local.name, self.remote(name))
                 answer = self._execute_module("flaskstack", arguments, task_vars=task_vars)
         finally:
             self._remove_tmp_path(self._connection._shell.tmpdir)

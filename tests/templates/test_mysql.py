@@ -300,18 +300,9 @@ def test_another_apps_database_is_no_stray(evaluate):
     ],
 )
 def test_the_other_provider_on_the_host_is_refused(evaluate, provider, installed, refused):
-    found = {"files": [{"path": f"/usr/sbin/{name}"} for name in [*installed, "mysqld.sock"]]}
+    found = {"files": [{"path": f"/usr/sbin/{name}"} for name in installed]}
     given = {"mysql_provider": provider, "__mysql_servers": found}
     messages = evaluate("mysql", "__mysql_server_refusals", **given)
     assert [text.startswith(f"mysql_provider is {provider}: ") for text in messages] == [
         True
     ] * refused
-
-
-def test_a_database_that_no_inventory_made_is_refused(evaluate):
-    given = {"__mysql_servers": {"files": [{"path": "/usr/sbin/mariadbd"}]}}
-    assert evaluate("mysql", "__mysql_server_refusals", **given) == []
-    given["__mysql_taken"] = {"stdout_lines": ["database shop", "account shop@%"]}
-    (message,) = evaluate("mysql", "__mysql_server_refusals", **given)
-    assert "the server of host has database shop, account shop@%" in message
-    assert '{"app": "shop"}' in message
