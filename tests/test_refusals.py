@@ -6,6 +6,7 @@ that went past the checks would end in "unreachable" instead.
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -178,3 +179,31 @@ def test_the_login_of_a_url_is_not_shown(play, tmp_path, setting):
     assert result.returncode != 0
     assert "127.0.0.1:9/" in output
     assert "Tok3nOfMine" not in output
+
+
+@pytest.mark.parametrize("name", ["gallery", "notes"])
+def test_an_example_without_an_app_here_is_right(tmp_path, name):
+    """Of the other examples the apps are here, and are deployed by scenario examples."""
+    inventory = tmp_path / name
+    shutil.copytree(ROOT / f"inventory/{name}.example", inventory)
+    facts = ansible_plugins().cache_loader.get("jsonfile", _uri=str(tmp_path / "facts"))
+    facts.set(f"{name}-1", FACTS)
+    source = {"app_source_git": "", "app_source_folder": str(ROOT / "sample_app")}
+    locked = {"app_requirements": "requirements.lock", "app_extra_requirements": []}
+    here = {"ansible_connection": "local", "ansible_become": False}
+    here["ansible_python_interpreter"] = sys.executable
+    command = [ANSIBLE_PLAYBOOK, "--inventory", inventory, ROOT / "playbooks/plan.yml"]
+    done = subprocess.run(
+        [*command, "--extra-vars", json.dumps(source | locked | here)],
+        cwd=ROOT,
+        env=os.environ
+        | {
+            "ANSIBLE_CACHE_PLUGIN": "ansible.builtin.jsonfile",
+            "ANSIBLE_CACHE_PLUGIN_CONNECTION": str(tmp_path / "facts"),
+            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
