@@ -389,11 +389,6 @@ def test_what_cannot_work_is_refused(refused, variable, value):
     assert refused(**{variable: value}).startswith(f"{variable} is ")
 
 
-def test_a_domain_of_other_letters_is_told_its_name_in_the_dns(refused):
-    told = refused(app_domains=["shop.example.org", "*.münchen.example"])
-    assert told.endswith("app_domains: [shop.example.org, *.xn--mnchen-3ya.example]")
-
-
 def test_two_sites_are_tested_at_once_each_in_a_file_of_its_own(evaluate, tmp_path):
     for name in ("etc", "bin", "seen"):
         (tmp_path / name).mkdir()
