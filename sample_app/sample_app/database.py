@@ -30,6 +30,7 @@ Session = scoped_session(sessionmaker(expire_on_commit=False))
 # MySQL's and MariaDB's error numbers
 STATEMENT_LIMIT = frozenset({3024, 1969})  # max_execution_time, max_statement_time
 CONNECTION_GONE = frozenset({1053, 1927, 3169})  # shutdown, killed: SQLAlchemy lacks some of these
+NO_ANSWER = 2013  # the driver's own
 # A full disk, as a table, a commit or the binary log says so; and read-only.
 DISK_FULL = frozenset({1021, 1026, 1030, 1114, 1180, 1290, 1598})
 TRY_AGAIN = frozenset({1213, 1317})  # deadlock, interrupted: what MySQL tells a killed statement
@@ -112,7 +113,9 @@ def explain(error: BaseException) -> tuple[str, str]:
     if error_code(error) in STATEMENT_LIMIT:
         return "statement_timeout", "The database stopped this query: it ran longer than allowed."
     code = error_code(error)
-    if code is not None and (code < 1000 or code in DISK_FULL):
+    if code == NO_ANSWER:  # such as of a commit while the disk is full, for which MariaDB waits
+        return "database_timeout", "The database did not answer in time. Nothing may be saved."
+    if code is not None and (0 < code < 1000 or code in DISK_FULL):
         return "database_read_only", "The database cannot write now. What is there can be read."
     return "database_unavailable", "The database cannot be reached. Please try again in a moment."
 

@@ -163,6 +163,7 @@ def test_stream_sends_each_event_by_itself(client):
         (2003, "database_unavailable"),
         (3024, "statement_timeout"),
         (1969, "statement_timeout"),
+        (2013, "database_timeout"),
         (1114, "database_read_only"),
         (1021, "database_read_only"),
         (1026, "database_read_only"),
