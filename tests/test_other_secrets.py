@@ -12,6 +12,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
+from ansible.parsing.vault import VaultLib, VaultSecret
 
 from repository import ANSIBLE_PLAYBOOK, ROOT
 
@@ -183,3 +185,22 @@ def test_a_copy_of_a_rotation_lacks_what_is_accepted_still(checkout):
     code, said = ours.play()
     assert code
     assert "app_database_password_before: retired" in said
+
+
+def test_the_same_secrets_in_a_vault_are_the_same(checkout, tmp_path):
+    ours = checkout("ours")
+    ours.set_up()
+    (tmp_path / "password").write_text("of-the-vault")
+    vault = VaultLib([("default", VaultSecret(b"of-the-vault"))])
+    variables = yaml.safe_load((ours.inventory / "group_vars/all/secrets.yml").read_text())
+    texts = []
+    for name in (name for name, value in variables.items() if ".txt' ~" in value):
+        file = variables[name].split("'/")[1].split(".")[0]
+        secret = ours.secrets()[file].split()[0]
+        locked = vault.encrypt(secret).decode().replace("\n", "\n  ")
+        texts.append(f"{name}: !vault |\n  {locked}\n")
+    assert len(texts) == len(NAMES)
+    (ours.inventory / "group_vars/all/secrets.yml").write_text("".join(texts))
+    shutil.rmtree(ours.folder)
+    ours.set_up("--vault-password-file", str(tmp_path / "password"))
+    assert not ours.folder.exists()
