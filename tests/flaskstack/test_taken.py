@@ -158,9 +158,9 @@ def test_an_account_is_known_by_its_comment(look, monkeypatch, comment, said):
     fields = (*known[:4], comment, *known[5:])
     account = {"daemon": pwd.struct_passwd(fields)}
     monkeypatch.setattr(taken.pwd, "getpwnam", account.__getitem__)
-    answer = look({}, user="daemon")
+    answer = look({"srv/shop/releases/x": "", "srv/shop/web.sock": ""}, user="daemon")
     assert said in answer
-    assert bool(answer) == bool(said)
+    assert bool(answer) == bool(said)  # with the account, the folder is the app's
 
 
 def test_databases_and_accounts_of_others(look, tmp_path, monkeypatch):

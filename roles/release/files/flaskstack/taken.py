@@ -200,7 +200,10 @@ class Host:
         parts = PARTS if str(name) == self.wanted["root"] else {"lost+found"}
         if {part.name for part in path.iterdir()} <= parts:
             return False
-        return path.stat().st_uid != self.own_account().pw_uid
+        found, account = path.stat(), self.own_account()
+        if account.pw_gecos.rstrip(",") == f"App {self.app}":  # tmpfiles.d was tidied up, say
+            return found.st_gid != account.pw_gid and not (path / "releases").is_dir()
+        return found.st_uid != account.pw_uid
 
     def own_account(self) -> pwd.struct_passwd:
         """Return the app's account; before there is one, one that owns nothing."""
