@@ -22,7 +22,7 @@ def shown(host, unit):
 
 def score(host, pid):
     """Return how much sooner than others the kernel kills a process."""
-    return int(host.check_output("cat /proc/%s/oom_score_adj", pid))
+    return int(host.check_output(f"cat /proc/{pid}/oom_score_adj"))
 
 
 @pytest.mark.parametrize("unit", ["sample.slice", "web", "sample-worker@1.service"])
