@@ -117,6 +117,22 @@ def test_failed_logins_are_banned_and_forgiven(host, banned, stranger, outside, 
     assert "Permission denied" in stranger()
 
 
+def test_no_line_of_sshd_is_left_out(host):
+    """Journald's own limit, `base_journal_rate_limit`, is 300 in 30 seconds here."""
+    limit = "/run/systemd/units/log-rate-limit-burst:ssh.service"
+    assert int(host.check_output(f"readlink {limit}")) == 100_000
+
+
+@pytest.mark.parametrize("unit", ["ssh", "fail2ban"])
+def test_they_come_back_however_often_they_fail(host, unit):
+    names = "StartLimitIntervalUSec,Restart,RestartPreventExitStatus"
+    assert set(host.check_output(f"systemctl show {unit} --property={names}").split()) == {
+        "StartLimitIntervalUSec=0",
+        "Restart=on-failure",
+        "RestartPreventExitStatus=",
+    }
+
+
 def test_neither_the_controller_nor_a_host_is_banned(host, hosts, banned, addresses):
     """Each fails as often as would do for anybody else."""
     controller = json.loads(host.check_output("ip -json route show default"))[0]["gateway"]
