@@ -190,7 +190,7 @@ def rules(hosts):
 
     def rules(name):
         text = hosts[name].check_output("nft --stateless list table inet flaskstack")
-        return re.sub(r"(?m)^\s*elements = .*\n?", "", text)
+        return re.sub(r"(?ms)^\s*elements = \{.*?\}\n?", "", text)
 
     return rules
 

@@ -155,7 +155,7 @@ def test_a_removed_user_is_gone_at_once(host, login, play):
     address = host.ansible.get_variables()["ansible_host"]
     host.check_output("systemd-run --quiet --unit=annas --uid=anna sleep 600")
     # What leads to others' keys is not the user's to lose.
-    host.check_output("mv ~anna/.ssh ~anna/was && ln -s /home/deploy/.ssh ~anna/.ssh")
+    host.check_output("rm -r ~anna/.ssh && ln -s /home/deploy/.ssh ~anna/.ssh")
     done = play("ssh", "--limit=site", ssh_users=users({"name": "anna", "state": "absent"}))
     assert done.code == 0, done.output
     assert "Permission denied (publickey)." in login("anna").stderr, address
