@@ -35,9 +35,10 @@ ansible_facts:
     - C(access) with C(users) (name → [password, uid, gid, comment, home, shell]), C(groups) (their
       names), C(sshd) (what C(sshd -T) prints for this login), C(sshd_defaults) (the same without
       any setting), C(sshd_runs) and C(sshd_has_socket) (whether ssh.service and ssh.socket are
-      active), C(sshd_includes) (whether sshd_config reads sshd_config.d), C(has_key) (whether the login user has a public key), C(has_sudo_rule)
-      (whether the login user's sudo rule is Flaskstack's), C(firewalls) (other firewalls that are
-      enabled) and C(has_rules) (whether our rules exist).
+      active), C(sshd_includes) (whether sshd_config reads sshd_config.d), C(has_key) (whether the
+      login user has a public key), C(has_sudo_rule) (whether the login user's sudo rule is
+      Flaskstack's), C(firewalls) (other firewalls that are enabled) and C(has_rules) (whether our
+      rules exist).
   returned: always
   type: dict
 """
