@@ -87,7 +87,7 @@ def test_a_second_app_has_its_connections_without_a_restart_or_the_firsts_invent
     fact = "/etc/ansible/facts.d/flaskstack_mysql_{}.fact"
     needed = {
         app: json.loads(host.file(fact.format(app)).content_string)["connections"]
-        for app in ("shop", "blog_2")
+        for app in ("shop", "blog_2", "libs")
     }
     allowed = host.check_output("mysql --batch --skip-column-names -e 'SELECT @@max_connections'")
     assert int(allowed) == sum(needed.values()) + 10 > needed["shop"] + 10

@@ -36,7 +36,7 @@ def test_only_an_author_writes(blog, author):
 def test_nginx_has_the_style_sheet(blog):
     answer = blog.site.get("/static/style.css")
     assert answer.headers["Cache-Control"] == "public, max-age=3600"
-    assert answer.headers["Content-Type"] == "text/css"
+    assert answer.headers["Content-Type"] == "text/css; charset=utf-8"
 
 
 def test_a_deploy_keeps_what_was_written(host, blog, author):
