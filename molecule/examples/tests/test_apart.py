@@ -1,4 +1,4 @@
-"""Five apps from five inventories on one host do not touch each other."""
+"""Six apps from six inventories on one host do not touch each other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two of five apps are removed completely, and nothing of the others."""
+"""Two of six apps are removed completely, and nothing of the others."""
 
 from __future__ import annotations
 
