@@ -228,7 +228,8 @@ def test_socket_activation(host, login, play, unguarded):
         login("nobody-at-all")
         wait_for(lambda: "Invalid user nobody-at-all" in said_by_sshd(host), 10)
     finally:
-        host.run("systemctl disable --now ssh.socket; systemctl enable --now ssh.service")
+        host.run("systemctl disable --now ssh.socket; systemctl enable ssh.service")
+        host.run("systemctl restart ssh.service")  # one with the socket's port cannot be reloaded
     assert play("ssh", "--limit=site").code == 0
 
 
