@@ -50,10 +50,11 @@ PINS = 'app_constraints: "{{ inventory_dir }}/constraints.txt"'
 CURES = [
     (
         "no usable wheels|[Bb]uilding source distributions is disabled",
-        "of what {names} asks for, something is to be built to tell what it needs, which is not "
-        "done on the controller, where its code could do anything. Lock it where the app is "
-        "developed (`uv lock`, `uv pip compile --generate-hashes`), or allow it if you trust "
-        "these packages",
+        "of what {names} asks for, something has no wheel for Python {versions}. To tell what it "
+        "needs it would be built on the controller, where its code could do anything. It may have "
+        "one for the Python that the app was developed with: set app_python to that. Else lock it "
+        "there (`uv lock`, `uv pip compile --generate-hashes`), or allow it if you trust these "
+        "packages",
         "app_requirements_builds: true",
     ),
     (
@@ -206,7 +207,8 @@ def explained(error: RefusedError, wanted: dict[str, Any]) -> RefusedError:
     """Say which variable cures what uv complains of."""
     said = str(error).partition("\n")[2].replace("app.in", "the app")
     reason, example = next((reason, cure) for sign, reason, cure in CURES if re.search(sign, said))
-    versions = " and ".join(dict.fromkeys(python["version"] for python in wanted["pythons"]))
+    pythons = dict.fromkeys(python["version"] for python in wanted["pythons"])
+    versions = " and ".join(pythons) or "of the hosts"
     reason = reason.format(names=", ".join(wanted["requirements"]), versions=versions)
     return RefusedError(f"app_requirements: {reason}.\n{said}", example)
 
