@@ -313,7 +313,7 @@ def test_nothing_is_built_on_the_controller(lock, index, pack, app, tmp_path):
     dynamic += (index.folder / "evil/pyproject.toml").read_text()
     (app / "b.py").write_bytes((index.folder / "evil/b.py").read_bytes())
     for files in ({"requirements.txt": "gunicorn\nevil\n"}, {"pyproject.toml": dynamic}):
-        with pytest.raises(RefusedError, match=r"no wheel for Python 3[.]13[.]5.*set app_python") as refusal:
+        with pytest.raises(RefusedError, match=r"wheel for Python 3[.]13.*app_python") as refusal:
             lock(files)
     assert refusal.value.example == "app_requirements_builds: true"
     locked = f"gunicorn==27.0.0 {HASH}\nevil==1.0 --hash=sha256:{digest}\nother==1.0 {HASH}\n"

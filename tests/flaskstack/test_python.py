@@ -121,4 +121,5 @@ def test_where_uv_has_no_build_the_user_is_told_to_name_one(install, archive, mo
     with pytest.raises(RefusedError) as refused:
         install(archive, url="", checksum="", python="3.10")
     assert "app_python: installing 3.10, which the host lacks, failed" in str(refused.value)
-    assert "for example: app_python_url: https://" in str(refused.value)
+    assert "Without app_python" in str(refused.value)
+    assert "app_python_url: https://files.example.com/cpython-3.10-" in str(refused.value)

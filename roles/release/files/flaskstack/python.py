@@ -42,8 +42,9 @@ CHECK = """for python in bin/python3.[0-9]*; do case $python in *[0-9]) break ;;
 "$python" -I -c {ask}"""
 # Where no build of uv's can be had.
 ELSEWHERE = (
-    "Give a build as a .tar.gz with python/bin/python3, and its checksum, for example: "
-    "app_python_url: https://files.example.com/cpython-3.11.14-x86_64-unknown-linux-gnu-install_only.tar.gz"
+    "Without app_python the app gets the host's own Python. Else give a build as a .tar.gz with "
+    "python/bin/python3, from where the host can reach it, and its checksum, for example: "
+    "app_python_url: https://files.example.com/cpython-{python}-x86_64.tar.gz"
 )
 
 
@@ -134,7 +135,8 @@ def install(wanted: dict[str, Any]) -> dict[str, Any]:
                 box.run("app_python_url: unpacking", UNPACK, stdin=archive)
         else:
             step = f"app_python: installing {wanted['python']}, which the host lacks,"
-            box.run(step, FETCH.format(python=wanted["python"]), lambda output: ELSEWHERE)
+            cure = ELSEWHERE.format(python=wanted["python"])
+            box.run(step, FETCH.format(python=wanted["python"]), lambda output: cure)
         said = box.run("Starting the new Python", CHECK.format(ask=f"'{ASK}'")).strip()
         if not f"{said}.".startswith(f"{wanted['python']}.") or not re.fullmatch(r"[\d.]+", said):
             raise RefusedError(
