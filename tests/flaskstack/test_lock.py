@@ -42,17 +42,6 @@ def lock(app, pack, index):
     return lock
 
 
-@pytest.fixture
-def pins(tmp_path):
-    """Return a function that writes the inventory's constraints."""
-
-    def pins(text):
-        (tmp_path / "pins.txt").write_text(text)
-        return str(tmp_path / "pins.txt")
-
-    return pins
-
-
 def test_a_complete_lock_is_taken_as_it_is_without_an_index(app, pack):
     release = pack(folder=app, uv="/nowhere", index_url="https://nowhere.invalid")
     assert Path(release["lock"]).read_text() == "gunicorn==27.0.0 --hash=sha256:00\n"
@@ -145,28 +134,28 @@ def test_the_inventory_adds_within_the_pins_of_the_app(lock, index):
     assert refusal.value.example.startswith("app_constraints: ")
 
 
-def test_pins_of_the_inventory_replace_those_of_the_app(lock, app, pack, index, pins):
+def test_pins_of_the_inventory_replace_those_of_the_app(lock, app, pack, index):
     """They keep extras, and what is locked keeps its hashes, whatever the index says."""
     files = {
         "requirements.txt": "gunicorn==27.0.0 " + HASH + "\nflask[async]==3.1\npackaging==2.0\n"
     }
-    given = pins("packaging==1.0  # not yet\nflask==3.0\nblinker==1.0\n")
-    assert lock(files, constraints=given) == [
+    given = "packaging==1.0  # not yet\nflask==3.0\nblinker==1.0\n"
+    assert lock(files, pins=given) == [
         *("asgiref==1.0", "flask==3.0", "gunicorn==27.0.0", "jinja==3.1", "packaging==1.0")
     ]
-    release = pack(folder=app, requirements=list(files), index_url=index.url, constraints=given)
+    release = pack(folder=app, requirements=list(files), index_url=index.url, pins=given)
     hashes = dict(re.findall(r"(\w+)==\S+ .*--hash=(\S+)", Path(release["lock"]).read_text()))
     assert hashes["gunicorn"] == f"sha256:{'0' * 64}" != hashes["packaging"]
 
 
-def test_a_gunicorn_that_knows_the_settings_must_be_in_it(lock, index, pins):
+def test_a_gunicorn_that_knows_the_settings_must_be_in_it(lock, index):
     with pytest.raises(RefusedError, match=r"not in requirements\.txt") as refusal:
         lock({"requirements.txt": "flask\n"}, extra_requirements=["jinja"])
     assert refusal.value.example == 'app_extra_requirements: ["jinja", "gunicorn"]'
     old = {"requirements.txt": f"gunicorn==20.0.4 {HASH}\n"}
     with pytest.raises(RefusedError, match=r"gunicorn 20\.0\.4, .* needs gunicorn 22 or newer"):
         lock(old)
-    assert "gunicorn==28.0.0" in lock(old, constraints=pins("gunicorn>=22\n"))
+    assert "gunicorn==28.0.0" in lock(old, pins="gunicorn>=22")
 
 
 def test_the_password_of_an_index_is_not_shown(lock, monkeypatch):

@@ -117,3 +117,16 @@ def test_settings_that_cannot_work_are_refused_by_name(evaluate):
         (refusal,) = refused(evaluate, **settings)
         assert refusal.startswith(name), refusal
         assert "group_vars/all/main.yml" in refusal
+
+
+def test_pins_are_a_list_or_a_file(evaluate, tmp_path):
+    (tmp_path / "pins.txt").write_text("flask==3.1\n")
+    for given, pins in (
+        (["sqlalchemy>=2.0.31", "flask<3"], "sqlalchemy>=2.0.31\nflask<3"),
+        (str(tmp_path / "pins.txt"), "flask==3.1"),
+        ([], ""),
+    ):
+        assert evaluate("release", "__release_build.pins", app_constraints=given) == pins
+    for given in ("sqlalchemy>=2.0.31", {"flask": "3"}):
+        refused = evaluate("release", "__release_refusals", app_constraints=given)
+        assert "app_constraints: [flask==3.1.2]" in " ".join(refused)

@@ -35,7 +35,7 @@ OPTIONS: dict[str, Any] = {
     "builds": {"type": "bool", "default": False},  # build packages here to learn what they need
     "extras": LIST,  # of the app's project
     "extra_requirements": LIST,  # lines
-    "constraints": TEXT,  # file
+    "pins": TEXT,  # lines
     "index_url": TEXT | {"no_log": True},
     "index_ca": TEXT,  # file
     "pythons": LIST | {"elements": "dict"},  # of the hosts: version, machine, executable
@@ -64,9 +64,8 @@ def build(params: dict[str, Any]) -> dict[str, Any]:
     cache = Path(params["cache"]).resolve()
     cache.mkdir(parents=True, exist_ok=True)
     (cache / ".gitignore").write_text("*\n")
-    pins = Path(params["constraints"]).read_text() if params["constraints"] else ""
     pythons = [python for python in params["pythons"] if python["version"]]
-    params = params | {"pins": pins, "pythons": pythons}
+    params = params | {"pythons": pythons}
     source = params["source"]
     with tempfile.TemporaryDirectory(dir=cache, prefix=".work-") as work:
         target = Path(work, "app")

@@ -45,7 +45,7 @@ NOTICE = (
     "{} not locked: versions are those of the day when this was first built here, "
     "until the file changes. `uv lock`, or `uv pip compile --generate-hashes`, makes a lock"
 )
-PINS = 'app_constraints: "{{ inventory_dir }}/constraints.txt"'
+PINS = 'app_constraints: ["flask==3.1.2"]'
 # What cures what uv complains of: the first whose sign is in its output.
 CURES = [
     (
