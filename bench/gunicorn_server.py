@@ -1,0 +1,1 @@
+../tests/gunicorn_server.py

@@ -1,0 +1,1 @@
+../tests/rendering.py
