@@ -130,3 +130,11 @@ def test_pins_are_a_list_or_a_file(evaluate, tmp_path):
     for given in ("sqlalchemy>=2.0.31", {"flask": "3"}):
         refused = evaluate("release", "__release_refusals", app_constraints=given)
         assert "app_constraints: [flask==3.1.2]" in " ".join(refused)
+
+
+def test_the_last_message_of_a_failure_leads_to_its_reason(evaluate):
+    failed = {"ansible_failed_task": {"name": "Install the Python"}}
+    said = evaluate("release", "__release_failure", __release_fleet="one serves on a.", **failed)
+    assert said.startswith("one serves on a. ")
+    assert said.endswith(": Install the Python")
+    assert evaluate("release", "__release_failure", __release_fleet="") == "Nothing was changed."
