@@ -335,8 +335,6 @@ def test_only_our_own_names_are_taken_from_a_load_balancer(site):
     ("variable", "value"),
     [
         ("app_domains", []),
-        ("app_domains", ["https://shop.example.org"]),
-        ("app_domains", ["shop.example.org:8080"]),
         ("app_domains", ["shop.example.org; return 200"]),
         ("app_trusted_proxies", ["balancer.example.org"]),
         ("app_static", [{"url": "/static", "folder": "shop/static"}]),
