@@ -162,7 +162,7 @@ def test_what_the_app_says_is_in_the_journal(host, get):
 @pytest.mark.parametrize("instance", ["probe-clock@1.service", "probe-clock@2.service"])
 def test_background_process_runs_and_comes_back(host, unit, instance):
     assert unit(instance, "ActiveState") == "active"
-    assert "ticking 100% red test" in host.check_output("journalctl -u %s", instance)
+    assert 'ticking 100% "red"' in host.check_output("journalctl -u %s", instance)
     killed = unit(instance, "MainPID")
     host.check_output("kill -KILL %s", killed)
     wait_for(lambda: unit(instance, "MainPID") not in ("0", killed), 15)

@@ -94,7 +94,7 @@ def test_nginx_takes_another_configuration(under_load, operator, host, site):
         done = operator.play("molecule/release/edge.yml", nginx_static_max_age=600)
         assert done.code == 0, done.output
         wait_for(lambda: not before & workers(), 60)
-    assert "max-age=600" in site.get("/static/style.css").headers["Cache-Control"]
+    assert "max-age=600" in site.get("/static/style.css?v=1").headers["Cache-Control"]
 
 
 def test_a_restart_behind_the_socket_is_slow_and_refuses_nobody(
