@@ -61,7 +61,7 @@ def plan_inputs(
     """Return for every host `{memory, cpus, tiers, provider, server, processes, given, refused}`.
 
     `given` holds the settings that the inventory makes, as numbers; `refused` are checks (for the
-    filter `refusals`) of those that are none or out of range. `memory` is in MiB and, like `cpus`,
+    filter `problems`) of those that are none or out of range. `memory` is in MiB and, like `cpus`,
     comes from `host_memory` and `host_cpus`, else from the host's facts, else it is None.
     `streams` are the paths of long answers.
     `server` has the `app` that MySQL's server belongs to, and its settings, if that is another app.

@@ -87,7 +87,7 @@ def _plan(given: dict[str, Any]) -> dict[str, int]:
 
 
 def timeout_checks(site: Site) -> list[Check]:
-    """Return what is out of order, as checks for the filter `refusals`."""
+    """Return what is out of order, as checks for the filter `problems`."""
     checks = []
     for inner, outer, consequence in ORDER:
         inners, outers = _values(site, inner), _values(site, outer)

@@ -1,4 +1,4 @@
-"""Find the sizes of a plan that do not fit, as checks for the filter `refusals`."""
+"""Find the sizes of a plan that do not fit, as checks for the filter `problems`."""
 
 from __future__ import annotations
 

@@ -137,13 +137,13 @@ def test_the_swap_file_is_made_anew_when_its_size_differs(render):
     ],
 )
 def test_settings_that_cannot_work_are_refused(evaluate, variable, value):
-    refusals = evaluate("base", "__base_refusals", **{variable: value})
-    assert len(refusals) == 1
-    assert refusals[0].startswith(variable)
+    problems = evaluate("base", "__base_problems", **{variable: value})
+    assert len(problems) == 1
+    assert problems[0].startswith(variable)
 
 
 def test_the_defaults_are_accepted(evaluate):
-    assert evaluate("base", "__base_refusals") == []
+    assert evaluate("base", "__base_problems") == []
 
 
 def shared(memory=2048, owner="blog", **others):
@@ -167,12 +167,12 @@ def test_the_first_app_owns_the_host(evaluate):
 
 def test_an_app_alone_plans_with_what_it_likes(evaluate):
     facts = shared(owner="shop", shop=2048)
-    assert evaluate("base", "__base_refusals", ansible_facts=facts, **planned(4096)) == []
+    assert evaluate("base", "__base_problems", ansible_facts=facts, **planned(4096)) == []
 
 
 def test_apps_share_the_memory(evaluate):
     facts = shared(1967, blog=1024)
-    assert evaluate("base", "__base_refusals", ansible_facts=facts, **planned(1024)) == []
-    (message,) = evaluate("base", "__base_refusals", ansible_facts=facts, **planned(1280))
+    assert evaluate("base", "__base_problems", ansible_facts=facts, **planned(1024)) == []
+    (message,) = evaluate("base", "__base_problems", ansible_facts=facts, **planned(1280))
     assert message.startswith("host_memory is 1280")
     assert "blog plans with 1024" in message

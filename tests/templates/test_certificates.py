@@ -25,8 +25,8 @@ TWO_EDGES = {"groups": {"edge": ["one", "two"], "all": ["one", "two"]}}
 
 @pytest.fixture
 def refused(evaluate):
-    """Return a function that gives the refusals of settings."""
-    return lambda **settings: evaluate("certificates", "__certificates_refusals", **settings)
+    """Return a function that gives the problems of settings."""
+    return lambda **settings: evaluate("certificates", "__certificates_problems", **settings)
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def refused(evaluate):
     """Return a function that tells which variables are refused."""
 
     def refused(**variables):
-        texts = evaluate("fail2ban", "__fail2ban_refusals", **variables)
+        texts = evaluate("fail2ban", "__fail2ban_problems", **variables)
         return [text.split(" ")[0] for text in texts]
 
     return refused

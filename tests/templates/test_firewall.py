@@ -41,8 +41,8 @@ def refused(evaluate):
     """Give `refused(**variables)`: which variables are refused."""
 
     def refused(**variables):
-        refusals = evaluate("firewall", "__firewall_refusals", **variables)
-        return [refusal.split(" ")[0].rstrip(":") for refusal in refusals]
+        problems = evaluate("firewall", "__firewall_problems", **variables)
+        return [refusal.split(" ")[0].rstrip(":") for refusal in problems]
 
     return refused
 
@@ -85,19 +85,19 @@ def test_without_any_sshd_it_is_its_usual_port(host):
 
 def test_another_firewall_is_refused(evaluate):
     two = SEEN | {"access": SEEN["access"] | {"firewalls": ["ufw", "firewalld"]}}
-    (message,) = evaluate("firewall", "__firewall_host_refusals", ansible_facts=two)
+    (message,) = evaluate("firewall", "__firewall_host_problems", ansible_facts=two)
     assert "ufw and firewalld" in message
     assert "sudo ufw disable" in message
     off = {"ansible_facts": two, "firewall_enabled": False}
-    assert evaluate("firewall", "__firewall_host_refusals", **off) == []
+    assert evaluate("firewall", "__firewall_host_problems", **off) == []
 
 
 def test_a_controller_outside_of_the_sources_is_refused(evaluate):
     given = {"ansible_facts": SEEN, "firewall_ssh_sources": ["192.0.2.1"]}
-    (message,) = evaluate("firewall", "__firewall_host_refusals", **given)
+    (message,) = evaluate("firewall", "__firewall_host_problems", **given)
     assert "firewall_ssh_sources: [192.0.2.1, 203.0.113.7]" in message
     given["firewall_ssh_sources"] += ["203.0.113.0/24"]
-    assert evaluate("firewall", "__firewall_host_refusals", **given) == []
+    assert evaluate("firewall", "__firewall_host_problems", **given) == []
 
 
 def test_ssh_sources_of_one_family_shut_the_other_out(host):

@@ -319,7 +319,7 @@ def test_database_url_has_the_apps_options(environment):
     ],
 )
 def test_accepted(evaluate, variables):
-    assert evaluate("gunicorn", "__app_refusals + __gunicorn_refusals", **APP | variables) == []
+    assert evaluate("gunicorn", "__app_problems + __gunicorn_problems", **APP | variables) == []
 
 
 @pytest.mark.parametrize(
@@ -427,7 +427,7 @@ def test_accepted(evaluate, variables):
     ],
 )
 def test_refused(evaluate, variables, name):
-    messages = evaluate("gunicorn", "__app_refusals + __gunicorn_refusals", **APP | variables)
+    messages = evaluate("gunicorn", "__app_problems + __gunicorn_problems", **APP | variables)
     assert len(messages) == 1
     assert messages[0].startswith(name)
     assert "/group_vars/all/" in messages[0]
@@ -435,6 +435,6 @@ def test_refused(evaluate, variables, name):
 
 @pytest.mark.parametrize("secret", ["hunter2", "change-me-hunter2-change-me-change-me"])
 def test_refusal_keeps_the_secret(evaluate, secret):
-    messages = evaluate("gunicorn", "__gunicorn_refusals", **APP | {"app_secret_key": secret})
+    messages = evaluate("gunicorn", "__gunicorn_problems", **APP | {"app_secret_key": secret})
     assert len(messages) == 1
     assert secret not in messages[0]

@@ -148,7 +148,7 @@ def test_only_the_web_is_limited(evaluate):
 
 
 def test_defaults_are_accepted(evaluate):
-    assert evaluate("mysql", "__mysql_refusals", **SECRETS) == []
+    assert evaluate("mysql", "__mysql_problems", **SECRETS) == []
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_defaults_are_accepted(evaluate):
     ],
 )
 def test_wrong_settings_are_refused(evaluate, variable, wrong):
-    (message,) = evaluate("mysql", "__mysql_refusals", **(SECRETS | wrong))
+    (message,) = evaluate("mysql", "__mysql_problems", **(SECRETS | wrong))
     assert message.startswith(variable)
     assert "s3cret" not in message
 
@@ -218,7 +218,7 @@ def needing(connections):
 def test_another_apps_server_that_suffices_is_accepted(evaluate):
     given = neighbours() | needing(30) | {"mysql_wait_timeout": 10, "mysql_max_connections": 10}
     given["app_upload_size"] = 100
-    assert evaluate("mysql", "__mysql_refusals", **given) == []
+    assert evaluate("mysql", "__mysql_problems", **given) == []
     assert evaluate("mysql", "{} | shared_settings(__mysql_apps)", **given) == {
         "max_connections": 100,
         "wait_timeout": 3600,
@@ -239,7 +239,7 @@ def test_another_apps_server_that_suffices_is_accepted(evaluate):
     ],
 )
 def test_another_apps_server_that_does_not_is_refused(evaluate, variable, server, wrong, advice):
-    (message,) = evaluate("mysql", "__mysql_refusals", **(neighbours(**server) | wrong))
+    (message,) = evaluate("mysql", "__mysql_problems", **(neighbours(**server) | wrong))
     assert message.startswith(variable)
     assert f"in the inventory of blog set {advice}" in message
     assert "group_vars" not in message
@@ -258,7 +258,7 @@ def test_another_apps_server_that_does_not_is_refused(evaluate, variable, server
 )
 def test_what_another_app_has_is_refused(evaluate, variable, server, wrong):
     given = neighbours(**server) | {"mysql_bind_address": server.get("address", "")} | wrong
-    (message,) = evaluate("mysql", "__mysql_refusals", **given)
+    (message,) = evaluate("mysql", "__mysql_problems", **given)
     assert message.startswith(variable)
     assert "group_vars" in message
 
@@ -302,7 +302,7 @@ def test_another_apps_database_is_no_stray(evaluate):
 def test_the_other_provider_on_the_host_is_refused(evaluate, provider, installed, refused):
     found = {"files": [{"path": f"/usr/sbin/{name}"} for name in installed]}
     given = {"mysql_provider": provider, "__mysql_servers": found}
-    messages = evaluate("mysql", "__mysql_server_refusals", **given)
+    messages = evaluate("mysql", "__mysql_server_problems", **given)
     assert [text.startswith(f"mysql_provider is {provider}: ") for text in messages] == [
         True
     ] * refused

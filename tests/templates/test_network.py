@@ -72,14 +72,14 @@ def test_a_server_with_a_name_needs_a_resolver(rules):
 
 @pytest.mark.parametrize("value", [["example.com"], ["10.0.0.0/33"], ["internet", "everything"]])
 def test_refused(evaluate, value):
-    refusals = evaluate("gunicorn", "__app_refusals", **APP, app_network=value)
-    assert refusals[0].startswith("app_network")
+    problems = evaluate("gunicorn", "__app_problems", **APP, app_network=value)
+    assert problems[0].startswith("app_network")
 
 
 @pytest.mark.parametrize("value", [["films"], ["/"], ["/srv/a b"], ["/root/../etc"], ["/home/x"]])
 def test_unreadable(evaluate, value):
-    refusals = evaluate("gunicorn", "__app_refusals", **APP, app_readable_paths=value)
-    assert refusals[0].startswith("app_readable_paths")
+    problems = evaluate("gunicorn", "__app_problems", **APP, app_readable_paths=value)
+    assert problems[0].startswith("app_readable_paths")
 
 
 def test_readable_folders_are_in_sight(render):

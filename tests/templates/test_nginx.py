@@ -31,7 +31,7 @@ def refused(evaluate):
 
     def about(**variables):
         known = {"app_domains": ["shop.example.org"]} | variables
-        return "\n".join(evaluate("nginx", "__nginx_refusals", **known))
+        return "\n".join(evaluate("nginx", "__nginx_problems", **known))
 
     return about
 

@@ -120,7 +120,7 @@ SILENT = {"item": "other", "unreachable": True}
 def test_a_run_has_both_hosts_that_a_singleton_moves_between(evaluate, own, elsewhere, hosts, told):
     messages = evaluate(
         "gunicorn",
-        "__gunicorn_singleton_refusals",
+        "__gunicorn_singleton_problems",
         **FLEET,
         app_processes=PROCESSES,
         app_singleton_host="host" if own else "other",
@@ -157,7 +157,7 @@ def test_others_are_asked_where_they_are_to_start(evaluate, host, moves, others)
     ],
 )
 def test_accepted(evaluate, process):
-    assert evaluate("gunicorn", "__app_refusals", **APP, app_processes=[process]) == []
+    assert evaluate("gunicorn", "__app_problems", **APP, app_processes=[process]) == []
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_accepted(evaluate, process):
 )
 def test_refused(evaluate, process, reason):
     other = {"name": "other", "command": "x"}
-    (message,) = evaluate("gunicorn", "__app_refusals", **APP, app_processes=[other, process])
+    (message,) = evaluate("gunicorn", "__app_problems", **APP, app_processes=[other, process])
     assert message.startswith("app_processes")
     assert reason in message
 
@@ -189,5 +189,5 @@ def test_refused(evaluate, process, reason):
 )
 def test_a_schedule_that_never_comes_is_refused(evaluate, said, refused):
     asked = {"results": [{"item": NIGHTLY, "stdout": said}]}
-    told = evaluate("gunicorn", "__gunicorn_schedule_refusals", __gunicorn_calendar=asked)
+    told = evaluate("gunicorn", "__gunicorn_schedule_problems", __gunicorn_calendar=asked)
     assert bool(told) is refused

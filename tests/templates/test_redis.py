@@ -39,8 +39,8 @@ def refused(evaluate):
     """Return a function that tells which variables are refused."""
 
     def about(**variables):
-        refusals = evaluate("redis", "__redis_refusals", **PASSWORDS | variables)
-        return [refusal.split(" ")[0].rstrip(":") for refusal in refusals]
+        problems = evaluate("redis", "__redis_problems", **PASSWORDS | variables)
+        return [refusal.split(" ")[0].rstrip(":") for refusal in problems]
 
     return about
 

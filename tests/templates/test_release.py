@@ -94,7 +94,7 @@ def test_batches_are_numbers_and_percentages(evaluate):
 
 def refused(evaluate, **settings):
     settings = {"app_source_folder": "{{ role_path }}", "app_requirements": "README.md"} | settings
-    return evaluate("release", "__release_refusals", **settings)
+    return evaluate("release", "__release_problems", **settings)
 
 
 def test_settings_that_can_work_are_not_refused(evaluate):
@@ -128,7 +128,7 @@ def test_pins_are_a_list_or_a_file(evaluate, tmp_path):
     ):
         assert evaluate("release", "__release_build.pins", app_constraints=given) == pins
     for given in ("sqlalchemy>=2.0.31", {"flask": "3"}):
-        refused = evaluate("release", "__release_refusals", app_constraints=given)
+        refused = evaluate("release", "__release_problems", app_constraints=given)
         assert "app_constraints: [flask==3.1.2]" in " ".join(refused)
 
 

@@ -52,7 +52,7 @@ def settings(render):
 def refused(evaluate):
     """Return a function that tells which variables are refused, without and with the host."""
 
-    def refused(what="__ssh_refusals", **variables):
+    def refused(what="__ssh_problems", **variables):
         return [text.split(" ")[0].rstrip(":") for text in evaluate("ssh", what, **variables)]
 
     return refused
@@ -61,7 +61,7 @@ def refused(evaluate):
 @pytest.fixture
 def refused_there(refused):
     """Return a function that tells which variables are refused once a host has been looked at."""
-    return lambda **variables: refused("__ssh_host_refusals", **gathered() | variables)
+    return lambda **variables: refused("__ssh_host_problems", **gathered() | variables)
 
 
 def test_keys_and_nothing_else(settings):

@@ -1,9 +1,9 @@
-"""A refusal names the variable, its value, the reason, the file and a value that works."""
+"""A message names the variable, its value, the reason, the file and a value that works."""
 
 import pytest
 import yaml
 
-from refusals import refusals
+from problems import problems
 
 CHECK = {
     "ok": False,
@@ -15,18 +15,18 @@ CHECK = {
 
 
 def test_message_says_everything():
-    assert refusals([CHECK], "/etc/site") == [
+    assert problems([CHECK], "/etc/site") == [
         "mysql_wait_timeout is 10: must be longer than app_database_pool_recycle (1800). "
         "Set it in /etc/site/group_vars/all/main.yml, for example: mysql_wait_timeout: 3600"
     ]
 
 
 def test_what_is_ok_is_silent():
-    assert refusals([CHECK | {"ok": True}], "/etc/site") == []
+    assert problems([CHECK | {"ok": True}], "/etc/site") == []
 
 
 def test_all_problems_at_once():
-    assert len(refusals([CHECK, CHECK | {"variable": "other"}], "/etc/site")) == 2
+    assert len(problems([CHECK, CHECK | {"variable": "other"}], "/etc/site")) == 2
 
 
 @pytest.mark.parametrize(
@@ -41,14 +41,14 @@ def test_all_problems_at_once():
     ],
 )
 def test_values_are_written_as_in_yaml(value, text):
-    (message,) = refusals([CHECK | {"value": value, "example": value}], "/etc/site")
+    (message,) = problems([CHECK | {"value": value, "example": value}], "/etc/site")
     assert message.startswith(f"mysql_wait_timeout is {text}: ")
     assert message.endswith(f"mysql_wait_timeout: {text}")
 
 
 def test_a_secret_without_value_is_only_named():
     check = {"ok": False, "variable": "mail_password", "reason": "must not be empty"}
-    assert refusals([check], "/etc/site") == [
+    assert problems([check], "/etc/site") == [
         "mail_password: must not be empty. Set it in /etc/site/group_vars/all/main.yml"
     ]
 
@@ -57,7 +57,7 @@ def test_a_secret_without_value_is_only_named():
     ("name", "file"), [("app_secret_key", "secret_key"), ("app_cache_password", "cache")]
 )
 def test_a_secret_of_the_stack_is_told_with_its_file_and_a_line_to_paste(name, file, tmp_path):
-    (message,) = refusals([{"ok": False, "variable": name, "reason": "is no"}], str(tmp_path))
+    (message,) = problems([{"ok": False, "variable": name, "reason": "is no"}], str(tmp_path))
     assert f"Set it in {tmp_path}/group_vars/all/secrets.yml, for example: {name}: " in message
     line = yaml.safe_load(message.partition("for example: ")[2])
     assert f"inventory_dir ~ '/secrets/{file}.txt', length=40" in line[name]
@@ -69,15 +69,15 @@ def test_a_secret_of_the_stack_is_told_with_its_file_and_a_line_to_paste(name, f
 def test_the_file_that_sets_a_variable_is_named(tmp_path, file):
     (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / file).write_text("# mysql_wait_timeout\n  mysql_wait_timeout: 10\n")
-    (message,) = refusals([CHECK], str(tmp_path))
+    (message,) = problems([CHECK], str(tmp_path))
     assert f"Set it in {tmp_path}/{file}, for example: " in message
 
 
 def test_a_remedy_replaces_the_file():
-    (message,) = refusals([CHECK | {"remedy": "Take a larger host"}], "/etc/site")
+    (message,) = problems([CHECK | {"remedy": "Take a larger host"}], "/etc/site")
     assert message.endswith("(1800). Take a larger host")
 
 
 def test_a_check_that_is_no_condition_is_a_mistake():
     with pytest.raises(TypeError, match="mysql_wait_timeout gives 'yes'"):
-        refusals([CHECK | {"ok": "yes"}], "/etc/site")
+        problems([CHECK | {"ok": "yes"}], "/etc/site")

@@ -1,4 +1,4 @@
-"""Say what is wrong with a setting, where to set it and to what."""
+"""Error messages for invalid variables."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ SECRETS = [f"app_{name}_password" for name in ("database", "migration", "cache",
 SECRETS += ["app_secret_key"]
 
 
-def refusals(checks: Iterable[Mapping[str, Any]], inventory_dir: str) -> list[str]:
-    """Return one message for each check that is not ok.
+def problems(checks: Iterable[Mapping[str, Any]], inventory_dir: str) -> list[str]:
+    """Return an error message for each check that failed.
 
-    A check is `{ok, variable, value, reason, example}`; both `value` and `example` are left out for
-    a secret, `example` where no value is right for everybody. A `remedy`, unless it is empty, says
-    what helps where no setting of this inventory does.
+    A check is a dictionary: `ok` (boolean), `variable`, `value`, `reason` and `example`. Omit
+    `value` and `example` for secrets, and `example` where no single value suits everyone. The
+    message names the file of the inventory that sets the variable; a non-empty `remedy` replaces
+    that where no variable of this inventory solves the problem.
     """
     return [_message(check, inventory_dir) for check in checks if not _is_ok(check)]
 
@@ -81,4 +82,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Any]:
         """Return the filters of this file by name."""
-        return {"refusals": refusals}
+        return {"problems": problems}
