@@ -105,6 +105,11 @@ REFUSED = {
         "gunicorn_sandbox_exceptions is [PrivateTmp]: ",
         "reason: numba compiles",
     ),
+    "renamed variable": (
+        {"nginx_header_size": 16},
+        "nginx_header_size is now app_header_size. Rename it in ",
+        "/main.yml",
+    ),
     "no domain": ({"app_domains": []}, "app_domains is []: ", "app_domains: ["),
 }
 

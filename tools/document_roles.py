@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write the table of variables in each role's README from its argument specs.
+"""Write the tables of variables: in each role's README and, of renamed ones, in UPGRADING.md.
 
 tools/document_roles.py          writes what is out of date and names it
 tools/document_roles.py --check  writes nothing; exits with 1 if something is out of date
@@ -17,9 +17,13 @@ from typing import Any
 
 import yaml
 
-ROLES = Path(__file__).parents[1] / "roles"
+ROOT = Path(__file__).parents[1]
+ROLES = ROOT / "roles"
+UPGRADING = ROOT / "UPGRADING.md"
+RENAMED = ROLES / "app/vars/renamed.yml"
 BETWEEN = re.compile(r"(?<=<!-- variables -->\n).*(?=<!-- /variables -->)", re.DOTALL)
 HEADER = "| variable | type | default | meaning |\n|---|---|---|---|\n"
+RENAMED_HEADER = "| old name | new name |\n|---|---|\n"
 
 
 def main() -> int:
@@ -27,11 +31,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing, only compare")
     check = parser.parse_args().check
-    outdated = [
-        path for path in sorted(ROLES.glob("*/README.md")) if documented(path) != text(path)
-    ]
+    pages = [*sorted(ROLES.glob("*/README.md")), UPGRADING]
+    outdated = [path for path in pages if documented(path) != text(path)]
     for path in outdated:
-        print(f"{path.relative_to(ROLES.parent)} {'is out of date' if check else 'written'}")
+        print(f"{path.relative_to(ROOT)} {'is out of date' if check else 'written'}")
         if not check:
             path.write_text(documented(path), encoding="utf-8")
     return 1 if check and outdated else 0
@@ -42,14 +45,25 @@ def text(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def documented(readme: Path) -> str:
-    """Return a README's text with the table that the role's specs give."""
-    specs = yaml.safe_load(text(readme.parent / "meta/argument_specs.yml"))["argument_specs"]
-    table = HEADER + "".join(rows(next(iter(specs.values())).get("options", {})))
-    result, count = BETWEEN.subn(lambda _: table, text(readme))
+def documented(page: Path) -> str:
+    """Return a page's text with its table as it should be."""
+    table = renamed() if page == UPGRADING else options(page.parent)
+    result, count = BETWEEN.subn(lambda _: table, text(page))
     if count != 1:
-        sys.exit(f"{readme} needs the lines <!-- variables --> and <!-- /variables -->, once")
+        sys.exit(f"{page} needs the lines <!-- variables --> and <!-- /variables -->, once")
     return result
+
+
+def options(role: Path) -> str:
+    """Return the table of a role's options."""
+    specs = yaml.safe_load(text(role / "meta/argument_specs.yml"))["argument_specs"]
+    return HEADER + "".join(rows(next(iter(specs.values())).get("options", {})))
+
+
+def renamed() -> str:
+    """Return the table of renamed variables."""
+    names = sorted(yaml.safe_load(text(RENAMED)).items())
+    return RENAMED_HEADER + "".join(f"| `{old}` | `{new}` |\n" for old, new in names)
 
 
 def rows(options: dict[str, Any], prefix: str = "") -> Iterator[str]:

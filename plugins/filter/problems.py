@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,17 @@ def problems(checks: Iterable[Mapping[str, Any]], inventory_dir: str) -> list[st
     that where no variable of this inventory solves the problem.
     """
     return [_message(check, inventory_dir) for check in checks if not _is_ok(check)]
+
+
+def renamed_variables(
+    variables: Container[str], renamed: Mapping[str, str], inventory_dir: str
+) -> list[str]:
+    """Return an error message for each variable that is set by its old name."""
+    return [
+        f"{old} is now {new}. Rename it in {file_of(old, inventory_dir)}"
+        for old, new in renamed.items()
+        if old in variables
+    ]
 
 
 def _is_ok(check: Mapping[str, Any]) -> bool:
@@ -78,8 +89,8 @@ def _yaml(value: Any) -> str:
 
 
 class FilterModule:
-    """Offer the filter to Ansible."""
+    """Offer the filters to Ansible."""
 
     def filters(self) -> dict[str, Any]:
         """Return the filters of this file by name."""
-        return {"problems": problems}
+        return {"problems": problems, "renamed_variables": renamed_variables}

@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from problems import problems
+from problems import problems, renamed_variables
 
 CHECK = {
     "ok": False,
@@ -81,3 +81,12 @@ def test_a_remedy_replaces_the_file():
 def test_a_check_that_is_no_condition_is_a_mistake():
     with pytest.raises(TypeError, match="mysql_wait_timeout gives 'yes'"):
         problems([CHECK | {"ok": "yes"}], "/etc/site")
+
+
+def test_an_old_name_is_rejected_with_the_new_one_and_its_file(tmp_path):
+    (tmp_path / "hosts.yml").write_text("shop-1: {old_size: 8}")
+    settings = {"old_size": 8, "new_limit": 1}
+    renamed = {"old_size": "new_size", "old_limit": "new_limit"}
+    assert renamed_variables(settings, renamed, str(tmp_path)) == [
+        f"old_size is now new_size. Rename it in {tmp_path}/hosts.yml"
+    ]

@@ -1,0 +1,18 @@
+"""Renamed variables: the new names exist, the old ones are free and listed in UPGRADING.md."""
+
+import document_roles
+import repository
+from repository import ROLES
+
+RENAMED = repository.load("roles/app/vars/renamed.yml")
+OPTIONS = set().union(*(repository.options(role) for role in ROLES))
+
+
+def test_new_names_are_options_of_roles_and_old_ones_are_not():
+    assert not set(RENAMED.values()) - OPTIONS
+    assert not RENAMED.keys() & OPTIONS
+
+
+def test_upgrading_lists_them():
+    page = document_roles.UPGRADING
+    assert document_roles.documented(page) == page.read_text(), "run tools/document_roles.py"
