@@ -65,18 +65,18 @@ PROVISIONED = {role for role, _ in repository.roles_in("playbooks/provision.yml"
 
 
 def test_what_a_role_makes_on_a_host_can_be_removed():
-    """A role that site.yml runs says in tasks/absent.yml what of it goes with the app."""
+    """A role that site.yml runs says in tasks/remove.yml what of it goes with the app."""
     made = PROVISIONED - {"app", "packages"} | {"release"}  # others may need the packages
     removed = {
-        role for role, tasks in repository.roles_in("playbooks/remove_app.yml") if tasks == "absent"
+        role for role, tasks in repository.roles_in("playbooks/remove_app.yml") if tasks == "remove"
     }
     assert made == removed
-    assert [role for role in made if not (ROOT / f"roles/{role}/tasks/absent.yml").is_file()] == []
+    assert [role for role in made if not (ROOT / f"roles/{role}/tasks/remove.yml").is_file()] == []
 
 
 def test_nothing_is_lost_before_what_is_kept_is_there():
     steps = repository.roles_in("playbooks/remove_app.yml")
-    removed = [step for step in steps if step[1] == "absent"]
+    removed = [step for step in steps if step[1] == "remove"]
     kept = [step for step in steps if step[1] == "keep"]
     assert steps[0] == ("app", "host")  # nothing of others has the app's names
     assert max(map(steps.index, kept)) < min(map(steps.index, removed))
