@@ -171,7 +171,7 @@ def test_a_run_that_fails_for_another_reason_leaves_none(checkout, file, wrong, 
 def test_a_copy_of_a_rotation_lacks_what_is_accepted_still(checkout):
     ours = checkout("ours")
     ours.set_up()
-    new, old = ours.folder / "database.txt", ours.folder / "database.before.txt"
+    new, old = ours.folder / "database.txt", ours.folder / "database.previous.txt"
     old.write_text(new.read_text())
     new.write_text("another-password\n")
     ours.set_up(__secrets_rotating=True)
@@ -179,12 +179,12 @@ def test_a_copy_of_a_rotation_lacks_what_is_accepted_still(checkout):
     old.unlink()
     code, said = ours.play()
     assert code
-    assert "app_database_password_before: missing" in said
+    assert "app_database_password_previous: missing" in said
     old.write_text(text)
     ours.set_up(__secrets_rotating=True, __secrets_retired=["database"])
     code, said = ours.play()
     assert code
-    assert "app_database_password_before: retired" in said
+    assert "app_database_password_previous: retired" in said
 
 
 def test_the_same_secrets_in_a_vault_are_the_same(checkout, tmp_path):

@@ -98,8 +98,10 @@ def test_secrets_of_a_vault_are_read_and_rotated(vault):
     assert "Nothing is rotated" in said
     code, said = vault.run("-e", "rotate_secrets=database")
     assert code
-    assert "app_database_password_before" in said
-    vault.lock(vault.variables / "before.yml", "app_database_password_before", "old-of-database")
+    assert "app_database_password_previous" in said
+    vault.lock(
+        vault.variables / "previous.yml", "app_database_password_previous", "old-of-database"
+    )
     code, said = vault.run("-vvv", "--diff")
     assert code == 0, said
     url, names = vault.answer.read_text().split()
@@ -115,19 +117,19 @@ def test_generated_ones_are_kept_until_the_inventory_reads_those_of_before(tmp_p
     inventory = Inventory(tmp_path)
     text = (ROOT / "inventory/droplet.example/group_vars/all/secrets.yml").read_text()
     variables, folder = inventory.variables / "secrets.yml", inventory.folder / "secrets"
-    variables.write_text(text.partition("# Each of them as it was before")[0])  # an older inventory
+    variables.write_text(text.partition("# The previous value of each")[0])  # an older inventory
     code, said = inventory.run("-e", "rotate_secrets=database")
     assert code
-    assert "app_database_password_before: does not read" in said
-    assert "database.before.txt" in said
-    assert not [*folder.glob("*.before.txt"), *folder.glob("rotation.json")]
+    assert "app_database_password_previous: does not read" in said
+    assert "database.previous.txt" in said
+    assert not [*folder.glob("*.previous.txt"), *folder.glob("rotation.json")]
     before = (folder / "database.txt").read_text().strip()
 
     variables.write_text(text)
     code, said = inventory.run("-e", "rotate_secrets=database", "-vvv", "--diff")
     assert code == 0, said
     made = {path.name: path.read_text().strip() for path in folder.glob("database*")}
-    assert made["database.before.txt"] == before
+    assert made["database.previous.txt"] == before
     assert len(made["database.txt"]) == 40
     assert made["database.txt"] != before
     assert made["database.txt"] in inventory.answer.read_text()
@@ -139,7 +141,7 @@ def test_secrets_of_sops_are_read_and_rotated(tmp_path):
     key = tmp_path / "key.txt"
     subprocess.run(["age-keygen", "-o", key], check=True, capture_output=True)
     public = key.read_text().split("public key: ")[1].split()[0]
-    clear = SECRETS | {"app_database_password_before": "old-of-database"}
+    clear = SECRETS | {"app_database_password_previous": "old-of-database"}
     locked = subprocess.run(
         [
             "sops",

@@ -29,7 +29,7 @@ def rotation_plan(
     """Return what is rotated, and what is refused; nothing is where the old ones are retired.
 
     `own` has for each secret of the stack its `variable`, the digests of what the inventory gives
-    for it (`present`) and for what it was `before`, empty where it gives none, and the `groups`
+    for it (`present`) and for what it was `previous`, empty where it gives none, and the `groups`
     whose hosts have to know it. `files` is what module `secret_files` says. `asked` are names with
     commas between; empty is all that can be.
 
@@ -58,8 +58,8 @@ def rotation_plan(
     elif not made and not given:
         refusals.append(
             f"Nothing is rotated: no secret of the stack is generated in {folder}, and the"
-            " inventory gives none of before, such as app_secret_key_before. docs/secrets.md tells"
-            " how a secret of a vault is rotated"
+            " inventory gives no previous one, such as app_secret_key_previous. docs/secrets.md"
+            " tells how a secret of a vault is rotated"
         )
     return {"made": made, "given": given, "names": made + given, "later": [], "refusals": refusals}
 
@@ -81,7 +81,9 @@ def _is_made(secret: Mapping[str, Any], digest: str | None) -> bool:
 
 
 def _is_given(secret: Mapping[str, Any]) -> bool:
-    return bool(secret["present"] and secret["before"]) and secret["before"] != secret["present"]
+    return (
+        bool(secret["present"] and secret["previous"]) and secret["previous"] != secret["present"]
+    )
 
 
 def _refusal(
@@ -109,22 +111,22 @@ def _refusal(
     return (
         f"{name} is not made anew, as {variable} does not come from {folder}/{name}.txt. Where the"
         f" inventory keeps it (in ansible-vault or SOPS, say), give {variable} its new value and"
-        f" {variable}_before the one that it has now. Then run this again; docs/secrets.md has the"
-        " commands"
+        f" {variable}_previous the one that it has now. Then run this again; docs/secrets.md has"
+        " the commands"
     )
 
 
-def unread_before(
+def unread_previous(
     plan: Plan, own: Mapping[str, Mapping[str, Any]], files: Mapping[str, Any], folder: str
 ) -> list[str]:
     """Say which variables do not read the files that hold the secrets of before."""
     return [
-        f"{own[name]['variable']}_before: does not read {folder}/{name}.before.txt, so the old"
+        f"{own[name]['variable']}_previous: does not read {folder}/{name}.previous.txt, so the old"
         f" secret would be refused at once. Set it beside {own[name]['variable']}, to:"
-        f" \"{{{{ lookup('ansible.builtin.file', '{folder}/{name}.before.txt', errors='ignore')"
+        f" \"{{{{ lookup('ansible.builtin.file', '{folder}/{name}.previous.txt', errors='ignore')"
         " | default('', true) }}\""
         for name in plan["made"]
-        if name in own and own[name]["before"] != files["before"].get(name)
+        if name in own and own[name]["previous"] != files["previous"].get(name)
     ]
 
 
@@ -151,12 +153,12 @@ def secrets_of(
         if is_app or host in hosts:
             found[secret["variable"]] = {
                 "value": str(values[name]),
-                "before": str(values[f"{name}_before"]),
+                "previous": str(values[f"{name}_previous"]),
                 "strict": bool(hosts),
                 "variable": "" if variable in theirs else variable,
             }
     for name, value in secret_environment.items() if is_app else []:
-        found[name] = {"value": str(value), "before": "", "strict": False, "variable": name}
+        found[name] = {"value": str(value), "previous": "", "strict": False, "variable": name}
     return found
 
 
@@ -208,7 +210,7 @@ def _reason(
 ) -> str:
     hosts = ", ".join(dict.fromkeys(host for names in named.values() for host in names))
     names = ", ".join(sorted(named))
-    before = ", ".join(f"{name}_before" for name in sorted(named))
+    before = ", ".join(f"{name}_previous" for name in sorted(named))
     copy = (
         "Take them from where the site was set up (a colleague's checkout, your backup):"
         f" rsync --archive THERE:{folder}/ {folder}/; secrets of a vault are in"
@@ -227,18 +229,18 @@ def _reason(
             f"{names}: a rotation has replaced this secret on {hosts}, so {folder} is an old copy."
             f" Nothing was changed. {copy}. {again}"
         )
-    if kind == "before":
+    if kind == "previous":
         return (
             f"{before}: missing, while {hosts} accept the former secret besides: a rotation has not"
             f" come to its end, or sessions are signed with the former key. Copy {folder} as a"
-            " whole, with the files *.before.txt and rotation.json, and let"
+            " whole, with the files *.previous.txt and rotation.json, and let"
             " playbooks/rotate_secrets.yml end the rotation there. To have the former refused now:"
             f" site.yml -e new_secrets=true. {again}"
         )
     if kind == "refused":
         return (
             f"{before}: retired on {hosts} by a rotation, and would be accepted again. Remove"
-            f" {folder}/<name>.before.txt and rotation.json there, or the variable from"
+            f" {folder}/<name>.previous.txt and rotation.json there, or the variable from"
             f" {inventory_dir}/group_vars/all. {again}"
         )
     made = " Those that this run has generated are removed again." if generated else ""
@@ -262,5 +264,5 @@ class FilterModule:
             "secret_digest": secret_digest,
             "secret_refusals": secret_refusals,
             "secrets_of": secrets_of,
-            "unread_before": unread_before,
+            "unread_previous": unread_previous,
         }

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rotation import files_in, rotation_plan, secret_digest, unread_before
+from rotation import files_in, rotation_plan, secret_digest, unread_previous
 
 GROUPS = {"app": ["web"], "database": ["db"], "cache": ["db"], "queue": ["db"]}
 OWN = {
@@ -16,19 +16,19 @@ OWN = {
 }
 
 
-def given(**before: str) -> dict[str, dict[str, Any]]:
-    """Return the stack's own secrets as an inventory gives them, some with one of before."""
+def given(**previous: str) -> dict[str, dict[str, Any]]:
+    """Return the stack's own secrets as an inventory gives them, some with a previous one."""
     return {
-        name: secret | {"present": f"{name} now", "before": before.get(name, "")}
+        name: secret | {"present": f"{name} now", "previous": previous.get(name, "")}
         for name, secret in OWN.items()
     }
 
 
-def files(*names: str, before: tuple[str, ...] = (), under_way: tuple[str, ...] = ()) -> Any:
+def files(*names: str, previous: tuple[str, ...] = (), under_way: tuple[str, ...] = ()) -> Any:
     """Return what the folder has of secrets with these names."""
     return {
         "present": {name: f"{name} now" for name in names},
-        "before": {name: f"{name} before" if name in before else "" for name in names},
+        "previous": {name: f"{name} previous" if name in previous else "" for name in names},
         "under_way": list(under_way),
     }
 
@@ -49,7 +49,7 @@ def test_some_are_asked_for_by_name():
 
 
 def test_those_of_a_vault_are_rotated_once_the_inventory_gives_both():
-    made = plan(given(database="database before"), files("cache"))
+    made = plan(given(database="database previous"), files("cache"))
     assert (made["made"], made["given"]) == (["cache"], ["database"])
 
 
@@ -60,7 +60,7 @@ def test_one_that_is_the_same_as_before_is_none_to_rotate():
 def test_one_of_a_vault_is_refused_with_what_to_do():
     refusals = plan(given(), files("cache"), "database")["refusals"]
     assert len(refusals) == 1
-    assert "app_database_password_before" in refusals[0]
+    assert "app_database_password_previous" in refusals[0]
     assert "/inv/secrets/database.txt" in refusals[0]
 
 
@@ -76,7 +76,7 @@ def test_one_of_a_server_elsewhere_is_not_rotated():
 
 
 def test_one_that_the_app_has_not_is_refused():
-    own = given() | {"cache": OWN["cache"] | {"present": "", "before": ""}}
+    own = given() | {"cache": OWN["cache"] | {"present": "", "previous": ""}}
     (refusal,) = plan(own, files("database"), "cache")["refusals"]
     assert "app_cache_password is not set" in refusal
 
@@ -90,7 +90,7 @@ def test_an_unknown_name_is_refused_with_those_there_are():
 @pytest.mark.parametrize("asked", ["", "cache"])
 def test_one_that_was_cut_is_ended_first(asked):
     found = files(*OWN, under_way=("database",))
-    made = plan(given(database="database before"), found, asked)
+    made = plan(given(database="database previous"), found, asked)
     assert made["made"] == ["database"]
     assert made["later"] == [asked] * bool(asked)
     assert made["names"] == ["database"]
@@ -103,15 +103,15 @@ def test_to_retire_makes_nothing_new():
         assert "Nothing is retired" in refused["refusals"][0]
 
 
-def test_an_inventory_that_does_not_read_the_one_of_before_is_told_the_line():
-    found = files(*OWN, before=tuple(OWN))
-    own = given(cache="cache before", secret_key="something else")
-    said = unread_before({"made": ["database", "cache", "secret_key", "more"]}, own, found, "/s")
+def test_an_inventory_that_does_not_read_the_previous_one_is_told_the_line():
+    found = files(*OWN, previous=tuple(OWN))
+    own = given(cache="cache previous", secret_key="something else")
+    said = unread_previous({"made": ["database", "cache", "secret_key", "more"]}, own, found, "/s")
     assert [line.partition(":")[0] for line in said] == [
-        "app_database_password_before",
-        "app_secret_key_before",
+        "app_database_password_previous",
+        "app_secret_key_previous",
     ]
-    assert "/s/database.before.txt" in said[0]
+    assert "/s/database.previous.txt" in said[0]
 
 
 def test_nothing_has_no_digest():

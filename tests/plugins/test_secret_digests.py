@@ -16,11 +16,16 @@ OWN = "MAIL_PASSWORD"
 
 
 def secrets(**values):
-    """Return secrets as the module takes them: a value, or a value and that of before."""
+    """Return secrets as the module takes them: a value, or a value and the previous one."""
     found = {}
     for name, given in values.items():
-        value, before = given if isinstance(given, tuple) else (given, "")
-        found[name] = {"value": value, "before": before, "strict": name != OWN, "variable": name}
+        value, previous = given if isinstance(given, tuple) else (given, "")
+        found[name] = {
+            "value": value,
+            "previous": previous,
+            "strict": name != OWN,
+            "variable": name,
+        }
     return found
 
 
@@ -44,7 +49,7 @@ def host(tmp_path, monkeypatch):
             digests, asked = self.digests(), secrets(**values)
             digests.adopt(asked, secret_digests.environment_of("shop"))
             found = {
-                name: digests.problem(name, one["value"], one["before"], one["strict"])
+                name: digests.problem(name, one["value"], one["previous"], one["strict"])
                 for name, one in asked.items()
             }
             return {name: problem for name, problem in found.items() if problem}
@@ -87,7 +92,7 @@ def test_after_a_rotation(host, given, problem):
 
 
 @pytest.mark.parametrize(
-    ("given", "problem"), [(("n", "o"), None), ("n", "before"), ("o", "old"), ("x", "other")]
+    ("given", "problem"), [(("n", "o"), None), ("n", "previous"), ("o", "old"), ("x", "other")]
 )
 def test_while_both_are_accepted(host, given, problem):
     host.use(**{PASSWORD: "o"})

@@ -20,17 +20,17 @@ class CutError(Exception):
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Folder:
-    """Return a folder with two secrets, of which one was rotated before."""
-    for name, text in {"cache.txt": "c1", "key.txt": "k2", "key.before.txt": "k1"}.items():
+    """Return a folder with two secrets, of which one was rotated previous."""
+    for name, text in {"cache.txt": "c1", "key.txt": "k2", "key.previous.txt": "k1"}.items():
         (tmp_path / name).write_text(f"{text}\n")
     return Folder(tmp_path)
 
 
 def texts(folder: Folder, name: str) -> tuple[str, str]:
-    """Return a secret, and that of before."""
-    before = folder.before(name)
+    """Return a secret, and the previous one."""
+    previous = folder.previous(name)
     present = folder.present(name).read_text().strip()
-    return present, before.read_text().strip() if before.exists() else ""
+    return present, previous.read_text().strip() if previous.exists() else ""
 
 
 def rotate(folder: Folder) -> None:
@@ -39,10 +39,10 @@ def rotate(folder: Folder) -> None:
     folder.renew(["cache", "key"])
 
 
-def test_each_becomes_that_of_before(folder):
+def test_each_becomes_the_previous_one(folder):
     rotate(folder)
-    (cache, before), (key, key_before) = texts(folder, "cache"), texts(folder, "key")
-    assert (before, key_before) == ("c1", "k2")
+    (cache, cache_previous), (key, key_previous) = texts(folder, "cache"), texts(folder, "key")
+    assert (cache_previous, key_previous) == ("c1", "k2")
     assert all(re.fullmatch("[A-Za-z0-9]{40}", made) for made in (cache, key))
     assert cache != key
 
@@ -73,8 +73,8 @@ def test_wherever_it_is_cut_the_next_run_ends_it(folder, monkeypatch, step):
     monkeypatch.setattr(secret_files, "write", write)
     rotate(folder)
     for name, old in (("cache", "c1"), ("key", "k2")):
-        present, before = texts(folder, name)
-        assert (before, len(present)) == (old, 40)
+        present, previous = texts(folder, name)
+        assert (previous, len(present)) == (old, 40)
 
 
 def test_the_end_forgets_what_is_refused_and_nothing_else(folder):
@@ -96,7 +96,7 @@ def test_copies_are_taken_back_but_nothing_else(folder):
 
 def test_only_the_owner_reads_them(folder):
     rotate(folder)
-    made = [folder.note, folder.present("key"), folder.before("cache")]
+    made = [folder.note, folder.present("key"), folder.previous("cache")]
     assert {stat.S_IMODE(path.stat().st_mode) for path in made} == {0o600}
 
 
@@ -108,7 +108,7 @@ def test_answers_and_the_note_hold_no_secret(folder):
 
 
 def test_nothing_is_there_yet(tmp_path):
-    assert Folder(tmp_path / "none").asked() == {"present": {}, "before": {}, "under_way": []}
+    assert Folder(tmp_path / "none").asked() == {"present": {}, "previous": {}, "under_way": []}
     assert not Folder(tmp_path / "none").renew([])
 
 

@@ -54,7 +54,7 @@ def environment(render, tmp_path):
 
 def test_session_key_of_before_is_accepted_too(environment):
     assert "SECRET_KEY_FALLBACKS" not in environment()
-    told = environment(app_secret_key_before='the "old" key')
+    told = environment(app_secret_key_previous='the "old" key')
     assert told["SECRET_KEY"] == APP["app_secret_key"]
     assert json.loads(told["SECRET_KEY_FALLBACKS"]) == ['the "old" key']
 

@@ -127,11 +127,11 @@ def test_address_of_mysql_s_own_packages(evaluate, facts, name):
 
 
 def test_the_old_password_is_accepted_until_it_is_retired(evaluate):
-    old = {"app_database_password_before": "what it was"}
+    old = {"app_database_password_previous": "what it was"}
     accounts = evaluate("mysql", "__mysql_accounts", **SECRETS, **old)
-    assert [account["before"] for account in accounts] == ["what it was", "what it was", ""]
+    assert [account["previous"] for account in accounts] == ["what it was", "what it was", ""]
     retired = evaluate("mysql", "__mysql_accounts", **SECRETS, **old, __mysql_retired=["database"])
-    assert [account["before"] for account in retired] == ["", "", ""]
+    assert [account["previous"] for account in retired] == ["", "", ""]
     assert retired[0]["old"] == "what it was"
 
 

@@ -140,9 +140,9 @@ def test_the_app_gets_in_with_a_password_that_the_file_does_not_hold(conf, users
 
 
 def test_the_password_of_before_lets_in_until_it_is_retired(users):
-    both = users("cache", app_cache_password_before="what it was")["shop"]
+    both = users("cache", app_cache_password_previous="what it was")["shop"]
     assert both[1:3] == [hashed(PASSWORD["cache"]), hashed("what it was")]
-    one = users("cache", app_cache_password_before="what it was", __redis_retired=["cache"])
+    one = users("cache", app_cache_password_previous="what it was", __redis_retired=["cache"])
     assert hashed("what it was") not in one["shop"]
     assert hashed("what it was") not in users("queue")["shop"]
 

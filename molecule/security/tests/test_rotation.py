@@ -35,7 +35,7 @@ def test_no_request_fails_and_nothing_is_lost(
     assert site.write(page, body="as before").status_code == 303
     batch = wait_for(lambda: (got := hook("GET", jobs).json())["finished"] == 20 and got, 60)
     assert batch["failed"] == 0
-    assert new["secret_key.before"] == old["secret_key"]
-    assert not [name for name in SERVERS if f"{name}.before" in new]
+    assert new["secret_key.previous"] == old["secret_key"]
+    assert not [name for name in SERVERS if f"{name}.previous" in new]
     shown = {name for secrets in (old, new) for name, value in secrets.items() if value in said}
     assert shown == set()

@@ -28,17 +28,17 @@ def test_one_that_was_cut_three_times_is_ended_by_the_next(
         assert site.get("/readyz").status_code == 200
         between = read()
         for name in ("database", "cache"):
-            kept = {between[name], between.get(f"{name}.before")}
+            kept = {between[name], between.get(f"{name}.previous")}
             assert lets_in(**{name: [word for word in kept if word]})[name].count(True) >= 1
     shutil.copytree(inventory, copies["whole"])
-    shutil.copytree(inventory, copies["half"], ignore=shutil.ignore_patterns("*.before.txt"))
+    shutil.copytree(inventory, copies["half"], ignore=shutil.ignore_patterns("*.previous.txt"))
 
     def refused(copy: str, words: str) -> None:
         done = Operator(str(copies[copy])).play("deploy")
         assert (bool(done.code), done.changed) == (True, 0)
         assert done.says(words), done.output
 
-    refused("half", "app_database_password_before")
+    refused("half", "app_database_password_previous")
     refused("older", "a rotation has replaced this secret on trixie")
 
     done = operator.play("rotate_secrets", rotate_secrets=",".join(NAMES))
@@ -48,13 +48,15 @@ def test_one_that_was_cut_three_times_is_ended_by_the_next(
     assert lets_in(**tried) == {"database": [True, False], "cache": [True, False]}
     assert new["queue"] == old["queue"]
     assert site.get("/readyz").status_code == 200
-    refused("whole", "app_cache_password_before, app_database_password_before: retired on trixie")
+    refused(
+        "whole", "app_cache_password_previous, app_database_password_previous: retired on trixie"
+    )
 
     assert site.write(page, body="in the session of before").status_code == 303
     done = operator.play("rotate_secrets", rotate_secrets_retire="true")
     assert done.code == 0, done.output[-3000:]
     assert read()["secret_key"] == new["secret_key"]
-    assert "secret_key.before" not in read()
+    assert "secret_key.previous" not in read()
     assert site.write(page, body="after its end").status_code == 400
     assert operator.play("deploy", "--check").code == 0
 

@@ -15,7 +15,7 @@ DOCUMENTATION = """
 module: mysql_passwords
 short_description: The passwords that an account accepts
 description:
-  - The account accepts I(password), and I(before) too unless that is empty; no other.
+  - The account accepts I(password), and I(previous) too unless that is empty; no other.
   - What is accepted before and after is accepted all the time. Connections are left alone.
   - With I(state=asked) nothing is changed. The answer says which of both are accepted, as is found
     by logging in with them where the account may do that from the host itself, or else by what the
@@ -26,7 +26,7 @@ OPTIONS: dict[str, Any] = {
     "user": {"type": "str", "required": True},
     "host": {"type": "str", "required": True},
     "password": {"type": "str", "required": True, "no_log": True},
-    "before": {"type": "str", "default": "", "no_log": True},
+    "previous": {"type": "str", "default": "", "no_log": True},
     "socket": {"type": "path", "required": True},
     "state": {"type": "str", "choices": ["present", "asked"], "default": "present"},
 }
@@ -132,7 +132,7 @@ def main() -> None:
     except ImportError:
         module.fail_json(msg="The host has no PyMySQL: install python3-pymysql")
     account = (asked["user"], asked["host"])
-    wanted = [password for password in (asked["password"], asked["before"]) if password]
+    wanted = [password for password in (asked["password"], asked["previous"]) if password]
     statements: list[Statement] = []
     try:
         server = Server(pymysql, asked["socket"])

@@ -19,9 +19,10 @@ description:
     writes down that the host is set up with them. Digests are in C(<folder>/<app>.json), for root
     alone.
   - A host without that file, which an older version set up, is asked for its app's environment.
-  - I(secrets) is JSON, by the secret's name C(value), C(before) (empty, or accepted too), C(strict)
-    (a new value needs a rotation or I(renew)) and C(variable) of the environment (or empty).
-  - I(retired) names those whose C(before) is accepted no longer. I(rotated) says that a former
+  - I(secrets) is JSON, by the secret's name C(value), C(previous) (empty, or accepted too),
+    C(strict) (a new value needs a rotation or I(renew)) and C(variable) of the environment (or
+    empty).
+  - I(retired) names those whose C(previous) is accepted no longer. I(rotated) says that a former
     value of any secret is retired, not of the strict ones alone.
 author: Flaskstack
 """
@@ -51,7 +52,11 @@ class Digests:
         except FileNotFoundError:
             self.read = {"salt": os.urandom(16).hex(), "secrets": {}}
         self.salt: str = self.read["salt"]
-        self.secrets: dict[str, dict[str, Any]] = self.read["secrets"]
+        # Files of earlier versions name the previous digest "before".
+        self.secrets: dict[str, dict[str, Any]] = {
+            name: {"previous" if key == "before" else key: value for key, value in known.items()}
+            for name, known in self.read["secrets"].items()
+        }
 
     def digest(self, value: str) -> str:
         """Return the salted digest of a secret; empty where there is none.
@@ -73,24 +78,24 @@ class Digests:
             if value:
                 self.secrets[name] = {"present": self.digest(value)}
 
-    def problem(self, name: str, value: str, before: str, strict: bool) -> str:
+    def problem(self, name: str, value: str, previous: str, strict: bool) -> str:
         """Return what speaks against using a secret here; empty if nothing does.
 
         - `other`: the host was set up with another one.
         - `old`: a rotation has replaced it.
-        - `before`: what it has replaced is accepted still, and is not given.
+        - `previous`: what it has replaced is accepted still, and is not given.
         - `refused`: what it has replaced is given, and accepted no longer.
         - `changed`: it is another one, which is the user's to decide.
         """
         known = self.secrets.get(name)
         if not known:
             return ""
-        now, then = self.digest(value), self.digest(before)
+        now, then = self.digest(value), self.digest(previous)
         if now == known["present"]:
             if then in known.get("retired", []):
                 return "refused"
-            return "before" if strict and known.get("before", then) not in (then, "") else ""
-        if now == known.get("before") or now in known.get("retired", []):
+            return "previous" if strict and known.get("previous", then) not in (then, "") else ""
+        if now == known.get("previous") or now in known.get("retired", []):
             return "old"
         if not strict:
             return "changed"
@@ -103,13 +108,13 @@ class Digests:
         known = dict(self.secrets)
         for name, secret in secrets.items():
             former = self.secrets.get(name, {})
-            now, then = self.digest(secret["value"]), self.digest(secret["before"])
+            now, then = self.digest(secret["value"]), self.digest(secret["previous"])
             then = "" if name in retired or then == now else then
-            gone = [former.get("before"), former.get("present")]
+            gone = [former.get("previous"), former.get("present")]
             gone = gone if secret["strict"] or rotated else []
             gone = [*former.get("retired", []), *gone]
             gone = [one for one in dict.fromkeys(gone) if one and one not in (now, then)]
-            known[name] = {"present": now, "before": then, "retired": gone[-KEEP:]}
+            known[name] = {"present": now, "previous": then, "retired": gone[-KEEP:]}
         return known
 
     def write(self, secrets: dict[str, dict[str, Any]]) -> None:
@@ -144,7 +149,7 @@ def main() -> None:
     digests = Digests(Path(asked["folder"]), asked["app"])
     digests.adopt(secrets, environment_of(asked["app"]))
     found = {
-        name: digests.problem(name, secret["value"], secret["before"], secret["strict"])
+        name: digests.problem(name, secret["value"], secret["previous"], secret["strict"])
         for name, secret in secrets.items()
     }
     problems = {name: problem for name, problem in found.items() if problem}

@@ -16,9 +16,9 @@ DOCUMENTATION = """
 module: secret_files
 short_description: Rotate the secrets that an inventory keeps in files
 description:
-  - A secret is in C(<name>.txt), the one of before in C(<name>.before.txt). Which are being rotated
-    is in C(rotation.json), with digests of what they were, so that a rotation that was cut goes on
-    where it ended.
+  - A secret is in C(<name>.txt), the previous one in C(<name>.previous.txt). Which are being
+    rotated is in C(rotation.json), with digests of what they were, so that a rotation that was
+    cut goes on where it ended.
   - C(asked) changes nothing; C(kept) keeps a copy of each as that of before where there is none;
     C(dropped) takes such copies back; C(renewed) makes new ones; C(finished) forgets those of
     before in I(retired), and that a rotation was under way.
@@ -48,9 +48,9 @@ class Folder:
         """Return the file of a secret."""
         return self.path / f"{name}.txt"
 
-    def before(self, name: str) -> Path:
+    def previous(self, name: str) -> Path:
         """Return the file of what a secret was before."""
-        return self.path / f"{name}.before.txt"
+        return self.path / f"{name}.previous.txt"
 
     def under_way(self) -> dict[str, str]:
         """Return what is being rotated, each with the digest of what it was when that began."""
@@ -64,26 +64,26 @@ class Folder:
         names = sorted(
             path.name.removesuffix(".txt")
             for path in self.path.glob("*.txt")
-            if not path.name.endswith(".before.txt")
+            if not path.name.endswith(".previous.txt")
         )
         return {
             "present": {name: digest(self.present(name)) for name in names},
-            "before": {name: digest(self.before(name)) for name in names},
+            "previous": {name: digest(self.previous(name)) for name in names},
             "under_way": sorted(self.under_way()),
         }
 
     def keep(self, names: list[str]) -> bool:
         """Have a secret of before for each name, the present one where there is no other."""
-        missing = [name for name in names if not self.before(name).exists()]
+        missing = [name for name in names if not self.previous(name).exists()]
         for name in missing:
-            write(self.before(name), self.present(name).read_text())
+            write(self.previous(name), self.present(name).read_text())
         return bool(missing)
 
     def drop(self, names: list[str]) -> bool:
         """Take copies back, which are only ever of what is present."""
-        same = [name for name in names if digest(self.before(name)) == digest(self.present(name))]
+        same = [name for name in names if digest(self.previous(name)) == digest(self.present(name))]
         for name in same:
-            self.before(name).unlink()
+            self.previous(name).unlink()
         return bool(same)
 
     def renew(self, names: list[str]) -> bool:
@@ -96,13 +96,13 @@ class Folder:
             write(self.note, json.dumps({"names": old}) + "\n")
         stale = [name for name in old if digest(self.present(name)) == old[name]]
         for name in stale:
-            write(self.before(name), self.present(name).read_text())
+            write(self.previous(name), self.present(name).read_text())
             write(self.present(name), new_secret() + "\n")
         return bool(stale)
 
     def finish(self, retired: list[str]) -> bool:
         """Forget secrets that nobody accepts any more, and last that there was a rotation."""
-        gone = [path for name in retired if (path := self.before(name)).exists()]
+        gone = [path for name in retired if (path := self.previous(name)).exists()]
         gone += [self.note] if self.note.exists() else []
         for path in gone:
             path.unlink()
