@@ -13,6 +13,7 @@ module = load_part("redis/library/redis_users.py")
 PASSWORD = {"cache": "the password of the cache", "queue": "the password of the queue"}
 PASSWORDS = {f"app_{name}_password": password for name, password in PASSWORD.items()}
 OPERATOR = {"content": b64encode(b"the password of the operator").decode()}
+DROP_INS = "etc/systemd/system/redis-server@.service.d/"
 USERS = PASSWORDS | {"__redis_operator_password": OPERATOR}
 
 
@@ -70,11 +71,18 @@ def live(render):
     return of
 
 
-def test_sizes_and_durability_are_taken_over_without_a_restart(conf, live):
+def test_sizes_and_durability_are_taken_over_without_a_restart(conf, live, render):
     assert live("cache", redis_cache_maxmemory=32) == {"maxmemory": str(32 * 2**20)}
     queue = live("queue", redis_queue_maxmemory=8, redis_queue_appendfsync="everysec")
     assert queue == {"maxmemory": str(8 * 2**20), "appendfsync": "everysec"}
     assert not conf("queue").keys() & queue.keys(), "a changed file restarts the instance"
+    small, large = (
+        render("redis", DROP_INS + "flaskstack.conf.j2", item="cache", redis_cache_maxmemory=size)
+        for size in (8, 32)
+    )
+    assert small == large, "a changed drop-in restarts the instance"
+    limits = render("redis", DROP_INS + "memory.conf.j2", item="cache", redis_cache_maxmemory=32)
+    assert "MemoryMax=160M" in limits
 
 
 @pytest.mark.parametrize("instance", ["cache", "queue"])
@@ -186,7 +194,7 @@ def test_one_setting_gives_an_instance_a_port_on_loopback(render, conf, evaluate
     url = evaluate("redis", "app_queue_url", **PASSWORDS | given, app_redis_ca="/etc/ca.pem")
     assert url.startswith("redis://shop:")
     assert url.endswith(f"@{f'[{host}]' if ':' in host else host}:6390/0")
-    drop_in = "etc/systemd/system/redis-server@.service.d/flaskstack.conf.j2"
+    drop_in = DROP_INS + "flaskstack.conf.j2"
     unit = render("redis", drop_in, item="queue", **PASSWORDS, **given)
     assert "IPAddressDeny=any\nIPAddressAllow=localhost" in unit
     assert "PrivateNetwork" not in unit

@@ -13,3 +13,8 @@ def test_the_new_settings_hold_without_a_restart(queue, generated):
 
     assert queue.info("maxmemory") == str(24 * 1024 * 1024)
     assert queue("LRANGE", "kept", "0", "-1") == queue.info("run_id")
+
+
+def test_the_memory_limit_of_the_running_queue_follows(host, queue):
+    limit = host.check_output("systemctl show --property=MemoryMax --value %s", queue.unit)
+    assert limit == str((64 + 3 * 24) * 2**20)
