@@ -64,9 +64,9 @@ def defaults(role: str) -> dict[str, Any]:
 
 
 def options(role: str) -> dict[str, Any]:
-    """Return a role's options as its argument specs give them."""
+    """Return the options of all entry points of a role."""
     specs = load(f"roles/{role}/meta/argument_specs.yml")["argument_specs"]
-    return next(iter(specs.values()))["options"]
+    return {name: option for spec in specs.values() for name, option in spec["options"].items()}
 
 
 def dependencies(role: str) -> set[str]:

@@ -80,6 +80,18 @@ def certificate_names(domains: list[str]) -> list[str]:
     return [name for name in names if not _covers([one for one in names if one != name], name)]
 
 
+def subject_alt_names(names: list[str]) -> list[str]:
+    """Return names and addresses as `DNS:` and `IP:` entries of a certificate."""
+    return [f"{'IP' if _is_address(name) else 'DNS'}:{plain_name(name)}" for name in names]
+
+
+def _is_address(name: str) -> bool:
+    try:
+        return bool(ipaddress.ip_address(name.strip("[]")))
+    except ValueError:
+        return False
+
+
 def plain_name(name: str) -> str:
     """Return one of app_domains as a certificate has it: no brackets, small letters."""
     try:
@@ -96,4 +108,5 @@ class FilterModule:
         return {
             "certificate_problems": certificate_problems,
             "certificate_names": certificate_names,
+            "subject_alt_names": subject_alt_names,
         }

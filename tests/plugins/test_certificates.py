@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from certificates import certificate_names, certificate_problems
+from certificates import certificate_names, certificate_problems, subject_alt_names
 from certifying import Authority
 
 NOW = datetime.now(UTC)
@@ -86,3 +86,14 @@ def test_what_is_no_pem_is_refused(authority):
 def test_a_certificate_has_each_name_once(domains, names):
     """Let's Encrypt refuses one that a wildcard has."""
     assert certificate_names(domains) == names
+
+
+def test_names_and_addresses_are_subject_alternative_names():
+    names = ["shop.example", "*.Shop.example", "10.0.0.1", "[2001:db8::1]", "::1"]
+    assert subject_alt_names(names) == [
+        "DNS:shop.example",
+        "DNS:*.shop.example",
+        "IP:10.0.0.1",
+        "IP:2001:db8::1",
+        "IP:::1",
+    ]
