@@ -24,7 +24,7 @@ USUAL: Process = {
 }
 
 
-def declared_processes(processes: Iterable[Mapping[str, Any]]) -> list[Process]:
+def active_processes(processes: Iterable[Mapping[str, Any]]) -> list[Process]:
     """Return the processes that run, each with everything that it leaves out.
 
     All hosts have the units of a singleton; that of `app_singleton_host` runs it.
@@ -68,7 +68,7 @@ def process_templates(processes: Iterable[Process], app_name: str) -> list[dict[
     ]
 
 
-def own_templates(
+def app_file_templates(
     files: Iterable[Mapping[str, Any]], app_name: str, inventory: str
 ) -> list[dict[str, str]]:
     """Return the app's own files, as `{path, src, dest}`: in a set of settings, and for the app.
@@ -104,7 +104,7 @@ CALENDAR = re.compile(
 )
 
 
-def odd_schedules(processes: Iterable[Mapping[str, Any]]) -> list[str]:
+def invalid_schedules(processes: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return the schedules that systemd would not take, such as cron's.
 
     It is about their form; whether there is a 25th hour is asked on the host.
@@ -119,10 +119,10 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         """Return the filters of this file by name."""
         return {
-            "declared_processes": declared_processes,
+            "active_processes": active_processes,
             "process_services": process_services,
             "process_timers": process_timers,
-            "own_templates": own_templates,
+            "app_file_templates": app_file_templates,
             "process_templates": process_templates,
-            "odd_schedules": odd_schedules,
+            "invalid_schedules": invalid_schedules,
         }

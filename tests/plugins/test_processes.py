@@ -5,8 +5,8 @@ import subprocess
 import pytest
 
 from processes import (
-    declared_processes,
-    odd_schedules,
+    active_processes,
+    invalid_schedules,
     process_services,
     process_templates,
     process_timers,
@@ -19,14 +19,14 @@ OFF = {"name": "off", "command": "x", "instances": 0}
 
 
 def test_units_of_processes():
-    processes = declared_processes([WORKER, TICKER, NIGHTLY, OFF])
+    processes = active_processes([WORKER, TICKER, NIGHTLY, OFF])
     services = ["shop-worker@1.service", "shop-worker@2.service", "shop-ticker@1.service"]
     assert process_services(processes, "shop") == services
     assert process_timers(processes, "shop") == ["shop-nightly.timer"]
 
 
 def test_a_process_has_one_unit_file_and_a_scheduled_one_two():
-    worker, nightly = declared_processes([WORKER, NIGHTLY])
+    worker, nightly = active_processes([WORKER, NIGHTLY])
     found = process_templates([worker, nightly], "shop")
     assert [(each["path"], each["src"]) for each in found] == [
         ("units/shop-worker@.service", "units/process@.service.j2"),
@@ -37,7 +37,7 @@ def test_a_process_has_one_unit_file_and_a_scheduled_one_two():
 
 
 def test_what_is_left_out_is_filled_in():
-    (here,) = declared_processes([WORKER])
+    (here,) = active_processes([WORKER])
     assert (here["stop_signal"], here["stop_timeout"], here["catch_up"]) == ("SIGTERM", 60, True)
 
 
@@ -68,12 +68,12 @@ WRONG = ["*/5 * * * *", "@daily", "*:*/5", "weekly 3", "3", "every day", "at 3:0
 
 @pytest.mark.parametrize("schedule", RIGHT)
 def test_schedules_of_systemd_are_taken(schedule):
-    assert odd_schedules([NIGHTLY | {"schedule": schedule}]) == []
+    assert invalid_schedules([NIGHTLY | {"schedule": schedule}]) == []
 
 
 @pytest.mark.parametrize("schedule", WRONG)
 def test_others_are_refused(schedule):
-    assert odd_schedules([NIGHTLY | {"schedule": schedule}]) == [schedule]
+    assert invalid_schedules([NIGHTLY | {"schedule": schedule}]) == [schedule]
 
 
 @pytest.mark.parametrize("schedule", RIGHT + WRONG)

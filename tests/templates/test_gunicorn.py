@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from processes import declared_processes
+from processes import active_processes
 from repository import ROOT
 
 SECRET = "k3Yq8ZpW0vXr6TtB1nMc4JdL7sHf2GaU"
@@ -175,7 +175,7 @@ def test_the_kernel_kills_first_what_costs_least(render):
     redis = render(
         "redis", "etc/systemd/system/redis-server@.service.d/flaskstack.conf.j2", item="queue"
     )
-    process = {"process": declared_processes([PROCESS])[0]}
+    process = {"process": active_processes([PROCESS])[0]}
     process_unit = render("gunicorn", f"{UNITS}/process@.service.j2", **APP, **process)
     web = render("gunicorn", f"{UNITS}/web@.service.j2", **APP)
     units = [database.read_text(), redis, web, process_unit]
@@ -297,6 +297,17 @@ def test_database_url_has_the_apps_options(environment):
     )
 
 
+@pytest.fixture
+def problems(evaluate):
+    """Give `problems(**variables)`: the error messages of roles app and gunicorn."""
+
+    def problems(**variables):
+        found = [evaluate(role, f"__{role}_problems", **variables) for role in ("app", "gunicorn")]
+        return sum(found, [])
+
+    return problems
+
+
 @pytest.mark.parametrize(
     "variables",
     [
@@ -318,8 +329,8 @@ def test_database_url_has_the_apps_options(environment):
         {"gunicorn_sandbox_exceptions": {"UMask": {"value": "0077", "reason": "says the audit"}}},
     ],
 )
-def test_accepted(evaluate, variables):
-    assert evaluate("gunicorn", "__app_problems + __gunicorn_problems", **APP | variables) == []
+def test_accepted(problems, variables):
+    assert problems(**APP | variables) == []
 
 
 @pytest.mark.parametrize(
@@ -426,8 +437,8 @@ def test_accepted(evaluate, variables):
         ({"gunicorn_stop_timeout": 30}, "gunicorn_stop_timeout"),
     ],
 )
-def test_refused(evaluate, variables, name):
-    messages = evaluate("gunicorn", "__app_problems + __gunicorn_problems", **APP | variables)
+def test_refused(problems, variables, name):
+    messages = problems(**APP | variables)
     assert len(messages) == 1
     assert messages[0].startswith(name)
     assert "/group_vars/all/" in messages[0]

@@ -72,13 +72,13 @@ def test_a_server_with_a_name_needs_a_resolver(rules):
 
 @pytest.mark.parametrize("value", [["example.com"], ["10.0.0.0/33"], ["internet", "everything"]])
 def test_refused(evaluate, value):
-    problems = evaluate("gunicorn", "__app_problems", **APP, app_network=value)
+    problems = evaluate("app", "__app_problems", **APP, app_network=value)
     assert problems[0].startswith("app_network")
 
 
 @pytest.mark.parametrize("value", [["films"], ["/"], ["/srv/a b"], ["/root/../etc"], ["/home/x"]])
 def test_unreadable(evaluate, value):
-    problems = evaluate("gunicorn", "__app_problems", **APP, app_readable_paths=value)
+    problems = evaluate("app", "__app_problems", **APP, app_readable_paths=value)
     assert problems[0].startswith("app_readable_paths")
 
 

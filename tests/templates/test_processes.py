@@ -157,7 +157,7 @@ def test_others_are_asked_where_they_are_to_start(evaluate, host, moves, others)
     ],
 )
 def test_accepted(evaluate, process):
-    assert evaluate("gunicorn", "__app_problems", **APP, app_processes=[process]) == []
+    assert evaluate("app", "__app_problems", **APP, app_processes=[process]) == []
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_accepted(evaluate, process):
 )
 def test_refused(evaluate, process, reason):
     other = {"name": "other", "command": "x"}
-    (message,) = evaluate("gunicorn", "__app_problems", **APP, app_processes=[other, process])
+    (message,) = evaluate("app", "__app_problems", **APP, app_processes=[other, process])
     assert message.startswith("app_processes")
     assert reason in message
 
