@@ -11,8 +11,8 @@ from typing import Any
 from unittest import mock
 
 from flaskstack import settings
+from flaskstack.app_dir import SLOTS, AppDir
 from flaskstack.change import Change, file_of
-from flaskstack.home import SLOTS, Home
 from flaskstack.settings import Settings
 from flaskstack.units import Units
 
@@ -24,7 +24,7 @@ STEPS = [
     (Path, "unlink"),
     (Path, "rename"),
     (Path, "symlink_to"),
-    (Home, "record"),
+    (AppDir, "record"),
 ]
 
 
@@ -52,7 +52,7 @@ class Host:
     def __init__(self, tmp: Path) -> None:
         """Begin with what role gunicorn makes."""
         self.root, self.etc = tmp / "srv", settings.ETC / "shop"
-        self.home, self.settings = Home(self.root, "shop"), Settings("shop")
+        self.app_dir, self.settings = AppDir(self.root, "shop"), Settings("shop")
         self.running: dict[str, dict[str, str]] = {}
         self.loaded: dict[str, str] = {}
         self.log: list[str] = []
@@ -89,8 +89,8 @@ class Host:
         for unit, text in files("former", f"{self.etc}/environment", FIRST).items():
             (settings.UNITS / unit).write_text(text)
         self.ship("one")
-        self.home.occupy("a", "one")
-        self.home.serve("a", "one", "")
+        self.app_dir.assign_slot("a", "one")
+        self.app_dir.activate("a", "one", "")
         self.boot()
         self.settings.adopt("a")
 
@@ -130,7 +130,7 @@ class Host:
     def start(self, unit: str) -> None:
         """Start a unit, if its condition is met."""
         web = re.fullmatch(r"shop-web@(.)\.\w+", unit)
-        release = self.home.release_in(web[1]) if web else self.home.current()
+        release = self.app_dir.release_in(web[1]) if web else self.app_dir.current()
         if not self.text(unit) or not (release and (self.root / "releases" / release).is_dir()):
             return
         found = re.search("EnvironmentFile=(.*)", self.text(unit))
@@ -186,10 +186,10 @@ class Host:
         said |= {"Slice": found[1]} if found else {}
         return "\n".join(f"{key}={value}" for key, value in said.items() if "\n" not in value)
 
-    def answer(self, door: str) -> tuple[bool, str]:
+    def answer(self, socket_path: str) -> tuple[bool, str]:
         """Answer the health question."""
         self.asked += 1
-        unit = self.running.get(f"shop-web@{door.removesuffix('.sock')[-1]}.service", {})
+        unit = self.running.get(f"shop-web@{socket_path.removesuffix('.sock')[-1]}.service", {})
         said = f"{unit.get('release', '')} {unit.get('environment', '')}"
         if "redirects" in said:
             return False, "GET /: 302 Found to /login (expected is 200)"
@@ -226,9 +226,9 @@ class Host:
 
     def serves(self) -> tuple[str, str]:
         """Return which release serves with which text; everything must agree on it."""
-        home, slot = self.home, self.home.live()
-        release, name = home.serving(), self.settings.current()
-        assert (home.current(), self.settings.in_slot(slot)) == (release, name)
+        app_dir, slot = self.app_dir, self.app_dir.live()
+        release, name = app_dir.serving(), self.settings.current()
+        assert (app_dir.current(), self.settings.in_slot(slot)) == (release, name)
         assert not (self.root / ".deploying").exists()
         texts, proof = self.settings.files(name), self.settings.release(name)
         on_disk = self.unit_files()
@@ -248,7 +248,7 @@ class Host:
         )
         assert there == wanted
         for other in set(SLOTS) - {slot}:
-            assert not home.release_in(other)
+            assert not app_dir.release_in(other)
             assert not self.settings.in_slot(other)
         return release, self.environment("EnvironmentFile", name).strip()
 

@@ -32,7 +32,7 @@ class ActionModule(ActionBase):
         sys.path[:0] = [str(PROGRAM)] if str(PROGRAM) not in sys.path else []
         from flaskstack.controller.holder import holder
         from flaskstack.controller.program import pack
-        from flaskstack.errors import RefusedError
+        from flaskstack.errors import ValidationError
 
         result = super().run(tmp, task_vars)
         call, wanted = self._task.args["call"], copy.deepcopy(self._task.args.get("wanted", {}))
@@ -60,7 +60,7 @@ class ActionModule(ActionBase):
             self._remove_tmp_path(self._connection._shell.tmpdir)
         if answer.get("failed") and answer.get("example"):
             settings = f"{task_vars['inventory_dir']}/group_vars/all/main.yml"
-            answer["msg"] = RefusedError(answer["msg"], answer["example"]).advice(settings)
+            answer["msg"] = ValidationError(answer["msg"], answer["example"]).advice(settings)
         return result | answer
 
     def remote(self, name: str) -> str:

@@ -11,14 +11,14 @@ from typing import Any
 sys.path.append(str(Path(__file__).resolve().parents[2] / "roles/release/files"))
 
 from flaskstack.environment import name as environment_name
-from flaskstack.history import rollback_target, settings_before, table
+from flaskstack.history import rollback_settings, rollback_target, table
 
 # What the tasks of role release register, each with the release that serves after it.
 LATEST_FIRST = ("__release_left", "__release_switched", "__release_state")
 State = Mapping[str, Any]  # as the call `look` returns it
 
 
-def compared(
+def plan_release(
     state: State, release: Mapping[str, Any], settings: str, python: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
     """Return a host's state with what it means for a release that is put in use with settings.
@@ -39,7 +39,7 @@ def compared(
     return {**state, **new}
 
 
-def python_of(facts: Mapping[str, Any], name: str) -> dict[str, str]:
+def host_python(facts: Mapping[str, Any], name: str) -> dict[str, str]:
     """Return version, machine and executable of an interpreter, as far as facts of a host tell.
 
     The version is empty where only the host can tell.
@@ -53,7 +53,7 @@ def python_of(facts: Mapping[str, Any], name: str) -> dict[str, str]:
     return {"version": version, "machine": facts.get("architecture", ""), "executable": ""}
 
 
-def release_refusals(states: Mapping[str, State], release: str) -> list[str]:
+def missing_releases(states: Mapping[str, State], release: str) -> list[str]:
     """Say which hosts do not have a release, and what they have."""
     return [
         f"{host} has no release {release}; there are: {', '.join(state['releases']) or 'none'}"
@@ -62,7 +62,7 @@ def release_refusals(states: Mapping[str, State], release: str) -> list[str]:
     ]
 
 
-def leaving_releases(states: Mapping[str, State], release: str) -> dict[str, str]:
+def hosts_to_switch(states: Mapping[str, State], release: str) -> dict[str, str]:
     """Return the hosts that serve another release than this one, with that."""
     return {
         host: state["current"]
@@ -71,7 +71,7 @@ def leaving_releases(states: Mapping[str, State], release: str) -> dict[str, str
     }
 
 
-def serving_releases(variables: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def active_releases(variables: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return one line for each release in use, with the hosts that run it.
 
     `variables` are hosts' variables: what the release's tasks registered last is what counts. A
@@ -106,12 +106,12 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         """Return the filters of this file by name."""
         return {
-            "compared": compared,
-            "settings_before": settings_before,
-            "leaving_releases": leaving_releases,
-            "python_of": python_of,
-            "release_refusals": release_refusals,
+            "plan_release": plan_release,
+            "rollback_settings": rollback_settings,
+            "hosts_to_switch": hosts_to_switch,
+            "host_python": host_python,
+            "missing_releases": missing_releases,
             "release_table": release_table,
             "rollback_target": rollback_target,
-            "serving_releases": serving_releases,
+            "active_releases": active_releases,
         }

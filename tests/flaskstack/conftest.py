@@ -127,10 +127,12 @@ def host(tmp_path, monkeypatch):
         monkeypatch.setattr(sets, name, tmp_path / name.lower())
     monkeypatch.setattr(units, "children", lambda pid: set())
     monkeypatch.setattr(units.time, "sleep", lambda seconds: None)
-    monkeypatch.setattr(units, "asleep", lambda pid: True)
+    monkeypatch.setattr(units, "is_sleeping", lambda pid: True)
     monkeypatch.setattr(files.os, "fsync", lambda opened: None)
     host = Host(tmp_path)
-    monkeypatch.setattr(units.Health, "ask", lambda health, door, patience: host.answer(door))
+    monkeypatch.setattr(
+        units.Health, "ask", lambda health, socket_path, patience: host.answer(socket_path)
+    )
     return host
 
 

@@ -9,7 +9,7 @@ import tarfile
 import pytest
 
 from flaskstack import build
-from flaskstack.errors import RefusedError
+from flaskstack.errors import ValidationError
 from index_server import IndexServer
 
 PROJECT = """[project]
@@ -112,7 +112,7 @@ def test_a_wheel_of_the_app_is_installed_beside_it(run, sandboxed, tmp_path):
     ],
 )
 def test_a_command_that_fails_says_why(run, sandboxed, command, said):
-    with pytest.raises(RefusedError) as refused:
+    with pytest.raises(ValidationError) as refused:
         run({}, "true", command)
     assert str(refused.value).startswith(f"app_build_commands: `{command}` failed with code ")
     assert said in str(refused.value)
@@ -136,6 +136,6 @@ def test_a_release_has_its_files_bytecode_and_environment(wanted, archive, sandb
 
 def test_an_archive_that_cannot_be_unpacked_leaves_nothing(wanted, sandboxed):
     (sandboxed / "broken.tar.gz").write_bytes(b"no archive")
-    with pytest.raises(RefusedError, match="gzip"):
+    with pytest.raises(ValidationError, match="gzip"):
         build.place(wanted | {"archive": str(sandboxed / "broken.tar.gz")})
     assert not list((sandboxed / "root/releases").iterdir())

@@ -11,7 +11,7 @@ import pytest
 
 from building import LOCK, commit, git
 from flaskstack.controller.build import repack
-from flaskstack.errors import RefusedError
+from flaskstack.errors import ValidationError
 
 PYTHON = {"version": "3.13.5", "machine": "x86_64", "executable": "/usr/bin/python3"}
 
@@ -127,7 +127,7 @@ def test_what_is_built_on_a_host_is_packed_when_it_comes_back(app, pack, tmp_pat
         with tarfile.open(built, "w:gz") as archive:
             archive.add(host, ".")
         if (host / "shop/users").is_symlink():
-            with pytest.raises(RefusedError, match="app_build_commands: the link shop/users"):
+            with pytest.raises(ValidationError, match="app_build_commands: the link shop/users"):
                 repack(release, settings["links"])
             (host / "shop/users").unlink()
     repack(release, settings["links"])
@@ -169,7 +169,7 @@ def test_nothing_is_resolved_for_a_python_that_the_app_does_not_run_on(app, pack
 
 
 def test_a_refusal_says_where_and_what(app, pack):
-    with pytest.raises(RefusedError) as refusal:
+    with pytest.raises(ValidationError) as refusal:
         pack(folder=app / "nowhere")
     assert refusal.value.advice("site/main.yml") == (
         f"app_source_folder: {app}/nowhere is not a folder on the controller. Set it in "

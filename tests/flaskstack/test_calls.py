@@ -11,9 +11,9 @@ from functools import partial, partialmethod
 import pytest
 
 from flaskstack import calls, change, settings
-from flaskstack.errors import RefusedError
-from flaskstack.home import Home
-from flaskstack.lock import this_process
+from flaskstack.app_dir import AppDir
+from flaskstack.deploy_lock import this_process
+from flaskstack.errors import ValidationError
 from flaskstack.units import Units
 
 GROUP = grp.getgrgid(os.getgid()).gr_name
@@ -44,11 +44,13 @@ def applied(called, host):
 
 def test_a_refusal_and_a_failure_are_answers(called, monkeypatch):
     def refuse(wanted):
-        raise RefusedError("app_python must be there, not https://ada:pw@x", 'app_python: "3.13"')
+        raise ValidationError(
+            "app_python must be there, not https://ada:pw@x", 'app_python: "3.13"'
+        )
 
-    monkeypatch.setattr(calls, "look", refuse)
+    monkeypatch.setattr(calls, "gather", refuse)
     wanted = {"failed": True, "msg": "app_python must be there, not https://x"}
-    assert called("look") == wanted | {"example": 'app_python: "3.13"'}
+    assert called("gather") == wanted | {"example": 'app_python: "3.13"'}
     said = called("start", release="two", settings="gone")
     assert (said["failed"], said["step"]) == (True, "Find the release")
     assert 'two is not in use: it failed at "Find the release"' in said["msg"]
@@ -62,20 +64,25 @@ def test_what_changes_something_is_no_part_of_a_dry_run(called, host):
 
 
 def test_what_is_built_is_built_one_after_the_other(called, host, monkeypatch):
-    monkeypatch.setattr(Home, "locked", partialmethod(Home.locked, 0))
+    monkeypatch.setattr(AppDir, "locked", partialmethod(AppDir.locked, 0))
     monkeypatch.setattr("flaskstack.build.place", lambda wanted: {"changed": True})
     assert called("place") == {"changed": True}
-    with host.home.locked():
+    with host.app_dir.locked():
         assert "another process changes shop" in called("place")["msg"]
 
 
 def test_a_host_tells_what_it_has(called, host):
-    assert called("look")["current"] == called("look")["slot"] == called("look")["settings"] == ""
+    assert (
+        called("gather")["current"]
+        == called("gather")["slot"]
+        == called("gather")["settings"]
+        == ""
+    )
     host.deploy("one", plan={"workers": 2})
     host.ship("two", "env-two")
     (host.root / "releases/.half").mkdir()
     (host.root / "environments/env/.complete").touch()
-    said = called("look")
+    said = called("gather")
     assert (said["current"], said["slot"], said["settings"]) == (
         "one",
         "a",
@@ -101,21 +108,21 @@ def same_units(host):
         lambda host: host.running.pop("shop-worker@1.service"),
         lambda host: host.running.pop("shop-nightly.timer"),
         lambda host: host.running.pop("shop-web@a.socket"),
-        lambda host: host.home.occupy("b", "one"),
-        lambda host: host.home.begin(id="two"),
+        lambda host: host.app_dir.assign_slot("b", "one"),
+        lambda host: host.app_dir.begin_change(id="two"),
         lambda host: (host.root / ".deploying").touch(),
         lambda host: (settings.UNITS / "shop-web@a.service").write_text("other"),
         lambda host: (settings.UNITS / "shop-worker@.service").unlink(),
         lambda host: host.settings.use(host.set("second")),
-        lambda host: host.settings.occupy("a", same_units(host)),
+        lambda host: host.settings.assign_slot("a", same_units(host)),
         lambda host: (settings.UNITS / "shop-web@.service").touch(),
     ],
 )
 def test_all_of_what_serves_is_there_and_runs_or_it_is_not_settled(called, host, change):
     host.deploy("one")
-    assert called("look")["settled"] is True
+    assert called("gather")["settled"] is True
     change(host)
-    assert called("look")["settled"] is False
+    assert called("gather")["settled"] is False
 
 
 FILES = {"environment": 'SET="new"\n', "units/shop.target": "x"}
@@ -131,7 +138,7 @@ def test_settings_are_written_and_compared_with_those_in_use(called, host):
     assert host.settings.files(said["name"]) == FILES
     assert {"SET", "units/shop.target", "units/shop-worker@.service"} <= set(said["differences"])
     assert said["current"] == host.set("SET=old")
-    assert called("look")["settings"] == said["current"], "they are not in use yet"
+    assert called("gather")["settings"] == said["current"], "they are not in use yet"
 
 
 def test_with_code_alone_how_a_release_is_proved_is_new_and_its_processes_are_not(called, host):
@@ -148,8 +155,8 @@ def test_a_host_from_before_there_were_sets_is_taken_over(called, host):
     (host.etc / "current").unlink()
     for _ in range(2):
         called("settings", files=FILES, release={}, code_only=True)
-        assert called("look")["settings"] == "former"
-        assert called("look")["settled"] is False
+        assert called("gather")["settings"] == "former"
+        assert called("gather")["settled"] is False
     assert host.serves() == ("one", "former")
 
 
@@ -219,8 +226,8 @@ def test_the_lock_is_taken_told_and_given_back(called, host):
     }
     other = {"holder": ours["holder"] | {"controller": "other", "by": "bob@lab"}, "timeout": 60}
     assert called("lock", **ours) == {"changed": False}
-    assert called("look", lock=ours)["current"] == ""
-    assert "ada@desk deploys one" in called("look", lock=other)["msg"]
+    assert called("gather", lock=ours)["current"] == ""
+    assert "ada@desk deploys one" in called("gather", lock=other)["msg"]
     said = called("lock", **other, force=True)
     assert "takes the place of another: ada@desk" in said["warnings"][0]
     called("unlock", **ours)

@@ -11,8 +11,8 @@ from itertools import count
 import pytest
 
 from flaskstack import settings, units
-from flaskstack.errors import FailedError
-from flaskstack.home import Home
+from flaskstack.app_dir import AppDir
+from flaskstack.errors import DeployError
 from flaskstack.units import Health, Units
 from played_host import Cut, Host
 
@@ -22,7 +22,7 @@ STRATEGIES = pytest.mark.parametrize("strategy", ["switch", "restart"])
 
 def refused(host, *what, **options):
     """Deploy what fails, and return why."""
-    with pytest.raises(FailedError) as raised:
+    with pytest.raises(DeployError) as raised:
         host.deploy(*what, **options)
     return raised.value
 
@@ -35,11 +35,11 @@ def test_a_release_and_its_settings_take_over_together(host, strategy):
     assert host.serves() == ("two", "second")
     assert (said["current"], said["previous"]) == ("two", "one")
     assert (said["settings"], said["previous_settings"]) == (host.set("second"), host.set())
-    assert host.home.live() == ("b" if strategy == "switch" else "a")
+    assert host.app_dir.live() == ("b" if strategy == "switch" else "a")
     host.deploy("two", "second third", strategy=strategy)  # settings alone
     assert host.serves() == ("two", "second third")
-    assert host.home.previous() == "one"
-    told = [(e["release"], e["settings"], e["previous_settings"]) for e in host.home.history()]
+    assert host.app_dir.previous() == "one"
+    told = [(e["release"], e["settings"], e["previous_settings"]) for e in host.app_dir.history()]
     assert told[-1] == ("two", host.set("second third"), host.set("second"))
 
 
@@ -89,9 +89,9 @@ def test_what_is_not_well_leaves_everything_as_it_was(host, strategy, new, failu
     host.asked = 0
     error = refused(host, release, text, strategy=strategy, watch=0.001)
     assert host.serves() == ("one", "first")
-    assert host.home.previous() == "zero"
+    assert host.app_dir.previous() == "zero"
     assert host.releases() == ["one", "zero"]
-    assert [entry["release"] for entry in host.home.history()] == ["zero", "one"]
+    assert [entry["release"] for entry in host.app_dir.history()] == ["zero", "one"]
     assert f'{release} is not in use: it failed at "{error.step}":' in str(error)
     if strategy == "switch":
         assert error.step == FAILURES[failure]
@@ -148,10 +148,12 @@ def test_a_redirect_at_the_health_path_fails_at_once(host):
 def test_a_release_is_warm_before_it_has_visitors(host, monkeypatch):
     warmed = []
     monkeypatch.setattr(units, "children", lambda pid: {"7", "8"})
-    monkeypatch.setattr(Health, "warm", lambda _, *how: warmed.append((host.home.serving(), *how)))
+    monkeypatch.setattr(
+        Health, "warm", lambda _, *how: warmed.append((host.app_dir.serving(), *how))
+    )
     host.deploy("one")
     host.deploy("two", warm_up=["/", "/notes"])
-    assert warmed[1:] == [("one", host.home.socket("b"), ["/", "/notes"], 8)]
+    assert warmed[1:] == [("one", host.app_dir.socket("b"), ["/", "/notes"], 8)]
 
 
 def test_while_it_is_warmed_it_is_watched_and_not_asked(host, monkeypatch):
@@ -187,16 +189,16 @@ def test_a_background_process_may_finish_its_job_before_it_is_replaced(host):
 
 def test_an_instance_that_does_not_end_is_the_next_deploys_to_clean(host, monkeypatch):
     host.deploy("one")
-    gone, stuck = Units.gone, iter([False, True])
+    gone, stuck = Units.wait_stopped, iter([False, True])
 
     def once(self, *names):
         if next(stuck, False):
-            raise FailedError("stop", "it did not end")
+            raise DeployError("stop", "it did not end")
         gone(self, *names)
 
-    monkeypatch.setattr(Units, "gone", once)
+    monkeypatch.setattr(Units, "wait_stopped", once)
     assert "was not well" in str(refused(host, "sick"))
-    assert host.home.under_way()
+    assert host.app_dir.pending()
     host.deploy("two")
     assert host.serves() == ("two", "first")
     assert host.releases() == ["one", "two"]
@@ -220,7 +222,7 @@ def test_another_strategy_takes_over(host):
     for strategy in ("switch", "switch", "restart", "switch"):
         host.deploy(f"by-{len(host.log)}", strategy=strategy)
         host.serves()
-    assert host.home.live() == "a"
+    assert host.app_dir.live() == "a"
 
 
 # Cuts: before every step of a deploy in turn, until it has none left.
@@ -232,7 +234,9 @@ def cut_deploys(tmp_path, monkeypatch, before, strategy):
         for name in ("ETC", "UNITS", "STAMPS", "BIN"):
             monkeypatch.setattr(settings, name, tmp_path / str(after) / name.lower())
         host = Host(tmp_path / str(after))
-        monkeypatch.setattr(Health, "ask", lambda _, door, patience, host=host: host.answer(door))
+        monkeypatch.setattr(
+            Health, "ask", lambda _, socket_path, patience, host=host: host.answer(socket_path)
+        )
         if before == "former":
             host.set_up_before()
         elif before:
@@ -244,10 +248,10 @@ def cut_deploys(tmp_path, monkeypatch, before, strategy):
                 host.activate("two", new)
         except Cut:
             if strategy == "switch":
-                yield host, host.home.live() == ("b" if before else "a")
+                yield host, host.app_dir.live() == ("b" if before else "a")
             else:
-                note = host.home.under_way()
-                recorded = [entry["release"] for entry in host.home.history()][-1:] == ["two"]
+                note = host.app_dir.pending()
+                recorded = [entry["release"] for entry in host.app_dir.history()][-1:] == ["two"]
                 yield host, bool(note.get("done") or recorded)
         else:
             assert after > 20
@@ -266,7 +270,7 @@ def test_after_a_deploy_that_was_cut_the_next_one_cleans_up(
 ):
     for host, done in cut_deploys(tmp_path, monkeypatch, before, strategy):
         expected = ("two", "second") if done else ("one", before) if before else ("", "")
-        noted = host.home.under_way()
+        noted = host.app_dir.pending()
         if then == "undo":
             host.change("two", host.set("second")).undo({})
         elif then == "dies":
@@ -275,7 +279,7 @@ def test_after_a_deploy_that_was_cut_the_next_one_cleans_up(
             host.deploy("two", "second", strategy=strategy)
             expected = ("two", "second")
         assert host.serves() == expected
-        served = [entry["release"] for entry in host.home.history()].count("two")
+        served = [entry["release"] for entry in host.app_dir.history()].count("two")
         assert served == done + (then == "two")
         assert ("two" in host.releases()) == (served > 0 or (then == "dies" and not noted))
 
@@ -288,7 +292,7 @@ def test_after_a_power_cut_a_boot_starts_what_served_or_what_took_over(
 ):
     for host, done in cut_deploys(tmp_path, monkeypatch, before, strategy):
         host.boot()
-        assert [entry["release"] for entry in host.home.history()].count("two") == done
+        assert [entry["release"] for entry in host.app_dir.history()].count("two") == done
         assert host.serves() == (
             ("two", "second") if done else ("one", before) if before else ("", "")
         )
@@ -322,9 +326,9 @@ def test_a_deploy_that_the_tree_before_sets_was_cut_in_is_undone(host, strategy)
     host.set_up_before()
     host.ship("two")
     slot = "b" if strategy == "switch" else "a"
-    host.home.occupy(slot, "two")
+    host.app_dir.assign_slot(slot, "two")
     note = {"id": "two", "slot": slot, "live": "a", "serving": "one", "previous": ""}
-    host.home.begin(**note, strategy=strategy, commit="", by="ada", action="deploy")
+    host.app_dir.begin_change(**note, strategy=strategy, commit="", by="ada", action="deploy")
     refused(host, "dies")
     assert host.serves() == ("one", "former")
 
@@ -388,7 +392,7 @@ def test_what_was_switched_on_one_host_goes_back_with_the_others(host, strategy)
     switched = host.deploy("one", "second", strategy=strategy)
     host.change("one", host.set("second", strategy=strategy)).undo(switched)
     assert host.serves() == ("one", "first")
-    assert host.home.history()[-1]["action"] == "rollback"
+    assert host.app_dir.history()[-1]["action"] == "rollback"
 
 
 def test_it_goes_back_with_its_new_settings_where_the_old_ones_are_gone(host):
@@ -423,7 +427,7 @@ def test_what_is_not_on_the_host_is_not_started(host, strategy):
     host.ship("two")
     name = host.set("second", strategy=strategy)
     for release, wanted in (("three", name), ("two", "gone"), ("two", "")):
-        with pytest.raises(FailedError, match="is not on this host"):
+        with pytest.raises(DeployError, match="is not on this host"):
             host.activate(release, wanted)
         assert host.serves() == ("one", "first")
 
@@ -431,10 +435,10 @@ def test_what_is_not_on_the_host_is_not_started(host, strategy):
 def test_what_was_not_started_is_not_switched_to(host):
     host.deploy("one")
     host.ship("two")
-    with pytest.raises(FailedError, match="it is not started on this host"):
+    with pytest.raises(DeployError, match="it is not started on this host"):
         host.change("two", host.set()).switch()
     host.change("two", host.set()).start()
-    with pytest.raises(FailedError, match="it is not started on this host"):
+    with pytest.raises(DeployError, match="it is not started on this host"):
         host.change("two", host.set("second")).switch()
     host.change("two", host.set("second")).undo({})
     assert host.serves() == ("one", "first")
@@ -448,14 +452,14 @@ def test_the_history_tells_who_put_which_commit_in_use(host):
         file.write('{"time": "20')
     told = [
         [entry[key] for key in ("release", "previous", "commit", "action")]
-        for entry in host.home.history()
+        for entry in host.app_dir.history()
     ]
     assert told == [
         ["one", "", "abc", "deploy"],
         ["two", "one", "def", "deploy"],
         ["one", "two", "abc", "rollback"],
     ]
-    assert {entry["by"] for entry in host.home.history()} == {"ada@desk"}
+    assert {entry["by"] for entry in host.app_dir.history()} == {"ada@desk"}
 
 
 def test_what_nothing_needs_any_more_goes(host):
@@ -492,14 +496,17 @@ def test_changes_of_one_host_wait_for_each_other(host):
 
     def second():
         inside.wait()
-        with Home(host.root, "shop").locked():
+        with AppDir(host.root, "shop").locked():
             order.append("second")
 
     thread = threading.Thread(target=second)
     thread.start()
-    with host.home.locked():
+    with host.app_dir.locked():
         inside.set()
-        with pytest.raises(FailedError, match="another process"), Home(host.root, "shop").locked(0):
+        with (
+            pytest.raises(DeployError, match="another process"),
+            AppDir(host.root, "shop").locked(0),
+        ):
             pass
         order.append("first")
     thread.join()

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from flaskstack import cli, units
-from flaskstack.lock import Lock, this_process
+from flaskstack.deploy_lock import Lock, this_process
 from flaskstack.settings import Settings
 
 WORKER, TIMER = "shop-worker@1.service", "shop-nightly.timer"
@@ -98,17 +98,17 @@ def test_a_rollback_brings_back_the_release_with_its_settings(shop, words):
     assert (code, shop.host.serves()) == (0, ("one", "first"))
     assert said.startswith("one serves with settings")
     assert "with these migrations: db/migrations/b.sql" in said
-    last = shop.host.home.history()[-1]
+    last = shop.host.app_dir.history()[-1]
     assert (last["action"], last["by"].partition("@")[0]) == ("rollback", "ada")
     assert not Lock(shop.host.root).holder()
 
 
 def test_a_restart_moves_to_the_other_slot(shop):
-    before = shop.host.home.live()
+    before = shop.host.app_dir.live()
     assert answer(shop, "restart")[0] == 0
     assert shop.host.serves() == ("two", "second")
-    assert shop.host.home.live() != before
-    assert shop.host.home.history()[-1]["action"] == "restart"
+    assert shop.host.app_dir.live() != before
+    assert shop.host.app_dir.history()[-1]["action"] == "restart"
 
 
 def test_what_fails_leaves_what_serves_and_is_told(shop):
@@ -122,7 +122,7 @@ def test_what_fails_leaves_what_serves_and_is_told(shop):
 
 def test_an_interrupted_one_is_undone(shop, monkeypatch):
     def interrupted(change):
-        change.note(change.home.free(), "switch")
+        change.begin(change.app_dir.free(), "switch")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cli.Change, "start", interrupted)
@@ -175,7 +175,7 @@ def test_who_is_not_root_is_told_the_command(monkeypatch, capsys):
 
 
 def test_a_power_cut_is_cleaned_up_at_boot(shop):
-    shop.host.home.begin(
+    shop.host.app_dir.begin_change(
         id="x",
         slot="a",
         live="b",

@@ -14,7 +14,7 @@ import pytest
 
 from building import Index
 from flaskstack import environment, uv
-from flaskstack.errors import RefusedError
+from flaskstack.errors import ValidationError
 from index_server import IndexServer
 
 
@@ -39,7 +39,7 @@ def install(host_wants, folder, index, monkeypatch):
         wanted |= {"lock": "\n".join(lines), "lock_name": "requirements.txt"}
         try:
             answer = environment.install(host_wants | wanted | options)
-        except RefusedError as error:
+        except ValidationError as error:
             assert not folder.exists()
             return str(error)
         assert (folder / ".complete").exists()
@@ -203,9 +203,9 @@ def lock(server):
 
 def test_uv_comes_from_the_index_and_older_versions_go(sandboxed, lock, settings, server):
     index = uv.Index(settings["index_url"], settings["index_ca"])
-    with pytest.raises(RefusedError, match="Hash mismatch"):
+    with pytest.raises(ValidationError, match="Hash mismatch"):
         uv.install(re.sub(r"sha256:\w+", "sha256:00", lock), index)
-    with pytest.raises(RefusedError, match=r"it has no uv 98\.0 for"):
+    with pytest.raises(ValidationError, match=r"it has no uv 98\.0 for"):
         uv.install(lock.replace("99.0", "98.0"), index)
     assert [path.name[:4] for path in (sandboxed / "tools").iterdir()] == ["uv-0"]
     program = uv.install(lock, index)

@@ -5,7 +5,7 @@ import pwd
 
 import pytest
 
-from flaskstack.errors import RefusedError
+from flaskstack.errors import ValidationError
 from flaskstack.folders import make, remove
 
 NOBODY = pwd.getpwnam("nobody")
@@ -53,7 +53,9 @@ def test_one_that_is_somebody_elses(tmp_path, folder, owner):
     (other / "shared").mkdir(parents=True)
     os.chown(other, owner, owner)
     mode = other.stat().st_mode
-    with pytest.raises(RefusedError, match=r"other .*(root's and not empty|another user).*Nothing"):
+    with pytest.raises(
+        ValidationError, match=r"other .*(root's and not empty|another user).*Nothing"
+    ):
         folder("other")
     assert (other.stat().st_uid, other.stat().st_mode) == (owner, mode)
 
@@ -83,7 +85,7 @@ def test_a_link_is_followed_where_root_alone_can_have_made_it(tmp_path, link):
     path = tmp_path / "shared/static/uploads/deep"
     wanted = {"folders": [str(path)], "user": "nobody", "root": str(tmp_path)}
     os.chown(there.parent, NOBODY.pw_uid, -1)
-    with pytest.raises(RefusedError, match=f"shared/{link} is a link, .*sudo mv"):
+    with pytest.raises(ValidationError, match=f"shared/{link} is a link, .*sudo mv"):
         make(wanted)
     assert target.stat().st_uid == 0
     assert not list(target.iterdir())
@@ -97,7 +99,7 @@ def test_a_link_is_followed_where_root_alone_can_have_made_it(tmp_path, link):
 def test_what_cannot_be_a_folder_is_refused(tmp_path, what, said):
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "file").touch()
-    with pytest.raises(RefusedError, match=f"{what} {said}"):
+    with pytest.raises(ValidationError, match=f"{what} {said}"):
         make({"folders": [str(tmp_path / what)], "user": "nobody", "root": str(tmp_path)})
 
 
@@ -119,6 +121,6 @@ def test_removal_ends_at_links_and_at_what_is_not_the_apps(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "other", "theirs"]
     assert (tmp_path / "theirs/file").exists()
     assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["above", "deep"]
-    with pytest.raises(RefusedError, match="data/above is a link"):
+    with pytest.raises(ValidationError, match="data/above is a link"):
         remove(wanted | {"folders": [str(tmp_path / "data/above/deep")]})
     assert (tmp_path / "theirs/deep").is_dir()

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from flaskstack import database
-from flaskstack.errors import FailedError
-from flaskstack.home import Home
+from flaskstack import mysql
+from flaskstack.app_dir import AppDir
+from flaskstack.errors import DeployError
 from flaskstack.migrate import migrate
 from flaskstack.run import in_memory
 from waiting import wait_for
@@ -64,7 +64,7 @@ def server(tools, program, monkeypatch):
     """Return a function that changes what the database's tools have to say."""
     there = {"mysql": "mysql", "mysqldump": "mysqldump"}
     monkeypatch.setattr(
-        database.shutil,
+        mysql.shutil,
         "which",
         lambda name: str(tools / name) if (tools / name).exists() else None,
     )
@@ -93,7 +93,7 @@ def wanted(root, tmp_path, write_settings):
 
 
 def refused(wanted):
-    with pytest.raises(FailedError) as raised:
+    with pytest.raises(DeployError) as raised:
         migrate(wanted)
     return str(raised.value)
 
@@ -140,7 +140,7 @@ def test_a_command_that_outlives_the_program_keeps_both_locks(
     os.killpg(program, signal.SIGKILL)  # as the end of an SSH connection does
     os.waitpid(program, 0)
     try:
-        with pytest.raises(FailedError), Home(root, "shop").locked(0):
+        with pytest.raises(DeployError), AppDir(root, "shop").locked(0):
             pass
         assert "ada@desk migrates to two since 20" in (root / ".lock").read_text()
         assert "GET_LOCK" in statements.read_text()
@@ -154,7 +154,7 @@ def test_a_command_that_outlives_the_program_keeps_both_locks(
 
 
 def test_who_migrates_is_told_who_does(wanted, root, monkeypatch):
-    monkeypatch.setattr(Home, "locked", partialmethod(Home.locked, 0))
+    monkeypatch.setattr(AppDir, "locked", partialmethod(AppDir.locked, 0))
     with (root / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.write("bob@lap migrates to zero")
@@ -183,15 +183,15 @@ def test_the_database_is_locked_dumped_and_unlocked(wanted, server, tools, maker
 
 
 def test_a_server_elsewhere_must_show_the_certificate_that_is_known():
-    mysql, mariadb = (
-        database.option_file(LOGIN, f"/usr/bin/{name}") for name in ("mysql", "mariadb")
+    for_mysql, for_mariadb = (
+        mysql.option_file(LOGIN, f"/usr/bin/{name}") for name in ("mysql", "mariadb")
     )
-    assert 'ssl-mode = "VERIFY_IDENTITY"' in mysql
-    assert 'ssl-verify-server-cert = "1"' in mariadb
-    for text in (mysql, mariadb):
+    assert 'ssl-mode = "VERIFY_IDENTITY"' in for_mysql
+    assert 'ssl-verify-server-cert = "1"' in for_mariadb
+    for text in (for_mysql, for_mariadb):
         assert 'ssl-ca = "/etc/shop/database-ca.pem"' in text
         assert "socket" not in text
-    local = database.option_file(LOGIN | {"host": ""}, "/usr/bin/mariadb")
+    local = mysql.option_file(LOGIN | {"host": ""}, "/usr/bin/mariadb")
     assert 'socket = "/run/mysqld/mysqld.sock"' in local
     assert "ssl" not in local
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flaskstack import python
-from flaskstack.errors import RefusedError
+from flaskstack.errors import ValidationError
 
 SYSTEM = Path("/usr/bin/python3")
 VERSION = SYSTEM.resolve().name.removeprefix("python")
@@ -100,17 +100,17 @@ def test_a_build_that_the_user_names_is_installed_once(install, archive, sandbox
 
 
 def test_another_build_than_the_named_one_is_refused(install, archive, sandboxed):
-    with pytest.raises(RefusedError, match="another checksum") as refused:
+    with pytest.raises(ValidationError, match="another checksum") as refused:
         install(archive, checksum="sha256:00")
     assert refused.value.example.startswith("app_python_checksum: sha256:")
     with pytest.raises(
-        RefusedError, match=r"it holds Python 3\.99\.1, and app_python is 3\.9$"
+        ValidationError, match=r"it holds Python 3\.99\.1, and app_python is 3\.9$"
     ) as refused:
         install(archive, python="3.9")
     assert refused.value.example == 'app_python: "3.99"'
-    with pytest.raises(RefusedError, match="cannot be downloaded"):
+    with pytest.raises(ValidationError, match="cannot be downloaded"):
         install(archive, url="https://localhost:1/python.tar.gz")
-    with pytest.raises(RefusedError, match="is not there"):
+    with pytest.raises(ValidationError, match="is not there"):
         install(archive, python="python3.99")
     assert list((sandboxed / "pythons").iterdir()) == []
 
@@ -118,7 +118,7 @@ def test_another_build_than_the_named_one_is_refused(install, archive, sandboxed
 def test_where_uv_has_no_build_the_user_is_told_to_name_one(install, archive, monkeypatch):
     for name in ("UV_OFFLINE", "UV_HTTP_RETRIES"):
         monkeypatch.setenv(name, "1")
-    with pytest.raises(RefusedError) as refused:
+    with pytest.raises(ValidationError) as refused:
         install(archive, url="", checksum="", python="3.10")
     assert "app_python: installing 3.10, which the host lacks, failed" in str(refused.value)
     assert "Without app_python" in str(refused.value)

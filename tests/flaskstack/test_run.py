@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from flaskstack.errors import FailedError, RefusedError
+from flaskstack.errors import DeployError, ValidationError
 from flaskstack.run import check, output_of
 from flaskstack.settings import Settings
 
@@ -59,10 +59,10 @@ def test_variables_and_arguments_arrive_as_they_are(root, tools, value):
 
 def test_what_is_not_there_is_refused(root, write_settings):
     for options in ({"release": "three"}, {"settings": "gone"}):
-        with pytest.raises(RefusedError, match=r"has no (three|settings) on this host"):
+        with pytest.raises(ValidationError, match=r"has no (three|settings) on this host"):
             said(root, "true", **options)
     Settings("shop").use("")
-    with pytest.raises(RefusedError, match="has no settings"):
+    with pytest.raises(ValidationError, match="has no settings"):
         said(root, "true")
 
 
@@ -109,5 +109,5 @@ def test_tables_are_for_the_migration_to_make(checked, text):
     ],
 )
 def test_one_that_cannot_is_refused_with_its_reason(checked, text, worker, reason):
-    with pytest.raises(FailedError, match=reason):
+    with pytest.raises(DeployError, match=reason):
         checked(text, worker)

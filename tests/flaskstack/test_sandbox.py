@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from flaskstack import sandbox
-from flaskstack.errors import FailedError, RefusedError
+from flaskstack.errors import DeployError, ValidationError
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_a_tree_becomes_roots(final, tmp_path):
 def test_what_is_no_data_is_not_kept(final):
     with sandbox.opened("shop", final) as box:
         box.run("Making", "mkdir a; mkfifo a/pipe")
-        with pytest.raises(FailedError, match="a/pipe is neither"):
+        with pytest.raises(DeployError, match="a/pipe is neither"):
             box.keep()
     assert not final.exists()
 
@@ -89,7 +89,7 @@ def test_what_is_no_data_is_not_kept(final):
 def test_a_failure_says_why_and_leaves_nothing(sandboxed, final):
     """Nor is anything left of others that were cut."""
     (final.parent / ".another/tree/a").mkdir(parents=True)
-    with pytest.raises(RefusedError) as refused, sandbox.opened("shop", final) as box:
+    with pytest.raises(ValidationError) as refused, sandbox.opened("shop", final) as box:
         box.run("Step", "echo half >file; seq 50; echo 'no such $thing' >&2; exit 7")
     assert str(refused.value).startswith("Step failed with code 7:\n")
     assert str(refused.value).endswith("50\nno such $thing")
@@ -105,14 +105,14 @@ def test_nothing_runs_that_is_not_confined(sandboxed, final, program, monkeypatc
         monkeypatch.setenv("PATH", f"{sandboxed}/bin")
         for name in ("sync", "bash", "mv"):
             (sandboxed / "bin" / name).symlink_to(f"/usr/bin/{name}")
-    with pytest.raises(FailedError), sandbox.opened("shop", final) as box:
+    with pytest.raises(DeployError), sandbox.opened("shop", final) as box:
         box.run("Step", f"/usr/bin/touch {sandboxed}/ran")
     assert not (sandboxed / "ran").exists()
 
 
 def test_the_account_must_be_there(monkeypatch, final):
     monkeypatch.undo()
-    with pytest.raises(FailedError, match=r"no_such-build is missing; site\.yml"):
+    with pytest.raises(DeployError, match=r"no_such-build is missing; site\.yml"):
         sandbox.build_account("no_such")
 
 

@@ -79,9 +79,9 @@ def test_differences_are_names_and_never_values(changed, found):
 
 def test_a_slots_units_are_its_own(host):
     first, second = host.set(), host.set("second")
-    assert host.settings.occupy("a", first)
-    assert not host.settings.occupy("a", first), "systemd need not read them anew"
-    host.settings.occupy("b", second)
+    assert host.settings.assign_slot("a", first)
+    assert not host.settings.assign_slot("a", first), "systemd need not read them anew"
+    host.settings.assign_slot("b", second)
     texts = {slot: (settings.UNITS / f"shop-web@{slot}.service").read_text() for slot in "ab"}
     assert (texts["a"][:7], texts["b"][:8]) == ("# first", "# second")
     assert [host.settings.in_slot(slot) for slot in ("a", "b", "")] == [first, second, ""]
@@ -104,7 +104,7 @@ def test_only_units_of_the_apps_processes_are_its_own(host):
 def test_sets_in_use_are_kept_whatever_is_asked(host):
     names = [host.set(text) for text in ("current", "slot", "kept", "left")]
     host.settings.use(names[0])
-    host.settings.occupy("b", names[1])
+    host.settings.assign_slot("b", names[1])
     host.settings.prune({names[2]})
     assert host.sets() == ["current", "kept", "slot"]
 

@@ -4,7 +4,7 @@ import pytest
 
 from flaskstack import settings as sets
 from flaskstack.change import Change
-from flaskstack.errors import RefusedError
+from flaskstack.errors import ValidationError
 from flaskstack.settings import Settings
 from flaskstack.singletons import place
 
@@ -82,7 +82,7 @@ def test_a_dry_run_moves_nothing(active):
 def test_a_run_is_not_cut_and_there_is_no_second_one(active, when):
     placed(True)
     (active / "shop-report.service" if when == "before" else active.parent / "begins").touch()
-    with pytest.raises(RefusedError, match=r"shop-report.service runs here.*Nothing was moved"):
+    with pytest.raises(ValidationError, match=r"shop-report.service runs here.*Nothing was moved"):
         place(WANTED | {"here": False})
     assert names(active) == {WORKER, TICKER, REPORT, "shop-report.service"}
     assert Settings("shop").marker.exists()

@@ -16,7 +16,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from building import commit, git
-from flaskstack.errors import RefusedError
+from flaskstack.errors import ValidationError
 
 
 def names(release):
@@ -56,7 +56,7 @@ def test_what_git_ignores_is_left_out(app, pack, tmp_path):
 def test_a_checkout_that_git_does_not_read_is_refused(app, pack):
     """Git refuses one of another account, for instance: nobody says then what is ignored."""
     write(app, ".git", text="gitdir: /nowhere\n")
-    with pytest.raises(RefusedError, match="git does not say what is ignored"):
+    with pytest.raises(ValidationError, match="git does not say what is ignored"):
         pack(folder=app)
 
 
@@ -64,7 +64,7 @@ def test_links_are_kept_inside_and_refused_outside(app, pack):
     (app / "shop/latest.css").symlink_to("static/site.css")
     assert "shop/latest.css" in names(pack(folder=app))
     (app / "shop/passwd").symlink_to("/etc/passwd")
-    with pytest.raises(RefusedError, match="link shop/passwd points outside"):
+    with pytest.raises(ValidationError, match="link shop/passwd points outside"):
         pack(folder=app, look=True)
 
 
@@ -76,18 +76,20 @@ def test_inventory_and_secrets_never_enter_a_release(app, pack, tmp_path):
     settings = {"without": without, "secrets": ["s3cret-key", "app"]}
     assert pack(folder=app, cache=app / ".build", **settings)["id"] == expected
     assert pack(folder=app, cache=app / ".build", **settings)["id"] == expected
-    with pytest.raises(RefusedError, match="holds an inventory"):
+    with pytest.raises(ValidationError, match="holds an inventory"):
         pack(folder=app / "inventory", **settings)
     write(app, "shop/config.py", text="KEY = 's3cret-key'\n")
     for source in ({"folder": app}, {"archive": packed(app, tmp_path / "a.tar.gz", "shop")}):
-        with pytest.raises(RefusedError, match=r"(shop|inventory)/\S+ holds a secret") as refusal:
+        with pytest.raises(
+            ValidationError, match=r"(shop|inventory)/\S+ holds a secret"
+        ) as refusal:
             pack(**source, **settings)
         assert "s3cret" not in str(refusal.value)
 
 
 def test_a_pointer_of_git_lfs_is_refused(app, pack):
     write(app, "shop/logo.png", text="version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
-    with pytest.raises(RefusedError, match=r"app_source_folder: shop/logo.png .*`git lfs pull`"):
+    with pytest.raises(ValidationError, match=r"app_source_folder: shop/logo.png .*`git lfs pull`"):
         pack(folder=app)
 
 
@@ -109,7 +111,9 @@ def test_a_git_ref_is_a_commit(repository, pack):
     assert pack(git=repository)["id"] != one["id"]
     for ref in ("v1", first, first[:9], "main~1"):
         assert pack(git=repository, ref=ref)["id"] == one["id"]
-    with pytest.raises(RefusedError, match=r"app_source_ref: .* has no branch, tag or commit v2"):
+    with pytest.raises(
+        ValidationError, match=r"app_source_ref: .* has no branch, tag or commit v2"
+    ):
         pack(git=repository, ref="v2")
     last = git(repository, "commit-tree", "HEAD^{tree}", "-m", "on no branch")
     assert pack(git=repository, ref=last)["commit"] == last
@@ -147,7 +151,7 @@ def test_a_login_is_given_to_git_but_shown_nowhere(repository, pack, tmp_path, m
         monkeypatch.setenv("GIT_TRACE", str(tmp_path / "trace"))
         url = f"http://me:%s@127.0.0.1:{server.server_port}/"
         assert pack(git=url % "s3cret")["commit"] == git(repository, "rev-parse", "HEAD")
-        with pytest.raises(RefusedError, match=f"127.0.0.1:{server.server_port}") as refusal:
+        with pytest.raises(ValidationError, match=f"127.0.0.1:{server.server_port}") as refusal:
             pack(git=url % "wr0ng")
         server.shutdown()
     assert wanted in seen
@@ -177,7 +181,7 @@ def test_a_download_is_kept_if_its_checksum_is_right(app, pack, tmp_path):
     archive = packed(app, tmp_path / "app.tar.gz")
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
     for _ in range(2):
-        with pytest.raises(RefusedError, match=f"app_source_checksum: .* has sha256:{digest}"):
+        with pytest.raises(ValidationError, match=f"app_source_checksum: .* has sha256:{digest}"):
             pack(archive=archive.as_uri(), checksum="sha256:" + "0" * 64)
     source = {"archive": archive.as_uri(), "checksum": f"sha256:{digest}"}
     one = pack(**source)
@@ -194,7 +198,7 @@ def test_part_of_a_source_is_an_app(repository, pack, tmp_path):
     assert pack(archive=archive, subfolder="web")["id"] == expected
     commit(whole)
     assert pack(git=whole, subfolder="web")["id"].endswith(expected)
-    with pytest.raises(RefusedError, match="app_source_subfolder: nowhere"):
+    with pytest.raises(ValidationError, match="app_source_subfolder: nowhere"):
         pack(archive=archive, subfolder="nowhere")
 
 
@@ -295,7 +299,7 @@ def test_a_submodule_runs_nothing_and_comes_from_no_folder(app, pack, tmp_path, 
     git(app, "add", ".")
     git(app, "update-index", "--add", "--cacheinfo", f"160000,{link},sub")
     git(app, "commit", "-qm", "an attack")
-    with pytest.raises(RefusedError, match="app_source_git: "):
+    with pytest.raises(ValidationError, match="app_source_git: "):
         pack(git=app)
     assert not list(tmp_path.glob("cache/git/*/modules/x/objects/*/*"))
 
@@ -376,7 +380,7 @@ def test_an_archive_stays_in_its_folder(app, pack, tmp_path, members):
             info.size = 4 if kind == FILE else 0
             archive.addfile(info, io.BytesIO(b"evil"))
     subfolder = "part" if members[-1][0] == "part" else ""
-    with pytest.raises(RefusedError, match=r"app_(source|requirements)"):
+    with pytest.raises(ValidationError, match=r"app_(source|requirements)"):
         pack(archive=tmp_path / "a.tar", subfolder=subfolder)
     assert (outside / "private").read_text() == "mine"
     assert not [*tmp_path.glob("**/trace")]

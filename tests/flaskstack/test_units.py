@@ -17,7 +17,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from flaskstack import elders, units
+from flaskstack import stale, units
 from waiting import wait_for
 
 WORKER = "shop-worker@1.service"
@@ -42,7 +42,7 @@ ACTIVE = {"ActiveState": "active", "SubState": "running", "NRestarts": "0", "Mai
     ],
 )
 def test_what_is_wrong_with_a_unit(said, wrong):
-    assert units.trouble("u", said) == wrong
+    assert units.failure_reason("u", said) == wrong
 
 
 @pytest.mark.parametrize(
@@ -78,10 +78,10 @@ class App:
     [(200, "", True), (200, "^up to", True), (200, "^down", False), (204, "", False)],
 )
 def test_the_health_path_is_asked_as_nginx_would(tmp_path, status, body, well):
-    door = tmp_path / "web.sock"
-    app = App(door, b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nup to date")
+    socket_path = tmp_path / "web.sock"
+    app = App(socket_path, b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nup to date")
     health = units.Health("/healthz", {"Host": "shop.example"}, status, body)
-    said = health.ask(str(door), units.Patience(10))
+    said = health.ask(str(socket_path), units.Deadline(10))
     app.thread.join()
     assert said[0] is well
     assert said[1].startswith("GET /healthz: 200 OK up to date")
@@ -90,21 +90,21 @@ def test_the_health_path_is_asked_as_nginx_would(tmp_path, status, body, well):
 
 
 def test_an_app_that_does_not_answer_is_asked_only_while_there_is_patience(tmp_path):
-    door = tmp_path / "web.sock"
+    socket_path = tmp_path / "web.sock"
     with socket.socket(socket.AF_UNIX) as server:
-        server.bind(str(door))
+        server.bind(str(socket_path))
         server.listen()
-        said = units.Health("/", {}, 200, "").ask(str(door), units.Patience(0))
+        said = units.Health("/", {}, 200, "").ask(str(socket_path), units.Deadline(0))
     assert said == (False, "GET /: no answer")
 
 
 def test_nobody_answers_where_nobody_listens(tmp_path):
-    well, said = units.Health("/", {}, 200, "").ask(str(tmp_path / "no"), units.Patience(10))
+    well, said = units.Health("/", {}, 200, "").ask(str(tmp_path / "no"), units.Deadline(10))
     assert (well, said[:27]) == (False, "GET /: FileNotFoundError: [")
 
 
 def test_visitors_of_a_new_release_come_at_once_and_whatever_they_get_is_right(tmp_path):
-    door, asked, together = tmp_path / "web.sock", [], threading.Barrier(4)
+    socket_path, asked, together = tmp_path / "web.sock", [], threading.Barrier(4)
 
     class Visited(socketserver.StreamRequestHandler):
         def handle(self):
@@ -113,10 +113,10 @@ def test_visitors_of_a_new_release_come_at_once_and_whatever_they_get_is_right(t
             if len(asked) > 4:
                 self.wfile.write(b"HTTP/1.0 500 No\r\n\r\n")
 
-    with socketserver.ThreadingUnixStreamServer(str(door), Visited) as server:
+    with socketserver.ThreadingUnixStreamServer(str(socket_path), Visited) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        units.Health("/healthz", {}, 200, "").warm(str(door), ["/", "/notes"], 4)
+        units.Health("/healthz", {}, 200, "").warm(str(socket_path), ["/", "/notes"], 4)
         server.shutdown()
         thread.join()
     assert asked == ["/"] * 4 + ["/notes"] * 4
@@ -124,7 +124,7 @@ def test_visitors_of_a_new_release_come_at_once_and_whatever_they_get_is_right(t
 
 
 def test_a_visitor_of_a_new_release_does_not_stay_for_an_answer_without_end(tmp_path):
-    door, left = tmp_path / "web.sock", threading.Event()
+    socket_path, left = tmp_path / "web.sock", threading.Event()
 
     class Endless(socketserver.StreamRequestHandler):
         def handle(self):
@@ -136,10 +136,10 @@ def test_a_visitor_of_a_new_release_does_not_stay_for_an_answer_without_end(tmp_
                 return
             left.set()
 
-    with socketserver.ThreadingUnixStreamServer(str(door), Endless) as server:
+    with socketserver.ThreadingUnixStreamServer(str(socket_path), Endless) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        units.Health("/healthz", {}, 200, "").warm(str(door), ["/"], 1)
+        units.Health("/healthz", {}, 200, "").warm(str(socket_path), ["/"], 1)
         assert left.wait(5)
         server.shutdown()
         thread.join()
@@ -162,24 +162,28 @@ def test_a_process_that_dies_of_its_imports_is_seen_however_long_they_take(monke
             return dict.fromkeys(names, state | {"NRestarts": "0" if self.looks < 8 else "1"})
 
     slept = cycle([True, True, False])  # a look now and then falls between two imports
-    monkeypatch.setattr(units, "asleep", lambda pid: next(slept))
+    monkeypatch.setattr(units, "is_sleeping", lambda pid: next(slept))
     monkeypatch.setattr(units.time, "sleep", lambda seconds: None)
-    well = SimpleNamespace(ask=lambda door, patience: (True, "200"))
+    well = SimpleNamespace(ask=lambda socket_path, patience: (True, "200"))
     watch = units.Watch(Dying(), well)
     watch.remember(WORKER)
-    with pytest.raises(units.FailedError, match="died"):
-        watch.stay_well("Restart", [WORKER], "web", "door", 0, [WORKER])
-    monkeypatch.setattr(units, "asleep", lambda pid: True)
+    with pytest.raises(units.DeployError, match="died"):
+        watch.stay_healthy("Restart", [WORKER], "web", "socket_path", 0, [WORKER])
+    monkeypatch.setattr(units, "is_sleeping", lambda pid: True)
     watch.units.looks = 0
-    watch.stay_well("Restart", [WORKER], "web", "door", 0, [WORKER])  # at work: comes to an end
+    watch.stay_healthy(
+        "Restart", [WORKER], "web", "socket_path", 0, [WORKER]
+    )  # at work: comes to an end
 
 
 def test_a_process_that_waits_is_asleep_and_one_that_computes_is_not():
     for code, waits in (("input()", True), ("while True: pass", False)):
         with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as process:
-            wait_for(lambda one=process, wanted=waits: units.asleep(str(one.pid)) is wanted, 10)
+            wait_for(
+                lambda one=process, wanted=waits: units.is_sleeping(str(one.pid)) is wanted, 10
+            )
             process.kill()
-    assert not units.asleep(str(process.pid))
+    assert not units.is_sleeping(str(process.pid))
 
 
 # Starts two workers, and others for those that end; says of these what Gunicorn 27 does.
@@ -220,7 +224,9 @@ def watch(tmp_path):
                 return log.read_text().splitlines()
 
         wait_for(lambda: len(units.children(str(arbiter.pid))) == 2)
-        watch = units.Watch(Here(), SimpleNamespace(ask=lambda door, patience: (True, "200")))
+        watch = units.Watch(
+            Here(), SimpleNamespace(ask=lambda socket_path, patience: (True, "200"))
+        )
         watch.remember(WEB, workers=True)
         yield watch
         arbiter.send_signal(signal.SIGSTOP)  # it starts no more
@@ -232,7 +238,7 @@ def test_a_worker_that_is_recycled_is_no_failure(watch):
     worker = min(watch.workers[WEB])
     os.kill(int(worker), signal.SIGUSR1)
     wait_for(lambda: not Path("/proc", worker).exists())
-    watch.stay_well("Watch", [WEB], WEB, "door", 0.5)
+    watch.stay_healthy("Watch", [WEB], WEB, "socket_path", 0.5)
     assert watch.gone == {WEB: {worker}}
     assert len(watch.workers[WEB]) == 2
 
@@ -240,8 +246,8 @@ def test_a_worker_that_is_recycled_is_no_failure(watch):
 @pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGKILL, signal.SIGABRT])
 def test_a_worker_that_crashed_is_one(watch, number):
     os.kill(int(min(watch.workers[WEB])), number)
-    with pytest.raises(units.FailedError, match="lost 1 of its workers"):
-        watch.stay_well("Watch", [WEB], WEB, "door", 10)
+    with pytest.raises(units.DeployError, match="lost 1 of its workers"):
+        watch.stay_healthy("Watch", [WEB], WEB, "socket_path", 10)
 
 
 def test_one_that_hung_is_told_by_gunicorn_before_it_ends(watch, tmp_path):
@@ -255,8 +261,10 @@ def test_a_redirect_that_is_expected_is_well(monkeypatch, status):
     answers = [{"ActiveState": "activating", "SubState": "start"}, ACTIVE]
     show = SimpleNamespace(show=lambda names: {WEB: answers[0] if len(answers) > 1 else ACTIVE})
     monkeypatch.setattr(units.time, "sleep", lambda _: answers.pop(0))
-    well = SimpleNamespace(ask=lambda door, patience: (True, f"GET /: {status} Found to /login"))
-    assert "/login" in units.Watch(show, well).until_well("Start", WEB, "door", 10)
+    well = SimpleNamespace(
+        ask=lambda socket_path, patience: (True, f"GET /: {status} Found to /login")
+    )
+    assert "/login" in units.Watch(show, well).wait_healthy("Start", WEB, "socket_path", 10)
 
 
 SHOWN = """Id=shop-worker@1.service
@@ -307,15 +315,15 @@ def test_connections_that_wait_in_a_socket_are_counted(tmp_path):
 
 def test_what_systemd_does_not_take_is_told():
     refused = units.Units(lambda argv: (5, "", "Unit x.service not found.\n"))
-    with pytest.raises(units.FailedError, match=r"systemctl start x\.service: Unit x"):
-        refused.tell("start", "x.service")
+    with pytest.raises(units.DeployError, match=r"systemctl start x\.service: Unit x"):
+        refused.systemctl("start", "x.service")
 
 
 def test_a_process_from_before_is_an_elder(tmp_path):
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        wait_for(lambda: elders.elders(os.getuid(), time.time() + 1, WEB))
-        old = {one.pid for one in elders.elders(os.getuid(), time.time() + 1, WEB)}
-        young = {one.pid for one in elders.elders(os.getuid(), time.time() - 60, WEB)}
+        wait_for(lambda: stale.stale_processes(os.getuid(), time.time() + 1, WEB))
+        old = {one.pid for one in stale.stale_processes(os.getuid(), time.time() + 1, WEB)}
+        young = {one.pid for one in stale.stale_processes(os.getuid(), time.time() - 60, WEB)}
         assert process.pid in old - young
         process.communicate(b"\n")
     folder = tmp_path / "7"
@@ -323,5 +331,5 @@ def test_a_process_from_before_is_an_elder(tmp_path):
     (folder / "stat").write_text("7 (a) b) S " + "0 " * 30)
     for unit, pids in ((WEB, []), (WORKER, [7])):
         (folder / "cgroup").write_text(f"0::/shop.slice/{unit}\n")
-        found = elders.elders(os.getuid(), time.time(), WEB, tmp_path)
+        found = stale.stale_processes(os.getuid(), time.time(), WEB, tmp_path)
         assert [one.pid for one in found] == pids

@@ -6,14 +6,14 @@ import pytest
 
 from flaskstack.environment import name
 from releases import (
-    compared,
-    leaving_releases,
-    python_of,
-    release_refusals,
+    active_releases,
+    host_python,
+    hosts_to_switch,
+    missing_releases,
+    plan_release,
     release_table,
+    rollback_settings,
     rollback_target,
-    serving_releases,
-    settings_before,
 )
 
 
@@ -87,7 +87,7 @@ def test_back_is_to_what_served_before(steps, before):
 )
 def test_a_release_comes_back_with_the_settings_that_it_had(steps, release, settings):
     before = state(*steps.split())
-    assert settings_before(before | {"sets": before["sets"] - {"gone"}}, release) == settings
+    assert rollback_settings(before | {"sets": before["sets"] - {"gone"}}, release) == settings
 
 
 def test_a_rollout_that_stopped_goes_back_to_what_it_was_to_replace():
@@ -113,16 +113,16 @@ def test_a_host_that_came_later_knows_less():
 
 def test_hosts_without_a_release_are_named_with_what_they_have():
     states = {"a": state("1", "2"), "b": state("2"), "c": state()}
-    assert release_refusals(states, "1") == [
+    assert missing_releases(states, "1") == [
         "b has no release 1; there are: 2",
         "c has no release 1; there are: none",
     ]
-    assert release_refusals({"a": state("1", "2")}, "1") == []
+    assert missing_releases({"a": state("1", "2")}, "1") == []
 
 
 def test_which_releases_give_way():
     states = {"a": state("1", "2"), "b": state("1"), "c": state()}
-    assert leaving_releases(states, "1") == {"a": "2"}
+    assert hosts_to_switch(states, "1") == {"a": "2"}
 
 
 def test_which_hosts_run_which_release():
@@ -135,7 +135,7 @@ def test_which_hosts_run_which_release():
         "e": {},
     }
     variables["c"]["__release_left"] = {"current": "1"}
-    assert serving_releases(variables) == [
+    assert active_releases(variables) == [
         "2 serves on a",
         "1 serves on b, c",
         "nothing serves on d",
@@ -172,16 +172,16 @@ def looked(**differences):
     ],
 )
 def test_a_host_has_a_release_with_its_environment_or_lacks_it(there, complete, shipped, serves):
-    found = compared(there, NEW, "x", there["python"])
+    found = plan_release(there, NEW, "x", there["python"])
     assert (found["complete"], found["shipped"], found["serves"]) == (complete, shipped, serves)
     assert (found["environment"] == ENVIRONMENT) == (there["python"] == PYTHON)
     assert found["current"] == there["current"]
 
 
 def test_a_release_of_before_keeps_the_environment_that_it_was_shipped_with():
-    found = compared(looked(), {"id": "2"}, "x")
+    found = plan_release(looked(), {"id": "2"}, "x")
     assert (found["environment"], found["serves"]) == (ENVIRONMENT, True)
-    assert not compared(looked(), {"id": "1"}, "x")["shipped"]
+    assert not plan_release(looked(), {"id": "1"}, "x")["shipped"]
 
 
 def test_the_table_says_what_is_there_what_serves_since_when_and_from_where():
@@ -204,6 +204,6 @@ def test_the_python_of_a_host_is_known_early_where_facts_tell(name, version):
         "architecture": "aarch64",
         "python": {"version": {"major": 3, "minor": 13, "micro": 5}},
     }
-    found = python_of(facts, name)
+    found = host_python(facts, name)
     assert found == {"version": version, "machine": "aarch64", "executable": ""}
-    assert python_of({}, "python3")["version"] == ""
+    assert host_python({}, "python3")["version"] == ""

@@ -23,7 +23,7 @@ class ActionModule(ActionBase):
         if PROGRAM not in sys.path:
             sys.path.append(PROGRAM)
         from flaskstack.controller.build import OPTIONS, build, repack
-        from flaskstack.errors import RefusedError
+        from flaskstack.errors import ValidationError
 
         result = super().run(tmp, task_vars)
         checked = ArgumentSpecValidator(OPTIONS).validate(self._task.args)
@@ -36,6 +36,6 @@ class ActionModule(ActionBase):
                 return result | {"changed": True}
             wanted["look"] |= self._task.check_mode
             result |= build(wanted)
-        except RefusedError as error:
+        except ValidationError as error:
             result |= {"failed": True, "msg": error.advice(wanted["settings"])}
         return remove_values(result, {wanted["index_url"]} - {""})

@@ -43,7 +43,7 @@ def build(wanted: dict[str, Any]) -> dict[str, Any]:
 
     Keys: app, root, id, environment (name), archive (of the source), dest (of what came out),
     commands (list), build_environment (dict), wsgi, install_project, uv_lock, index_url, index_ca,
-    build_hosts (list). Raises RefusedError when a command fails.
+    build_hosts (list). Raises ValidationError when a command fails.
     """
     release, environment = paths(wanted)
     index = uv.Index(wanted["index_url"], wanted["index_ca"])

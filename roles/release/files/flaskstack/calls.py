@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from flaskstack import python
+from flaskstack.app_dir import AppDir, environment_of
 from flaskstack.change import Change
-from flaskstack.database import find_tools
-from flaskstack.errors import FailedError, RefusedError
+from flaskstack.deploy_lock import Lock, describe, own
+from flaskstack.errors import DeployError, ValidationError
 from flaskstack.files import listing
-from flaskstack.home import Home, environment_of
-from flaskstack.lock import Lock, describe, own
+from flaskstack.mysql import find_tools
 from flaskstack.settings import Settings, differences, name_of
 from flaskstack.units import Units
 
@@ -29,46 +29,46 @@ Wanted = dict[str, Any]
 OWN = ("services", "timers", "plan")  # of a set of settings
 
 
-def look(wanted: Wanted) -> dict[str, Any]:
+def gather(wanted: Wanted) -> dict[str, Any]:
     """Return what a host has of an app, and what of it runs.
 
     `python` names the interpreter that is looked for; empty for none. With `lock` the deploy lock
     is taken first. Nothing else changes.
     """
     told = lock(wanted | wanted["lock"]) if wanted.get("lock") else {"changed": False}
-    home, settings = Home(wanted["root"], wanted["app"]), Settings(wanted["app"])
-    releases = [path for path in home.newest_first() if not path.name.startswith(".")]
-    slot, current = home.live(), settings.current()
+    app_dir, settings = AppDir(wanted["root"], wanted["app"]), Settings(wanted["app"])
+    releases = [path for path in app_dir.newest_first() if not path.name.startswith(".")]
+    slot, current = app_dir.live(), settings.current()
     return told | {
-        "current": home.serving(),  # release that has the traffic, empty when there is none
+        "current": app_dir.serving(),  # release that has the traffic, empty when there is none
         "settings": current,
         "slot": slot,
-        "previous": home.previous(),
-        "settled": settled(home, settings),
+        "previous": app_dir.previous(),
+        "settled": settled(app_dir, settings),
         "plan": settings.release(current).get("plan", {}),  # sizes that site.yml planned
         "releases": [path.name for path in releases],
         "environments": {path.name: environment_of(path) for path in releases},
         "sets": [
             path.name for path in listing(settings.sets) if path.name[0] != "."
         ],  # of settings
-        "installed": home.installed(),  # environments that are complete
-        "history": home.history(),  # the oldest first
+        "installed": app_dir.installed(),  # environments that are complete
+        "history": app_dir.history(),  # the oldest first
         "python": python.find(wanted["python"]) if wanted.get("python") else {},
         "database_tools": all(find_tools()),
     }
 
 
-def settled(home: Home, settings: Settings) -> bool:
+def settled(app_dir: AppDir, settings: Settings) -> bool:
     """Return whether all of what serves runs, and nothing is left to clean up."""
-    slot, name = home.live(), settings.current()
-    if not slot or home.current() != home.serving() or home.under_way() or settings.former():
+    slot, name = app_dir.live(), settings.current()
+    if not slot or app_dir.current() != app_dir.serving() or app_dir.pending() or settings.former():
         return False
-    if home.release_in(home.free()) or settings.in_slot(slot) != name:
+    if app_dir.release_in(app_dir.free()) or settings.in_slot(slot) != name:
         return False
     if not settings.there(name) or not settings.installed(slot, name):
         return False
     proof = settings.release(name)
-    needed = [f"{home.app}-web@{slot}.socket", f"{home.app}-web@{slot}.service"]
+    needed = [f"{app_dir.app}-web@{slot}.socket", f"{app_dir.app}-web@{slot}.service"]
     needed += [*proof.get("services", []), *proof.get("timers", [])]
     return all(unit["ActiveState"] == "active" for unit in Units().show(needed).values())
 
@@ -87,7 +87,7 @@ def lock(wanted: Wanted) -> dict[str, Any]:
 
 def unlock(wanted: Wanted) -> dict[str, Any]:
     """Give the deploy lock of `holder` back."""
-    Lock(Path(wanted["root"])).give_back(wanted["holder"])
+    Lock(Path(wanted["root"])).release(wanted["holder"])
     return {"changed": False}
 
 
@@ -97,12 +97,12 @@ def write_settings(wanted: Wanted) -> dict[str, Any]:
     With `check` nothing is written. With `code_only` the set that is in use stays in use, and takes
     the new `release` but for what belongs to its own files.
     """
-    home, settings = Home(wanted["root"], wanted["app"]), Settings(wanted["app"])
+    app_dir, settings = AppDir(wanted["root"], wanted["app"]), Settings(wanted["app"])
     current, files = settings.current(), wanted["files"]
     if not wanted.get("check"):
-        with home.locked():
-            if home.live():
-                settings.adopt(home.live())
+        with app_dir.locked():
+            if app_dir.live():
+                settings.adopt(app_dir.live())
             group = grp.getgrnam(wanted["user"]).gr_gid
             settings.write(files, wanted["release"], group)
             if wanted.get("code_only") and current:
@@ -116,7 +116,7 @@ def write_settings(wanted: Wanted) -> dict[str, Any]:
 def changing(wanted: Wanted, step: Callable[[Change], dict[str, Any]]) -> dict[str, Any]:
     """Change what serves, with nobody else at it."""
     change = Change(wanted)
-    with change.home.locked():
+    with change.app_dir.locked():
         return {"changed": True} | step(change)
 
 
@@ -132,10 +132,10 @@ def switch(wanted: Wanted) -> dict[str, Any]:
 
 def apply(wanted: Wanted) -> dict[str, Any]:
     """Put `settings` in use with the release that serves, by starting that anew beside itself."""
-    home, settings = Home(wanted["root"], wanted["app"]), Settings(wanted["app"])
-    serves, name = home.serving(), wanted["settings"]
+    app_dir, settings = AppDir(wanted["root"], wanted["app"]), Settings(wanted["app"])
+    serves, name = app_dir.serving(), wanted["settings"]
     answer = {"changed": bool(serves), "current": serves}
-    if settings.current() == name and settled(home, settings):
+    if settings.current() == name and settled(app_dir, settings):
         answer["changed"] = False
     if wanted.get("check") or not serves:
         return answer
@@ -155,16 +155,16 @@ def undo(wanted: Wanted) -> dict[str, Any]:
     """
     deploy = Lock(Path(wanted["root"]))
     if not own(deploy.holder(), wanted["lock"]["holder"]):  # another's, which goes on
-        return {"changed": False, "current": Home(wanted["root"], wanted["app"]).serving()}
+        return {"changed": False, "current": AppDir(wanted["root"], wanted["app"]).serving()}
     try:
         return changing(wanted, lambda change: change.undo(wanted.get("switched") or {}))
     finally:
-        deploy.give_back(wanted["lock"]["holder"])
+        deploy.release(wanted["lock"]["holder"])
 
 
 # Modules are imported when they are called: each call is a Python of its own.
 CALLS = {
-    "look": "calls:look",
+    "gather": "calls:gather",
     "lock": "calls:lock",
     "unlock": "calls:unlock",
     "settings": "calls:write_settings",
@@ -172,10 +172,10 @@ CALLS = {
     "switch": "calls:switch",
     "undo": "calls:undo",
     "apply": "calls:apply",
-    "elders": "elders:wait",
+    "stale": "stale:wait",
     "folders": "folders:make",
     "remove_folders": "folders:remove",
-    "taken": "taken:look",
+    "conflicts": "conflicts:find",
     "singletons": "singletons:place",
     "python": "python:install",
     "environment": "environment:install",
@@ -188,14 +188,14 @@ CALLS = {
 ALONE = ("environment", "build", "place", "python")  # one at a time, however often it is begun
 # What a dry run may call.
 READS = (
-    "look",
+    "gather",
     "settings",
     "apply",
-    "elders",
+    "stale",
     "migrations",
     "singletons",
     "remove_folders",
-    "taken",
+    "conflicts",
 )
 
 
@@ -208,11 +208,11 @@ def call(name: str) -> int:
         refused = wanted.get("check") and name not in READS
         with ExitStack() as stack:
             if name in ALONE and not refused:
-                stack.enter_context(Home(wanted["root"], wanted["app"]).locked())
+                stack.enter_context(AppDir(wanted["root"], wanted["app"]).locked())
             answer = {"changed": False} if refused else found(wanted)
-    except RefusedError as error:
+    except ValidationError as error:
         answer = {"failed": True, "msg": str(error), "example": error.example}
-    except FailedError as error:
+    except DeployError as error:
         answer = {"failed": True, "msg": str(error), "step": error.step}
     json.dump(answer, sys.stdout)
     return 0

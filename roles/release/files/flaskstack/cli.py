@@ -17,17 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from flaskstack import migrations
-from flaskstack.calls import look
+from flaskstack.app_dir import AppDir
+from flaskstack.calls import gather
 from flaskstack.change import Change, started_by
-from flaskstack.errors import FailedError, RefusedError
+from flaskstack.deploy_lock import Lock, describe, this_process
+from flaskstack.errors import DeployError, ValidationError
 from flaskstack.files import listing
 from flaskstack.hints import noticed
-from flaskstack.history import rollback_target, settings_before, table
-from flaskstack.home import Home
-from flaskstack.lock import Lock, describe, this_process
+from flaskstack.history import rollback_settings, rollback_target, table
 from flaskstack.run import run
 from flaskstack.settings import Settings
-from flaskstack.units import Patience, Units
+from flaskstack.units import Deadline, Units
 
 MAINTENANCE = Path("/var/lib/flaskstack/maintenance")  # of role nginx
 NEEDS_ROOT = 77  # exit code, as sysexits.h has it
@@ -51,8 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
         return NEEDS_ROOT
     try:
         root = "" if known.name == "maintenance" else root_of(known.app)  # nginx may be alone here
-        answer, text, code = known.act(known, Home(root, known.app))
-    except (RefusedError, FailedError) as error:
+        answer, text, code = known.act(known, AppDir(root, known.app))
+    except (ValidationError, DeployError) as error:
         answer, text, code = {"failed": True, "msg": str(error)}, f"flaskstack: {error}", 1
     if getattr(known, "json", False):
         print(json.dumps(answer, indent=2))
@@ -92,31 +92,31 @@ def parser() -> argparse.ArgumentParser:
 
 
 def root_of(app: str) -> str:
-    """Return the folder of an app. Raises RefusedError where there is no such app."""
+    """Return the folder of an app. Raises ValidationError where there is no such app."""
     settings = Settings(app)
     for name in (settings.current(), *(path.name for path in listing(settings.sets))):
         if root := settings.release(name).get("root"):
             return root
-    raise RefusedError(f"{app}: no such app on this host, or none that was put in use")
+    raise ValidationError(f"{app}: no such app on this host, or none that was put in use")
 
 
-def status(known: argparse.Namespace, home: Home) -> Answer:
+def status(known: argparse.Namespace, app_dir: AppDir) -> Answer:
     """Tell what serves and whether it is well."""
-    state, settings = look({"app": home.app, "root": home.root}), Settings(home.app)
+    state, settings = gather({"app": app_dir.app, "root": app_dir.root}), Settings(app_dir.app)
     slot = state["slot"]
     last = state["history"][-1] if state["history"] else {}
-    change = Change({"app": home.app, "root": home.root, "settings": settings.in_slot(slot)})
+    change = Change({"app": app_dir.app, "root": app_dir.root, "settings": settings.in_slot(slot)})
     well, answer, units = False, "nothing serves", {}
     if slot:
-        well, answer = change.watch.health.ask(home.socket(slot), Patience(10))
+        well, answer = change.watch.health.ask(app_dir.socket(slot), Deadline(10))
         services, timers = change.processes(settings.current())
         names = [change.socket(slot), change.service(slot), *services, *timers]
         units = states(Units(), names, [*map(started_by, timers)])
     now, services = time.time(), [name for name in units if name.endswith(".service")]
     lines = [line for name in services for line in Units().journal(name, now - 3600, now)]
-    held, closed = Lock(home.root).holder(), (MAINTENANCE / home.app).exists()
+    held, closed = Lock(app_dir.root).holder(), (MAINTENANCE / app_dir.app).exists()
     told = {
-        "app": home.app,
+        "app": app_dir.app,
         "well": well and all(state in ("active", "waiting") for state in units.values()),
         "release": state["current"],
         "settings": settings.in_slot(slot),
@@ -133,7 +133,7 @@ def status(known: argparse.Namespace, home: Home) -> Answer:
     rows = [[name, told[name]] for name in SHOWN if told[name]]
     rows += [["maintenance", "on: visitors get a 503"]] if closed else []
     rows += [[unit, state] for unit, state in units.items()]
-    text = table([[home.app, "well" if told["well"] else "NOT WELL"], *rows])
+    text = table([[app_dir.app, "well" if told["well"] else "NOT WELL"], *rows])
     return told, text, 0 if told["well"] else 1
 
 
@@ -146,9 +146,9 @@ def states(units: Units, names: list[str], at_times: list[str]) -> dict[str, str
     return shown
 
 
-def releases(known: argparse.Namespace, home: Home) -> Answer:
+def releases(known: argparse.Namespace, app_dir: AppDir) -> Answer:
     """List the releases on the host, the one that served or came last first."""
-    state = look({"app": home.app, "root": home.root})
+    state = gather({"app": app_dir.app, "root": app_dir.root})
     last = {entry["release"]: entry for entry in state["history"]}
     columns = ["release", "serves", "time", "settings", "commit", "by", "action"]
     rows = []
@@ -159,31 +159,33 @@ def releases(known: argparse.Namespace, home: Home) -> Answer:
     return {"releases": rows}, table([columns, *texts]), 0
 
 
-def rollback(known: argparse.Namespace, home: Home) -> Answer:
+def rollback(known: argparse.Namespace, app_dir: AppDir) -> Answer:
     """Put a former release back in use, with the settings that it served with."""
-    with deploying(known, home, known.release or "the previous release"):
-        state = look({"app": home.app, "root": home.root})
+    with deploying(known, app_dir, known.release or "the previous release"):
+        state = gather({"app": app_dir.app, "root": app_dir.root})
         release = known.release or rollback_target({"this host": state})
         there = ", ".join(state["releases"]) or "none"
         if release not in state["releases"]:
             what = f"no release {release}" if release else "nothing to go back to"
-            raise RefusedError(f"{home.app}: {what}; there are: {there}")
-        folders = {"from": home.releases / state["current"], "to": home.releases / release}
+            raise ValidationError(f"{app_dir.app}: {what}; there are: {there}")
+        folders = {"from": app_dir.releases / state["current"], "to": app_dir.releases / release}
         ahead = migrations.between(folders)["files"] if state["current"] else []
-        answer, text, code = put_in_use(home, release, settings_before(state, release), "rollback")
+        answer, text, code = put_in_use(
+            app_dir, release, rollback_settings(state, release), "rollback"
+        )
     if ahead:
         text += f"\nThe database stays as {state['current']} left it, with these migrations: "
         text += ", ".join(ahead)
     return answer | {"migrations": ahead}, text, code
 
 
-def restart(known: argparse.Namespace, home: Home) -> Answer:
+def restart(known: argparse.Namespace, app_dir: AppDir) -> Answer:
     """Start what serves anew, in the other slot where memory allows that, and switch."""
-    with deploying(known, home, "a restart"):
-        serves = home.serving()
+    with deploying(known, app_dir, "a restart"):
+        serves = app_dir.serving()
         if not serves:
-            raise RefusedError(f"{home.app}: nothing serves")
-        return put_in_use(home, serves, Settings(home.app).in_slot(home.live()), "restart")
+            raise ValidationError(f"{app_dir.app}: nothing serves")
+        return put_in_use(app_dir, serves, Settings(app_dir.app).in_slot(app_dir.live()), "restart")
 
 
 def operator() -> str:
@@ -192,63 +194,65 @@ def operator() -> str:
 
 
 @contextmanager
-def deploying(known: argparse.Namespace, home: Home, what: str) -> Iterator[None]:
-    """Hold the deploy lock. Raises RefusedError that says who has it."""
-    lock, holder = Lock(home.root), this_process(operator(), what)
+def deploying(known: argparse.Namespace, app_dir: AppDir, what: str) -> Iterator[None]:
+    """Hold the deploy lock. Raises ValidationError that says who has it."""
+    lock, holder = Lock(app_dir.root), this_process(operator(), what)
     lock.take(holder, force=known.break_lock)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it is finished when the connection ends
     try:
         yield
     finally:
-        lock.give_back(holder)
+        lock.release(holder)
 
 
-def put_in_use(home: Home, release: str, settings: str, action: str) -> Answer:
+def put_in_use(app_dir: AppDir, release: str, settings: str, action: str) -> Answer:
     """Start a release with its settings, prove it and switch to it."""
-    wanted = {"app": home.app, "root": home.root, "release": release, "settings": settings}
+    wanted = {"app": app_dir.app, "root": app_dir.root, "release": release, "settings": settings}
     change = Change(wanted | {"by": operator(), "action": action})
-    with home.locked():
+    with app_dir.locked():
         try:
             change.start()
             answer = change.switch()
         except KeyboardInterrupt:
             change.recover()
-            raise FailedError(action, f"interrupted; {home.serving()} serves") from None
+            raise DeployError(action, f"interrupted; {app_dir.serving()} serves") from None
     return answer, f"{release} serves with settings {settings}", 0
 
 
-def run_command(known: argparse.Namespace, home: Home) -> Answer:
+def run_command(known: argparse.Namespace, app_dir: AppDir) -> Answer:
     """Run a command as the app runs, with the input and output of this one, and its exit code."""
     command = known.command[1:] if known.command[:1] == ["--"] else known.command
     if not command:
-        raise RefusedError(f"which command? For example: flaskstack {home.app} run flask routes")
-    settings = home.settings_of(known.release) if known.release else ""
+        raise ValidationError(
+            f"which command? For example: flaskstack {app_dir.app} run flask routes"
+        )
+    settings = app_dir.settings_of(known.release) if known.release else ""
     stopped: list[int] = []
 
     def stop(number: int, _: Any) -> None:
         stopped.append(128 + number)
-        units = f"{home.app}.run-{os.getpid()}-*.service"
+        units = f"{app_dir.app}.run-{os.getpid()}-*.service"
         subprocess.run(["systemctl", "stop", "--no-block", units], check=False)
 
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
     code = run(
-        home.app,
-        home.root,
+        app_dir.app,
+        app_dir.root,
         command,
         release=known.release,
-        settings=settings if Settings(home.app).there(settings) else "",
+        settings=settings if Settings(app_dir.app).there(settings) else "",
         terminal=any(os.isatty(number) for number in range(3)),
     )
     return {}, "", stopped[0] if stopped else code
 
 
-def maintenance(known: argparse.Namespace, home: Home) -> Answer:
+def maintenance(known: argparse.Namespace, app_dir: AppDir) -> Answer:
     """Answer visitors with a page and 503, or as ever. nginx looks for a file at each request."""
-    flag = MAINTENANCE / home.app
+    flag = MAINTENANCE / app_dir.app
     if not flag.with_suffix(".html").exists():
-        raise RefusedError(
-            f"nginx does not serve {home.app} on this host. On each host where it does: "
+        raise ValidationError(
+            f"nginx does not serve {app_dir.app} on this host. On each host where it does: "
             f"sudo {'touch' if known.state == 'on' else 'rm -f'} {flag}"
         )
     if known.state == "on":
@@ -259,7 +263,7 @@ def maintenance(known: argparse.Namespace, home: Home) -> Answer:
     return {"maintenance": known.state == "on"}, text, 0
 
 
-def recover(known: argparse.Namespace, home: Home) -> Answer:
+def recover(known: argparse.Namespace, app_dir: AppDir) -> Answer:
     """End a deploy that a power cut ended, before the units start."""
-    Change({"app": home.app, "root": home.root}).recover_at_boot()
+    Change({"app": app_dir.app, "root": app_dir.root}).recover_at_boot()
     return {}, "", 0

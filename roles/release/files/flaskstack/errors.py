@@ -7,7 +7,7 @@ import subprocess
 from typing import Any
 
 
-class RefusedError(Exception):
+class ValidationError(Exception):
     """What is wrong with a setting or with what it names."""
 
     def __init__(self, reason: str = "", example: str = "") -> None:
@@ -27,7 +27,7 @@ class RefusedError(Exception):
         return f"{self}{gap}Set it in {settings}, for example: {self.example}"
 
 
-class FailedError(Exception):
+class DeployError(Exception):
     """A release is not well: the step, the reason, and of a unit its name and what it answered."""
 
     def __init__(self, step: str, reason: str, unit: str = "", answer: str = "") -> None:
@@ -58,8 +58,10 @@ def run(command: list[str], **options: Any) -> str:
             **options,
         )
     except FileNotFoundError as error:
-        raise RefusedError(f"{command[0]} is not installed on the controller") from error
+        raise ValidationError(f"{command[0]} is not installed on the controller") from error
     if done.returncode:
         output = last_lines(done.stdout + done.stderr)
-        raise RefusedError(f"`{' '.join(command)}` failed with code {done.returncode}:\n{output}")
+        raise ValidationError(
+            f"`{' '.join(command)}` failed with code {done.returncode}:\n{output}"
+        )
     return done.stdout

@@ -9,7 +9,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from flaskstack.errors import RefusedError
+from flaskstack.errors import ValidationError
 
 READ = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 MODE = 0o750
@@ -20,8 +20,8 @@ def make(wanted: dict[str, Any]) -> dict[str, Any]:
     """Make folders that belong to the app; those above them that are missing are root's.
 
     Keys: folders (absolute paths), user, root (of the app), check (optional: change nothing).
-    Raises RefusedError when something that others than root can put there is in the way, and when
-    a folder outside of `root` is root's and not empty.
+    Raises ValidationError when a link, file or folder of another account is in the way, or when a
+    folder outside of `root` is root's and not empty.
     """
     owner, check, changed = pwd.getpwnam(wanted["user"]), wanted.get("check", False), False
     for folder in wanted["folders"]:
@@ -37,7 +37,7 @@ def give(folder: str, owner: pwd.struct_passwd, check: bool, own: bool) -> bool:
         return True
     try:
         if not own and os.fstat(here).st_uid == 0 and set(os.listdir(here)) - {"lost+found"}:
-            raise RefusedError(
+            raise ValidationError(
                 f"{path} (app_writable_paths or app_instance_path) is root's and not empty: it may "
                 "be the system's or another app's. Nothing was changed. Name another one; if it is "
                 f"this app's, sudo chown {owner.pw_name}: {path}"
@@ -146,9 +146,9 @@ def of_root(folder: int) -> bool:
     return found.st_uid == 0 and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
-def in_the_way(path: Path, what: str) -> RefusedError:
+def in_the_way(path: Path, what: str) -> ValidationError:
     """Return what is said of a path that is not what it should be."""
-    return RefusedError(
+    return ValidationError(
         f"{path} {what}, where a folder of the app's is wanted (app_shared_paths, "
         "app_writable_paths …). Nothing was changed. Move it away, and what it holds "
         f"into a folder in its place: sudo mv {path} {path}.old"

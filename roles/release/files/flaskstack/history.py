@@ -8,7 +8,7 @@ from typing import Any
 State = Mapping[str, Any]  # as the call `look` returns it
 
 
-def settings_before(state: State, release: str) -> str:
+def rollback_settings(state: State, release: str) -> str:
     """Return the settings that a release of before is put in use with again.
 
     Those that it served with last; of the one that serves, those before the present ones. Where
@@ -29,7 +29,7 @@ def rollback_target(states: Mapping[str, State]) -> str:
 
     Where a rollout stopped half way, that is the release it was to replace; where a rollback did,
     the one it was to. A rollback is no step forward: after one, the next goes further back. Where
-    only settings changed, it is the release that serves: see `settings_before`.
+    only settings changed, it is the release that serves: see `rollback_settings`.
     """
     serving = {state["current"] for state in states.values()}
     histories = sorted((state["history"] for state in states.values()), key=_last, reverse=True)

@@ -9,7 +9,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from flaskstack.database import (
+from flaskstack.app_dir import AppDir
+from flaskstack.errors import DeployError
+from flaskstack.files import read, write
+from flaskstack.hints import advice, exception
+from flaskstack.mysql import (
     LOOPBACK,
     DatabaseError,
     Session,
@@ -19,10 +23,6 @@ from flaskstack.database import (
     take_lock,
     write_dump,
 )
-from flaskstack.errors import FailedError
-from flaskstack.files import read, write
-from flaskstack.hints import advice, exception
-from flaskstack.home import Home
 from flaskstack.run import in_memory, output_of
 
 SHOWN = 40  # lines of output that a failure shows
@@ -47,7 +47,7 @@ def migrate(wanted: dict[str, Any]) -> dict[str, Any]:
     a release), `foreign_databases` (names of variables), `shared` (folders and files of data).
 
     The answer has `dump_file`, `installed`, `note` and `tools_missing`, with which nothing was
-    done. Raises FailedError when the release cannot be used.
+    done. Raises DeployError when the release cannot be used.
     """
     answer = {"changed": False, "dump_file": "", "note": "", "installed": False}
     answer["tools_missing"] = False
@@ -86,7 +86,7 @@ def migrate(wanted: dict[str, Any]) -> dict[str, Any]:
 
 def lock_host(stack: ExitStack, wanted: dict[str, Any]) -> int:
     """Take the host's lock, and write into it who migrates; return its file's descriptor."""
-    file = stack.enter_context(Home(wanted["root"], wanted["app"]).locked())
+    file = stack.enter_context(AppDir(wanted["root"], wanted["app"]).locked())
     since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
     file.write(f"{wanted['by'] or 'somebody'} migrates to {wanted['release']} since {since}")
     file.flush()
@@ -105,9 +105,9 @@ def open_database(stack: ExitStack, wanted: dict[str, Any], client: str) -> tupl
         holder = take_lock(session, f"flaskstack_{wanted['app']}")
     except DatabaseError as error:
         reason = f"{login['user']} cannot use the database at {where}: {error}"
-        raise FailedError(MIGRATE, "\n".join(filter(None, [reason, advice(str(error))]))) from error
+        raise DeployError(MIGRATE, "\n".join(filter(None, [reason, advice(str(error))]))) from error
     if holder:
-        raise FailedError(
+        raise DeployError(
             MIGRATE,
             f"another deploy migrates the database at {where}: {holder} hold the lock "
             f"flaskstack_{wanted['app']}. Wait until they end",
@@ -124,12 +124,12 @@ def take_dump(wanted: dict[str, Any], dumper: str, options: int) -> str:
     try:
         write_dump(dumper, options, wanted["database"]["name"], path)
     except (OSError, DatabaseError) as error:
-        raise FailedError(
+        raise DeployError(
             "Dump the database",
             f"the database could not be dumped before its migration: {error}. Nothing was "
             "migrated. release_dump: false migrates without a dump",
         ) from error
-    history = Home(wanted["root"], wanted["app"]).history()
+    history = AppDir(wanted["root"], wanted["app"]).history()
     prune(path, {entry["release"] for entry in history} | {wanted["release"]}, wanted["dump_keep"])
     return str(path)
 
@@ -167,7 +167,7 @@ def run_commands(wanted: dict[str, Any], variable: str, locks: list[int], dump: 
             if LOCK_TIMEOUT in output:
                 told += find_transactions(wanted.get("database") or {})
             told += [f"The database as it was: {dump}"] if dump else []
-            raise FailedError(MIGRATE, "\n".join(filter(None, told)))
+            raise DeployError(MIGRATE, "\n".join(filter(None, told)))
 
 
 def find_transactions(database: dict[str, Any]) -> list[str]:
@@ -203,7 +203,7 @@ def decide_first_install(wanted: dict[str, Any], tables: int) -> tuple[bool, str
     if when == "skip":
         return False, "release_first_install says skip"
     if marker.get("state") == "started":
-        raise FailedError(
+        raise DeployError(
             MIGRATE,
             f"app_first_install_commands were begun on {marker['time']} and did not end well. "
             "See what they left, then say -e release_first_install=run (all of them once more) "
@@ -219,7 +219,7 @@ def decide_first_install(wanted: dict[str, Any], tables: int) -> tuple[bool, str
         return False, f"shared/{found} holds data already"
     if wanted["foreign_databases"]:
         names = ", ".join(wanted["foreign_databases"])
-        raise FailedError(
+        raise DeployError(
             MIGRATE,
             f"app_first_install_commands may wipe data, and nobody here can tell whether there is "
             f"some: {names} names a database elsewhere. Say -e release_first_install=run once if "

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 from urllib.request import urlopen
 
 from flaskstack import sandbox, uv
-from flaskstack.errors import RefusedError
+from flaskstack.errors import ValidationError
 
 ASK = "import platform; print(platform.python_version())"
 PYTHONS = Path("/opt/flaskstack/python")
@@ -118,7 +118,7 @@ def install(wanted: dict[str, Any]) -> dict[str, Any]:
     if found["version"]:
         return {"changed": False, "python": found}
     if not re.fullmatch(r"3\.\d+", wanted["python"]):
-        raise RefusedError(
+        raise ValidationError(
             f"app_python is {wanted['python']}: {found['reason']}, and is no version to install",
             'app_python: "3.13"',
         )
@@ -139,7 +139,7 @@ def install(wanted: dict[str, Any]) -> dict[str, Any]:
             box.run(step, FETCH.format(python=wanted["python"]), lambda output: cure)
         said = box.run("Starting the new Python", CHECK.format(ask=f"'{ASK}'")).strip()
         if not f"{said}.".startswith(f"{wanted['python']}.") or not re.fullmatch(r"[\d.]+", said):
-            raise RefusedError(
+            raise ValidationError(
                 f"app_python_url: it holds Python {said}, and app_python is {wanted['python']}",
                 f'app_python: "{said.rpartition(".")[0]}"',
             )
@@ -149,7 +149,7 @@ def install(wanted: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def downloaded(url: str, checksum: str) -> Iterator[BinaryIO]:
-    """Have a file of the build that the user names; raises RefusedError when it is another."""
+    """Have a file of the build that the user names; raises ValidationError when it is another."""
     digest = hashlib.sha256()
     with tempfile.TemporaryFile(dir=PYTHONS) as file:
         try:
@@ -158,9 +158,9 @@ def downloaded(url: str, checksum: str) -> Iterator[BinaryIO]:
                     digest.update(part)
                     file.write(part)
         except (OSError, ValueError) as error:
-            raise RefusedError(f"app_python_url: {url} cannot be downloaded: {error}") from error
+            raise ValidationError(f"app_python_url: {url} cannot be downloaded: {error}") from error
         if digest.hexdigest() != checksum.removeprefix("sha256:"):
-            raise RefusedError(
+            raise ValidationError(
                 f"app_python_checksum: {url} has another checksum; take it if you trust that file",
                 f"app_python_checksum: sha256:{digest.hexdigest()}",
             )

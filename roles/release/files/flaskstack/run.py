@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any
 
-from flaskstack.errors import FailedError, RefusedError
+from flaskstack.errors import DeployError, ValidationError
 from flaskstack.hints import explained
 from flaskstack.settings import Settings
 
@@ -90,14 +90,14 @@ def run(
     `pass_fds` stay open until it has ended, also when this process ends before. It is ended after
     `timeout` seconds, 0 is never.
 
-    Raises RefusedError when the release or its settings are not on this host.
+    Raises ValidationError when the release or its settings are not on this host.
     """
     folder = Path(root, "releases", release) if release else Path(root, "current")
     sets = Settings(app)
     settings = settings or sets.current()
     if not folder.is_dir() or not (sets.sets / settings / "commands.conf").is_file():
         missing = "settings" if folder.is_dir() else release or "a release"
-        raise RefusedError(f"{app} has no {missing} on this host: flaskstack {app} releases")
+        raise ValidationError(f"{app} has no {missing} on this host: flaskstack {app} releases")
     folder = folder.resolve()
     path = f"PATH={folder}/.venv/bin:{folder}/.site-packages/bin:{SEARCH}"
     variables = "".join(map(quoted, filter(None, [path, *environment.splitlines()])))
@@ -142,7 +142,7 @@ def check(wanted: dict[str, Any]) -> dict[str, Any]:
     """Import what Gunicorn is to serve, with the settings that it is to be served with.
 
     `wanted` has `app`, `root`, `release` and `settings`. `note` in the answer says what was let
-    pass because the migration may still bring it. Raises FailedError with the reason and with the
+    pass because the migration may still bring it. Raises DeployError with the reason and with the
     setting that cures it.
     """
     app, sets = wanted["app"], Settings(wanted["app"])
@@ -163,5 +163,5 @@ def check(wanted: dict[str, Any]) -> dict[str, Any]:
         if timeout and time.monotonic() - began > timeout:
             output += f"\nerror: the import did not end within {timeout} s"
         why = f"{wanted['release']} is not in use, since Gunicorn cannot import it:\n"
-        raise FailedError("Import the app", why + explained(output))
+        raise DeployError("Import the app", why + explained(output))
     return {"changed": False, "note": ""}

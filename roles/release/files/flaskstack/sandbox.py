@@ -23,7 +23,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from flaskstack import files
-from flaskstack.errors import FailedError, RefusedError, last_lines
+from flaskstack.errors import DeployError, ValidationError, last_lines
 from flaskstack.hints import advice, decisive
 
 MEMORY = Path("/run")  # never on a disk
@@ -82,8 +82,8 @@ class Sandbox:
     ) -> str:
         """Run a shell script in the tree; return its output.
 
-        `streams` are stdin and stdout as for subprocess. Raises RefusedError with what decided it,
-        and what `advise` makes of the output.
+        `streams` are stdin and stdout as for subprocess. Raises ValidationError with the decisive
+        lines of the output and the advice of `advise`.
         """
         settings = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE} | streams
         piped = settings["stdout"] == subprocess.PIPE
@@ -98,7 +98,7 @@ class Sandbox:
                 f"journalctl --unit={unit(self.app)} tells why"
             ]
             reason = [f"{step} failed with code {done.returncode}:", *said, advise(output)]
-            raise RefusedError("\n".join(filter(None, reason)))
+            raise ValidationError("\n".join(filter(None, reason)))
         return output
 
     def keep(self, final: Path | None = None) -> None:
@@ -118,7 +118,7 @@ class Sandbox:
                     os.chmod(path, 0o755 if stat.S_ISDIR(mode) or mode & 0o100 else 0o644)
                 else:
                     name = os.path.relpath(path, self.tree)
-                    raise FailedError("build", f"{name} is neither file, folder nor link")
+                    raise DeployError("build", f"{name} is neither file, folder nor link")
         settle(self.tree, final)
 
 
@@ -193,21 +193,21 @@ def table(app: str) -> str:
 
 
 def build_account(app: str) -> pwd.struct_passwd:
-    """Return the account that builds; raises FailedError without one."""
+    """Return the account that builds; raises DeployError without one."""
     try:
         return pwd.getpwnam(f"{app}-build")
     except KeyError as error:
         reason = f"the account {app}-build is missing; site.yml creates it"
-        raise FailedError("build", reason) from error
+        raise DeployError("build", reason) from error
 
 
 def execute(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run a program of the system; raises FailedError when it is missing."""
+    """Run a program of the system; raises DeployError when it is missing."""
     try:
         return subprocess.run(command, text=True, errors="replace", check=False, **options)
     except FileNotFoundError as error:
         reason = f"{command[0]} is missing, and nothing is built without it"
-        raise FailedError("build", reason) from error
+        raise DeployError("build", reason) from error
 
 
 def stop(app: str) -> None:
@@ -226,7 +226,7 @@ def filter_network(app: str, uid: int, reached: list[tuple[str, int, str]]) -> N
         ["nft", "--file", "-"], input=text, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     if done.returncode:
-        raise FailedError("build", f"the network cannot be filtered: {last_lines(done.stdout)}")
+        raise DeployError("build", f"the network cannot be filtered: {last_lines(done.stdout)}")
 
 
 def addresses(trusted: Iterable[str], named: Iterable[str]) -> list[tuple[str, int, str]]:

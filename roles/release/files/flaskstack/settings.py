@@ -102,7 +102,7 @@ class Settings:
         """Return the set of a slot."""
         return target(self.etc / "slots" / slot) if slot else ""
 
-    def occupy(self, slot: str, name: str) -> bool:
+    def assign_slot(self, slot: str, name: str) -> bool:
         """Give a slot a set, empty: none; return whether systemd must read its units anew."""
         link(self.etc / "slots" / slot, f"../settings/{name}" if name else "")
         changed = [  # without a set they stay: the instance may still be stopping

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from flaskstack.change import started_by
-from flaskstack.errors import RefusedError
+from flaskstack.errors import ValidationError
 from flaskstack.files import write
 from flaskstack.settings import STAMPS, Settings
 from flaskstack.units import Units
@@ -19,7 +19,7 @@ def place(wanted: dict[str, Any]) -> dict[str, Any]:
     """Let the singletons run on this host (`here`), or on others only.
 
     `units` has the inventory's singletons; the set of settings in use knows its own. Returns
-    whether that `moves` something. With `check` nothing changes. Raises RefusedError where a
+    whether that `moves` something. With `check` nothing changes. Raises ValidationError where a
     scheduled run would go on here while the next one is on another host.
     """
     settings, units = Settings(wanted["app"]), Units()
@@ -38,7 +38,7 @@ def place(wanted: dict[str, Any]) -> dict[str, Any]:
     if busy := active(units, map(started_by, timers)):
         if change:
             units.start(*set(timers) & set(running))
-        raise RefusedError(
+        raise ValidationError(
             f"{' and '.join(busy)} runs here, and belongs to another host now (app_singleton_host)."
             " Nothing was moved. Run this again when it has ended"
         )

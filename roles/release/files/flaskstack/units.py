@@ -17,7 +17,7 @@ from pathlib import Path
 from subprocess import DEVNULL
 from threading import Thread
 
-from flaskstack.errors import FailedError
+from flaskstack.errors import DeployError
 
 PROPERTIES = "Id,ActiveState,SubState,MainPID,NRestarts,Result,Job,TimeoutStopUSec"
 UNITS = {"h": 3600, "min": 60, "s": 1, "ms": 0.001, "us": 0.000001}
@@ -58,28 +58,28 @@ class Units:
         """Return a unit's state: active, inactive, failed, activating, deactivating."""
         return self.show([unit])[unit]["ActiveState"]
 
-    def tell(self, verb: str, *units: str) -> None:
+    def systemctl(self, verb: str, *units: str) -> None:
         """Give systemd a job without waiting for its end."""
         if units:
             code, _, errors = self.run(["systemctl", "--no-block", verb, *units])
             if code:
-                raise FailedError(verb, f"systemctl {verb} {' '.join(units)}: {errors.strip()}")
+                raise DeployError(verb, f"systemctl {verb} {' '.join(units)}: {errors.strip()}")
 
     def start(self, *units: str) -> None:
         """Start units, also those that failed too often before."""
-        self.forget(*units)
-        self.tell("start", *units)
+        self.reset_failed(*units)
+        self.systemctl("start", *units)
 
     def restart(self, *units: str) -> None:
         """Restart units, also those that failed too often before."""
-        self.forget(*units)
-        self.tell("restart", *units)
+        self.reset_failed(*units)
+        self.systemctl("restart", *units)
 
     def stop(self, *units: str) -> None:
         """Stop units, and wait until they have finished what they do."""
         if units:
             self.run(["systemctl", "stop", *units])
-            self.forget(*units)
+            self.reset_failed(*units)
 
     def reload(self) -> None:
         """Have systemd read all unit files anew."""
@@ -104,7 +104,7 @@ class Units:
         timers = {name.removesuffix(".service") + ".timer" for name in services}
         return active & (services | timers)
 
-    def forget(self, *units: str) -> None:
+    def reset_failed(self, *units: str) -> None:
         """Forget failures of units. Of one that is not loaded there is nothing to forget."""
         if units:
             self.run(["systemctl", "reset-failed", *units])
@@ -113,10 +113,10 @@ class Units:
         """End units that nobody waits for."""
         self.run(["systemctl", "--no-block", "stop", *units])
         self.run(["systemctl", "kill", "--signal=KILL", *units])
-        self.gone(*units)
-        self.forget(*units)
+        self.wait_stopped(*units)
+        self.reset_failed(*units)
 
-    def gone(self, *units: str) -> None:
+    def wait_stopped(self, *units: str) -> None:
         """Wait until units have ended; they get as long as their own settings give them."""
         began, said = time.monotonic(), self.show(units)
         allowed = 15 + longest_stop(said)
@@ -126,11 +126,11 @@ class Units:
             if not left:
                 return
             if time.monotonic() > began + allowed:
-                raise FailedError("stop", f"{' and '.join(left)} did not end", left[0])
+                raise DeployError("stop", f"{' and '.join(left)} did not end", left[0])
             time.sleep(0.1)
             said = self.show(units)
 
-    def patience(self, *units: str) -> float:
+    def stop_timeout(self, *units: str) -> float:
         """Return the seconds that the slowest of the units may take to stop."""
         return longest_stop(self.show(units))
 
@@ -160,7 +160,7 @@ def seconds(text: str) -> float:
     return sum(float(number) * UNITS[unit] for number, unit in found) if found else 90
 
 
-def on_its_way(said: dict[str, str]) -> bool:
+def has_pending_job(said: dict[str, str]) -> bool:
     """Say whether systemd is at work on a unit, other than to start it once more."""
     if said.get("Job", "0") not in ("", "0"):
         return True
@@ -168,7 +168,7 @@ def on_its_way(said: dict[str, str]) -> bool:
     return moves and said["SubState"] != "auto-restart"
 
 
-def trouble(name: str, said: dict[str, str]) -> str:
+def failure_reason(name: str, said: dict[str, str]) -> str:
     """Say what is wrong with a unit that should run, or is about to; empty when nothing is."""
     state, result = said.get("ActiveState", ""), said.get("Result", "")
     why = f" ({result})" if result not in ("", "success") else ""
@@ -192,7 +192,7 @@ def children(pid: str, proc: Path = Path("/proc")) -> set[str]:
     return found
 
 
-def asleep(pid: str, proc: Path = Path("/proc")) -> bool:
+def is_sleeping(pid: str, proc: Path = Path("/proc")) -> bool:
     """Say whether a process waits for something: no CPU, nor the disk."""
     try:
         return (proc / pid / "stat").read_text().rpartition(")")[2].split()[0] == "S"
@@ -200,7 +200,7 @@ def asleep(pid: str, proc: Path = Path("/proc")) -> bool:
         return False  # it has ended
 
 
-class Rest:
+class IdleDetector:
     """Says whether processes have begun to work.
 
     One that imports what it is made of computes, or waits for a CPU or the disk. One that works
@@ -215,7 +215,7 @@ class Rest:
 
     def of(self, pids: list[str]) -> bool:
         """Look once more, and say whether all slept at each of the last looks."""
-        self.looks = self.looks + 1 if all(asleep(pid) for pid in pids) else 0
+        self.looks = self.looks + 1 if all(is_sleeping(pid) for pid in pids) else 0
         return self.looks >= self.LOOKS or not pids
 
 
@@ -236,9 +236,9 @@ class Health:
         """Ask for `path`; well is an answer of `status` whose body matches `body`."""
         self.path, self.headers, self.status, self.body = path, headers, status, body
 
-    def ask(self, door: str, patience: Callable[[], bool]) -> tuple[bool, str]:
+    def ask(self, socket_path: str, patience: Callable[[], bool]) -> tuple[bool, str]:
         """Ask at a socket. Return whether the app is well, and its answer for people."""
-        connection = UnixConnection(door, timeout=10)
+        connection = UnixConnection(socket_path, timeout=10)
         try:
             connection.request("GET", self.path, headers=self.headers)
             while not select.select([connection.sock], [], [], 0.2)[0]:
@@ -260,7 +260,7 @@ class Health:
             return False, f"{said} (expected is a body with {self.body})"
         return True, said
 
-    def warm(self, door: str, paths: list[str], visitors: int) -> None:
+    def warm(self, socket_path: str, paths: list[str], visitors: int) -> None:
         """Have so many visitors ask for each path at once. What they get is not looked at.
 
         They leave with the first piece of an answer: some have no end.
@@ -268,7 +268,7 @@ class Health:
 
         def visit(path: str) -> None:
             with suppress(OSError, http.client.HTTPException):
-                connection = UnixConnection(door, timeout=10)
+                connection = UnixConnection(socket_path, timeout=10)
                 with closing(connection):
                     connection.request("GET", path, headers=self.headers)
                     connection.getresponse().read1()
@@ -278,7 +278,7 @@ class Health:
                 deque(pool.map(visit, [path] * visitors), maxlen=0)
 
 
-class Patience:
+class Deadline:
     """Says whether there is time left; meanwhile it looks."""
 
     def __init__(self, length: float, look: Callable[[], None] = lambda: None) -> None:
@@ -306,13 +306,13 @@ class Watch:
     def look(self, step: str, names: Iterable[str]) -> None:
         """Fail when a unit does not run as it did at the last look."""
         for name, said in self.units.show(names).items():
-            wrong, pid = trouble(name, said), said.get("MainPID", "0")
+            wrong, pid = failure_reason(name, said), said.get("MainPID", "0")
             if not wrong and self.pids.get(name, pid) != pid:
                 wrong = f"{name} died"
             if not wrong and name in self.workers:
                 wrong = self.lost(name, children(pid))
             if wrong:
-                raise FailedError(step, wrong, name)
+                raise DeployError(step, wrong, name)
 
     def lost(self, name: str, workers: set[str]) -> str:
         """Return what is wrong with an instance's workers: one that is recycled is no failure."""
@@ -336,23 +336,23 @@ class Watch:
             if workers:
                 self.workers[name] = children(self.pids[name])
 
-    def until_well(self, step: str, unit: str, door: str, timeout: float) -> str:
+    def wait_healthy(self, step: str, unit: str, socket_path: str, timeout: float) -> str:
         """Wait until an instance answers that it is well; return the answer."""
-        patience = Patience(timeout, lambda: self.look(step, [unit]))
+        patience = Deadline(timeout, lambda: self.look(step, [unit]))
         while True:
-            well, answer = self.health.ask(door, patience)
+            well, answer = self.health.ask(socket_path, patience)
             state = self.units.show([unit])[unit]
-            if well and state["ActiveState"] == "active" and not trouble(unit, state):
+            if well and state["ActiveState"] == "active" and not failure_reason(unit, state):
                 return answer
             if not well and REDIRECT.match(answer):
-                raise FailedError(step, f"{unit} redirects the health path", unit, answer)
+                raise DeployError(step, f"{unit} redirects the health path", unit, answer)
             if not patience():
-                raise FailedError(step, f"{unit} was not well within {timeout:g} s", unit, answer)
+                raise DeployError(step, f"{unit} was not well within {timeout:g} s", unit, answer)
             time.sleep(0.1)
 
-    def until_up(self, step: str, names: list[str]) -> None:
+    def wait_started(self, step: str, names: list[str]) -> None:
         """Wait until all units have been (re)started; old ones may finish what they do."""
-        deadline = time.monotonic() + 30 + self.units.patience(*names)
+        deadline = time.monotonic() + 30 + self.units.stop_timeout(*names)
         while True:
             said = self.units.show(names)
             waiting = [
@@ -368,19 +368,19 @@ class Watch:
                     "",
                     "0",
                 ):
-                    raise FailedError(step, trouble(name, said[name]), name)
+                    raise DeployError(step, failure_reason(name, said[name]), name)
             if not waiting:
                 return
             if time.monotonic() > deadline:
-                raise FailedError(step, f"{waiting[0]} did not start", waiting[0])
+                raise DeployError(step, f"{waiting[0]} did not start", waiting[0])
             time.sleep(0.1)
 
-    def stay_well(
+    def stay_healthy(
         self,
         step: str,
         names: list[str],
         unit: str,
-        door: str,
+        socket_path: str,
         length: float,
         new: Sequence[str] = (),
         visitors: Thread | None = None,
@@ -394,17 +394,17 @@ class Watch:
         """
         now = time.monotonic()
         end, last, next_question = now + length, now + max(length, 10), 0.0
-        rest = Rest()
+        rest = IdleDetector()
         while True:
             now, busy = time.monotonic(), visitors is not None and visitors.is_alive()
             self.look(step, names)
             still = rest.of([self.pids[name] for name in new])
             done = not busy and now >= end and (still or now >= last)
             if done or (not busy and now >= next_question):
-                well, answer = self.health.ask(door, Patience(self.patience))
+                well, answer = self.health.ask(socket_path, Deadline(self.patience))
                 if not well:
                     self.look(step, names)
-                    raise FailedError(step, f"{unit} was well and is not any more", unit, answer)
+                    raise DeployError(step, f"{unit} was well and is not any more", unit, answer)
                 next_question = time.monotonic() + 0.5
             if done:
                 return

@@ -22,7 +22,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 from urllib.request import Request, urlopen
 
 from flaskstack import sandbox
-from flaskstack.errors import RefusedError
+from flaskstack.errors import ValidationError
 
 TOOLS = Path("/usr/local/lib/flaskstack")
 PYPI = "https://pypi.org/simple"
@@ -111,11 +111,11 @@ def path(program: Path) -> str:
 def install(lock: str, index: Index) -> Path:
     """Return the program uv of the locked version (in pip's format), installed where it is missing.
 
-    Raises RefusedError when the index does not have it, or has another one.
+    Raises ValidationError when the index does not have it, or has another one.
     """
     version = re.search(r"^uv==(\S+)", lock, re.MULTILINE)
     if not version:
-        raise RefusedError("the lock of uv does not pin it")
+        raise ValidationError("the lock of uv does not pin it")
     folder = TOOLS / f"uv-{version[1]}"
     if not folder.exists():
         try:
@@ -123,11 +123,11 @@ def install(lock: str, index: Index) -> Path:
         except (OSError, http.client.HTTPException) as error:
             if isinstance(error, HTTPError):
                 error.close()
-            raise RefusedError(
+            raise ValidationError(
                 f"uv {version[1]} cannot be installed from {index.url}: {error}"
             ) from error
         if hashlib.sha256(wheel).hexdigest() not in re.findall(r"sha256:(\w+)", lock):
-            raise RefusedError(f"Hash mismatch: {index.url} has another uv {version[1]}")
+            raise ValidationError(f"Hash mismatch: {index.url} has another uv {version[1]}")
         with zipfile.ZipFile(io.BytesIO(wheel)) as packed:
             place(packed.read(f"uv-{version[1]}.data/scripts/uv"), folder)
     return folder / "uv"

@@ -19,10 +19,10 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from flaskstack.controller.archive import name_release, pack
-from flaskstack.controller.lock import make_lock, minor, without_wheels
 from flaskstack.controller.requirements import read_requires_python
+from flaskstack.controller.resolve import make_lock, minor, without_wheels
 from flaskstack.controller.source import check, stage, unpack
-from flaskstack.errors import RefusedError
+from flaskstack.errors import ValidationError
 
 TEXT: dict[str, Any] = {"type": "str", "default": ""}
 LIST: dict[str, Any] = {"type": "list", "elements": "str", "default": []}
@@ -116,7 +116,7 @@ def fits(requires_python: str, versions: list[str]) -> bool:
     try:
         allowed = SpecifierSet(requires_python)
     except InvalidSpecifier as error:
-        raise RefusedError(f"requires-python of the app's pyproject.toml: {error}") from error
+        raise ValidationError(f"requires-python of the app's pyproject.toml: {error}") from error
     return all(allowed.contains(version, prereleases=True) for version in versions)
 
 
@@ -124,13 +124,13 @@ def refuse_unhashed(lines: list[str], hashed: bool) -> None:
     """Refuse what hosts cannot check or cannot fetch."""
     private = [line for line in lines if re.search(r"\+ssh:|@ *ssh:", line)]
     if private:
-        raise RefusedError(
+        raise ValidationError(
             f"app_requirements: {', '.join(private)} is fetched with a key, and hosts have none. "
             "Put a wheel of it into an index of yours.",
             "app_index_url: https://user:password@packages.example.com/simple",
         )
     if hashed and lines:
-        raise RefusedError(
+        raise ValidationError(
             f"app_requirements_hashed: {', '.join(lines)} cannot be checked against a hash. To "
             "install it all the same, hosts need app_build_packages: [git] and its server in "
             "app_build_hosts, and",

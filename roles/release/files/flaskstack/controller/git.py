@@ -12,7 +12,7 @@ from contextlib import nullcontext, suppress
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from flaskstack.errors import RefusedError, run
+from flaskstack.errors import ValidationError, run
 
 REFS = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*", "+HEAD:refs/remote/HEAD"]
 ID = re.compile(r"[0-9a-f]{40}")
@@ -74,7 +74,7 @@ def describe(git: Callable[..., str]) -> dict[str, str | bool]:
     shown = git("log", "-1", "--format=%H%x00%cI%x00%s", "HEAD", "--").rstrip("\n")
     try:
         tag = git("describe", "--tags", "HEAD").strip()
-    except RefusedError:  # it has none
+    except ValidationError:  # it has none
         tag = ""
     return dict(zip(names, shown.split("\0"), strict=True)) | {"tag": tag, "dirty": False}
 
@@ -85,8 +85,8 @@ def known_files(folder: Path) -> list[str] | None:
         return None
     try:
         listed = repository(folder)("ls-files", "-coz", "--exclude-standard", "--", ".")
-    except RefusedError as error:
-        raise RefusedError(
+    except ValidationError as error:
+        raise ValidationError(
             f"app_source_folder: git does not say what is ignored in {folder}: {error}"
         ) from error
     return [name for name in listed.split("\0") if name]
@@ -100,7 +100,7 @@ def checkout(folder: Path) -> dict[str, str | bool]:
         if not git("ls-files", "-z", "--", "."):
             return {}
         return describe(git) | {"dirty": bool(git(*status, "--", "."))}
-    except RefusedError:  # no checkout, no commit yet, or no git
+    except ValidationError:  # no checkout, no commit yet, or no git
         return {}
 
 
@@ -129,12 +129,12 @@ def fetch(git: Callable[..., str], url: str, ref: str) -> str:
     """Return the commit that a branch, a tag or an id means on the server."""
     resolve = ("rev-parse", "--verify", "--quiet", f"{ref or 'refs/remote/HEAD'}^{{commit}}")
     for wanted in [[], REFS, [ref]] if ID.fullmatch(ref) else [REFS]:  # an id may be on no branch
-        with nullcontext() if wanted == REFS else suppress(RefusedError):
+        with nullcontext() if wanted == REFS else suppress(ValidationError):
             if wanted:
                 git("fetch", "--quiet", "--prune", "--update-head-ok", "origin", *wanted, env={})
-        with suppress(RefusedError):
+        with suppress(ValidationError):
             return git(*resolve).strip()
-    raise RefusedError(
+    raise ValidationError(
         f"app_source_ref: {url} has no branch, tag or commit {ref}.", "app_source_ref: main"
     )
 
@@ -145,7 +145,7 @@ def submodules(git: Callable[..., str], folder: str) -> list[str]:
     links = [path for mode, _, path in entries if mode.startswith("160000 ")]
     try:
         named = git("config", "--blob=HEAD:.gitmodules", "-z", "--get-regexp", r"\.path$")
-    except RefusedError:  # there is none
+    except ValidationError:  # there is none
         return []
     known = {entry.partition("\n")[2] for entry in named.split("\0")} & set(links)
     app = PurePosixPath(folder)
@@ -159,9 +159,9 @@ def update(git: Callable[..., str], paths: list[str], kept: Path) -> None:
             git("submodule", "--quiet", "update", "--init", "--recursive", "--", *paths,
                 env=protocols())  # fmt: skip
             return
-        except RefusedError as error:
+        except ValidationError as error:
             if last:
-                raise RefusedError(
+                raise ValidationError(
                     f"app_source_git: {error}\nThe protocols of submodules are those of "
                     f"GIT_ALLOW_PROTOCOL, here {protocols()['GIT_ALLOW_PROTOCOL']}."
                 ) from error

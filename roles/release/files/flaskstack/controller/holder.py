@@ -56,7 +56,7 @@ def person() -> str:
 
 
 def holder() -> dict[str, Any]:
-    """Return who asks for the deploy lock: a `flaskstack.lock.Holder` but for its `release`."""
+    """Return the `flaskstack.deploy_lock.Holder` of this playbook, without its `release`."""
     return {
         "by": person(),
         "controller": controller(),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flaskstack.errors import RefusedError
+from flaskstack.errors import ValidationError
 
 INCLUDE = re.compile(r"(?:-r|-c|--requirement|--constraint)[ =]*(\S.*)")
 EDITABLE = re.compile(r"^(?:-e\b|--editable\b)[ =]*")
@@ -64,14 +64,14 @@ def is_locked(line: str) -> bool:
 def check_file(app: Path, name: str) -> None:
     """Refuse a file that is not there, or that uv does not read."""
     if command := INSTEAD.get(kind(name)):
-        raise RefusedError(
+        raise ValidationError(
             f"app_requirements: {name} is not read. `{command}` makes a file that is.",
             "app_requirements: requirements.lock",
         )
     if not (app / name).resolve().is_relative_to(app.resolve()) or not (app / name).is_file():
         patterns = ("*requirements*", "pyproject.toml", "*lock*")
         there = sorted({path.name for each in patterns for path in app.glob(each)})
-        raise RefusedError(
+        raise ValidationError(
             f"app_requirements: the app has no file {name}; it has "
             f"{', '.join(there) or 'nothing that looks like one'}. Of a workspace, all is shipped "
             "where app_source_subfolder is empty.",
@@ -80,7 +80,7 @@ def check_file(app: Path, name: str) -> None:
     if kind(name) == "pyproject.toml":
         data = read_toml(app / name)
         if "project" not in data and "poetry" in data.get("tool", {}):
-            raise RefusedError(
+            raise ValidationError(
                 f"app_requirements: {name} has its dependencies in Poetry's format, which uv does "
                 f"not read. `{INSTEAD['poetry.lock']}` makes a file that is.",
                 "app_requirements: requirements.lock",
@@ -94,7 +94,7 @@ def read_text(path: Path) -> str:
     try:
         return data.decode("utf-16" if utf16 else "utf-8-sig")
     except UnicodeDecodeError as error:
-        raise RefusedError(f"app_requirements: save {path.name} in UTF-8: {error}") from error
+        raise ValidationError(f"app_requirements: save {path.name} in UTF-8: {error}") from error
 
 
 def read_file(app: Path, name: str, asked: Requirements, into: list[str]) -> None:
@@ -107,7 +107,7 @@ def read_file(app: Path, name: str, asked: Requirements, into: list[str]) -> Non
         if found := INCLUDE.fullmatch(line):
             included = (path.parent / found.group(1).strip()).resolve()
             if not included.is_relative_to(app.resolve()) or not included.is_file():
-                raise RefusedError(
+                raise ValidationError(
                     f"app_requirements: {name} includes {found.group(1)}, which is no file of the "
                     "app's source. What comes from elsewhere is given by app_constraints and "
                     "app_extra_requirements.",
@@ -132,8 +132,10 @@ def refuse_local(name: str, line: str) -> None:
     """Say what to write instead of what is on one machine alone."""
     asks = f"app_requirements: {name} asks for {line!r}, which hosts do not have."
     if found := re.match(r"([\w.-]+) *@ *file:", line):
-        raise RefusedError(f"{asks} That is frozen by conda: write {found.group(1)}==its version.")
-    raise RefusedError(
+        raise ValidationError(
+            f"{asks} That is frozen by conda: write {found.group(1)}==its version."
+        )
+    raise ValidationError(
         f"{asks} If that is the app itself, leave the line out; to have the app installed, too,",
         "app_install_project: true",
     )
@@ -165,7 +167,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except tomllib.TOMLDecodeError as error:
-        raise RefusedError(f"{path.name} of the app cannot be read: {error}") from error
+        raise ValidationError(f"{path.name} of the app cannot be read: {error}") from error
 
 
 def read_requires_python(app: Path, names: list[str]) -> str:

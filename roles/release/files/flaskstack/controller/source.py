@@ -14,7 +14,7 @@ from typing import Any
 from ansible.module_utils.urls import open_url
 
 from flaskstack.controller.git import checkout, export, known_files
-from flaskstack.errors import RefusedError, run
+from flaskstack.errors import ValidationError, run
 
 JUNK = {
     *(".DS_Store", ".cache", ".coverage", ".env", ".git", ".hg", ".mypy_cache", ".nox"),
@@ -54,7 +54,7 @@ def stage_folder(source: Path, target: Path, without: list[Path]) -> None:
     """Copy a folder, without some that may be in it."""
     if not source.is_dir() or source in without:
         reason = "holds an inventory or its secrets" if source.is_dir() else "is not a folder"
-        raise RefusedError(
+        raise ValidationError(
             f"app_source_folder: {source} {reason} on the controller.",
             'app_source_folder: "{{ inventory_dir }}/../../shop"',
         )
@@ -81,7 +81,7 @@ def stage_archive(source: str, checksum: str, target: Path, cache: Path) -> None
         if found != checksum.lower():
             if remote:
                 path.unlink()
-            raise RefusedError(
+            raise ValidationError(
                 f"app_source_checksum: {source} has {found}, not {checksum}. If that is the file "
                 "that you mean,",
                 f"app_source_checksum: {found}",
@@ -96,8 +96,8 @@ def unpack(archive: Path, target: Path, variable: str) -> None:
             shutil.unpack_archive(archive, target, "zip")
         else:
             run(["tar", "-xf", str(archive), "-C", str(target), "--no-same-owner"])
-    except (RefusedError, shutil.ReadError) as error:
-        raise RefusedError(f"{variable}: {archive} cannot be unpacked: {error}") from error
+    except (ValidationError, shutil.ReadError) as error:
+        raise ValidationError(f"{variable}: {archive} cannot be unpacked: {error}") from error
 
 
 def download(url: str, path: Path) -> None:
@@ -108,7 +108,7 @@ def download(url: str, path: Path) -> None:
         with open_url(url, timeout=60) as answer, partial.open("wb") as file:
             shutil.copyfileobj(answer, file)
     except OSError as error:
-        raise RefusedError(f"app_source_archive: {url} cannot be downloaded: {error}") from error
+        raise ValidationError(f"app_source_archive: {url} cannot be downloaded: {error}") from error
     partial.rename(path)
 
 
@@ -134,7 +134,7 @@ def stage(
         packed = len(os.listdir(target)) == len(inside) == 1 and inside[0].is_dir()
         app = (inside[0] if packed else target) / subfolder
     if not app.is_dir() or not app.resolve().is_relative_to(target.resolve()):
-        raise RefusedError(
+        raise ValidationError(
             f"app_source_subfolder: {subfolder} is not a folder of the source.",
             "app_source_subfolder: web",
         )
@@ -148,20 +148,20 @@ def check(app: Path, secrets: list[bytes], variable: str) -> None:
     for name in files(app):
         path = app / name
         if not path.resolve().is_relative_to(app.resolve()):
-            raise RefusedError(
+            raise ValidationError(
                 f"{variable}: the link {name} points outside the folder that is shipped"
             )
         if path.is_symlink() or not path.stat().st_size:
             continue
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as content:
             if content[: len(LFS)] == LFS:
-                raise RefusedError(
+                raise ValidationError(
                     f"{variable}: {name} is a pointer of Git LFS and not the file. Deploy from a "
                     "folder in which `git lfs pull` has run,",
                     'app_source_folder: "{{ inventory_dir }}/../../shop"',
                 )
             if any(len(s) >= SECRET_LENGTH and content.find(s) >= 0 for s in secrets):
-                raise RefusedError(
+                raise ValidationError(
                     f"{variable}: {name} holds a secret of this inventory, and all accounts of a "
                     "host can read a release. Take it out of the source; an app finds secrets in "
                     "its environment."

@@ -35,7 +35,7 @@ from flaskstack.controller.requirements import (
     read_text,
     read_toml,
 )
-from flaskstack.errors import RefusedError, run, without_logins
+from flaskstack.errors import ValidationError, run, without_logins
 
 FORMAT = 2  # raise when the same inputs give another lock than before
 KEEP = 20  # locks that are remembered
@@ -105,13 +105,13 @@ def check_gunicorn(lines: list[str], wanted: dict[str, Any]) -> None:
     names = " and ".join(wanted["requirements"])
     found = [line for line in lines if name_of(line) == "gunicorn"]
     if not found:
-        raise RefusedError(
+        raise ValidationError(
             f"app_extra_requirements: the site is served by gunicorn, which is not in {names}.",
             f"app_extra_requirements: {json.dumps([*wanted['extra_requirements'], 'gunicorn'])}",
         )
     for version in re.findall(r"== *([^\s;]+)", "\n".join(found)):
         if Version(version) < Version(LOWEST_GUNICORN):
-            raise RefusedError(
+            raise ValidationError(
                 f"app_requirements: {names} locks gunicorn {version}, and the site needs gunicorn "
                 f"{LOWEST_GUNICORN} or newer: lock that, or have gunicorn>={LOWEST_GUNICORN} in",
                 PINS,
@@ -171,7 +171,7 @@ def export(app: Path, name: str, wanted: dict[str, Any], work: Path) -> list[str
     lines = logical_lines(uv(wanted, [*command, f"--project={(app / name).parent}"], work))
     for line in lines:
         if line.startswith(("-e", ".", "/")):
-            raise RefusedError(
+            raise ValidationError(
                 f"app_requirements: {name} locks {line!r}, a folder, which hosts do not have"
             )
     return lines
@@ -198,19 +198,19 @@ def compile_lock(
     command += [f"--extra={extra}" for extra in wanted["extras"] if projects]
     try:
         uv(wanted, [*command, *(str(app / name) for name in projects)], work)
-    except RefusedError as error:
+    except ValidationError as error:
         raise explained(error, wanted) from error
     return logical_lines((work / "lock.txt").read_text())
 
 
-def explained(error: RefusedError, wanted: dict[str, Any]) -> RefusedError:
+def explained(error: ValidationError, wanted: dict[str, Any]) -> ValidationError:
     """Say which variable cures what uv complains of."""
     said = str(error).partition("\n")[2].replace("app.in", "the app")
     reason, example = next((reason, cure) for sign, reason, cure in CURES if re.search(sign, said))
     pythons = dict.fromkeys(python["version"] for python in wanted["pythons"])
     versions = " and ".join(pythons) or "of the hosts"
     reason = reason.format(names=", ".join(wanted["requirements"]), versions=versions)
-    return RefusedError(f"app_requirements: {reason}.\n{said}", example)
+    return ValidationError(f"app_requirements: {reason}.\n{said}", example)
 
 
 def with_extras(pins: str, asked: str) -> list[str]:
@@ -252,7 +252,7 @@ def without_wheels(lock: dict[str, Any], wanted: dict[str, Any], folder: Path) -
         host = platform(wanted | {"pythons": [python]})
         try:
             text = uv(wanted, [*command, *host], folder, timeout=TIMEOUT)
-        except (RefusedError, subprocess.TimeoutExpired) as error:
+        except (ValidationError, subprocess.TimeoutExpired) as error:
             if "no wheels with a matching" in str(error):  # nor anything to build
                 raise explained(error, wanted) from error
             return None
@@ -265,7 +265,7 @@ def uv(wanted: dict[str, Any], arguments: list[str], folder: Path, **options: An
     """Run uv, which finds the index and the way into it in its environment alone."""
     program = wanted["uv"] if Path(wanted["uv"]).is_file() else shutil.which("uv")
     if not program:
-        raise RefusedError(
+        raise ValidationError(
             "uv, which resolves requirements, is not on the controller: run `./stack tools`"
         )
     environment = os.environ | protocols() | {"GIT_TERMINAL_PROMPT": "0", "NO_COLOR": "1"}

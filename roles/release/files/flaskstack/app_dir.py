@@ -13,7 +13,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
-from flaskstack.errors import FailedError
+from flaskstack.errors import DeployError
 from flaskstack.files import link, listing, read, remove, sync, target, write
 
 SLOTS = ("a", "b")
@@ -21,7 +21,7 @@ PATIENCE = 30  # seconds for what another process changes at the same time
 TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
-class Home:
+class AppDir:
     """The folder of an app. Its links change in one step each, so that nobody sees half of it."""
 
     def __init__(self, root: str | Path, app: str) -> None:
@@ -29,13 +29,13 @@ class Home:
         self.root, self.app = Path(root), app
         self.releases, self.environments = self.root / "releases", self.root / "environments"
         self.instances = self.root / "instances"
-        self.door = self.root / "web.sock"  # what nginx connects to
+        self.socket_link = self.root / "web.sock"  # what nginx connects to
 
     @contextmanager
     def locked(self, seconds: float = PATIENCE) -> Iterator[TextIOWrapper]:
         """Keep others off this app on this host; yields the file, which a child may inherit.
 
-        What is written into it is told to others. Raises FailedError when it is not free within so
+        What is written into it is told to others. Raises DeployError when it is not free within so
         many seconds.
         """
         with (self.root / ".lock").open("a+") as file:
@@ -48,7 +48,7 @@ class Home:
                     if time.monotonic() > deadline:
                         file.seek(0)
                         what = f": {said}" if (said := file.read().strip()) else ""
-                        raise FailedError(
+                        raise DeployError(
                             "Take the lock",
                             f"another process changes {self.app} on this host{what}. "
                             "Wait until it has ended",
@@ -67,7 +67,7 @@ class Home:
 
     def live(self) -> str:
         """Return the slot that has the traffic; empty when nothing serves."""
-        slot = target(self.door).removesuffix(".sock")
+        slot = target(self.socket_link).removesuffix(".sock")
         return slot if slot in SLOTS and self.release_in(slot) else ""
 
     def free(self) -> str:
@@ -78,7 +78,7 @@ class Home:
         """Return the release that has the traffic; empty when there is none."""
         return self.release_in(self.live())
 
-    def occupy(self, slot: str, release: str) -> None:
+    def assign_slot(self, slot: str, release: str) -> None:
         """Note that a slot is for a release; empty: that it is not in use."""
         link(self.instances / slot, f"../releases/{release}" if release else "")
 
@@ -90,32 +90,32 @@ class Home:
         """Return the release that served before, whose files visitors may still ask for."""
         return target(self.root / "previous")
 
-    def serve(self, slot: str, release: str, previous: str) -> None:
+    def activate(self, slot: str, release: str, previous: str) -> None:
         """Move everything to a slot: files, background processes' folder, and last the requests."""
         link(self.root / "previous", f"releases/{previous}" if previous else "")
         link(self.root / "current", f"releases/{release}" if release else "")
-        link(self.door, self.socket(slot) if slot else "")
+        link(self.socket_link, self.socket(slot) if slot else "")
 
-    # The note that a deploy is under way. One that is cut leaves it, and the next one cleans up.
+    # The record of a change in progress, which an interrupted one leaves for the next to recover.
 
-    def under_way(self) -> dict[str, Any]:
-        """Return the note of a deploy that has begun and not ended; empty when there is none.
+    def pending(self) -> dict[str, Any]:
+        """Return the record of a change that has begun and not ended; empty without one.
 
-        Of one that cannot be read the `id` is empty, and the links tell the rest.
+        In place of an unreadable record, return one with an empty `id`: the links have the rest.
         """
         text = read(self.root / ".deploying")
         try:
-            note = {} if text is None else json.loads(text)
+            pending = {} if text is None else json.loads(text)
         except ValueError:
-            note = None
-        return note if isinstance(note, dict) else {"id": ""}
+            pending = None
+        return pending if isinstance(pending, dict) else {"id": ""}
 
-    def begin(self, **note: Any) -> None:
-        """Note that a deploy has begun."""
-        write(self.root / ".deploying", json.dumps(note))
+    def begin_change(self, **pending: Any) -> None:
+        """Record that a change has begun."""
+        write(self.root / ".deploying", json.dumps(pending))
 
-    def end(self) -> None:
-        """Note that no deploy is under way any more."""
+    def end_change(self) -> None:
+        """Remove the record of the change."""
         (self.root / ".deploying").unlink(missing_ok=True)
         sync(self.root)
 
@@ -126,22 +126,22 @@ class Home:
         lines = (read(self.root / "deploys.jsonl") or "").splitlines()
         return [record for record in map(parsed, lines) if record]
 
-    def record(self, note: dict[str, Any]) -> None:
+    def record(self, pending: dict[str, Any]) -> None:
         """Add a deploy to the history."""
         past = self.history()
         entry = {
             "time": datetime.now(UTC).strftime(TIME),
-            "release": note["id"],
-            "settings": note["settings"],
-            "previous": note["serving"],
-            "previous_settings": note["serving_settings"],
+            "release": pending["id"],
+            "settings": pending["settings"],
+            "previous": pending["serving"],
+            "previous_settings": pending["serving_settings"],
         }
         whole = [name for name in entry if name != "time"]
         if past and all(past[-1].get(name) == entry[name] for name in whole):
             return  # written before a deploy was cut
-        commits = [each.get("commit", "") for each in past if each["release"] == note["id"]]
-        entry["commit"] = note["commit"] or next(filter(None, reversed(commits)), "")
-        entry |= {"by": note["by"], "action": note["action"]}  # a rollback is no step forward
+        commits = [each.get("commit", "") for each in past if each["release"] == pending["id"]]
+        entry["commit"] = pending["commit"] or next(filter(None, reversed(commits)), "")
+        entry |= {"by": pending["by"], "action": pending["action"]}  # a rollback is no step forward
         with (self.root / "deploys.jsonl").open("a") as file:
             file.write(json.dumps(entry) + "\n")
             file.flush()

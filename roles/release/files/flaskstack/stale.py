@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flaskstack.home import Home
+from flaskstack.app_dir import AppDir
 from flaskstack.settings import Settings
 
 
@@ -44,7 +44,7 @@ def processes(uid: int, proc: Path, booted: float) -> Iterator[Process]:
             yield Process(int(folder.name), before.partition("(")[2], group, began)
 
 
-def elders(uid: int, since: float, new: str, proc: Path = Path("/proc")) -> list[Process]:
+def stale_processes(uid: int, since: float, new: str, proc: Path = Path("/proc")) -> list[Process]:
     """Return a user's processes that began before a time, the eldest first.
 
     Those of the unit `new` are left out: they began with the settings that are in use since then.
@@ -60,11 +60,11 @@ def elders(uid: int, since: float, new: str, proc: Path = Path("/proc")) -> list
 
 def wait(wanted: dict[str, Any]) -> dict[str, Any]:
     """Wait until there are none, for at most `timeout` seconds; return those that are left."""
-    home, settings = Home(wanted["root"], wanted["app"]), Settings(wanted["app"])
+    app_dir, settings = AppDir(wanted["root"], wanted["app"]), Settings(wanted["app"])
     uid = pwd.getpwnam(wanted["user"]).pw_uid
     since = (settings.etc / "current").lstat().st_mtime
-    web = f"{home.app}-web@{home.live()}.service"
+    web = f"{app_dir.app}-web@{app_dir.live()}.service"
     deadline = time.monotonic() + wanted["timeout"]
-    while (left := elders(uid, since, web)) and time.monotonic() < deadline:
+    while (left := stale_processes(uid, since, web)) and time.monotonic() < deadline:
         time.sleep(0.5)
-    return {"changed": False, "elders": [str(process) for process in left]}
+    return {"changed": False, "stale": [str(process) for process in left]}

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from flaskstack.errors import RefusedError
+from flaskstack.errors import ValidationError
 from flaskstack.files import read, write
 
 TIMEOUT = 3600  # seconds until the lock of another machine has expired
@@ -44,7 +44,7 @@ class Lock:
         try:
             opened = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
         except FileNotFoundError as error:
-            raise RefusedError(f"{self.root} is not there yet. Run site.yml") from error
+            raise ValidationError(f"{self.root} is not there yet. Run site.yml") from error
         try:
             fcntl.flock(opened, fcntl.LOCK_EX)
             yield
@@ -54,13 +54,13 @@ class Lock:
     def take(self, asks: Holder, timeout: int = TIMEOUT, force: bool = False) -> Holder:
         """Take the lock, and return the deploy that it replaces, if one was cut.
 
-        Raises RefusedError when another deploy is on its way.
+        Raises ValidationError when another deploy is on its way.
         """
         now = int(time.time())
         with self.alone():
             held = self.holder()
             if held and not (own(held, asks) or over(held, asks, now, timeout) or force):
-                raise RefusedError(
+                raise ValidationError(
                     f"Another deploy is on its way: {describe(held, now)}. Wait until it has "
                     "ended. If it cannot have survived, -e release_lock=break (on the host: "
                     f"--break-lock) takes its place; after {timeout} s that happens by itself"
@@ -69,7 +69,7 @@ class Lock:
             write(self.path, json.dumps(known | {"time": now}) + "\n")
             return {} if own(held, asks) else held
 
-    def give_back(self, asks: Holder) -> None:
+    def release(self, asks: Holder) -> None:
         """Give the lock back, if it is still one's own."""
         if self.root.is_dir():
             with self.alone():

@@ -12,10 +12,10 @@ import time
 
 import pytest
 
-from flaskstack import lock
+from flaskstack import deploy_lock
 from flaskstack.controller import holder
-from flaskstack.errors import RefusedError
-from flaskstack.lock import Lock, this_process
+from flaskstack.deploy_lock import Lock, this_process
+from flaskstack.errors import ValidationError
 from waiting import wait_for
 
 
@@ -37,13 +37,13 @@ def held(tmp_path):
 def later(monkeypatch):
     """Return a function that lets seconds pass."""
     now = time.time()
-    return lambda seconds: monkeypatch.setattr(lock.time, "time", lambda: now + seconds)
+    return lambda seconds: monkeypatch.setattr(deploy_lock.time, "time", lambda: now + seconds)
 
 
 def refused(held, **changed):
     """Ask, be refused and return why."""
     before = held.path.read_text()
-    with pytest.raises(RefusedError) as raised:
+    with pytest.raises(ValidationError) as raised:
         held.take(asks(**changed), 60)
     assert held.path.read_text() == before
     return str(raised.value)
@@ -120,32 +120,32 @@ def test_one_that_cannot_be_read_is_none(held, text):
 
 
 def test_only_ones_own_is_given_back(held, tmp_path):
-    held.give_back(asks(pid=101))
+    held.release(asks(pid=101))
     assert held.path.exists()
-    held.give_back(asks())
+    held.release(asks())
     assert not held.path.exists()
-    held.give_back(asks())
-    Lock(tmp_path / "gone").give_back(asks())
+    held.release(asks())
+    Lock(tmp_path / "gone").release(asks())
 
 
 def test_a_host_that_was_never_set_up_says_so(tmp_path):
-    with pytest.raises(RefusedError, match=r"Run site\.yml"):
+    with pytest.raises(ValidationError, match=r"Run site\.yml"):
         Lock(tmp_path / "gone").take(asks())
 
 
 def test_of_many_that_ask_at_once_one_gets_it(tmp_path, monkeypatch):
-    got, everybody, write = [], list(range(1, 9)), lock.write
+    got, everybody, write = [], list(range(1, 9)), deploy_lock.write
 
     def slow(path, text):
         threading.Event().wait(0.02)  # so long they would all see that there is none
         write(path, text)
 
-    monkeypatch.setattr(lock, "write", slow)
+    monkeypatch.setattr(deploy_lock, "write", slow)
 
     def ask(pid):
         try:
             Lock(tmp_path).take(asks(pid=pid, running=everybody))
-        except RefusedError:
+        except ValidationError:
             return
         got.append(pid)
 

@@ -13,7 +13,7 @@ import pytest
 
 from building import LOCK, commit
 from flaskstack.controller.build import refuse_unhashed
-from flaskstack.errors import RefusedError
+from flaskstack.errors import ValidationError
 
 HASH = f"--hash=sha256:{'0' * 64}"
 PROJECT = """[project]
@@ -70,7 +70,7 @@ def test_files_are_read_as_pip_reads_them(lock):
     assert found == ["flask==3.0", "gunicorn==27.0.0", "jinja==3.0", "packaging==2.0"]
     files["sub/base.txt"] = "gunicorn\n"
     assert lock(files) != found
-    with pytest.raises(RefusedError, match=r"save requirements.txt in UTF-8"):
+    with pytest.raises(ValidationError, match=r"save requirements.txt in UTF-8"):
         lock({"requirements.txt": "gunicorn # Größe\n".encode("latin-1")})
 
 
@@ -89,7 +89,7 @@ def test_files_are_read_as_pip_reads_them(lock):
 )
 def test_what_cannot_be_had_is_told(lock, tmp_path, line, reason, example):
     (tmp_path / "secret.txt").write_text("packaging\n")
-    with pytest.raises(RefusedError, match=reason) as refusal:
+    with pytest.raises(ValidationError, match=reason) as refusal:
         lock({"requirements.txt": f"gunicorn\n{line}\n"})
     assert refusal.value.example.startswith(example)
     assert str(tmp_path / "cache") not in str(refusal.value)
@@ -104,12 +104,12 @@ def test_what_cannot_be_had_is_told(lock, tmp_path, line, reason, example):
     ],
 )
 def test_what_uv_does_not_read_is_refused_with_the_next_step(lock, name, command):
-    with pytest.raises(RefusedError, match=f"{name} is not read. .*{command}"):
+    with pytest.raises(ValidationError, match=f"{name} is not read. .*{command}"):
         lock({name: "[metadata]\n"})
 
 
 def test_dependencies_in_poetrys_own_format_are_refused_with_the_next_step(lock):
-    with pytest.raises(RefusedError, match=r"Poetry's format.* `poetry export"):
+    with pytest.raises(ValidationError, match=r"Poetry's format.* `poetry export"):
         lock({"pyproject.toml": "[tool.poetry]\npackage-mode = false\n"})
 
 
@@ -129,7 +129,9 @@ def test_the_inventory_adds_within_the_pins_of_the_app(lock, index):
     assert lock({"requirements.lock": locked}, extra_requirements=["gunicorn<28"]) == [
         *("packaging==1.0", "built==1.0", "gunicorn==27.0.0")
     ]
-    with pytest.raises(RefusedError, match=r"(?s)app_extra_requirements.*packaging>=2") as refusal:
+    with pytest.raises(
+        ValidationError, match=r"(?s)app_extra_requirements.*packaging>=2"
+    ) as refusal:
         lock({"requirements.lock": locked}, extra_requirements=["gunicorn==28.0.0"])
     assert refusal.value.example.startswith("app_constraints: ")
 
@@ -149,18 +151,18 @@ def test_pins_of_the_inventory_replace_those_of_the_app(lock, app, pack, index):
 
 
 def test_a_gunicorn_that_knows_the_settings_must_be_in_it(lock, index):
-    with pytest.raises(RefusedError, match=r"not in requirements\.txt") as refusal:
+    with pytest.raises(ValidationError, match=r"not in requirements\.txt") as refusal:
         lock({"requirements.txt": "flask\n"}, extra_requirements=["jinja"])
     assert refusal.value.example == 'app_extra_requirements: ["jinja", "gunicorn"]'
     old = {"requirements.txt": f"gunicorn==20.0.4 {HASH}\n"}
-    with pytest.raises(RefusedError, match=r"gunicorn 20\.0\.4, .* needs gunicorn 22 or newer"):
+    with pytest.raises(ValidationError, match=r"gunicorn 20\.0\.4, .* needs gunicorn 22 or newer"):
         lock(old)
     assert "gunicorn==28.0.0" in lock(old, pins="gunicorn>=22")
 
 
 def test_the_password_of_an_index_is_not_shown(lock, monkeypatch):
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
-    with pytest.raises(RefusedError) as refusal:
+    with pytest.raises(ValidationError) as refusal:
         lock({"requirements.txt": "gunicorn\n"}, index_url="https://me:s3cret@127.0.0.1:9/simple")
     assert "s3cret" not in str(refusal.value)
     assert "app_index_url" in refusal.value.example
@@ -176,7 +178,7 @@ def test_markers_are_those_of_the_hosts(lock):
 
 
 def test_a_project_says_what_it_needs(lock):
-    with pytest.raises(RefusedError, match=r"not in pyproject\.toml"):
+    with pytest.raises(ValidationError, match=r"not in pyproject\.toml"):
         lock({"pyproject.toml": PROJECT})
     found = lock({"pyproject.toml": PROJECT}, extras=["site"])
     assert found == ["flask==3.0", "gunicorn==27.0.0", "jinja==3.1", "packaging==2.0"]
@@ -224,7 +226,7 @@ def test_a_workspace_is_shipped_as_a_whole(app, pack, index, lock):
     release = pack(folder=app, requirements=["uv.lock"])
     assert "lib, shop are shipped, and not installed" in release["notice"]
     assert "flask==3.0" in Path(release["lock"]).read_text()
-    with pytest.raises(RefusedError, match=r"no file uv.lock.*app_source_subfolder is empty"):
+    with pytest.raises(ValidationError, match=r"no file uv.lock.*app_source_subfolder is empty"):
         pack(folder=app, requirements=["uv.lock"], subfolder="packages/web")
 
 
@@ -242,7 +244,7 @@ def test_a_lock_of_the_standard_format_is_taken_as_it_is(app, pack, lock, index)
     ]
     with (app / "pylock.toml").open("a") as file:
         file.write('[[packages]]\nname = "lib"\ndirectory = { path = "lib" }\n')
-    with pytest.raises(RefusedError, match="which hosts do not have"):
+    with pytest.raises(ValidationError, match="which hosts do not have"):
         pack(folder=app, requirements=["pylock.toml"])
 
 
@@ -254,13 +256,13 @@ def test_what_has_no_hash_is_refused_unless_allowed(lock, app, pack, index, tmp_
     monkeypatch.setattr("flaskstack.controller.requirements.LOCAL", re.compile("!"))
     (app / "requirements.txt").write_text(f"gunicorn\n-e {url}#egg=tool\n")
     build = {"folder": app, "requirements": ["requirements.txt"], "index_url": index.url}
-    with pytest.raises(RefusedError, match=r"tool @ git\+file.* cannot be checked") as refusal:
+    with pytest.raises(ValidationError, match=r"tool @ git\+file.* cannot be checked") as refusal:
         pack(**build)
     assert refusal.value.example == "app_requirements_hashed: false"
     release = pack(**build, hashed=False)
     assert [line.split(" ")[0] for line in release["unhashed"]] == ["tool"]
     assert "gunicorn==28.0.0 --hash" in Path(release["lock"]).read_text()
-    with pytest.raises(RefusedError, match="fetched with a key, and hosts have none"):
+    with pytest.raises(ValidationError, match="fetched with a key, and hosts have none"):
         refuse_unhashed(["tool @ git+ssh://git@example.com/tool@v1"], hashed=False)
 
 
@@ -268,7 +270,7 @@ def test_what_has_no_hash_is_refused_unless_allowed(lock, app, pack, index, tmp_
 def test_a_file_that_is_missing_is_named_with_those_that_are_there(app, pack, there):
     (app / "requirements.lock").unlink()
     (app / there).touch()
-    with pytest.raises(RefusedError, match=f"no file requirements.txt; it has .*{there}"):
+    with pytest.raises(ValidationError, match=f"no file requirements.txt; it has .*{there}"):
         pack(folder=app, requirements=["requirements.txt"])
 
 
@@ -302,7 +304,9 @@ def test_nothing_is_built_on_the_controller(lock, index, pack, app, tmp_path):
     dynamic += (index.folder / "evil/pyproject.toml").read_text()
     (app / "b.py").write_bytes((index.folder / "evil/b.py").read_bytes())
     for files in ({"requirements.txt": "gunicorn\nevil\n"}, {"pyproject.toml": dynamic}):
-        with pytest.raises(RefusedError, match=r"wheel for Python 3[.]13.*app_python") as refusal:
+        with pytest.raises(
+            ValidationError, match=r"wheel for Python 3[.]13.*app_python"
+        ) as refusal:
             lock(files)
     assert refusal.value.example == "app_requirements_builds: true"
     locked = f"gunicorn==27.0.0 {HASH}\nevil==1.0 --hash=sha256:{digest}\nother==1.0 {HASH}\n"
@@ -310,13 +314,13 @@ def test_nothing_is_built_on_the_controller(lock, index, pack, app, tmp_path):
     (app / "pyproject.toml").unlink()
     assert pack(**settings, pythons=old)["no_wheels"] == ["evil"]
     assert pack(**settings | {"index_url": "file:///nowhere"})["no_wheels"] is None
-    with pytest.raises(RefusedError, match=r"(?s)3\.13\.5.*other==1.0 has no wheels") as refusal:
+    with pytest.raises(ValidationError, match=r"(?s)3\.13\.5.*other==1.0 has no wheels") as refusal:
         pack(**settings)
     assert refusal.value.example.startswith("app_constraints")
     assert not trace.exists()
     (app / "requirements.txt").write_text("gunicorn\nevil\n")
     allowed = {"requirements": ["requirements.txt"], "builds": True, "wheels": False}
-    with suppress(RefusedError):  # what it would have said, if it were a build backend
+    with suppress(ValidationError):  # what it would have said, if it were a build backend
         pack(**settings | allowed)
     assert trace.exists()
 

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from flaskstack import taken
-from flaskstack.errors import RefusedError
+from flaskstack import conflicts
+from flaskstack.errors import ValidationError
 from repository import ROOT
 
 UNIT = "# Ansible managed\n[Unit]\nDescription=Of {0}\n"
@@ -45,7 +45,7 @@ OWN = {
 @pytest.fixture
 def look(tmp_path, monkeypatch):
     """Return a function that looks at a host with files, and returns what is said of them."""
-    monkeypatch.setattr(taken, "ROOT", tmp_path)
+    monkeypatch.setattr(conflicts, "ROOT", tmp_path)
 
     def look(files, **wanted):
         for path, text in files.items():
@@ -56,8 +56,8 @@ def look(tmp_path, monkeypatch):
         known |= {"units": ["shop-worker@1.service", "shop-nightly.timer"], "listen": ["80"]}
         known |= {"domains": ["shop.example"], "database": "shop", "accounts": ["shop"]}
         try:
-            taken.look(known | wanted)
-        except RefusedError as error:
+            conflicts.find(known | wanted)
+        except ValidationError as error:
             return str(error)
         return ""
 
@@ -157,7 +157,7 @@ def test_an_account_is_known_by_its_comment(look, monkeypatch, comment, said):
     known = pwd.getpwnam("daemon")
     fields = (*known[:4], comment, *known[5:])
     account = {"daemon": pwd.struct_passwd(fields)}
-    monkeypatch.setattr(taken.pwd, "getpwnam", account.__getitem__)
+    monkeypatch.setattr(conflicts.pwd, "getpwnam", account.__getitem__)
     answer = look({"srv/shop/releases/x": "", "srv/shop/web.sock": ""}, user="daemon")
     assert said in answer
     assert bool(answer) == bool(said)  # with the account, the folder is the app's
@@ -165,7 +165,7 @@ def test_an_account_is_known_by_its_comment(look, monkeypatch, comment, said):
 
 def test_databases_and_accounts_of_others(look, tmp_path, monkeypatch):
     there = {"SHOW DATABASES": {"shop", "mysql"}, "SELECT DISTINCT user FROM mysql.user": {"root"}}
-    monkeypatch.setattr(taken, "ask_server", there.__getitem__)
+    monkeypatch.setattr(conflicts, "ask_server", there.__getitem__)
     assert "app_database_name is shop: the server has a database" in look({})
     assert "app_database_user is root" in look({}, database="new", accounts=["root", "shop"])
     assert look({"etc/ansible/facts.d/flaskstack_mysql_blog.fact": '{"database": "shop"}'}) == ""
@@ -178,7 +178,7 @@ def test_it_is_called_as_ansible_does(tmp_path):
     wanted = {"app": "shop", "user": "daemon", "root": "/srv/shop", "groups": ["app"]}
     wanted |= {"folders": [], "units": [], "settings": "main.yml", "check": True}
     done = subprocess.run(
-        [sys.executable, ROOT / "roles/release/files/flaskstack", "call", "taken"],
+        [sys.executable, ROOT / "roles/release/files/flaskstack", "call", "conflicts"],
         input=json.dumps(wanted),
         capture_output=True,
         text=True,

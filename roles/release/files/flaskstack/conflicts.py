@@ -1,4 +1,4 @@
-"""What others have on a host under the names that an app would use; looks, and changes nothing."""
+"""What others have on a host under the names that an app would use."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from flaskstack.database import find_tools
-from flaskstack.errors import RefusedError
+from flaskstack.errors import ValidationError
 from flaskstack.files import listing
 from flaskstack.folders import give
+from flaskstack.mysql import find_tools
 
 ROOT = Path("/")
 # Where systemd looks for units beside /etc/systemd/system, which is where ours are.
@@ -36,26 +36,29 @@ OTHER = "Choose another"
 Problem = tuple[str, str, str]  # variable, its value, what is wrong
 
 
-def look(wanted: dict[str, Any]) -> dict[str, Any]:
+def find(wanted: dict[str, Any]) -> dict[str, Any]:
     """Refuse what would take something of others, or of another app.
 
     Keys: app, user, root, groups (those of the host), folders (absolute paths that the app may
     write to), units (names), settings (the inventory's file of variables); of the site also domains
-    and listen, of the database also database and accounts. Raises RefusedError with all there is.
+    and listen, of the database also database and accounts.
+    Raises ValidationError with all conflicts.
     """
     host = Host(wanted)
     found = list(host.problems())
     if not found:
         return {"changed": False}
     lines = [f"{name} is {value}: {reason}" for name, value, reason in found]
-    raise RefusedError("\n".join([*lines, f"Nothing was changed. {wanted['settings']} sets these"]))
+    raise ValidationError(
+        "\n".join([*lines, f"Nothing was changed. {wanted['settings']} sets these"])
+    )
 
 
 class Host:
     """A host, seen by an app that is about to be put there, or that is there."""
 
     def __init__(self, wanted: dict[str, Any]) -> None:
-        """Take what `look` is told."""
+        """Take the parameters of `find`."""
         self.wanted, self.app, self.user = wanted, wanted["app"], wanted["user"]
         self.groups = set(wanted["groups"])
         self.processes = {re.sub(r"@[^.]*", "@", name) for name in wanted["units"]}
@@ -183,7 +186,7 @@ class Host:
         for folder in self.wanted["folders"]:
             try:
                 give(folder, account, check=True, own=Path(folder).is_relative_to(root))
-            except RefusedError as error:
+            except ValidationError as error:
                 yield "app_writable_paths", folder, str(error).replace(" Nothing was changed.", "")
 
     def places(self) -> list[tuple[Path, str]]:
