@@ -34,11 +34,10 @@ ansible_facts:
   description:
     - C(access) with C(users) (name → [password, uid, gid, comment, home, shell]), C(groups) (their
       names), C(sshd) (what C(sshd -T) prints for this login), C(sshd_defaults) (the same without
-      any setting), C(sshd_runs) and C(sshd_has_socket) (whether ssh.service and ssh.socket are
-      active), C(sshd_includes) (whether sshd_config reads sshd_config.d), C(has_key) (whether the
-      login user has a public key), C(has_sudo_rule) (whether the login user's sudo rule is
-      Flaskstack's), C(firewalls) (other firewalls that are enabled) and C(has_rules) (whether our
-      rules exist).
+      any setting), C(sshd_runs) (whether ssh.service is active), C(sshd_includes) (whether
+      sshd_config includes sshd_config.d), C(has_key) (whether the login user has a public key),
+      C(has_sudo_rule) (whether Flaskstack manages the login user's sudo rule), C(firewalls)
+      (other firewalls that are enabled) and C(has_rules) (whether Flaskstack's rules exist).
   returned: always
   type: dict
 """
@@ -64,7 +63,6 @@ def gather(user: str, address: str, root: Path = Path("/")) -> dict[str, Any]:
         "sshd": _sshd("-C", f"user={user},host={client},addr={client}"),
         "sshd_defaults": _sshd("-f", "/dev/null"),
         "sshd_runs": _runs("ssh.service"),
-        "sshd_has_socket": _runs("ssh.socket"),
         "sshd_includes": _contains(root / "etc/ssh/sshd_config", INCLUDE),
         "has_key": _contains(root / home.lstrip("/") / ".ssh/authorized_keys", KEY),
         "has_sudo_rule": (root / f"etc/sudoers.d/flaskstack_{user}").exists(),

@@ -93,7 +93,7 @@ def test_a_role_is_validated_before_it_changes_a_host():
     assert changing - validated == {"packages"}  # its list comes from the roles
 
 
-TAGS = {*PROVISIONED - {"app"}, "release", "guard"}
+TAGS = {*PROVISIONED - {"app"}, "release", "lockout_guard"}
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,6 @@ ACCESS = {
     "hostkeyalgorithms ssh-ed25519",
     "groups": ["root", "docker"],
     "sshd_runs": True,
-    "sshd_has_socket": False,
     "sshd_includes": True,
     "has_key": True,
     "has_sudo_rule": False,

@@ -6,7 +6,7 @@ slot=$(basename "$(readlink "/srv/$app/web.sock")" .sock)
 echo "release $(readlink "/srv/$app/current") in slot $slot"
 systemctl list-units --all --plain --no-legend --type=service,socket,target,timer,path \
     "$app*" 'flaskstack*' 'redis-server@*' nginx.service mariadb.service fail2ban.service ssh.service 'apt-daily*' \
-    'package-check*' | awk '$3 == "active" && $1 !~ /run-|flaskstack-guard/ { print "unit " $1 }'
+    'package-check*' | awk '$3 == "active" && $1 !~ /run-|flaskstack-lockout-guard/ { print "unit " $1 }'
 systemctl list-unit-files --no-legend "$app*" 'flaskstack*' 'redis-server@*' nginx.service mariadb.service \
     fail2ban.service | awk '{ print "unit file " $1, $2 }'
 systemd-tmpfiles --cat-config | awk '$1 ~ /^[dD]!?$/ && $2 ~ /^\/(run|srv|tmp)\// { print $2 }' | sort -u |

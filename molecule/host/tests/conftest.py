@@ -196,17 +196,17 @@ def rules(hosts):
 
 
 @pytest.fixture
-def unguarded(hosts):
-    """Give `unguarded(host)`: wait until no guard stands by there."""
+def guard_gone(hosts):
+    """Give `guard_gone(host)`: wait until the lockout guard has removed its files and units."""
 
-    def unguarded(name, seconds=60):
-        kept = "ls /var/lib/flaskstack/guard 2>/dev/null || true"
-        wait_for(lambda: hosts[name].check_output(kept) == "", seconds, every=1)
-        units = "systemctl list-units --all --plain --no-legend 'flaskstack-guard-*.timer'"
+    def guard_gone(name, seconds=60):
+        files = "ls /var/lib/flaskstack/lockout_guard 2>/dev/null || true"
+        wait_for(lambda: hosts[name].check_output(files) == "", seconds, every=1)
+        units = "systemctl list-units --all --plain --no-legend 'flaskstack-lockout-guard-*.timer'"
         assert hosts[name].check_output(units) == ""
-        assert hosts[name].check_output("ls /etc/systemd/system | grep guard || true") == ""
+        assert hosts[name].check_output("ls /etc/systemd/system | grep lockout-guard || true") == ""
 
-    return unguarded
+    return guard_gone
 
 
 @pytest.fixture
