@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 Run = Callable[[str], str]
-# What lynis asks for and does not apply to such a host; docs/security.md has the reason of each.
+# What lynis asks for and does not apply to such a host; docs/audits.md has the reason of each.
 LYNIS_SKIPPED = (
     "DBS-1884",  # a password for Redis' default user, which its ACL turns off
     "DBS-1886",  # renamed commands, which its ACL forbids
@@ -28,7 +28,7 @@ LYNIS_SKIPPED = (
     "MACF-6290",  # AppArmor or the like
     "TIME-3104",  # the clock
 )
-# What testssl.sh finds and stays so, for the reasons in docs/security.md.
+# What testssl.sh finds and stays so, for the reasons in docs/audits.md.
 TLS_SKIPPED = ("BREACH", "cert_revocation")
 SEVERITIES = ("LOW", "MEDIUM", "HIGH", "CRITICAL")
 

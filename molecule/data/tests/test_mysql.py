@@ -63,7 +63,7 @@ def test_a_table_that_names_utf8mb4_alone_has_the_databases_collation(host, ask,
 
 
 PACKAGE = Path(__file__).parents[3] / "roles/release/files/flaskstack"
-DOCUMENTED = Path(__file__).parents[3] / "docs/deploy.md"
+DOCUMENTED = Path(__file__).parents[3] / "docs/operations.md"
 OPTIONS = {"user": "root", "password": "", "host": "", "socket": "/run/mysqld/mysqld.sock"}
 DUMP = """
 import pathlib, database, subprocess

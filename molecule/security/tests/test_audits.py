@@ -57,7 +57,7 @@ def test_the_site_is_up(site):
 
 
 def test_lynis_finds_a_hardened_host(run):
-    """Without the tests that do not apply to it; docs/security.md has the reason of each."""
+    """Without the tests that do not apply to it; docs/audits.md has the reason of each."""
     audits.install(run, "lynis")
     said = audits.lynis(run, audits.LYNIS_SKIPPED)
     assert said.warnings == []
