@@ -211,16 +211,6 @@ class Load:
         """Return the requests that were due from `begin` to `end`, in seconds of the load."""
         return [answer for answer in list(self.answers) if begin <= answer.start < end]
 
-    def changes(self) -> list[float]:
-        """Return when, in seconds of the load, each phase's last release gave its first answer."""
-        moments = []
-        for _, begin, end in self.phases:
-            named = [answer for answer in self.within(begin, end) if answer.release]
-            named.sort(key=lambda answer: answer.start)
-            if named and named[0].release != named[-1].release:
-                moments.append(next(a.start for a in named if a.release == named[-1].release))
-        return moments
-
     def summaries(self) -> list[Summary]:
         """Return each phase, then the time between phases, then everything."""
         found, inside = [], set()

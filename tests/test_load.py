@@ -338,15 +338,6 @@ def test_a_stall_is_seen_by_every_request_that_was_due_in_it():
         assert answer.latency > begin + 0.48 - answer.start
 
 
-def test_a_change_of_release_is_the_moment_when_the_new_one_first_answers():
-    load = Load("http://127.0.0.1")
-    releases = ["old", "old", "", "new", "new", "old", "old", "new"]
-    for number, release in enumerate(releases):
-        load.answers.append(Answer(number, "GET", float(number), 0, 0.1, "200", release))
-    load.phases = [("deploy", 1.0, 5.0), ("rollback", 4.5, 6.5), ("again", 5.0, 8.0)]
-    assert load.changes() == [3.0, 7.0]
-
-
 def test_lost_and_doubled_rows_are_found(under_load):
     def plan(number, used):
         return {3: "lost", 5: "doubled", 7: "500", 9: "closed"}.get(number % 20, "good")
