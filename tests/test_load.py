@@ -22,7 +22,7 @@ from urllib.parse import parse_qs
 import pytest
 
 from certifying import Authority
-from load import Answer, Connection, Load, parse, percentile
+from load import Connection, Load, parse, percentile
 from waiting import wait_for
 
 PAGE = '<input type="hidden" name="csrf_token" value="a-token"> {"release": "r1"}'

@@ -302,8 +302,8 @@ def problems(evaluate):
     """Give `problems(**variables)`: the error messages of roles app and gunicorn."""
 
     def problems(**variables):
-        found = [evaluate(role, f"__{role}_problems", **variables) for role in ("app", "gunicorn")]
-        return sum(found, [])
+        app = evaluate("app", "__app_problems", **variables)
+        return app + evaluate("gunicorn", "__gunicorn_problems", **variables)
 
     return problems
 
