@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from asking import Database, Site, journal
-from deploying import Operator, Versions
-from repository import ROOT
+from helpers.clients import Database, Site, journal
+from helpers.operator import Operator, Versions
+from helpers.repository import ROOT
 
 
 @pytest.fixture(scope="module")

@@ -21,9 +21,9 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from certifying import Authority
-from load import Connection, Load, parse, percentile
-from waiting import wait_for
+from helpers.certs import Authority
+from helpers.load import Connection, Load, parse, percentile
+from helpers.wait import wait_for
 
 PAGE = '<input type="hidden" name="csrf_token" value="a-token"> {"release": "r1"}'
 LINGER_NOT = struct.pack("ii", 1, 0)  # close with a reset

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from ansible.parsing.vault import VaultLib, VaultSecret
 
-from repository import ANSIBLE_PLAYBOOK, ROOT
+from helpers.repository import ANSIBLE_PLAYBOOK, ROOT
 
 RECORD = """
 - hosts: all

@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-from repository import ANSIBLE_PLAYBOOK, ROOT, ansible_plugins
+from helpers.repository import ANSIBLE_PLAYBOOK, ROOT, ansible_plugins
 
 FACTS = {
     "_ansible_facts_gathered": True,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from repository import ANSIBLE_PLAYBOOK, ROOT
+from helpers.repository import ANSIBLE_PLAYBOOK, ROOT
 
 SECRETS = {
     "app_secret_key": "Kq3vX8mZ1bT6yN0rW5cJ9fH2gL7pD4sA",

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from repository import ROOT
+from helpers.repository import ROOT
 
 LOCKS = ("requirements.lock", "requirements-uv.lock", "sample_app/requirements-test.lock")
 # Whom pip-audit can ask, and a question that each answers if it is there.

@@ -14,7 +14,7 @@ from typing import Any
 import pymysql
 import pytest
 
-from waiting import wait_for
+from helpers.wait import wait_for
 
 APP, BACKGROUND, MIGRATION = "my_shop", "my_shop_jobs", "my_shop_migrate"
 # Variables of the server that are called after their variables of the role.

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from asking import Site
-from deploying import Done, Operator
+from helpers.clients import Site
+from helpers.operator import Done, Operator
 
 FOLDER = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "examples"
 DOMAINS = {

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from asking import live_web
+from helpers.clients import live_web
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from asking import Site, journal, json_lines
-from waiting import wait_for
+from helpers.clients import Site, journal, json_lines
+from helpers.wait import wait_for
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-import audits
-from repository import ROOT
+from helpers import audits
+from helpers.repository import ROOT
 
 PAGE = (ROOT / "docs/audits.md").read_text()
 

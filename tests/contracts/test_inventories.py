@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-import repository
-from repository import ROLES, ROOT
+from helpers import repository
+from helpers.repository import ROLES, ROOT
 
 INVENTORIES = sorted(path.parent for path in ROOT.glob("inventory/*/hosts.y*ml"))
 KNOWN = set().union(*(repository.options(role) for role in ROLES))

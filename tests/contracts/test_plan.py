@@ -4,12 +4,12 @@ import re
 
 import pytest
 
-import repository
+from helpers import repository
+from helpers.plans import host, planned
+from helpers.repository import ROLES
 from plan_inputs import INPUTS, NUMBERS
 from plan_tables import CLOCK, SIZES
 from plan_timeouts import timeouts
-from planning import host, planned
-from repository import ROLES
 
 PLAN = planned(one=host())["one"]["plan"]
 DEFAULT = re.compile(r"\{\{ plan\.(\w+) \| default\('?(\w+)'?\) \}\}")

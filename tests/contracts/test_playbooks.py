@@ -9,8 +9,8 @@ import ansible_collections
 import pytest
 from packaging.specifiers import SpecifierSet
 
-import repository
-from repository import ANSIBLE_PLAYBOOK, ROOT
+from helpers import repository
+from helpers.repository import ANSIBLE_PLAYBOOK, ROOT
 
 CONTENT = re.compile(r"\b((?:ansible|community|containers)\.[a-z]+)\.[a-z_]+\b")
 PLAYBOOKS = [

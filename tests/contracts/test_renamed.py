@@ -1,8 +1,8 @@
 """Renamed variables: the new names exist, the old ones are free and listed in UPGRADING.md."""
 
 import document_roles
-import repository
-from repository import ROLES
+from helpers import repository
+from helpers.repository import ROLES
 
 RENAMED = repository.load("roles/app/vars/renamed.yml")
 OPTIONS = set().union(*(repository.options(role) for role in ROLES))

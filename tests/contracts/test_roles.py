@@ -5,9 +5,9 @@ import re
 import pytest
 
 import document_roles
-import repository
+from helpers import repository
+from helpers.repository import ROLES, ROOT
 from plan_inputs import INPUTS
-from repository import ROLES, ROOT
 
 # Roles depend on it for its variables alone, so it has no tasks/main.yml.
 VARIABLES = "app"

@@ -12,8 +12,8 @@ from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_cla
 from detect_secrets.core.scan import scan_file
 from detect_secrets.settings import transient_settings
 
-import repository
-from repository import ROLES, ROOT
+from helpers import repository
+from helpers.repository import ROLES, ROOT
 
 LOCKS = sorted(
     path.relative_to(ROOT)

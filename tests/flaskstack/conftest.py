@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from building import LOCK, Builder, Index
 from flaskstack import files, sandbox, units, uv
 from flaskstack import settings as sets
 from flaskstack.settings import Settings
-from played_host import Host
+from helpers.builder import LOCK, Builder, Index
+from helpers.simulated_host import Host
 
 UV = Path(sys.executable).with_name("uv")
 UV_VERSION = subprocess.run([UV, "--version"], stdout=subprocess.PIPE, text=True, check=True).stdout

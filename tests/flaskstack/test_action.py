@@ -14,7 +14,7 @@ import pytest
 
 from flaskstack.controller import program
 from flaskstack.settings import name_of
-from repository import ROOT
+from helpers.repository import ROOT
 
 PLAY = """
 - hosts: all

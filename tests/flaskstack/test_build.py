@@ -10,7 +10,7 @@ import pytest
 
 from flaskstack import build
 from flaskstack.errors import ValidationError
-from index_server import IndexServer
+from helpers.package_index import IndexServer
 
 PROJECT = """[project]
 name = "shop"

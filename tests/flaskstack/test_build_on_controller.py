@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from building import LOCK, commit, git
 from flaskstack.controller.build import repack
 from flaskstack.errors import ValidationError
+from helpers.builder import LOCK, commit, git
 
 PYTHON = {"version": "3.13.5", "machine": "x86_64", "executable": "/usr/bin/python3"}
 

@@ -14,7 +14,7 @@ from flaskstack import settings, units
 from flaskstack.app_dir import AppDir
 from flaskstack.errors import DeployError
 from flaskstack.units import Health, Units
-from played_host import Cut, Host
+from helpers.simulated_host import Cut, Host
 
 WORKER, MAILER = "shop-worker@1.service", "shop-mailer@1.service"
 STRATEGIES = pytest.mark.parametrize("strategy", ["switch", "restart"])

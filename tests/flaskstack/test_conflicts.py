@@ -10,7 +10,7 @@ import pytest
 
 from flaskstack import conflicts
 from flaskstack.errors import ValidationError
-from repository import ROOT
+from helpers.repository import ROOT
 
 UNIT = "# Ansible managed\n[Unit]\nDescription=Of {0}\n"
 UNITS, SYSTEMS = "etc/systemd/system", "usr/lib/systemd/system"

@@ -16,7 +16,7 @@ from flaskstack import deploy_lock
 from flaskstack.controller import holder
 from flaskstack.deploy_lock import Lock, this_process
 from flaskstack.errors import ValidationError
-from waiting import wait_for
+from helpers.wait import wait_for
 
 
 def asks(**changed):

@@ -12,10 +12,10 @@ import zipfile
 
 import pytest
 
-from building import Index
 from flaskstack import environment, uv
 from flaskstack.errors import ValidationError
-from index_server import IndexServer
+from helpers.builder import Index
+from helpers.package_index import IndexServer
 
 
 def digest(path):

@@ -18,7 +18,7 @@ from flaskstack.app_dir import AppDir
 from flaskstack.errors import DeployError
 from flaskstack.migrate import migrate
 from flaskstack.run import in_memory
-from waiting import wait_for
+from helpers.wait import wait_for
 
 # A client that answers as MySQL's does, from a file of answers: statement, tab-separated row.
 CLIENT = """#!/usr/bin/env python3

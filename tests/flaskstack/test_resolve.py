@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from building import LOCK, commit
 from flaskstack.controller.build import refuse_unhashed
 from flaskstack.errors import ValidationError
+from helpers.builder import LOCK, commit
 
 HASH = f"--hash=sha256:{'0' * 64}"
 PROJECT = """[project]

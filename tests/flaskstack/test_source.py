@@ -15,8 +15,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from building import commit, git
 from flaskstack.errors import ValidationError
+from helpers.builder import commit, git
 
 
 def names(release):

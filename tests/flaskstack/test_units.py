@@ -18,7 +18,7 @@ from types import SimpleNamespace
 import pytest
 
 from flaskstack import stale, units
-from waiting import wait_for
+from helpers.wait import wait_for
 
 WORKER = "shop-worker@1.service"
 WEB = "shop-web@a.service"

@@ -11,8 +11,8 @@ import pytest
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
-from asking import Site, tls
-from serving import Server
+from helpers.clients import Site, tls
+from helpers.nginx_server import Server
 
 SHOP = {
     "app_name": "shop",

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from rendering import render
-from serving import Server, Stub, run
-from waiting import wait_for
+from helpers.nginx_server import Server, Stub, run
+from helpers.templates import render
+from helpers.wait import wait_for
 
 APP = """
 import json

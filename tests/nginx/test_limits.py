@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from waiting import wait_for
+from helpers.wait import wait_for
 
 
 @pytest.fixture

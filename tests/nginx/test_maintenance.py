@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asking import Site
+from helpers.clients import Site
 
 PAGE = "<p>$100 'off' \\ back at noon"
 

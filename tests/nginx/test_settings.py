@@ -7,7 +7,7 @@ import socket
 import pytest
 import requests
 
-from asking import Site
+from helpers.clients import Site
 
 pytestmark = pytest.mark.parametrize("server", ["changed"], indirect=True, scope="session")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from waiting import wait_for
+from helpers.wait import wait_for
 
 
 def test_the_app_gets_its_paths_without_the_prefix(bare, site, prefix):

@@ -8,8 +8,8 @@ import subprocess
 
 import pytest
 
-from asking import Site, tls
-from serving import build
+from helpers.clients import Site, tls
+from helpers.nginx_server import build
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asking import Site
+from helpers.clients import Site
 
 pytestmark = pytest.mark.parametrize("server", ["balanced"], indirect=True, scope="session")
 

@@ -9,10 +9,10 @@ import io
 
 import pytest
 
-from parts import load_part
+from helpers.imports import import_role_file
 
-mysql_passwords = load_part("mysql/library/mysql_passwords.py")
-redis_users = load_part("redis/library/redis_users.py")
+mysql_passwords = import_role_file("mysql/library/mysql_passwords.py")
+redis_users = import_role_file("redis/library/redis_users.py")
 
 ACCOUNT = ("shop", "localhost")
 

@@ -10,10 +10,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from certifying import Authority
-from parts import load_part
+from helpers.certs import Authority
+from helpers.imports import import_role_file
 
-program = load_part("certificates/files/usr/local/lib/flaskstack/certificate.py")
+program = import_role_file("certificates/files/usr/local/lib/flaskstack/certificate.py")
 NAMES = ["shop.example.org", "www.shop.example.org"]
 # lego's own words.
 REFUSED = """\

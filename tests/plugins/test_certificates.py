@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from certificates import certificate_names, certificate_problems, subject_alt_names
-from certifying import Authority
+from helpers.certs import Authority
 
 NOW = datetime.now(UTC)
 

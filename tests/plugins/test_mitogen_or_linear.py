@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from repository import ANSIBLE_PLAYBOOK, ROOT
+from helpers.repository import ANSIBLE_PLAYBOOK, ROOT
 
 PLAYBOOK = """
 - hosts: localhost

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from helpers.imports import import_role_file
 from mysql_sizes import packet_size, shared_settings
-from parts import load_part
 
-live = load_part("mysql/library/mysql_live_settings.py")
+live = import_role_file("mysql/library/mysql_live_settings.py")
 
 FILE = """# Ansible managed
 [mysqld]

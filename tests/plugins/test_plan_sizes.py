@@ -2,8 +2,8 @@
 
 import pytest
 
+from helpers.plans import HOSTS, TIERS, failing, host, planned
 from plan_sizes import connections_needed
-from planning import HOSTS, TIERS, failing, host, planned
 from size_checks import size_checks
 
 PROVIDERS = ("mariadb", "mysql")

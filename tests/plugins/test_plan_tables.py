@@ -2,8 +2,8 @@
 
 import pytest
 
+from helpers.plans import host, planned
 from plan_tables import plan_tables
-from planning import host, planned
 
 
 def tables(**site):

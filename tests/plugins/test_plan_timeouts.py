@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 
+from helpers.plans import failing, host, planned
 from plan_timeouts import timeout_checks, timeouts
-from planning import failing, host, planned
 
 
 @pytest.mark.parametrize("request_timeout", range(5, 601))

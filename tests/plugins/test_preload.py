@@ -4,7 +4,7 @@ from textwrap import dedent
 
 import pytest
 
-from repository import ANSIBLE_PLAYBOOK, ROOT
+from helpers.repository import ANSIBLE_PLAYBOOK, ROOT
 
 COUNTING = """
 from pathlib import Path

@@ -7,9 +7,9 @@ import stat
 
 import pytest
 
-from parts import load_part
+from helpers.imports import import_role_file
 
-secret_digests = load_part("secrets/library/secret_digests.py")
+secret_digests = import_role_file("secrets/library/secret_digests.py")
 KEY = "app_secret_key"
 PASSWORD = "app_database_password"
 OWN = "MAIL_PASSWORD"

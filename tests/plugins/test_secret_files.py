@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from parts import load_part
+from helpers.imports import import_role_file
 
-secret_files = load_part("secrets/library/secret_files.py")
+secret_files = import_role_file("secrets/library/secret_files.py")
 Folder = secret_files.Folder
 
 

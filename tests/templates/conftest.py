@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-import rendering
+from helpers import templates
 
 
 @pytest.fixture
 def render() -> Callable[..., str]:
     """Give `render(role, template, **variables)`: the text that the role would put on a host."""
-    return rendering.render
+    return templates.render
 
 
 @pytest.fixture
 def evaluate() -> Callable[..., Any]:
     """Give `evaluate(role, expression, **variables)`: the value of an expression in the role."""
-    return rendering.evaluate
+    return templates.evaluate

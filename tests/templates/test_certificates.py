@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from certifying import Authority
+from helpers.certs import Authority
 
 ACME = {
     "app_domains": ["shop.your-domain.org"],

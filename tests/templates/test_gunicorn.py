@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from helpers.repository import ROOT
 from processes import active_processes
-from repository import ROOT
 
 SECRET = "k3Yq8ZpW0vXr6TtB1nMc4JdL7sHf2GaU"
 APP = {"app_wsgi": "shop.web:create_app()", "app_secret_key": SECRET, "app_no_log": True}

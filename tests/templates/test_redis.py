@@ -7,9 +7,9 @@ from hashlib import sha256
 
 import pytest
 
-from parts import load_part
+from helpers.imports import import_role_file
 
-module = load_part("redis/library/redis_users.py")
+module = import_role_file("redis/library/redis_users.py")
 PASSWORD = {"cache": "the password of the cache", "queue": "the password of the queue"}
 PASSWORDS = {f"app_{name}_password": password for name, password in PASSWORD.items()}
 OPERATOR = {"content": b64encode(b"the password of the operator").decode()}

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from repository import ANSIBLE_PLAYBOOK, ROOT
+from helpers.repository import ANSIBLE_PLAYBOOK, ROOT
 
 OWN = {
     "shop.target": "",

@@ -9,8 +9,8 @@ import threading
 
 import pytest
 
-from gunicorn_server import Served
-from waiting import wait_for
+from helpers.gunicorn_server import Served
+from helpers.wait import wait_for
 
 
 @pytest.fixture

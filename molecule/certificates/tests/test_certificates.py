@@ -15,10 +15,10 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from asking import journal
-from certifying import Authority
-from load import Load, any_certificate
-from waiting import wait_for
+from helpers.certs import Authority
+from helpers.clients import journal
+from helpers.load import Load, any_certificate
+from helpers.wait import wait_for
 
 FOLDER = "/etc/nginx/certificates/shop"
 METRICS = "/var/lib/flaskstack/metrics/shop_certificate.prom"

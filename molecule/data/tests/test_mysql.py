@@ -13,7 +13,7 @@ import pytest
 import testinfra
 
 from flaskstack.migrate import TRANSACTIONS
-from waiting import wait_for
+from helpers.wait import wait_for
 
 APP, BACKGROUND, MIGRATION = "my_shop", "my_shop_jobs", "my_shop_migrate"
 PROVIDERS = {"bookworm": "MariaDB", "trixie": "MariaDB", "sid": "MySQL"}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from waiting import wait_for
+from helpers.wait import wait_for
 
 testinfra_hosts = ["ansible://queue"]
 

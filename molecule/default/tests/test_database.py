@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from asking import children, live_web, main_pid
-from waiting import wait_for
+from helpers.clients import children, live_web, main_pid
+from helpers.wait import wait_for
 
 
 @pytest.fixture

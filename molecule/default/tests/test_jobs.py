@@ -10,8 +10,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from asking import main_pid
-from waiting import wait_for
+from helpers.clients import main_pid
+from helpers.wait import wait_for
 
 WORKER = "sample-worker@1.service"
 EVERY = 0.1  # seconds from one job to the next

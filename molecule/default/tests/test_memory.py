@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from asking import children, live_web, main_pid
-from planning import host as of_size
-from planning import planned
+from helpers.clients import children, live_web, main_pid
+from helpers.plans import host as of_size
+from helpers.plans import planned
 
 MIB = 1024**2
 LIMIT = planned(one=of_size(2048, 2))["one"]["plan"]["gunicorn_memory_limit"] * MIB

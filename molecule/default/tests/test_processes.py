@@ -5,8 +5,8 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
-from asking import children, live_web, main_pid, restarted
-from waiting import wait_for
+from helpers.clients import children, live_web, main_pid, restarted
+from helpers.wait import wait_for
 
 
 def answers_of_all_workers(site, path, wanted=2):

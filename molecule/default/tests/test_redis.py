@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from asking import main_pid, restarted
-from waiting import wait_for
+from helpers.clients import main_pid, restarted
+from helpers.wait import wait_for
 
 BREAKER_RESET = 2.2  # seconds, a little more than the app's
 FILL_THE_CACHE = """

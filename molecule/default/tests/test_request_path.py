@@ -7,8 +7,8 @@ import time
 import pytest
 import requests
 
-from asking import Site, journal, json_lines, live_web
-from waiting import wait_for
+from helpers.clients import Site, journal, json_lines, live_web
+from helpers.wait import wait_for
 
 FORGED = {
     "X-Forwarded-For": "203.0.113.66",

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-import network_settings
-from asking import live_web
-from repository import ROOT
-from waiting import wait_for
+from helpers import sysctl
+from helpers.clients import live_web
+from helpers.repository import ROOT
+from helpers.wait import wait_for
 
 STATE = (ROOT / "molecule/default/files/state.sh").read_text()
 
@@ -92,4 +92,4 @@ def test_a_deploy_works(host, site, operator, version):
 
 
 def test_network_settings_hold_on_every_interface(host):
-    assert network_settings.wrong(host) == []
+    assert sysctl.wrong(host) == []

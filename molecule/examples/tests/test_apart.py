@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from waiting import wait_for
+from helpers.wait import wait_for
 
 UNITS = ("nginx", "blog-web@?.service", "filedrop-web@?.service", "redis-server@*", "blog.target")
 CONNECT = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from waiting import wait_for
+from helpers.wait import wait_for
 
 MEBIBYTE = 2**20
 

@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from waiting import wait_for
+from helpers.wait import wait_for
 
 BROWSER = ["polling", "websocket"]  # it begins with polling
 # It hears from a worker that a job was done.

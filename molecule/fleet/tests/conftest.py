@@ -7,7 +7,7 @@ import os
 import pytest
 import testinfra
 
-from asking import Site
+from helpers.clients import Site
 
 
 @pytest.fixture(scope="session")

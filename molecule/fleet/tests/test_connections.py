@@ -7,7 +7,7 @@ import secrets
 
 import pytest
 
-from repository import ROOT
+from helpers.repository import ROOT
 
 PLAYBOOK = """
 - hosts: app-1:app-2

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from waiting import wait_for
+from helpers.wait import wait_for
 
 APPS = ("app-1", "app-2")
 DUMPS = "/var/backups/sample"

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from waiting import wait_for
+from helpers.wait import wait_for
 
 WEB = "probe-web@a.service"
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from waiting import wait_for
+from helpers.wait import wait_for
 
 CLOCK, BELL = "probe-clock@1.service", "probe-bell@1.service"
 

@@ -5,8 +5,8 @@ import shlex
 
 import pytest
 
-from asking import live_web
-from waiting import wait_for
+from helpers.clients import live_web
+from helpers.wait import wait_for
 
 UNITS = ["probe-clock@1.service", "probe-often.service"]
 CONNECT = """

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 import testinfra
 
-from waiting import wait_for
+from helpers.wait import wait_for
 
 # Answers every TCP connection and every UDP packet with what it was sent.
 LISTENER = """

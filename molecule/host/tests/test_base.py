@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-import network_settings
-from waiting import wait_for
+from helpers import sysctl
+from helpers.wait import wait_for
 
 # What journald says of its limits whenever it opens a journal.
 JOURNAL_USAGE = "MESSAGE_ID=ec387f577b844b8fa948f33cad9a75e6"
@@ -201,7 +201,7 @@ def test_network_settings_hold_on_every_interface(host):
     host.check_output("ip link add later type veth peer name later2")
     try:
         host.check_output("systemctl restart systemd-sysctl")
-        assert network_settings.wrong(host) == []
+        assert sysctl.wrong(host) == []
     finally:
         host.check_output(f"ip link delete later; rm {theirs}")
 

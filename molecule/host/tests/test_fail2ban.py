@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from waiting import wait_for
+from helpers.wait import wait_for
 
 testinfra_hosts = ["ansible://site"]
 

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-import audits
-from repository import ROOT
-from waiting import wait_for
+from helpers import audits
+from helpers.repository import ROOT
+from helpers.wait import wait_for
 
 testinfra_hosts = ["ansible://site", "ansible://data"]
 

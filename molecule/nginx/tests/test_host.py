@@ -9,8 +9,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from asking import Site, journal, tls
-from waiting import wait_for
+from helpers.clients import Site, journal, tls
+from helpers.wait import wait_for
 
 MANY = 900  # Debian's own settings break off at 384 for each of two workers
 ASK = b"GET %s/stream HTTP/1.1\r\nHost: shop.example.org\r\nConnection: close\r\n\r\n"

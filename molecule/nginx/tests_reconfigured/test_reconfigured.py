@@ -7,7 +7,7 @@ import socket
 import pytest
 import requests
 
-from asking import Site
+from helpers.clients import Site
 
 
 def test_the_new_site_is_served_and_the_old_one_is_not(address):

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import requests
 
-from asking import Site, children, live_web, main_pid
-from deploying import Operator
-from repository import ROOT
-from waiting import wait_for
+from helpers.clients import Site, children, live_web, main_pid
+from helpers.operator import Operator
+from helpers.repository import ROOT
+from helpers.wait import wait_for
 
 # What journald says of its limits whenever it opens a journal.
 JOURNAL_USAGE = "MESSAGE_ID=ec387f577b844b8fa948f33cad9a75e6"

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from asking import main_pid
-from load import HEADINGS, Load
-from waiting import wait_for
+from helpers.clients import main_pid
+from helpers.load import HEADINGS, Load
+from helpers.wait import wait_for
 
 # Requests a second; fewer for a machine that has other things to do.
 RATE = float(os.environ.get("LOAD_RATE", "100"))

@@ -13,9 +13,9 @@ from shlex import quote
 
 import pytest
 
-from index_server import IndexServer
-from repository import ROOT
-from waiting import wait_for
+from helpers.package_index import IndexServer
+from helpers.repository import ROOT
+from helpers.wait import wait_for
 
 APP, OTHER = "sample", "fixture"
 HOME = {"app": APP, "root": f"/srv/{APP}", "user": APP}

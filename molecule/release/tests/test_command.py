@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from asking import live_web
-from waiting import wait_for
+from helpers.clients import live_web
+from helpers.wait import wait_for
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from asking import children, main_pid
-from waiting import wait_for
+from helpers.clients import children, main_pid
+from helpers.wait import wait_for
 
 THREADS = 4  # requests that a worker answers at a time, at most
 

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from repository import ROOT
-from waiting import wait_for
+from helpers.repository import ROOT
+from helpers.wait import wait_for
 
 FACTORY, VERSIONS = "sample_app/web/__init__.py", "migrations/versions"
 NEWEST = max(path.stem for path in ROOT.glob(f"sample_app/{VERSIONS}/*.py")).partition("_")[0]

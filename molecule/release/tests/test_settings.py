@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asking import live_web, main_pid
+from helpers.clients import live_web, main_pid
 
 SITE = ("site.yml", "--skip-tags", "access")
 NOWHERE = "mysql+pymysql://nobody:nothing@127.0.0.1:1/sample"

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import testinfra
 
-import repository
-from asking import Site
-from deploying import Operator
+from helpers import repository
+from helpers.clients import Site
+from helpers.operator import Operator
 
 INVENTORIES = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"], "inventories")
 NAME = "localhost"

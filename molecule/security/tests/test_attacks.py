@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-import attacking
-from attacking import ATTACKS, Target
+from helpers import attacks
+from helpers.attacks import ATTACKS, Target
 
 SENT = {}  # what each host's attacks got: all are sent once, then looked at one by one
 
@@ -24,7 +24,7 @@ def results(host, target, request):
     """Return what each attack got, by its kind and name; the first time, print the table."""
     name = target.address
     if name not in SENT:
-        found = attacking.results(target, host)
+        found = attacks.results(target, host)
         SENT[name] = {(result.attack.kind, result.attack.name): result for result in found}
         table = "\n".join("  ".join(result.row) for result in found)
         with request.getfixturevalue("capsys").disabled():
@@ -41,7 +41,7 @@ def test_attacks_get_nothing(results, kind):
 
 def test_headers_that_never_end_keep_nobody_out(target, host):
     patience = int(re.search(r"client_header_timeout (\d+)s", nginx(host)).group(1))
-    alive, longest = attacking.slowloris(target, 200, patience + 3)
+    alive, longest = attacks.slowloris(target, 200, patience + 3)
     assert alive == 0
     assert longest < 2
 

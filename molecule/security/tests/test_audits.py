@@ -7,8 +7,8 @@ import os
 import pytest
 import testinfra
 
-import audits
-from asking import live_web
+from helpers import audits
+from helpers.clients import live_web
 
 APP_UNITS = ("sample-worker@1.service", "sample-scheduler@1.service")
 OTHER_UNITS = (

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from repository import ROOT
-from waiting import wait_for
+from helpers.repository import ROOT
+from helpers.wait import wait_for
 
 OPEN_DOOR = '''
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from load import Load
-from waiting import wait_for
+from helpers.load import Load
+from helpers.wait import wait_for
 
 # Two passwords at a time are shown on every version of the servers by scenario data.
 testinfra_hosts = ["ansible://trixie"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 
-from deploying import Operator
+from helpers.operator import Operator
 
 # A rotation takes minutes, most of them on the controller: one host is enough.
 testinfra_hosts = ["ansible://trixie"]

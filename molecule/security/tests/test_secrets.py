@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
-from waiting import wait_for
+from helpers.wait import wait_for
 
 testinfra_hosts = ["ansible://trixie"]  # the one whose secrets were rotated
 # Everything but programs and the kernel's own folders. Those two are where secrets are kept.

@@ -7,9 +7,9 @@ import os
 
 import pytest
 
-from asking import Site
-from deploying import Operator, Versions
-from repository import ROOT
+from helpers.clients import Site
+from helpers.operator import Operator, Versions
+from helpers.repository import ROOT
 
 
 @pytest.fixture(scope="session")

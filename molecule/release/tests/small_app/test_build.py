@@ -8,7 +8,7 @@ from contextlib import closing
 
 import pytest
 
-from index_server import IndexServer
+from helpers.package_index import IndexServer
 
 RELEASES = "/srv/fixture/releases /srv/fixture/environments"
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from waiting import wait_for
+from helpers.wait import wait_for
 
 NEW = re.compile(r"(\S+) would replace")
 COMPLETE = "stat -Lc '%i %z' /srv/fixture/current/.venv/.complete"

@@ -1,6 +1,6 @@
 """Put a constant load on a guest book, and give an exact account of what came back.
 
-    python tests/load.py http://127.0.0.1:8080 --rate 100 --seconds 30
+    python tests/helpers/load.py http://127.0.0.1:8080 --rate 100 --seconds 30
 
 Open loop: request n is due n / rate seconds after the first, whatever has come back until then, and
 its latency counts from that moment. A site that stands still for a second is therefore seen by all

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from asking import journal, json_lines, tls
+from helpers.clients import journal, json_lines, tls
 
 EVIL = "evil.example"
 FORGED_ADDRESS = "203.0.113.66"

@@ -9,7 +9,7 @@ from typing import Any
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, generate_ansible_template_vars, trust_as_template
 
-from repository import ROOT, ansible_plugins
+from helpers.repository import ROOT, ansible_plugins
 
 FACTS = {
     "distribution": "Debian",

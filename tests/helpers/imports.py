@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from repository import ROOT
+from helpers.repository import ROOT
 
 
-def load_part(path: str) -> ModuleType:
+def import_role_file(path: str) -> ModuleType:
     """Import a file of a role by its path below roles/."""
     name = Path(path).stem
     if name not in sys.modules:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from repository import ANSIBLE_PLAYBOOK, ROOT
-from waiting import wait_for
+from helpers.repository import ANSIBLE_PLAYBOOK, ROOT
+from helpers.wait import wait_for
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 # As an operator has it: without what Molecule's runs show, deprecations and the list of slow tasks.

@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 from flaskstack.units import UnixConnection, children
-from rendering import render
+from helpers.templates import render
 
 APP = """
 import os, time

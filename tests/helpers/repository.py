@@ -12,7 +12,7 @@ import yaml
 from ansible.plugins import loader as plugin_loader
 from jinja2 import Environment, meta
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 ROLES = sorted(path.parents[1].name for path in ROOT.glob("roles/*/meta/main.yml"))
 # The one beside this Python, whatever PATH says.
 ANSIBLE_PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")

@@ -16,9 +16,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from rendering import render
-from repository import ROOT
-from waiting import wait_for
+from helpers.repository import ROOT
+from helpers.templates import render
+from helpers.wait import wait_for
 
 # As `./stack` unpacks it, or as the machine has it.
 NGINX = shutil.which("nginx", path=f"{ROOT}/.local/nginx/usr/sbin:/usr/sbin:{os.environ['PATH']}")

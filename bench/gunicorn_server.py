@@ -1,1 +1,0 @@
-../tests/gunicorn_server.py

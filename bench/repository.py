@@ -1,1 +1,0 @@
-../tests/repository.py

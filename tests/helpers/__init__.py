@@ -1,0 +1,1 @@
+"""What tests, scenarios and benchmarks share."""
