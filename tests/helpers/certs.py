@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+import trustme
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
-    NoEncryption,
     PrivateFormat,
+    load_pem_private_key,
 )
-from cryptography.x509.oid import NameOID
 
 
 @dataclass(frozen=True)
@@ -27,15 +23,12 @@ class Pair:
 
 
 class Authority:
-    """Somebody who vouches for names."""
+    """A certificate authority."""
 
     def __init__(self, name: str = "authority") -> None:
-        """Make the authority's own key and certificate."""
-        self.name = _name(name)
-        self.key = ec.generate_private_key(ec.SECP256R1())
-        now = datetime.now(UTC)
-        begun = _certificate(self.name, self.key, now - timedelta(1), now + timedelta(365))
-        self.pem = _pem(begun.issuer_name(self.name).sign(self.key, hashes.SHA256()))
+        """Create the authority's own key and certificate."""
+        self.ca = trustme.CA(organization_name=name)
+        self.pem = self.ca.cert_pem.bytes().decode()
 
     def certify(
         self,
@@ -45,42 +38,13 @@ class Authority:
         passphrase: bytes = b"",
     ) -> Pair:
         """Return a certificate for names and addresses, and its new key."""
-        key = ec.generate_private_key(ec.SECP256R1())
         now = datetime.now(UTC)
-        begun = _certificate(
-            _name("site"), key, start or now - timedelta(1), end or now + timedelta(90)
+        leaf = self.ca.issue_cert(
+            *names, not_before=start or now - timedelta(1), not_after=end or now + timedelta(90)
         )
-        begun = begun.issuer_name(self.name).add_extension(
-            x509.SubjectAlternativeName([_general(name) for name in names]), critical=False
-        )
-        protection = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
-        written = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, protection).decode()
-        return Pair(_pem(begun.sign(self.key, hashes.SHA256())), written)
-
-
-def _certificate(
-    subject: x509.Name, key: ec.EllipticCurvePrivateKey, start: datetime, end: datetime
-) -> x509.CertificateBuilder:
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(start)
-        .not_valid_after(end)
-    )
-
-
-def _general(name: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(name))
-    except ValueError:
-        return x509.DNSName(name)
-
-
-def _name(name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-
-
-def _pem(certificate: x509.Certificate) -> str:
-    return certificate.public_bytes(Encoding.PEM).decode()
+        key = leaf.private_key_pem.bytes()
+        if passphrase:
+            key = load_pem_private_key(key, None).private_bytes(
+                Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(passphrase)
+            )
+        return Pair(leaf.cert_chain_pems[0].bytes().decode(), key.decode())

@@ -37,11 +37,16 @@ from typing import Self
 from urllib.parse import urlencode, urlsplit
 from uuid import uuid4
 
+import h11
+
 PATIENCE = 30.0  # seconds until an answer counts as not coming
 KEPT = 8  # kept connections at most; each is used several times a second
 PAGES = ("/whoami", "/", "/whoami", "/static/style.css")  # asked in turn
 TOKEN = re.compile(rb'name="csrf_token"[^>]* value="([^"]+)"')
 RELEASE = re.compile(rb'"release": ?"([^"]+)"')  # /whoami says which release answers
+
+
+Message = tuple[h11.Request, h11.Data, h11.EndOfMessage]
 
 
 class ClosedError(ConnectionError):
@@ -59,7 +64,7 @@ OUTCOMES = {
     ClosedError: "closed",
     CutError: "cut",
     TimeoutError: "timeout",
-    ValueError: "garbled",
+    h11.RemoteProtocolError: "garbled",
 }
 
 
@@ -321,7 +326,7 @@ class Load:
             Answer(number, method, due, begin - due, self.now() - due, outcome, release)
         )
 
-    async def _exchange(self, message: bytes, keep: bool, again: bool) -> Response:
+    async def _exchange(self, message: Message, keep: bool, again: bool) -> Response:
         """Return the answer to a message; `again`: it may be sent twice."""
         connection, used = await self._connection(keep)
         try:
@@ -357,19 +362,20 @@ class Load:
         connection.gone.add_done_callback(lambda _: self._open.discard(connection))
         return connection
 
-    def _message(self, method: str, path: str, body: bytes = b"", keep: bool = True) -> bytes:
-        head = [f"{method} {path} HTTP/1.1", f"Host: {self.name}", "User-Agent: load"]
+    def _message(self, method: str, path: str, body: bytes = b"", keep: bool = True) -> Message:
+        headers = {"Host": self.name, "User-Agent": "load"}
         if not keep:
-            head.append("Connection: close")
+            headers["Connection"] = "close"
         if method == "POST":
             scheme = "https" if self._tls else "http"
-            head += [
-                f"Cookie: {self._cookie}",
-                f"Referer: {scheme}://{self.name}/",  # forms over https are refused without it
-                "Content-Type: application/x-www-form-urlencoded",
-                f"Content-Length: {len(body)}",
-            ]
-        return "\r\n".join([*head, "", ""]).encode() + body
+            headers |= {
+                "Cookie": self._cookie,
+                "Referer": f"{scheme}://{self.name}/",  # forms over https are refused without it
+                "Content-Type": "application/x-www-form-urlencoded",
+                "Content-Length": str(len(body)),
+            }
+        request = h11.Request(method=method, target=path, headers=list(headers.items()))
+        return request, h11.Data(data=body), h11.EndOfMessage()
 
 
 class Connection(asyncio.Protocol):
@@ -377,11 +383,12 @@ class Connection(asyncio.Protocol):
 
     def __init__(self) -> None:
         """Begin with nothing received."""
-        self.received = bytearray()  # of the answer that is awaited
+        self.received = False  # whether anything of the current answer has come
         self.lost = False
         self.gone = asyncio.get_running_loop().create_future()
         self._error: Exception | None = None
         self._news: asyncio.Future[None] | None = None
+        self._http = h11.Connection(h11.CLIENT)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Remember the way back."""
@@ -389,7 +396,8 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Wake who waits."""
-        self.received += data
+        self.received = True
+        self._http.receive_data(data)
         self._wake()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -412,20 +420,43 @@ class Connection(asyncio.Protocol):
         """Close without waiting for anything."""
         self._transport.abort()
 
-    async def ask(self, message: bytes) -> Response:
+    async def ask(self, message: Message) -> Response:
         """Send a message and return the answer to it.
 
         Raises ClosedError, CutError or the socket's own error when the connection ends before
-        the answer does, and ValueError when the answer is none.
+        the answer does, and h11.RemoteProtocolError when the answer is not HTTP.
         """
-        self.received.clear()
-        self._transport.write(message)
-        while (response := parse(bytes(self.received), self.lost)) is None:
-            if self.lost:
-                raise self._error or (CutError() if self.received else ClosedError())
-            self._news = asyncio.get_running_loop().create_future()
-            await self._news
-        return response
+        self.received = False
+        if self._http.our_state is h11.DONE:
+            self._http.start_next_cycle()
+        self._transport.write(b"".join(map(self._http.send, message)))
+        response, body = None, b""
+        while not isinstance(event := await self._event(), h11.EndOfMessage):
+            if isinstance(event, h11.Response):
+                response = event
+            elif isinstance(event, h11.Data):
+                body += event.data
+        if self._http.trailing_data[0]:
+            raise h11.RemoteProtocolError("more than one answer to one message")
+        headers = {name.decode(): value.decode("latin-1") for name, value in response.headers}
+        keep = self._http.states == {h11.CLIENT: h11.DONE, h11.SERVER: h11.DONE}
+        return Response(response.status_code, headers, body, keep and not self.lost)
+
+    async def _event(self) -> h11.Event:
+        """Return the next event of the answer, once it has come."""
+        while (event := self._http.next_event()) is h11.NEED_DATA:
+            if not self.lost:
+                self._news = asyncio.get_running_loop().create_future()
+                await self._news
+                continue
+            if self._error:
+                raise self._error
+            try:  # the end of the connection may be the end of the answer
+                self._http.receive_data(b"")
+                return self._http.next_event()
+            except h11.RemoteProtocolError:
+                raise (CutError if self.received else ClosedError)() from None
+        return event
 
 
 def any_certificate() -> ssl.SSLContext:
@@ -434,47 +465,6 @@ def any_certificate() -> ssl.SSLContext:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context
-
-
-def parse(data: bytes, ended: bool) -> Response | None:
-    """Return the answer when it is whole, None until then; raises ValueError when it is none."""
-    head, separator, rest = data.partition(b"\r\n\r\n")
-    if not separator:
-        return None
-    first, *lines = head.decode("latin-1").split("\r\n")
-    version, status = first.split(" ")[:2]
-    pairs = (line.partition(":") for line in lines)
-    headers = {name.lower(): value.strip() for name, _, value in pairs}
-    keep = version == "HTTP/1.1" and headers.get("connection", "").lower() != "close"
-    length = len(rest)
-    if status in ("204", "304"):
-        length = 0
-    elif headers.get("transfer-encoding", "").lower() == "chunked":
-        rest, length = unchunk(rest)
-        if length < 0:
-            return None
-    elif "content-length" in headers:
-        if len(rest) < (length := int(headers["content-length"])):
-            return None
-    elif not ended:
-        return None
-    if len(rest) > length:
-        raise ValueError("more than one answer to one message")
-    return Response(int(status), headers, rest, keep and not ended)
-
-
-def unchunk(data: bytes) -> tuple[bytes, int]:
-    """Return a chunked body and its length; -1 while it is not whole."""
-    body, position = b"", 0
-    while (end := data.find(b"\r\n", position)) >= 0:
-        size = int(data[position:end].split(b";")[0], 16)
-        begin, position = end + 2, end + 2 + size + 2
-        if position > len(data):
-            break
-        if size == 0:
-            return body + data[position:], len(body)
-        body += data[begin : begin + size]
-    return body, -1
 
 
 def outcome_of(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -61,7 +62,7 @@ def test_a_chain_in_the_wrong_order_is_refused(authority):
     pair = authority.certify("shop.example")
     other = Authority("another")
     (problem,) = certificate_problems(pair.chain + other.pem, pair.key, ["shop.example"])
-    assert problem.startswith("the chain has CN=another after")
+    assert re.match("the chain has [^ ].*O=another after", problem)
     assert certificate_problems(pair.chain + authority.pem, pair.key, ["shop.example"]) == []
 
 
