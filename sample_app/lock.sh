@@ -1,6 +1,5 @@
 #!/bin/sh
-# Write requirements.lock (what runs) and requirements-test.lock (the same and pytest) again.
-# Pass -U to take newer versions.
+# Update requirements.lock, and requirements-test.lock, which adds pytest. -U upgrades the versions.
 set -eu
 cd "$(dirname "$0")"
 export UV_CUSTOM_COMPILE_COMMAND="sh lock.sh"

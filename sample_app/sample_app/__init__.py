@@ -1,1 +1,1 @@
-"""A guest book: `sample_app.web` for the site, everything else for its worker and scheduler too."""
+"""A guest book: the site is in `sample_app.web`; the worker and the scheduler do not import it."""

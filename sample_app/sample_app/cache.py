@@ -1,6 +1,6 @@
-"""What all workers share through the cache instance: a visit counter and one remembered value.
+"""What all workers share in the cache instance: a visit counter and the cached statistics.
 
-Losing the cache costs nothing but these: callers catch `Unavailable` and say so on the page.
+Callers catch `Unavailable`: without the cache the site does without these two values.
 """
 
 from __future__ import annotations
@@ -14,55 +14,48 @@ from typing import Any
 
 import redis
 
-from sample_app import redis_guard
+from sample_app import resilient_redis
 from sample_app.config import Settings
 
 VISITS = "guestbook:visits"
-DIGEST = "guestbook:digest"
-DIGEST_LIFETIME = 30  # seconds
+STATS = "guestbook:stats"
+STATS_LIFETIME = 30  # seconds
 
-guard: redis_guard.GuardedRedis
+instance: resilient_redis.ResilientRedis
 
 
-def configure(settings: Settings, client: redis.Redis | None = None) -> None:
-    """Set the instance up for this process; nothing is connected yet."""
-    global guard
-    client = client or redis_guard.connect(settings.cache_url)
-    guard = redis_guard.GuardedRedis("cache", client)
+def init(settings: Settings) -> None:
+    """Configure the instance for this process, without a connection."""
+    global instance
+    instance = resilient_redis.ResilientRedis("cache", settings.cache_url)
 
 
 def count_visit() -> int:
-    """Add one to the counter of all workers and return it; raises Unavailable."""
-    return int(guard.call(lambda client: client.incr(VISITS)))
+    """Increment the shared counter and return it; raises Unavailable."""
+    return int(instance.call(lambda client: client.incr(VISITS)))
 
 
-def visits() -> int:
-    """Return the counter; raises Unavailable."""
-    return int(guard.call(lambda client: client.get(VISITS)) or 0)
+def stats(count: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return the cached statistics, or those of `count`, which are then cached; raises Unavailable.
 
-
-def digest(make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Return the remembered value, or `make` it for all workers; raises Unavailable.
-
-    The result has `made_by`, `made_at` (Unix seconds) and `age` (seconds) beside what `make` gave.
-    When two workers make it at once, the first to write wins and both return that one.
+    If two workers count at the same time, both return the value that was stored first.
     """
-    stored = guard.call(lambda client: client.get(DIGEST))
+    stored = instance.call(lambda client: client.get(STATS))
     if stored is None:
-        made = make() | {"made_by": whoami(), "made_at": round(time.time(), 3)}
-        stored = guard.call(lambda client: _set_once(client, json.dumps(made)))
+        counted = count() | {"counted_by": process_name(), "counted_at": round(time.time(), 3)}
+        stored = instance.call(lambda client: _store_once(client, json.dumps(counted)))
     value: dict[str, Any] = json.loads(stored)
-    return value | {"age": max(0.0, round(time.time() - value["made_at"], 1))}
+    return value | {"age": max(0.0, round(time.time() - value["counted_at"], 1))}
 
 
-def _set_once(client: redis.Redis, mine: str) -> str | bytes:
-    """Store the digest unless there is one by now; return what is stored."""
+def _store_once(client: redis.Redis, value: str) -> str | bytes:
+    """Store the statistics if there are none, and return what is stored."""
     with client.pipeline() as pipe:
-        pipe.set(DIGEST, mine, nx=True, ex=DIGEST_LIFETIME)
-        pipe.get(DIGEST)
-        return pipe.execute()[1] or mine
+        pipe.set(STATS, value, nx=True, ex=STATS_LIFETIME)
+        pipe.get(STATS)
+        return pipe.execute()[1] or value
 
 
-def whoami() -> str:
+def process_name() -> str:
     """Return `host:pid` of this process."""
     return f"{socket.gethostname()}:{os.getpid()}"

@@ -1,9 +1,8 @@
-"""One engine a process and sessions from it, for the site, the worker and the scheduler alike.
+"""One engine per process and its sessions, for the site, the worker and the scheduler.
 
-The engine connects when first used, checks a pooled connection before it is handed out
-(`pool_pre_ping`) and retires it before MySQL's `wait_timeout` would (`pool_recycle`). A forked
-process starts with an empty pool of its own, whoever forked it (Gunicorn with or without preload,
-an RQ work horse): two processes talking through one socket would read each other's answers.
+The engine connects when first used, tests a pooled connection before use (`pool_pre_ping`) and
+replaces it before MySQL's `wait_timeout` closes it (`pool_recycle`). A forked process starts with
+an empty pool, because two processes on one socket would read each other's responses.
 """
 
 from __future__ import annotations
@@ -28,19 +27,19 @@ T = TypeVar("T")
 Session = scoped_session(sessionmaker(expire_on_commit=False))
 
 # MySQL's and MariaDB's error numbers
-STATEMENT_LIMIT = frozenset({3024, 1969})  # max_execution_time, max_statement_time
-CONNECTION_GONE = frozenset({1053, 1927, 3169})  # shutdown, killed: SQLAlchemy lacks some of these
-NO_ANSWER = 2013  # the driver's own
-# A full disk, as a table, a commit or the binary log says so; and read-only.
-DISK_FULL = frozenset({1021, 1026, 1030, 1114, 1180, 1290, 1598})
-TRY_AGAIN = frozenset({1213, 1317})  # deadlock, interrupted: what MySQL tells a killed statement
+STATEMENT_TIMEOUT = frozenset({3024, 1969})  # max_execution_time, max_statement_time
+CONNECTION_LOST = frozenset({1053, 1927, 3169})  # shutdown or killed; SQLAlchemy lacks some
+NO_RESPONSE = 2013  # the driver's read timeout
+# A full disk, reported by a table, a commit or the binary log; and a read-only server.
+READ_ONLY = frozenset({1021, 1026, 1030, 1114, 1180, 1290, 1598})
+RETRYABLE = frozenset({1213, 1317})  # deadlock, killed statement
 
 _engine: Engine | None = None
 _inherited: list[Any] = []
 
 
-def configure(settings: Settings) -> Engine:
-    """Make this process's engine (nothing is connected yet) and bind the sessions to it."""
+def init(settings: Settings) -> Engine:
+    """Create this process's engine, without a connection, and bind the sessions to it."""
     global _engine
     url = make_url(settings.database_url)
     options: dict[str, Any] = {"pool_pre_ping": True, "pool_recycle": settings.db_pool_recycle}
@@ -66,14 +65,14 @@ def configure(settings: Settings) -> Engine:
 
 
 def engine() -> Engine:
-    """Return this process's engine; raises RuntimeError before `configure`."""
+    """Return this process's engine."""
     if _engine is None:
-        raise RuntimeError("sample_app.database.configure() was not called")
+        raise RuntimeError("sample_app.database.init() was not called")
     return _engine
 
 
 def close() -> None:
-    """Give every connection of this process back to the server."""
+    """Close all connections of this process."""
     if _engine is not None:
         Session.remove()
         _engine.dispose()
@@ -87,9 +86,9 @@ def error_code(error: BaseException | None) -> int | None:
 
 
 def is_outage(error: BaseException) -> bool:
-    """Say whether it is the server's trouble, and no mistake of ours.
+    """Return whether the server failed, rather than the app.
 
-    Below 1000 are errors that the server got from its system, such as of a write to a full disk.
+    Codes below 1000 are the server's system errors, such as a write to a full disk.
     """
     if isinstance(error, (OperationalError, TimeoutError)):
         return True
@@ -100,32 +99,31 @@ def is_outage(error: BaseException) -> bool:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Say whether doing the same once more, on another connection, is likely to work."""
+    """Return whether the same transaction is likely to succeed on another connection."""
     if not isinstance(error, DBAPIError):
         return False
-    return error.connection_invalidated or error_code(error) in TRY_AGAIN
+    return error.connection_invalidated or error_code(error) in RETRYABLE
 
 
 def explain(error: BaseException) -> tuple[str, str]:
-    """Return a short code and a sentence for the visitor; neither holds SQL or addresses."""
+    """Return an error code and a message for the visitor, without SQL and addresses."""
     if isinstance(error, TimeoutError):
         return "database_busy", "Every database connection is in use. Please try again."
-    if error_code(error) in STATEMENT_LIMIT:
+    if error_code(error) in STATEMENT_TIMEOUT:
         return "statement_timeout", "The database stopped this query: it ran longer than allowed."
     code = error_code(error)
-    if code == NO_ANSWER:  # such as of a commit while the disk is full, for which MariaDB waits
-        return "database_timeout", "The database did not answer in time. Nothing may be saved."
-    if code is not None and (0 < code < 1000 or code in DISK_FULL):
-        return "database_read_only", "The database cannot write now. What is there can be read."
+    if code == NO_RESPONSE:  # for example a commit on a full disk, where MariaDB waits
+        return "database_timeout", "The database did not respond in time. Your change may be lost."
+    if code is not None and (0 < code < 1000 or code in READ_ONLY):
+        return "database_read_only", "The database cannot save changes now. Reading still works."
     return "database_unavailable", "The database cannot be reached. Please try again in a moment."
 
 
 def run(work: Callable[..., T], *args: Any) -> T:
     """Call `work(session, *args)` in a transaction and commit it.
 
-    A connection that dies on the way (killed, server restarted) costs the visitor nothing: the work
-    is done again on a fresh one, so it must be safe to repeat. Nothing is repeated after two
-    seconds, which keeps a hanging server from being waited for twice.
+    When the connection is lost (killed, server restarted) the work is repeated on a new one, so it
+    must be idempotent. There are no retries after two seconds: a hanging server is awaited once.
     """
 
     def attempt() -> T:
@@ -148,7 +146,7 @@ def run(work: Callable[..., T], *args: Any) -> T:
 
 
 def connection_id() -> int:
-    """Return the server's id of the connection this session uses (its own id on SQLite)."""
+    """Return the server's id of this session's connection (on SQLite: the object's id)."""
     session = Session()
     if session.get_bind().dialect.name == "sqlite":
         return id(session.connection().connection.dbapi_connection)
@@ -157,19 +155,19 @@ def connection_id() -> int:
 
 def _log_retry(state: tenacity.RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
-    log.warning("database work is repeated", extra={"error_code": error_code(error)})
+    log.warning("transaction is retried", extra={"error_code": error_code(error)})
 
 
 def _mark_disconnects(context: ExceptionContext) -> None:
-    """Tell SQLAlchemy which further errors mean that the connection is gone."""
-    if error_code(context.original_exception) in CONNECTION_GONE:
+    """Mark errors as disconnects that SQLAlchemy does not recognize."""
+    if error_code(context.original_exception) in CONNECTION_LOST:
         context.is_disconnect = True
 
 
 def _after_fork() -> None:
-    """Leave the parent its connections: forget them here without a word to the server.
+    """Drop the inherited connections without closing them: they belong to the parent.
 
-    A session in use is kept alive on purpose: collecting it would roll back the parent's work.
+    An inherited session is kept referenced: collecting it would roll back the parent's work.
     """
     if _engine is not None:
         _inherited.append(Session.registry)

@@ -1,36 +1,40 @@
-"""What the worker does. Every job goes through `job`, which cleans up after it, come what may."""
+"""The background jobs. Each is wrapped in `job`, which always closes its session."""
 
 from __future__ import annotations
 
 import functools
 import logging
-import os
-import socket
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from uuid import uuid4
 
 from rq import get_current_job
 from rq.timeouts import JobTimeoutException
+from sqlalchemy import delete, update
+from sqlalchemy.orm import Session as DbSession
 
-from sample_app import database, logs, notes, queues, runs
+from sample_app import cache, database, logs, notes, queues
 from sample_app.database import Session
+from sample_app.models import Run, utcnow
 
 log = logging.getLogger(__name__)
 F = TypeVar("F", bound=Callable[..., Any])
 
+RUN_LIFETIME = timedelta(days=1)
 
-class ExerciseFailure(RuntimeError):
-    """Raised on purpose, to show that a failing job leaves nothing behind."""
+
+class IntentionalFailure(RuntimeError):
+    """Raised by a diagnostic job, to test what a failing job leaves behind."""
 
 
 def job(function: F) -> F:
-    """Wrap a job: the request's id in its log lines, and no session left open after it.
+    """Wrap a job: bind the request id to its log lines, and close its session at the end.
 
-    A background job has no request whose end would close its session; without this, every job that
-    raises would keep a connection, until MySQL has none left.
+    A job has no request whose end would close the session. Without this, each failing job would
+    hold a connection until MySQL has none left.
     """
 
     @functools.wraps(function)
@@ -44,7 +48,7 @@ def job(function: F) -> F:
                 log.info("job finished", extra={"job": function.__name__})
                 return result
             except JobTimeoutException:
-                Session.invalidate()  # cut off in mid-answer: the connection cannot be used again
+                Session.invalidate()  # a response may be half read
                 raise
             except Exception as error:
                 log.exception("job failed: %s", error, extra={"job": function.__name__})
@@ -56,30 +60,59 @@ def job(function: F) -> F:
 
 
 @job
-def stamp_note(note_id: int) -> None:
-    """Stamp a note; doing it twice changes nothing."""
-    if database.run(notes.stamp, note_id):
-        log.info("note stamped", extra={"note_id": note_id})
+def word_count(note_id: int) -> None:
+    """Count the words of a note; a second run changes nothing."""
+    if database.run(notes.count_words, note_id):
+        log.info("words counted", extra={"note_id": note_id})
 
 
 @job
-def exercise(batch: str, fail: bool, seconds: float = 0) -> None:
-    """Take `seconds`, open a transaction and, if told so, raise in it; counted in the batch."""
+def diagnostic(batch: str, fail: bool, seconds: float = 0) -> None:
+    """Take `seconds`, use a database connection, record the run, and fail on request."""
     token = uuid4().hex
     current = get_current_job()
-    if current:
-        queued = (current.meta.get("release", "unknown"), current.enqueued_at)
-        database.run(runs.begin, token, current.id, queued, queues.release)
+    database.run(
+        start_run,
+        token,
+        current.id,
+        current.meta.get("release", "unknown"),
+        current.enqueued_at,
+    )
     time.sleep(seconds)
-    if current:
-        database.run(runs.end, token)
-    connection = database.connection_id()
+    database.run(finish_run, token)
     queues.record(
         batch,
         "failed" if fail else "finished",
-        workers=f"{socket.gethostname()}:{os.getpid()}",
-        connections=str(connection),
+        workers=cache.process_name(),
+        connections=str(database.connection_id()),
         web_imported=str("sample_app.web" in sys.modules or "flask" in sys.modules),
     )
     if fail:
-        raise ExerciseFailure("this job was asked to fail")
+        raise IntentionalFailure("this job was queued to fail")
+
+
+def start_run(
+    session: DbSession, token: str, job_id: str, queued_by: str, queued_at: datetime
+) -> None:
+    """Record that a job was started, and which release queued it."""
+    session.merge(
+        Run(
+            token=token,
+            job=job_id,
+            queued_by=queued_by,
+            queued_at=queued_at.astimezone(UTC).replace(tzinfo=None),
+            ran_by=queues.release,
+            started_at=utcnow(),
+            worker=cache.process_name(),
+        )
+    )
+
+
+def finish_run(session: DbSession, token: str) -> None:
+    """Record that a run finished."""
+    session.execute(update(Run).where(Run.token == token).values(finished_at=utcnow()))
+
+
+def delete_old_runs(session: DbSession) -> None:
+    """Delete runs that are older than a day."""
+    session.execute(delete(Run).where(Run.started_at < utcnow() - RUN_LIFETIME))

@@ -1,9 +1,8 @@
-"""A lease: one process of many may do a thing, for a bounded time.
+"""A lease: the right of one process to do a task exclusively, for a limited time.
 
-It is a row in MySQL, changed by one conditional UPDATE with the server's clock. MySQL rather than
-Redis because the ticks are rows too: lease and tick are written in one transaction, so a holder
-that was paused past its time cannot tick. A row rather than GET_LOCK because that lock lasts as
-long as its connection, which for a host without power is until MySQL's timeouts.
+The lease is a row in MySQL that is changed by one conditional UPDATE with the server's clock. Lease
+and tick are written in one transaction, so a process that was paused past its lease cannot tick.
+GET_LOCK would last as long as its connection, which for a host that lost power is hours.
 """
 
 from __future__ import annotations
@@ -35,24 +34,25 @@ def _sqlite_now(element: Any, compiler: Any, **kwargs: Any) -> str:
     return "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
 
 
-def peek(session: DbSession, name: str, ttl: float) -> tuple[str, int, int]:
-    """Return the holder ("" for none), the milliseconds it has left, and the server's time (ms)."""
-    row = session.execute(
+def read(session: DbSession, name: str, ttl: float) -> tuple[str, int, int]:
+    """Return the holder (or ""), the milliseconds that it has left, and the server's time."""
+    holder, expires, now = session.execute(
         select(Lease.holder, Lease.expires_ms, now_ms()).where(Lease.name == name)
     ).one()
-    holder, expires, now = row
-    return (holder, expires - now, now) if now < expires <= now + longest(ttl) else ("", 0, now)
+    if now < expires <= now + _longest(ttl):
+        return holder, expires - now, now
+    return "", 0, now
 
 
-def longest(ttl: float) -> int:
-    """Return the milliseconds that a lease may have left: if more, the clock was set back since."""
+def _longest(ttl: float) -> int:
+    """Return the most milliseconds a lease can have left; if more, the clock was set back."""
     return int(ttl * 2000)
 
 
 def acquire(session: DbSession, name: str, holder: str, ttl: float) -> bool:
-    """Take or renew the lease for `ttl` seconds; False when another holds it.
+    """Acquire or renew the lease for `ttl` seconds; return False when another process holds it.
 
-    The row stays locked until the transaction ends: what is written in it is covered by the lease.
+    The row stays locked until the transaction ends.
     """
     result = session.execute(
         update(Lease)
@@ -61,7 +61,7 @@ def acquire(session: DbSession, name: str, holder: str, ttl: float) -> bool:
             or_(
                 Lease.holder == holder,
                 Lease.expires_ms <= now_ms(),
-                Lease.expires_ms > now_ms() + longest(ttl),
+                Lease.expires_ms > now_ms() + _longest(ttl),
             ),
         )
         .values(holder=holder, expires_ms=now_ms() + int(ttl * 1000))
@@ -71,7 +71,7 @@ def acquire(session: DbSession, name: str, holder: str, ttl: float) -> bool:
 
 
 def release(session: DbSession, name: str, holder: str) -> None:
-    """Give the lease up, so that another can take it at once."""
+    """Release the lease, so that another process can acquire it immediately."""
     session.execute(
         update(Lease)
         .where(Lease.name == name, Lease.holder == holder)

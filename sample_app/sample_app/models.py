@@ -1,4 +1,4 @@
-"""The tables: notes, runs of jobs, the scheduler's ticks and lease. Times: UTC without a zone."""
+"""The tables: notes, runs of diagnostic jobs, scheduler ticks and leases. Times are naive UTC."""
 
 from __future__ import annotations
 
@@ -11,29 +11,30 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 Moment = DateTime().with_variant(DATETIME(fsp=6), "mysql", "mariadb")
 BigId = BigInteger().with_variant(Integer, "sqlite")
-NAMING = {
-    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-    "uq": "uq_%(table_name)s_%(column_0_name)s",
-}
-INNODB = {"mysql_engine": "InnoDB"}  # charset and collation are the database's
+INNODB = {"mysql_engine": "InnoDB"}
 
 
 def utcnow() -> datetime:
-    """Return the present time in UTC, without a zone as MySQL keeps it."""
+    """Return the current time as MySQL stores it."""
     return datetime.now(UTC).replace(tzinfo=None)
 
 
 class Base(DeclarativeBase):
-    """Names every constraint, so that a migration can name it too."""
+    """Gives every index and constraint a name that migrations can use."""
 
-    metadata = MetaData(naming_convention=NAMING)
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_name)s",
+        }
+    )
 
 
-class Stamp(StrEnum):
-    """How far a note's stamp (its background job) has come."""
+class JobStatus(StrEnum):
+    """The status of a note's word count job."""
 
-    PENDING = "pending"  # in the queue
-    WAITING = "waiting"  # the queue was gone: the scheduler queues it later
+    PENDING = "pending"  # queued
+    WAITING = "waiting"  # the queue was unavailable: the scheduler queues the job later
     DONE = "done"
 
 
@@ -41,39 +42,39 @@ class Note(Base):
     """One entry of the guest book."""
 
     __tablename__ = "notes"
-    __table_args__ = (Index(None, "stamp", "queued_at"), INNODB)
+    __table_args__ = (Index(None, "job_status", "queued_at"), INNODB)
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
-    token: Mapped[str] = mapped_column(String(32), unique=True)  # makes saving safe to repeat
+    token: Mapped[str] = mapped_column(String(32), unique=True)  # makes the insert idempotent
     author: Mapped[str] = mapped_column(String(60))
     body: Mapped[str] = mapped_column(String(1000))
     created_at: Mapped[datetime] = mapped_column(Moment, default=utcnow)
     request_id: Mapped[str | None] = mapped_column(String(64))
-    stamp: Mapped[str] = mapped_column(String(10), default=Stamp.PENDING)
+    job_status: Mapped[str] = mapped_column(String(10), default=JobStatus.PENDING)
     queued_at: Mapped[datetime] = mapped_column(Moment, default=utcnow)
-    words: Mapped[int | None]
-    stamped_at: Mapped[datetime | None] = mapped_column(Moment)
-    stamped_by: Mapped[str | None] = mapped_column(String(320))
+    word_count: Mapped[int | None]
+    counted_at: Mapped[datetime | None] = mapped_column(Moment)
+    counted_by: Mapped[str | None] = mapped_column(String(320))
 
 
 class Run(Base):
-    """One run of a batch's job. Nothing keeps a job from having two: that is for a test to find."""
+    """One run of a diagnostic job. A job that ran twice has two rows, which the tests look for."""
 
     __tablename__ = "runs"
     __table_args__ = INNODB
 
-    token: Mapped[str] = mapped_column(String(32), primary_key=True)  # safe to repeat
+    token: Mapped[str] = mapped_column(String(32), primary_key=True)
     job: Mapped[str] = mapped_column(String(80), index=True)
-    queued_by: Mapped[str] = mapped_column(String(64))  # releases
+    queued_by: Mapped[str] = mapped_column(String(64))  # release
     queued_at: Mapped[datetime] = mapped_column(Moment)
-    ran_by: Mapped[str] = mapped_column(String(64))
-    began_at: Mapped[datetime] = mapped_column(Moment, index=True)
-    ended_at: Mapped[datetime | None] = mapped_column(Moment)
+    ran_by: Mapped[str] = mapped_column(String(64))  # release
+    started_at: Mapped[datetime] = mapped_column(Moment, index=True)
+    finished_at: Mapped[datetime | None] = mapped_column(Moment)
     worker: Mapped[str] = mapped_column(String(320))
 
 
 class Tick(Base):
-    """One tick of the scheduler. The key makes a second one for the same slot impossible."""
+    """One tick of the scheduler. The primary key prevents a second tick in the same slot."""
 
     __tablename__ = "ticks"
     __table_args__ = INNODB
@@ -85,7 +86,7 @@ class Tick(Base):
 
 
 class Lease(Base):
-    """Who may do a thing that only one process may do, and until when (Unix milliseconds)."""
+    """The process that may do a task exclusively, and until when (Unix milliseconds)."""
 
     __tablename__ = "leases"
     __table_args__ = INNODB

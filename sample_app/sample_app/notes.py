@@ -1,68 +1,65 @@
-"""The guest book itself, without a web around it: write, read, stamp."""
+"""The guest book without its web pages: write notes, read them and count their words."""
 
 from __future__ import annotations
 
 import logging
-import os
-import socket
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session as DbSession
 
-from sample_app import database, logs, queues
-from sample_app.models import Note, Stamp, Tick, utcnow
-from sample_app.redis_guard import Unavailable
+from sample_app import cache, database, logs, queues
+from sample_app.models import JobStatus, Note, Tick, utcnow
+from sample_app.resilient_redis import Unavailable
 
 log = logging.getLogger(__name__)
 
-PAGE = 20  # notes on a page
-OVERDUE = timedelta(minutes=5)  # a job that takes longer is taken for lost
+PAGE_SIZE = 20
+JOB_OVERDUE = timedelta(minutes=5)  # after this a pending job is considered lost
 
 
 def add(author: str, body: str) -> tuple[int, bool]:
-    """Save a note and queue its stamp; return its id and whether the job could be queued.
+    """Save a note and queue its word count; return its id, and whether the job was queued.
 
-    Raises SQLAlchemyError when the note was not saved. Without the queue the note is still saved,
-    and the scheduler queues the job later.
+    Raises SQLAlchemyError when the note was not saved.
     """
     request_id = logs.current_request_id()
     note_id = database.run(_insert, uuid4().hex, author, body, request_id)
-    return note_id, _queue(note_id, request_id)
+    return note_id, _queue_word_count(note_id, request_id)
 
 
-def queue_again(note_id: int, request_id: str | None) -> bool:
-    """Queue a note's stamp once more; return False when the queue is gone."""
-    database.run(_mark, note_id, Stamp.PENDING)
-    return _queue(note_id, request_id)
+def requeue(note_id: int, request_id: str | None) -> bool:
+    """Queue a note's word count again; return False when the queue is unavailable."""
+    database.run(_set_job_status, note_id, JobStatus.PENDING)
+    return _queue_word_count(note_id, request_id)
 
 
-def _queue(note_id: int, request_id: str | None) -> bool:
-    """Queue the stamp, or mark the note as waiting for the scheduler to do so."""
+def _queue_word_count(note_id: int, request_id: str | None) -> bool:
+    """Queue the job; if the queue is unavailable, leave that to the scheduler."""
     try:
-        queues.queue_stamp(note_id, request_id)
+        queues.queue_word_count(note_id, request_id)
     except Unavailable:
         try:
-            database.run(_mark, note_id, Stamp.WAITING)
+            database.run(_set_job_status, note_id, JobStatus.WAITING)
         except SQLAlchemyError:
-            log.warning("note left pending: it is queued when overdue", extra={"note_id": note_id})
+            log.warning("note is left pending until it is overdue", extra={"note_id": note_id})
         return False
     return True
 
 
 def latest(session: DbSession, before: int | None = None) -> tuple[list[Note], bool]:
-    """Return the newest notes (older than id `before`), and whether there are more."""
-    query = select(Note).order_by(Note.id.desc()).limit(PAGE + 1)
+    """Return a page of notes, newest first, and whether there are older ones."""
+    query = select(Note).order_by(Note.id.desc()).limit(PAGE_SIZE + 1)
     if before is not None:
         query = query.where(Note.id < before)
     notes = list(session.scalars(query))
-    return notes[:PAGE], len(notes) > PAGE
+    return notes[:PAGE_SIZE], len(notes) > PAGE_SIZE
 
 
-def ticks(session: DbSession, limit: int = 5) -> list[Tick]:
+def latest_ticks(session: DbSession, limit: int = 5) -> list[Tick]:
     """Return the scheduler's last ticks, newest first."""
     return list(session.scalars(select(Tick).order_by(Tick.slot.desc()).limit(limit)))
 
@@ -73,47 +70,47 @@ def get(session: DbSession, note_id: int) -> Note | None:
 
 
 def totals(session: DbSession) -> dict[str, Any]:
-    """Return how many notes and counted words there are: the value worth caching."""
+    """Return the number of notes and of counted words."""
     notes, words = session.execute(
-        select(func.count(), func.coalesce(func.sum(Note.words), 0)).select_from(Note)
+        select(func.count(), func.coalesce(func.sum(Note.word_count), 0)).select_from(Note)
     ).one()
     return {"notes": int(notes), "words": int(words)}
 
 
-def stamp(session: DbSession, note_id: int) -> bool:
-    """Count a note's words and stamp it; return False when that was already done."""
+def count_words(session: DbSession, note_id: int) -> bool:
+    """Count a note's words; return False if that was already done."""
     note = session.get(Note, note_id, with_for_update=True)
-    if note is None or note.stamp == Stamp.DONE:
+    if note is None or note.job_status == JobStatus.DONE:
         return False
-    note.words = len(note.body.split())
-    note.stamp = Stamp.DONE
-    note.stamped_at = utcnow()
-    note.stamped_by = f"{socket.gethostname()}:{os.getpid()}"
+    note.word_count = len(note.body.split())
+    note.job_status = JobStatus.DONE
+    note.counted_at = utcnow()
+    note.counted_by = cache.process_name()
     return True
 
 
-def unqueued(session: DbSession, now: datetime, limit: int = 100) -> list[tuple[int, str | None]]:
-    """Return notes that no job is likely to stamp: never queued, or long overdue.
+def without_job(session: DbSession, now: datetime, limit: int = 100) -> list[tuple[int, str]]:
+    """Return id and request id of notes that were never queued, or lost their job.
 
-    One that was queued in time to come is overdue, too: the clock was set back.
+    A queue time in the future means that the clock was set back; its job counts as lost too.
     """
-    late = or_(Note.queued_at < now - OVERDUE, Note.queued_at > now + OVERDUE)
+    overdue = or_(Note.queued_at < now - JOB_OVERDUE, Note.queued_at > now + JOB_OVERDUE)
     query = (
         select(Note.id, Note.request_id)
         .where(
             or_(
-                Note.stamp == Stamp.WAITING,
-                (Note.stamp == Stamp.PENDING) & late,
+                Note.job_status == JobStatus.WAITING,
+                and_(Note.job_status == JobStatus.PENDING, overdue),
             )
         )
         .order_by(Note.id)
         .limit(limit)
     )
-    return [(note_id, request_id) for note_id, request_id in session.execute(query)]
+    return [tuple(row) for row in session.execute(query)]
 
 
 def _insert(session: DbSession, token: str, author: str, body: str, request_id: str | None) -> int:
-    """Insert once: when a repeated try finds the token, the first one had been committed."""
+    """Insert a note once: a repeated transaction returns the note that was already committed."""
     note = Note(token=token, author=author, body=body, request_id=request_id)
     session.add(note)
     try:
@@ -124,11 +121,10 @@ def _insert(session: DbSession, token: str, author: str, body: str, request_id: 
     return note.id
 
 
-def _mark(session: DbSession, note_id: int, stamp: Stamp) -> None:
-    """Say where a note's job is, unless the job was quicker."""
+def _set_job_status(session: DbSession, note_id: int, status: JobStatus) -> None:
     session.execute(
         update(Note)
-        .where(Note.id == note_id, Note.stamp != Stamp.DONE)
-        .values(stamp=stamp, queued_at=utcnow())
+        .where(Note.id == note_id, Note.job_status != JobStatus.DONE)
+        .values(job_status=status, queued_at=utcnow())
         .execution_options(synchronize_session=False)
     )

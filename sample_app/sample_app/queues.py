@@ -1,9 +1,8 @@
-"""The job queue: RQ on the queue instance, which never evicts and keeps an append-only file."""
+"""The job queue: RQ on the queue instance, which evicts no keys and keeps an append-only file."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from typing import Any
 from uuid import uuid4
 
@@ -12,57 +11,58 @@ from rq import Queue, Retry
 from rq.serializers import JSONSerializer
 from rq.worker_registration import REDIS_WORKER_KEYS
 
-from sample_app import logs, redis_guard
+from sample_app import logs, resilient_redis
 from sample_app.config import Settings
 
 log = logging.getLogger(__name__)
 
 QUEUE = "guestbook"
 JOB_TIMEOUT = 30  # seconds
-SERIALIZER = JSONSerializer  # RQ's default is pickle: writing to Redis would be running code
-KEEP = 3600  # seconds that results and batches are kept
-CHUNK = 50  # jobs handed over in one round trip
+SERIALIZER = JSONSerializer  # RQ's default is pickle, which runs code when it is read
+RESULT_LIFETIME = 3600  # seconds
+CHUNK_SIZE = 50  # jobs queued in one round trip
 
-guard: redis_guard.GuardedRedis
+instance: resilient_redis.ResilientRedis
 release = "unreleased"
 
 
-def configure(settings: Settings, client: redis.Redis | None = None) -> None:
-    """Set the instance up for this process; nothing is connected yet."""
-    global guard, release
+def init(settings: Settings) -> None:
+    """Configure the instance for this process, without a connection."""
+    global instance, release
     release = settings.release
-    client = client or redis_guard.connect(settings.queue_url)
-    guard = redis_guard.GuardedRedis("queue", client)
+    instance = resilient_redis.ResilientRedis("queue", settings.queue_url)
 
 
 def queue() -> Queue:
     """Return the queue on this process's connection."""
-    return Queue(QUEUE, connection=guard.client, default_timeout=JOB_TIMEOUT, serializer=SERIALIZER)
+    return Queue(
+        QUEUE, connection=instance.client, default_timeout=JOB_TIMEOUT, serializer=SERIALIZER
+    )
 
 
 def stats() -> dict[str, int]:
-    """Return how many jobs wait and how many workers listen; raises Unavailable."""
+    """Return the number of waiting jobs and of workers; raises Unavailable."""
 
-    def ask(client: redis.Redis) -> list[int]:
+    def read(client: redis.Redis) -> list[int]:
         with client.pipeline(transaction=False) as pipe:
             pipe.llen(queue().key)
             pipe.scard(REDIS_WORKER_KEYS)
             return pipe.execute()
 
-    jobs, workers = guard.call(ask)
+    jobs, workers = instance.call(read)
     return {"waiting": jobs, "workers": workers}
 
 
-def queue_stamp(note_id: int, request_id: str | None) -> None:
-    """Queue the stamping of a note; raises Unavailable. Queued twice, it is still stamped once."""
-    job = guard.call(
+def queue_word_count(note_id: int, request_id: str | None) -> None:
+    """Queue the word count of a note; raises Unavailable."""
+    job = instance.call(
         lambda _: queue().enqueue(
-            "sample_app.jobs.stamp_note",
+            "sample_app.jobs.word_count",
             note_id,
-            job_id=f"stamp-{note_id}-{uuid4().hex[:8]}",
+            job_id=f"word-count-{note_id}-{uuid4().hex[:8]}",
             meta={"request_id": request_id},
             result_ttl=60,
-            failure_ttl=KEEP,
+            failure_ttl=RESULT_LIFETIME,
             retry=Retry(max=2),
         )
     )
@@ -70,18 +70,17 @@ def queue_stamp(note_id: int, request_id: str | None) -> None:
 
 
 def queue_batch(count: int, fail_every: int, seconds: int = 0) -> str:
-    """Queue `count` jobs of which every `fail_every`-th raises (0: none); return the batch's id.
+    """Queue `count` diagnostic jobs, of which every `fail_every`-th fails (0: none); return its id.
 
-    Each takes `seconds`. Raises Unavailable; the jobs handed over before that still run.
+    Raises Unavailable; jobs that were queued before that still run.
     """
     batch = uuid4().hex
-    # Not as arguments, unless they are asked for: a worker of the release before may take the job.
     meta = {"request_id": logs.current_request_id(), "release": release}
     jobs = [
         Queue.prepare_data(
-            "sample_app.jobs.exercise",
-            (batch, bool(fail_every) and number % fail_every == 0, *([seconds] if seconds else [])),
-            job_id=f"exercise-{batch}-{number}",
+            "sample_app.jobs.diagnostic",
+            (batch, bool(fail_every) and number % fail_every == 0, seconds),
+            job_id=f"diagnostic-{batch}-{number}",
             timeout=JOB_TIMEOUT,
             meta=meta,
             result_ttl=0,
@@ -89,41 +88,38 @@ def queue_batch(count: int, fail_every: int, seconds: int = 0) -> str:
         )
         for number in range(1, count + 1)
     ]
-    for chunk in (jobs[start : start + CHUNK] for start in range(0, count, CHUNK)):
-        guard.call(lambda client, chunk=chunk: _hand_over(client, batch, chunk))
+    for start in range(0, count, CHUNK_SIZE):
+        chunk = jobs[start : start + CHUNK_SIZE]
+        instance.call(lambda client, chunk=chunk: _queue_chunk(client, batch, chunk))
     log.info("batch queued", extra={"batch": batch, "jobs": count})
     return batch
 
 
-def _hand_over(client: redis.Redis, batch: str, jobs: Iterable[Any]) -> None:
-    jobs = list(jobs)
+def _queue_chunk(client: redis.Redis, batch: str, jobs: list[Any]) -> None:
     with client.pipeline() as pipe:
         pipe.hincrby(batch_key(batch), "queued", len(jobs))
-        pipe.expire(batch_key(batch), KEEP)
+        pipe.expire(batch_key(batch), RESULT_LIFETIME)
         queue().enqueue_many(jobs, pipeline=pipe)
         pipe.execute()
 
 
 def batch_key(batch: str, part: str = "counts") -> str:
-    """Return the key that holds a part of what is known of a batch."""
+    """Return the key of a part of a batch's results."""
     return f"guestbook:batch:{batch}:{part}"
 
 
-def record(batch: str, outcome: str, **sets: Any) -> None:
-    """Count one outcome of a batch and remember who had a part in it; raises RedisError.
-
-    Past the breaker: it is the worker that calls this, which has nobody waiting for it.
-    """
-    with guard.client.pipeline() as pipe:
+def record(batch: str, outcome: str, **values: Any) -> None:
+    """Record the outcome of one job of a batch; raises RedisError."""
+    with instance.client.pipeline() as pipe:
         pipe.hincrby(batch_key(batch), outcome, 1)
-        for part, value in sets.items():
+        for part, value in values.items():
             pipe.sadd(batch_key(batch, part), value)
-            pipe.expire(batch_key(batch, part), KEEP)
+            pipe.expire(batch_key(batch, part), RESULT_LIFETIME)
         pipe.execute()
 
 
 def batch_stats(batch: str) -> dict[str, Any] | None:
-    """Return a batch's counts and who had a part in it, or None; raises Unavailable."""
+    """Return the results of a batch, or None; raises Unavailable."""
     parts = ("workers", "connections", "web_imported")
 
     def read(client: redis.Redis) -> list[Any]:
@@ -133,17 +129,13 @@ def batch_stats(batch: str) -> dict[str, Any] | None:
                 pipe.smembers(batch_key(batch, part))
             return pipe.execute()
 
-    counts, *members = guard.call(read)
+    counts, workers, connections, web_imported = instance.call(read)
     if not counts:
         return None
-    numbers = {key.decode(): int(value) for key, value in counts.items()}
-    who = {
-        part: sorted(m.decode() for m in found) for part, found in zip(parts, members, strict=True)
-    }
     return {
         "batch": batch,
-        **{key: numbers.get(key, 0) for key in ("queued", "finished", "failed")},
-        "workers": who["workers"],
-        "connections": who["connections"],
-        "web_imported": "True" in who["web_imported"],
+        **{key: int(counts.get(key.encode(), 0)) for key in ("queued", "finished", "failed")},
+        "workers": sorted(name.decode() for name in workers),
+        "connections": sorted(number.decode() for number in connections),
+        "web_imported": b"True" in web_imported,
     }

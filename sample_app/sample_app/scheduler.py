@@ -1,8 +1,7 @@
-"""The scheduler: `python -m sample_app.scheduler`, one on each host; the holder of a lease ticks.
+"""The scheduler: `python -m sample_app.scheduler` on each host; the one with the lease ticks.
 
-A tick belongs to a slot (the time divided by the interval), and the slot is the table's key: even
-a fault in the lease could not make two. With each tick the holder also queues the notes whose job
-could not be queued when they were written.
+A tick belongs to a slot, which is the time rounded down to the interval and the primary key of the
+table. With each tick the scheduler also queues the jobs that could not be queued earlier.
 """
 
 from __future__ import annotations
@@ -20,19 +19,19 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session as DbSession
 
-from sample_app import config, database, lease, logs, notes, queues, runs
+from sample_app import config, database, jobs, lease, logs, notes, queues
 from sample_app.database import Session
 from sample_app.models import Tick, utcnow
 
 log = logging.getLogger("sample_app.scheduler")
 
 LEASE = "scheduler"
-KEEP_TICKS = 24 * 3600  # seconds
-LOOK = 1.0  # seconds between two looks at the lease
+TICK_LIFETIME = 24 * 3600  # seconds
+POLL_INTERVAL = 1.0  # seconds
 
 
 class Scheduler:
-    """One candidate for the lease, which ticks while it holds it."""
+    """A candidate for the lease, which ticks while it holds it."""
 
     def __init__(self, interval: float, ttl: float, holder: str | None = None) -> None:
         self.interval = interval
@@ -42,78 +41,80 @@ class Scheduler:
         self.stopping = threading.Event()
 
     def step(self) -> bool:
-        """Look once at the lease and the clock; return True when this process ticked."""
+        """Check the lease and the clock once; return whether this process ticked."""
         return database.run(self._step)
 
     def _step(self, session: DbSession) -> bool:
-        holder, left, now = lease.peek(session, LEASE, self.ttl)
+        holder, left, now = lease.read(session, LEASE, self.ttl)
         if holder and holder != self.holder:
             return False
-        if holder and self.ticked(session) >= self.slot(now) and left > self.ttl * 500:
+        if holder and self.last_slot(session) >= self.slot(now) and left > self.ttl * 500:
             return False
-        session.rollback()  # a fresh view: what was read above may be old by now
+        session.rollback()  # end the snapshot: another process may have written since
         if not lease.acquire(session, LEASE, self.holder, self.ttl):
             return False
         if not holder:
-            log.info("lease taken", extra={"holder": self.holder})
-        slot, ticked = self.slot(lease.peek(session, LEASE, self.ttl)[2]), self.ticked(session)
-        if ticked > slot + self.interval:  # the clock was set back: these slots come once more
+            log.info("lease acquired", extra={"holder": self.holder})
+        slot = self.slot(lease.read(session, LEASE, self.ttl)[2])
+        last = self.last_slot(session)
+        if last > slot + self.interval:  # the clock was set back: these slots repeat
             session.execute(delete(Tick).where(Tick.slot >= slot))
-        elif ticked >= slot:
+        elif last >= slot:
             return False
         session.add(Tick(slot=slot, ticked_at=utcnow(), host=self.host, pid=os.getpid()))
-        session.execute(delete(Tick).where(Tick.slot < slot - KEEP_TICKS))
-        runs.forget(session)
+        session.execute(delete(Tick).where(Tick.slot < slot - TICK_LIFETIME))
+        jobs.delete_old_runs(session)
         return True
 
     def slot(self, now: int) -> int:
-        """Return the slot (Unix seconds) that `now` (Unix milliseconds) lies in."""
+        """Return the slot (Unix seconds) of a time in Unix milliseconds."""
         return int(now / 1000 // self.interval * self.interval)
 
-    def ticked(self, session: DbSession) -> int:
-        """Return the last slot that had its tick, 0 for none."""
+    def last_slot(self, session: DbSession) -> int:
+        """Return the slot of the last tick, or 0."""
         return session.scalar(select(func.max(Tick.slot))) or 0
 
-    def after_tick(self) -> None:
-        """Queue the notes that were saved while the queue was gone."""
-        for note_id, request_id in database.run(notes.unqueued, utcnow()):
+    def requeue_notes(self) -> None:
+        """Queue the jobs of notes that were saved while the queue was unavailable."""
+        for note_id, request_id in database.run(notes.without_job, utcnow()):
             with logs.bound(request_id=request_id):
-                if not notes.queue_again(note_id, request_id):
+                if not notes.requeue(note_id, request_id):
                     break
 
     def run(self) -> None:
-        """Tick until asked to stop, through restarts of MySQL and Redis; then release the lease."""
+        """Tick until stopped, even while MySQL or Redis restarts; then release the lease."""
         while not self.stopping.is_set():
             try:
                 if self.step():
                     log.info("tick", extra={"holder": self.holder})
-                    self.after_tick()
+                    self.requeue_notes()
             except SQLAlchemyError as error:
                 log.warning("no tick: %s", database.explain(error)[0])
             finally:
                 Session.remove()
-            self.stopping.wait(min(LOOK, self.interval / 4))
-        self._release()
+            self.stopping.wait(min(POLL_INTERVAL, self.interval / 4))
+        self.release()
 
-    def _release(self) -> None:
+    def release(self) -> None:
+        """Release the lease."""
         try:
             database.run(lease.release, LEASE, self.holder)
         except SQLAlchemyError:
-            log.warning("lease not released: it ends by itself in %.0f s", self.ttl)
+            log.warning("lease was not released: it expires in %.0f s", self.ttl)
         finally:
             Session.remove()
 
     def stop(self, *_: Any) -> None:
-        """Ask `run` to end (a signal handler)."""
+        """Stop `run` (a signal handler)."""
         self.stopping.set()
 
 
 def main() -> int:
-    """Set this process up and tick; return the exit status."""
+    """Run the scheduler; return the exit status."""
     settings = config.load()
     logs.configure(settings.release, settings.log_level)
-    database.configure(settings)
-    queues.configure(settings)
+    database.init(settings)
+    queues.init(settings)
     scheduler = Scheduler(settings.scheduler_interval, settings.scheduler_lease)
     signal.signal(signal.SIGTERM, scheduler.stop)
     signal.signal(signal.SIGINT, scheduler.stop)

@@ -1,9 +1,7 @@
 """The background worker: `python -m sample_app.worker`.
 
-It imports models and engine, never the site. Jobs run in this process (RQ's SimpleWorker), one
-after the other, so that they share one engine and its pool; a work horse forked for each job would
-open a connection for each job. A job that hangs is ended by RQ's timer; a job that takes the whole
-process down is repeated after systemd has started it again.
+It imports the models and the engine, but not the site. Jobs run one after the other in this process
+(RQ's SimpleWorker) and share its connection pool; a process forked per job would connect per job.
 """
 
 from __future__ import annotations
@@ -23,19 +21,18 @@ from rq import Queue, SimpleWorker
 from rq.exceptions import StopRequested
 from rq.job import Job
 
-from sample_app import cache, config, database, jobs, logs, queues, redis_guard
+from sample_app import config, database, jobs, logs, queues, resilient_redis
 
 log = logging.getLogger("sample_app.worker")
 
-LOOK = 1  # seconds between two looks whether to stop
+POLL_INTERVAL = 1  # seconds
 
 
 class Worker(SimpleWorker):
-    """RQ's worker, which loses no job when it is stopped, and comes back to Redis soon.
+    """A worker that loses no job when it is stopped, and reconnects to Redis quickly.
 
-    RQ ends an idle worker by raising from the signal handler, which may be the moment between Redis
-    handing a job over and the worker knowing of it. Here the handler leaves a note, and the wait
-    for a job is cut in short pieces between which the note is read.
+    RQ stops an idle worker with an exception in the signal handler, possibly after Redis has
+    removed a job from the queue. Here the handler sets a flag, which is read between short waits.
     """
 
     max_connection_wait_time = 5.0
@@ -43,7 +40,7 @@ class Worker(SimpleWorker):
 
     @property
     def stopping(self) -> bool:
-        """Whether a signal asked for the end."""
+        """Whether a signal requested the stop."""
         return self._stop_requested
 
     def _shutdown(self) -> None:
@@ -52,15 +49,15 @@ class Worker(SimpleWorker):
     def dequeue_job_and_maintain_ttl(
         self, timeout: int | None, max_idle_time: int | None = None
     ) -> tuple[Job, Queue] | None:
-        """Return the next job; raises StopRequested when there is none and the end is asked for."""
+        """Return the next job; raises StopRequested when there is none and the worker stops."""
         while not self.stopping:
-            found = super().dequeue_job_and_maintain_ttl(LOOK, LOOK)
+            found = super().dequeue_job_and_maintain_ttl(POLL_INTERVAL, POLL_INTERVAL)
             if found is not None:
                 return found
         raise StopRequested
 
     def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
-        """Tell Redis that this worker lives; a worker told to stop does not wait for Redis."""
+        """Send the heartbeat; a worker that stops does not wait for Redis."""
         try:
             super().heartbeat(timeout, pipeline)
         except redis.ConnectionError:
@@ -69,30 +66,26 @@ class Worker(SimpleWorker):
             raise
 
 
-def make_worker(client: redis.Redis) -> Worker:
-    """Return a worker on `client`; raises RedisError when Redis is not there."""
+def create_worker(client: redis.Redis) -> Worker:
+    """Return a worker on `client`; raises RedisError when Redis is down."""
     return Worker(
         [queues.QUEUE],
         connection=client,
         serializer=queues.SERIALIZER,
         name=f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:6]}",
-        worker_ttl=60,  # seconds; also bounds the wait for a job, and for a Redis that hangs
+        worker_ttl=60,  # seconds; also limits the wait for a Redis that hangs
         maintenance_interval=60,
-        log_job_description=False,  # it holds the job's arguments
+        log_job_description=False,  # contains the arguments
     )
 
 
 def work(client: redis.Redis) -> None:
-    """Work until asked to stop, through restarts of Redis.
+    """Work until stopped. RQ gives up when Redis fails during a job; then a new worker starts."""
 
-    RQ waits for Redis only while it waits for a job; when the connection breaks at another moment
-    it gives up, and is started anew here.
-    """
-
-    def session() -> bool:
-        worker = make_worker(client)
+    def run_worker() -> bool:
+        worker = create_worker(client)
         try:
-            worker.work(logging_level="WARNING")  # the jobs write their own lines
+            worker.work(logging_level="WARNING")
         except redis.RedisError:
             if not worker.stopping:
                 raise
@@ -103,25 +96,21 @@ def work(client: redis.Redis) -> None:
         | tenacity.retry_if_result(lambda stopped: not stopped),
         wait=tenacity.wait_random_exponential(multiplier=0.2, max=5),
         before_sleep=lambda state: log.warning(
-            "worker starts again: %s", state.outcome and state.outcome.exception()
+            "worker restarts: %s", state.outcome and state.outcome.exception()
         ),
-    )(session)
+    )(run_worker)
 
 
 def main() -> int:
-    """Set this process up and work; return the exit status."""
+    """Run the worker; return the exit status."""
     settings = config.load()
     logs.configure(settings.release, settings.log_level)
-    database.configure(settings)
-    cache.configure(settings)
-    queues.configure(settings)
+    database.init(settings)
+    queues.init(settings)
     signal.signal(signal.SIGTERM, _stop_before_work)
-    log.info(
-        "worker started",
-        extra={"jobs": jobs.__name__, "web_imported": "sample_app.web" in sys.modules},
-    )
+    log.info("worker started", extra={"jobs": jobs.__name__})
     try:
-        work(redis_guard.connect(settings.queue_url))
+        work(resilient_redis.connect(settings.queue_url))
     except StopRequested:
         log.info("worker stopped while it waited for Redis")
     finally:
@@ -130,7 +119,7 @@ def main() -> int:
 
 
 def _stop_before_work(*_: Any) -> None:
-    """Stop at once: RQ puts its own handler in place when it starts to work."""
+    """Stop at once, until RQ installs its own signal handler."""
     raise StopRequested
 
 

@@ -1,7 +1,4 @@
-"""An app on SQLite and two fake Redis instances: quick, and needing no server.
-
-What depends on MySQL's and Redis' own behaviour is shown on a host by the project's scenarios.
-"""
+"""An app on SQLite and two fake Redis instances. MySQL and Redis themselves are in Molecule."""
 
 import re
 from dataclasses import replace
@@ -12,88 +9,84 @@ import pytest
 from alembic import command
 from alembic.config import Config
 
-from sample_app import cache, config, database, queues
-from sample_app.redis_guard import GuardedRedis
+from sample_app import cache, database, queues, resilient_redis
+from sample_app.config import Settings
 from sample_app.web import create_app
 
-FOLDER = Path(__file__).parent.parent
-KEY = "the-key-of-the-hooks"
+ROOT = Path(__file__).parent.parent
+KEY = "the-diagnostics-key"
 
 
 @pytest.fixture(scope="session")
-def empty_database(tmp_path_factory):
-    """Return the path of a database that the real migrations have made."""
+def migrated_database(tmp_path_factory):
+    """Return the path of an empty database at the latest migration."""
     path = tmp_path_factory.mktemp("database") / "empty.sqlite"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DATABASE_URL", f"sqlite:///{path}")
-        command.upgrade(Config(FOLDER / "alembic.ini"), "head")
+        command.upgrade(Config(ROOT / "alembic.ini"), "head")
     return path
 
 
 @pytest.fixture
-def settings(empty_database, tmp_path):
-    """Return settings with a database of the test's own."""
+def settings(migrated_database, tmp_path):
+    """Return settings with a database for this test."""
     path = tmp_path / "app.sqlite"
-    path.write_bytes(empty_database.read_bytes())
-    return config.Testing(
+    path.write_bytes(migrated_database.read_bytes())
+    return Settings(
         database_url=f"sqlite:///{path}",
         cache_url="redis://cache.invalid",
         queue_url="redis://queue.invalid",
         secret_key="only for tests",
-        hook_api_key=KEY,
+        diagnostics_key=KEY,
         release="test-release",
+        testing=True,
     )
 
 
 @pytest.fixture
+def redis_servers(monkeypatch):
+    """Return the fake servers by name; every client connects to them."""
+    servers = {name: fakeredis.FakeServer(server_type="redis") for name in ("cache", "queue")}
+
+    def connect(url):
+        name = re.match(r"redis://(\w+)\.invalid", url)[1]
+        return fakeredis.FakeRedis(server=servers[name])
+
+    monkeypatch.setattr(resilient_redis, "connect", connect)
+    return servers
+
+
+@pytest.fixture
 def make_app(settings, redis_servers):
-    """Return a function that makes an app with some settings changed."""
-
-    def make(**changes):
-        app = create_app(replace(settings, **changes))
-        install(redis_servers)
-        return app
-
-    yield make
+    """Return a function that creates an app with some settings changed."""
+    yield lambda **changes: create_app(replace(settings, **changes))
     database.close()
 
 
 @pytest.fixture
-def redis_servers():
-    """Return the fake servers by name; set `connected = False` on one to stop it."""
-    return {name: fakeredis.FakeServer(server_type="redis") for name in ("cache", "queue")}
-
-
-def install(servers):
-    """Put fake servers behind the two guards."""
-    cache.guard = GuardedRedis("cache", fakeredis.FakeRedis(server=servers["cache"]))
-    queues.guard = GuardedRedis("queue", fakeredis.FakeRedis(server=servers["queue"]))
-
-
-@pytest.fixture
 def stop(redis_servers):
-    """Return a function that stops a Redis instance, as `systemctl stop` would."""
+    """Return a function that stops a Redis instance."""
 
-    def do(name):
+    def stop(name):
         redis_servers[name].connected = False
 
-    return do
+    return stop
 
 
 @pytest.fixture
 def start(redis_servers):
-    """Return a function that starts a Redis instance again, its breaker's pause over."""
+    """Return a function that starts a Redis instance, and closes its breaker."""
 
-    def do(name):
+    def start(name):
         redis_servers[name].connected = True
-        {"cache": cache, "queue": queues}[name].guard.breaker.close()
+        {"cache": cache, "queue": queues}[name].instance.breaker.close()
 
-    return do
+    return start
 
 
 @pytest.fixture
 def app(make_app):
-    """Return the app as a browser meets it without a proxy."""
+    """Return the app without a proxy."""
     return make_app()
 
 
@@ -105,23 +98,22 @@ def client(app):
 
 @pytest.fixture
 def runner(app):
-    """Return a command line."""
+    """Return a runner for the app's commands."""
     return app.test_cli_runner()
 
 
 @pytest.fixture
 def post_note(client):
-    """Return a function that fills the form in and sends it."""
+    """Return a function that fills in the form and submits it."""
 
-    def post(author="Ada", body="one two three", browser=client, home="/", **fields):
-        page = browser.get(home, base_url=fields.pop("base_url", None)).text
-        data = {"csrf_token": csrf_token(page), "author": author, "body": body, **fields}
-        action = re.search(r'action="([^"]+)"', page)[1]
-        return browser.post(action, data=data)
+    def post(author="Ada", body="one two three", **fields):
+        token = csrf_token(client.get("/").text)
+        data = {"csrf_token": token, "author": author, "body": body, **fields}
+        return client.post("/notes", data=data)
 
     return post
 
 
 def csrf_token(page):
-    """Return the token in a page's form."""
+    """Return the token of a page's form."""
     return re.search(r'name="csrf_token" value="([^"]+)"', page)[1]

@@ -1,29 +1,29 @@
-"""One tick an interval, whoever is alive; see LESSONS 8."""
+"""One tick per interval, with any number of hosts (lesson 8)."""
 
 import threading
+import time
 
 import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.compiler import compiles
 
-from sample_app import lease, notes
+from sample_app import lease, notes, queues
 from sample_app.database import Session
-from sample_app.models import Note, Stamp, Tick, utcnow
+from sample_app.models import JobStatus, Note, Tick, utcnow
 from sample_app.scheduler import LEASE, Scheduler
 
 
 @pytest.fixture
 def two(app, clock):
-    """Return two schedulers, as on two hosts."""
+    """Return the schedulers of two hosts."""
     return [Scheduler(10, 15, f"host{number}:1:x") for number in (1, 2)]
 
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Return a clock that stands still: `set(seconds)`; the database's is replaced by it."""
+    """Return a function that sets the database's clock, in seconds."""
     now = {"ms": 1_000_000_000}
-    from sqlalchemy.ext.compiler import compiles
-
     compiles(lease.now_ms, "sqlite")(lambda *_args, **_kwargs: str(now["ms"]))
     monkeypatch.setattr(lease.now_ms, "inherit_cache", False)
     yield lambda seconds: now.update(ms=1_000_000_000 + int(seconds * 1000))
@@ -31,19 +31,18 @@ def clock(monkeypatch):
 
 
 def ticks():
-    """Return how many ticks there are."""
+    """Return the number of ticks."""
     Session.remove()
     return Session.scalar(select(func.count()).select_from(Tick))
 
 
 def holder():
-    """Return who holds the lease."""
+    """Return the holder of the lease."""
     Session.remove()
-    return lease.peek(Session(), LEASE, 35)[0]
+    return lease.read(Session(), LEASE, 35)[0]
 
 
 def test_one_tick_for_each_slot(two, clock):
-    """Two hosts looking every second for a minute make six ticks, all by one of them."""
     ticked = [[], []]
     for second in range(60):
         clock(second)
@@ -54,8 +53,7 @@ def test_one_tick_for_each_slot(two, clock):
     assert ticks() == 6
 
 
-def test_the_other_takes_over_when_the_holder_dies(two, clock):
-    """Within the lease's time, and without the holder's help."""
+def test_the_lease_of_a_dead_host_expires(two, clock):
     first, second = two
     assert first.step()
     clock(14.9)
@@ -65,25 +63,22 @@ def test_the_other_takes_over_when_the_holder_dies(two, clock):
     assert holder() == second.holder
 
 
-def test_the_other_takes_over_at_once_when_the_holder_is_stopped(two, clock):
-    """A clean stop releases the lease."""
+def test_a_stopped_scheduler_releases_the_lease(two, clock):
     first, second = two
     assert first.step()
-    first._release()
+    first.release()
     clock(10)
     assert second.step()
 
 
-def test_a_lease_that_is_not_ours_is_not_released(two, clock):
-    """Someone else's stop must not cause two holders."""
+def test_only_the_holder_releases_the_lease(two, clock):
     first, second = two
     assert first.step()
-    second._release()
+    second.release()
     assert holder() == first.holder
 
 
-def test_a_holder_that_slept_too_long_does_not_tick(two, clock):
-    """A paused machine wakes up believing that it still holds the lease."""
+def test_a_holder_that_was_paused_past_its_lease_does_not_tick(two, clock):
     first, second = two
     assert first.step()
     clock(20)
@@ -93,7 +88,6 @@ def test_a_holder_that_slept_too_long_does_not_tick(two, clock):
 
 
 def test_the_lease_is_renewed_between_ticks(app, clock):
-    """With a long interval the holder keeps it all the same."""
     first, second = Scheduler(60, 35, "one"), Scheduler(60, 35, "two")
     first.step()
     for number in range(60):
@@ -104,7 +98,6 @@ def test_the_lease_is_renewed_between_ticks(app, clock):
 
 
 def test_a_second_tick_for_a_slot_is_impossible(two, clock):
-    """Even if the lease were at fault: the slot is the key."""
     first, second = two
     assert first.step()
     Session.execute(text("UPDATE leases SET expires_ms = 0"))
@@ -113,8 +106,7 @@ def test_a_second_tick_for_a_slot_is_impossible(two, clock):
     assert ticks() == 1
 
 
-def test_of_two_that_reach_for_the_lease_one_gets_it(app, clock):
-    """Both may have seen it free a moment before."""
+def test_one_of_two_acquires_the_lease(app, clock):
     assert lease.acquire(Session(), LEASE, "one", 15)
     assert not lease.acquire(Session(), LEASE, "two", 15)
     assert lease.acquire(Session(), LEASE, "one", 15)
@@ -122,8 +114,7 @@ def test_of_two_that_reach_for_the_lease_one_gets_it(app, clock):
     assert lease.acquire(Session(), LEASE, "two", 15)
 
 
-def test_it_ticks_on_when_the_clock_of_the_database_is_set_back(two, clock):
-    """By an hour, in slots that had their ticks already; so does the other when the holder dies."""
+def test_the_clock_of_the_database_is_set_back_by_an_hour(two, clock):
     first, second = two
     for minute in range(61):
         clock(60 * minute)
@@ -139,8 +130,7 @@ def test_it_ticks_on_when_the_clock_of_the_database_is_set_back(two, clock):
     assert holder() == second.holder
 
 
-def test_a_small_step_of_the_clock_makes_no_second_tick(two, clock):
-    """Time servers set a clock right by less than an interval."""
+def test_the_clock_of_the_database_is_set_back_by_a_second(two, clock):
     clock(10)
     assert two[0].step()
     clock(9)
@@ -151,8 +141,7 @@ def test_a_small_step_of_the_clock_makes_no_second_tick(two, clock):
     assert ticks() == 1
 
 
-def test_old_ticks_are_forgotten(two, clock):
-    """The table does not grow for ever."""
+def test_old_ticks_are_deleted(two, clock):
     assert two[0].step()
     clock(2 * 24 * 3600)
     assert two[0].step()
@@ -160,46 +149,35 @@ def test_old_ticks_are_forgotten(two, clock):
 
 
 def test_the_real_clock_of_the_database(app):
-    """`now_ms` is milliseconds since 1970."""
-    import time
-
-    assert abs(lease.peek(Session(), LEASE, 35)[2] - time.time() * 1000) < 2000
+    assert abs(lease.read(Session(), LEASE, 35)[2] - time.time() * 1000) < 2000
 
 
-def test_notes_are_queued_when_the_queue_is_back(app, stop, start, queue_length):
-    """A note written while Redis was away gets its stamp later."""
+def test_jobs_are_queued_when_the_queue_is_available_again(app, stop, start):
     stop("queue")
     note_id, queued = notes.add("Ada", "text")
     scheduler = Scheduler(10, 15)
-    scheduler.after_tick()
+    scheduler.requeue_notes()
     assert not queued
-    assert Session.get(Note, note_id).stamp == Stamp.WAITING
+    assert Session.get(Note, note_id).job_status == JobStatus.WAITING
     Session.remove()
     start("queue")
-    scheduler.after_tick()
-    assert Session.get(Note, note_id).stamp == Stamp.PENDING
-    scheduler.after_tick()
-    assert queue_length() == 1, "queued once more than needed"
+    scheduler.requeue_notes()
+    assert Session.get(Note, note_id).job_status == JobStatus.PENDING
+    scheduler.requeue_notes()
+    assert queues.stats()["waiting"] == 1, "queued twice"
 
 
-def test_a_lost_job_is_queued_again(app, queue_length):
-    """Not at once, though: it may only be slow."""
+def test_a_lost_job_is_found_when_it_is_overdue(app):
     note_id, _ = notes.add("Ada", "text")
-    assert notes.unqueued(Session(), utcnow()) == []
-    for clock in (notes.OVERDUE * 1.1, notes.OVERDUE * -1.1):  # later, and set back
-        assert notes.unqueued(Session(), utcnow() + clock) == [(note_id, None)]
+    assert notes.without_job(Session(), utcnow()) == []
+    for clock in (
+        notes.JOB_OVERDUE * 1.1,
+        notes.JOB_OVERDUE * -1.1,
+    ):
+        assert notes.without_job(Session(), utcnow() + clock) == [(note_id, None)]
 
 
-@pytest.fixture
-def queue_length():
-    """Return a function that counts the waiting jobs."""
-    from sample_app import queues
-
-    return lambda: queues.stats()["waiting"]
-
-
-def test_it_goes_on_when_mysql_is_away(app, monkeypatch):
-    """A restart of the database costs ticks, not the scheduler."""
+def test_the_scheduler_survives_an_outage_of_mysql(app, monkeypatch):
     scheduler = Scheduler(1, 2)
     outcomes = iter([OperationalError("", {}, Exception()), True])
 

@@ -1,4 +1,4 @@
-"""One answer for every failure: a page for browsers, JSON for programs, a log line for us."""
+"""Error handlers: a page for browsers, JSON for programs, and a log line."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from werkzeug.exceptions import HTTPException
 
 from sample_app import database
 from sample_app.database import Session
-from sample_app.redis_guard import Unavailable
+from sample_app.resilient_redis import Unavailable
 
 log = logging.getLogger(__name__)
 
-PROGRAMS = frozenset({"health", "hooks", "status"})  # blueprints that answer in JSON
+JSON_BLUEPRINTS = frozenset({"diagnostics", "health", "stats"})
+JSON_ENDPOINTS = frozenset({"guestbook.note"})
 RETRY_AFTER = "5"  # seconds
 
 
@@ -31,63 +32,59 @@ def init_app(app: Flask) -> None:
 
 
 def http_error(error: HTTPException) -> ResponseReturnValue:
-    """Answer an HTTP error (404, 405, 413, …; 500 for whatever nobody caught)."""
+    """Respond to an HTTP error; an uncaught exception is a 500."""
     if error.response is not None:
         return error.response
-    status = error.code or 500
-    answer = respond(status, _code(error), error.description or "")
-    answer.headers.extend(  # such as Allow
+    code = error.name.lower().replace(" ", "_")
+    response = respond(error.code or 500, code, error.description or "")
+    response.headers.extend(  # for example Allow
         (name, value) for name, value in error.get_headers() if name != "Content-Type"
     )
-    return answer
+    return response
 
 
 def database_error(error: DBAPIError | TimeoutError) -> ResponseReturnValue:
-    """Answer 503 when MySQL is gone, busy, or has stopped a statement; 500 for our own mistakes."""
+    """Respond with 503 when MySQL is down, busy or stopped a statement, and otherwise with 500."""
     Session.remove()
     if not database.is_outage(error):
         log.exception("database error: %s", error)
-        return respond(500, "internal_server_error", "Something went wrong on our side.")
-    code, sentence = database.explain(error)
+        return respond(500, "internal_server_error", "Something went wrong.")
+    code, message = database.explain(error)
     log.warning("%s: %s", code, getattr(error, "orig", error), extra={"error": code})
-    return respond(503, code, sentence)
+    return respond(503, code, message)
 
 
 def redis_error(error: Unavailable) -> ResponseReturnValue:
-    """Answer 503 where nothing can be done without that Redis instance."""
+    """Respond with 503 where the Redis instance is required."""
     return respond(503, f"{error.instance}_unavailable", f"The {error.instance}: {error.reason}.")
 
 
 def system_error(error: OSError) -> ResponseReturnValue:
-    """Answer 503 when a disk is full, such as for an upload; raises whatever else it is."""
+    """Respond with 503 when the disk is full; raises every other error."""
     if error.errno not in (errno.ENOSPC, errno.EDQUOT):
         raise error
     log.error("%s", error)
-    return respond(503, "disk_full", "There is no room to save anything. Please try again later.")
+    return respond(503, "disk_full", "The disk is full. Please try again later.")
 
 
-def respond(status: int, code: str, sentence: str) -> Response:
-    """Return the answer in the form that the client reads."""
+def respond(status: int, code: str, message: str) -> Response:
+    """Return the response as JSON or as a page."""
     request_id = g.get("request_id")
     if wants_json():
-        answer = jsonify(error=code, message=sentence, request_id=request_id)
+        response = jsonify(error=code, message=message, request_id=request_id)
     else:
-        answer = current_app.make_response(
-            render_template("error.html", status=status, sentence=sentence, request_id=request_id)
+        response = current_app.make_response(
+            render_template("error.html", status=status, message=message, request_id=request_id)
         )
-    answer.status_code = status
+    response.status_code = status
     if status == 503:
-        answer.headers["Retry-After"] = RETRY_AFTER
-    return answer
+        response.headers["Retry-After"] = RETRY_AFTER
+    return response
 
 
 def wants_json() -> bool:
-    """Say whether a program asked."""
-    if request.blueprint in PROGRAMS:
+    """Return whether the client is a program."""
+    if request.blueprint in JSON_BLUEPRINTS or request.endpoint in JSON_ENDPOINTS:
         return True
     accepted = request.accept_mimetypes
     return accepted.best_match(["text/html", "application/json"], "text/html") != "text/html"
-
-
-def _code(error: HTTPException) -> str:
-    return error.name.lower().replace(" ", "_")

@@ -1,10 +1,11 @@
-"""The page that a person opens, and the form on it."""
+"""The guest book's page, its form, and the status of a note's job."""
 
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
-from flask import Blueprint, flash, redirect, render_template, request, url_for
+from flask import Blueprint, abort, flash, jsonify, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_wtf import FlaskForm
 from sqlalchemy.orm import Session as DbSession
@@ -13,10 +14,9 @@ from wtforms.validators import DataRequired, Length
 
 from sample_app import cache, database, notes, queues
 from sample_app.models import Note, Tick
-from sample_app.redis_guard import Unavailable
-from sample_app.web.redirects import safe_target
-from sample_app.web.requests import settings
-from sample_app.web.status import responder, visitor
+from sample_app.resilient_redis import Unavailable
+from sample_app.web import stats
+from sample_app.web.requests import client_info, process_info, settings
 
 blueprint = Blueprint("guestbook", __name__)
 
@@ -26,12 +26,12 @@ def _strip(value: str | None) -> str | None:
 
 
 class NoteForm(FlaskForm):
-    """A name and a few words; `next` is where to go after it."""
+    """The form for a note; `next` is the page to go to afterwards."""
 
     author = StringField(
         "Your name",
         filters=[_strip],
-        validators=[DataRequired("Please give a name."), Length(max=60)],
+        validators=[DataRequired("Please enter a name."), Length(max=60)],
     )
     body = TextAreaField(
         "Your note",
@@ -43,13 +43,13 @@ class NoteForm(FlaskForm):
 
 @blueprint.get("/")
 def index() -> ResponseReturnValue:
-    """Show the guest book, and live what the stack promises."""
+    """Show the guest book and the state of its servers."""
     return _page(NoteForm(formdata=None))
 
 
 @blueprint.post("/notes")
 def write() -> ResponseReturnValue:
-    """Save a note, queue its stamp, and send the visitor back."""
+    """Save a note, queue its word count, and redirect."""
     form = NoteForm()
     if not form.validate():
         return _page(form), 422
@@ -58,12 +58,42 @@ def write() -> ResponseReturnValue:
         flash("Thank you! Your note is in the book.", "good")
     else:
         flash(
-            "Your note is saved, but its stamp could not be queued:"
-            " the job queue is not reachable. It will be stamped when the queue is back.",
+            "Your note is saved, but its words could not be counted: the job queue is not"
+            " available. They will be counted later.",
             "warning",
         )
-    home = url_for("guestbook.index", _anchor=f"note-{note_id}")
-    return redirect(safe_target(form.next.data, home), 303)
+    index_url = url_for("guestbook.index", _anchor=f"note-{note_id}")
+    return redirect(safe_target(form.next.data, index_url), 303)
+
+
+@blueprint.get("/notes/<int:note_id>")
+def note(note_id: int) -> ResponseReturnValue:
+    """Return the status of a note's word count."""
+    found = database.run(notes.get, note_id)
+    if found is None:
+        abort(404, "There is no such note.")
+    return jsonify(
+        id=found.id,
+        job_status=str(found.job_status),
+        word_count=found.word_count,
+        counted_by=found.counted_by,
+    )
+
+
+def safe_target(target: str | None, fallback: str) -> str:
+    r"""Return `target` if it is a path on this host, otherwise `fallback`.
+
+    Browsers accept many spellings of another host: `//evil`, `/\evil`, `https:evil`, tabs inside.
+    """
+    if not target or not target.startswith("/") or target.startswith("//"):
+        return fallback
+    if "\\" in target or any(ord(character) < 33 or ord(character) == 127 for character in target):
+        return fallback
+    try:
+        parts = urlsplit(target)
+    except ValueError:
+        return fallback
+    return fallback if parts.scheme or parts.netloc else target
 
 
 def _page(form: NoteForm) -> str:
@@ -77,29 +107,29 @@ def _page(form: NoteForm) -> str:
         older=found[-1].id if more else None,
         before=before,
         ticks=ticks,
-        lifetime=cache.DIGEST_LIFETIME,
+        lifetime=cache.STATS_LIFETIME,
         interval=settings().scheduler_interval,
-        visitor=visitor(),
-        responder=responder(),
-        **_shared(),
+        client=client_info(),
+        process=process_info(),
+        **_redis_values(),
     )
 
 
 def _read(session: DbSession, before: int | None) -> tuple[list[Note], bool, list[Tick]]:
     found, more = notes.latest(session, before)
-    return found, more, notes.ticks(session)
+    return found, more, notes.latest_ticks(session)
 
 
-def _shared() -> dict[str, Any]:
-    """Return what comes from Redis; without it the page says so and shows the rest."""
-    shared: dict[str, Any] = {"visits": None, "digest": None, "jobs": None, "missing": []}
+def _redis_values() -> dict[str, Any]:
+    """Return the values from Redis; the page is also complete without them."""
+    values: dict[str, Any] = {"visits": None, "stats": None, "jobs": None, "outages": []}
     try:
-        shared["visits"] = cache.count_visit()
-        shared["digest"] = cache.digest(lambda: database.run(notes.totals))
+        values["visits"] = cache.count_visit()
+        values["stats"] = stats.read()
     except Unavailable as error:
-        shared["missing"].append(error)
+        values["outages"].append(error)
     try:
-        shared["jobs"] = queues.stats()
+        values["jobs"] = queues.stats()
     except Unavailable as error:
-        shared["missing"].append(error)
-    return shared
+        values["outages"].append(error)
+    return values

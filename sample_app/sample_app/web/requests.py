@@ -1,84 +1,102 @@
-"""What happens around every request: its id, its log line, its headers, the end of its session."""
+"""What every request has: an id, a log line, response headers, and the end of its session."""
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import logging
+import os
 import re
+import socket
 import time
 from contextlib import ExitStack
-from typing import TypeVar
+from datetime import datetime
+from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
-from flask import Flask, Response, abort, current_app, g, request
+from flask import Flask, Response, current_app, g, request, url_for
 
 from sample_app import logs
 from sample_app.config import Settings
 from sample_app.database import Session
-
-Number = TypeVar("Number", int, float)
+from sample_app.models import utcnow
 
 log = logging.getLogger(__name__)
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 QUIET = frozenset({"health.alive", "health.ready", "static"})
-POLICY = (
+CONTENT_SECURITY_POLICY = (
     "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none';"
     " object-src 'none'"
 )
 
 
 def init_app(app: Flask) -> None:
-    """Register the hooks."""
-    app.before_request(begin)
-    app.after_request(finish)
-    app.teardown_request(end)
+    """Register the request hooks and what the templates use."""
+    app.before_request(start_request)
+    app.after_request(finish_request)
+    app.teardown_request(close_log_context)
     app.teardown_appcontext(lambda _error: Session.remove())
+    app.add_template_filter(ago)
 
+    @functools.cache
+    def file_version(filename: str) -> str:
+        path = Path(str(app.static_folder)) / filename
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:12] if path.is_file() else "0"
 
-def number(name: str, default: Number, most: Number) -> Number:
-    """Return a number of the URL's query, from 0 to `most`; anything else is answered with 400."""
-    kind = type(default)
-    try:
-        value = kind(request.args.get(name, default))
-    except ValueError:
-        value = None
-    if value is None or value != value:  # NaN, which no limit holds
-        abort(400, f"{name} must be a {'whole ' if kind is int else ''}number.")
-    return min(max(value, kind(0)), most)
+    @app.url_defaults
+    def add_file_version(endpoint: str, values: dict[str, Any]) -> None:
+        """Change the URL of a static file with its content, so that it can be cached forever."""
+        if endpoint == "static" and "filename" in values:
+            values.setdefault("v", file_version(values["filename"]))
 
 
 def settings() -> Settings:
-    """Return the settings of the app that answers."""
+    """Return the settings of the current app."""
     found: Settings = current_app.config["SETTINGS"]
     return found
 
 
-def request_id(given: str | None, trusted: bool) -> str:
-    """Return the proxy's id, or a new one when there is no proxy or the id is not fit for a log."""
-    if trusted and given and REQUEST_ID.fullmatch(given):
-        return given
-    return uuid4().hex
+def client_info() -> dict[str, Any]:
+    """Return what the app sees of the client and of its own address."""
+    return {
+        "remote_addr": request.remote_addr,
+        "scheme": request.scheme,
+        "is_secure": request.is_secure,
+        "host": request.host,
+        "port": request.environ.get("SERVER_PORT"),
+        "prefix": request.script_root,
+        "url": url_for("guestbook.index", _external=True),
+        "request_id": g.request_id,
+    }
 
 
-def begin() -> None:
-    """Bind the request's id to the log, until `end`."""
+def process_info() -> dict[str, Any]:
+    """Return which process responds."""
+    return {"release": settings().release, "pid": os.getpid(), "hostname": socket.gethostname()}
+
+
+def start_request() -> None:
+    """Bind the request id to the log: the proxy's id if it is trusted and valid, or a new one."""
     g.started = time.perf_counter()
-    trusted = settings().trusted_proxy_hops > 0
-    g.request_id = request_id(request.headers.get("X-Request-Id"), trusted)
+    given = request.headers.get("X-Request-Id", "")
+    valid = settings().trusted_proxy_hops and REQUEST_ID.fullmatch(given)
+    g.request_id = given if valid else uuid4().hex
     g.log_context = ExitStack()
     g.log_context.enter_context(logs.bound(request_id=g.request_id))
 
 
-def finish(response: Response) -> Response:
-    """Log the request and set the headers that belong to the app rather than to the proxy."""
-    response.headers.setdefault("Content-Security-Policy", POLICY)
+def finish_request(response: Response) -> Response:
+    """Log the request, and set the headers that the app is responsible for."""
+    response.headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
     response.headers.setdefault("Referrer-Policy", "same-origin")
     if request.endpoint != "static":
         response.headers.setdefault("Cache-Control", "no-store")
     if "request_id" not in g:
         return response
-    if not settings().trusted_proxy_hops:
-        response.headers["X-Request-Id"] = g.request_id  # otherwise nginx gives it
+    if not settings().trusted_proxy_hops:  # otherwise nginx sets it
+        response.headers["X-Request-Id"] = g.request_id
     log.log(
         logging.DEBUG if request.endpoint in QUIET else logging.INFO,
         "%s %s %s",
@@ -96,7 +114,19 @@ def finish(response: Response) -> Response:
     return response
 
 
-def end(_error: BaseException | None) -> None:
-    """Unbind the request's id."""
+def close_log_context(_error: BaseException | None) -> None:
+    """Unbind the request id."""
     if "log_context" in g:
         g.log_context.close()
+
+
+def ago(moment: datetime) -> str:
+    """Return how long ago a time in UTC was, for example `2 hours ago`."""
+    seconds = int((utcnow() - moment).total_seconds())
+    if seconds < 5:
+        return "just now"
+    for size, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= size:
+            count = seconds // size
+            return f"{count} {unit}{'s' if count > 1 else ''} ago"
+    return f"{seconds} seconds ago"

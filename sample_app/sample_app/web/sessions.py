@@ -1,8 +1,7 @@
-"""The session cookie follows the request it answers: its scheme and the prefix it came under.
+"""A session cookie that follows the scheme and the URL prefix of its request.
 
-One site may be reached over http and https (a local server is: 8080 and 8443), and browsers share
-cookies between ports. A browser does not let an http page replace a cookie that an https page set
-as Secure, so the two have different names.
+Browsers share cookies between ports, and a local server has http on one port and https on another.
+An http page cannot replace a Secure cookie, so the two schemes use different cookie names.
 """
 
 from __future__ import annotations
@@ -12,17 +11,17 @@ from flask.sessions import SecureCookieSessionInterface
 
 
 class SessionInterface(SecureCookieSessionInterface):
-    """Signed cookies; Secure whenever the request was."""
+    """Signed cookies that are Secure over https."""
 
     def get_cookie_secure(self, app: Flask) -> bool:
         """Return True over https."""
         return request.is_secure
 
     def get_cookie_name(self, app: Flask) -> str:
-        """Return the configured name, with the prefix that browsers guard over https."""
+        """Return the configured name, over https with the prefix `__Secure-`."""
         name = super().get_cookie_name(app)
         return f"__Secure-{name}" if request.is_secure else name
 
     def get_cookie_path(self, app: Flask) -> str:
-        """Return the prefix that the app is mounted under, so that neighbours keep their own."""
+        """Return the prefix that the app is mounted under."""
         return request.script_root or "/"

@@ -1,42 +1,39 @@
-// Watches the notes whose background job has not finished, and shows its end without a reload.
-// The page works without this: a reload shows the same.
+// Polls the notes with an unfinished background job, and shows the result without a reload.
 (() => {
   "use strict";
 
-  const FIRST = 400; // milliseconds until the first question
-  const LONGEST = 5000;
-  const GIVE_UP = 120000;
+  const FIRST_DELAY = 400; // milliseconds
+  const LONGEST_DELAY = 5000;
+  const TIMEOUT = 120000;
 
-  const say = (stamp, data) => {
-    const mark = stamp.querySelector(".postmark");
-    const by = stamp.querySelector(".by");
+  const show = (element, note) => {
     const count = document.createElement("b");
-    count.textContent = data.words;
-    mark.replaceChildren(count, data.words === 1 ? " word" : " words");
-    by.textContent = `stamped by ${data.stamped_by}`;
-    stamp.classList.remove("pending", "waiting");
-    stamp.classList.add("done", "fresh");
-    stamp.removeAttribute("data-poll");
+    count.textContent = note.word_count;
+    element.querySelector(".badge").replaceChildren(count, note.word_count === 1 ? " word" : " words");
+    element.querySelector(".by").textContent = `counted by ${note.counted_by}`;
+    element.classList.remove("pending", "waiting");
+    element.classList.add("done", "fresh");
+    element.removeAttribute("data-poll");
   };
 
-  const watch = (stamp) => {
+  const watch = (element) => {
     const started = Date.now();
-    let pause = FIRST;
-    const ask = async () => {
+    let delay = FIRST_DELAY;
+    const poll = async () => {
       try {
-        const answer = await fetch(stamp.dataset.poll, { headers: { Accept: "application/json" } });
-        if (answer.status === 404) return;
-        if (answer.ok) {
-          const data = await answer.json();
-          if (data.stamp === "done") return say(stamp, data);
+        const response = await fetch(element.dataset.poll, { headers: { Accept: "application/json" } });
+        if (response.status === 404) return;
+        if (response.ok) {
+          const note = await response.json();
+          if (note.job_status === "done") return show(element, note);
         }
       } catch {
-        // The network may come back: ask again, less often.
+        // The network may recover: poll again, less often.
       }
-      pause = Math.min(pause * 1.5, LONGEST);
-      if (Date.now() - started < GIVE_UP) setTimeout(ask, pause);
+      delay = Math.min(delay * 1.5, LONGEST_DELAY);
+      if (Date.now() - started < TIMEOUT) setTimeout(poll, delay);
     };
-    setTimeout(ask, pause);
+    setTimeout(poll, delay);
   };
 
   document.querySelectorAll("[data-poll]").forEach(watch);

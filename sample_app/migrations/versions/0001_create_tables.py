@@ -1,4 +1,4 @@
-"""Notes, ticks and the scheduler's lease."""
+"""Create the tables."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -15,7 +15,7 @@ INNODB = {"mysql_engine": "InnoDB"}
 
 
 def upgrade() -> None:
-    """Make the tables, and the one lease, held by nobody."""
+    """Create the tables, and the scheduler's lease without a holder."""
     op.create_table(
         "notes",
         sa.Column("id", BIG_ID, primary_key=True),
@@ -24,15 +24,29 @@ def upgrade() -> None:
         sa.Column("body", sa.String(1000), nullable=False),
         sa.Column("created_at", MOMENT, nullable=False),
         sa.Column("request_id", sa.String(64)),
-        sa.Column("stamp", sa.String(10), nullable=False),
+        sa.Column("job_status", sa.String(10), nullable=False),
         sa.Column("queued_at", MOMENT, nullable=False),
-        sa.Column("words", sa.Integer),
-        sa.Column("stamped_at", MOMENT),
-        sa.Column("stamped_by", sa.String(320)),
+        sa.Column("word_count", sa.Integer),
+        sa.Column("counted_at", MOMENT),
+        sa.Column("counted_by", sa.String(320)),
         sa.UniqueConstraint("token", name="uq_notes_token"),
         **INNODB,
     )
-    op.create_index("ix_notes_stamp_queued_at", "notes", ["stamp", "queued_at"])
+    op.create_index("ix_notes_job_status_queued_at", "notes", ["job_status", "queued_at"])
+    op.create_table(
+        "runs",
+        sa.Column("token", sa.String(32), primary_key=True),
+        sa.Column("job", sa.String(80), nullable=False),
+        sa.Column("queued_by", sa.String(64), nullable=False),
+        sa.Column("queued_at", MOMENT, nullable=False),
+        sa.Column("ran_by", sa.String(64), nullable=False),
+        sa.Column("started_at", MOMENT, nullable=False),
+        sa.Column("finished_at", MOMENT),
+        sa.Column("worker", sa.String(320), nullable=False),
+        **INNODB,
+    )
+    op.create_index("ix_runs_job", "runs", ["job"])
+    op.create_index("ix_runs_started_at", "runs", ["started_at"])
     op.create_table(
         "ticks",
         sa.Column("slot", BIG_ID, primary_key=True, autoincrement=False),
@@ -52,7 +66,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop everything."""
-    op.drop_table("leases")
-    op.drop_table("ticks")
-    op.drop_table("notes")
+    """Drop the tables."""
+    for table in ("leases", "ticks", "runs", "notes"):
+        op.drop_table(table)
