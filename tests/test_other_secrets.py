@@ -27,7 +27,7 @@ LOCAL = {
     "ansible_become": False,
     "ansible_python_interpreter": "{{ ansible_playbook_python }}",
 }
-NAMES = ("secret_key", "database", "migration", "cache", "queue", "hook_api_key")
+NAMES = ("secret_key", "database", "migration", "cache", "queue", "diagnostics_key")
 
 
 class Checkout:
@@ -44,7 +44,8 @@ class Checkout:
         tiers = {
             tier: {"hosts": everyone} for tier in ("edge", "app", "database", "cache", "queue")
         }
-        site = {"all": {"hosts": everyone, "children": tiers}}
+        settings = {"app_secret_environment": {"DIAGNOSTICS_KEY": "{{ sample_diagnostics_key }}"}}
+        site = {"all": {"hosts": everyone, "children": tiers, "vars": settings}}
         (self.inventory / "hosts.yml").write_text(json.dumps(site))
         self.folder = self.inventory / "secrets"
 
@@ -92,7 +93,7 @@ def test_of_a_fresh_clone_nothing_is_left(checkout, tmp_path):
     theirs = checkout("theirs", "shop-1", "shop-2")
     code, said = theirs.play()
     assert code
-    for name in ("app_secret_key", "app_database_password", "HOOK_API_KEY", "shop-1, shop-2"):
+    for name in ("app_secret_key", "app_database_password", "DIAGNOSTICS_KEY", "shop-1, shop-2"):
         assert name in said
     assert f"rsync --archive THERE:{theirs.folder}/ {theirs.folder}/" in said
     assert "-e new_secrets=true" in said
@@ -111,7 +112,7 @@ def test_of_a_fresh_clone_nothing_is_left(checkout, tmp_path):
     code, said = theirs.play()
     assert code
     assert "app_secret_key" in said
-    assert "HOOK_API_KEY" not in said
+    assert "DIAGNOSTICS_KEY" not in said
     theirs.set_up(new_secrets=True)
     code, said = ours.play()
     assert code
@@ -137,13 +138,13 @@ def test_hosts_that_do_not_answer_are_no_reason_to_leave_a_new_one(checkout):
 def test_one_secret_that_is_missing_is_not_made_anew(checkout):
     ours = checkout("ours")
     ours.set_up()
-    (ours.folder / "hook_api_key.txt").unlink()
+    (ours.folder / "diagnostics_key.txt").unlink()
     code, said = ours.play()
     assert code
     assert "set up with other secrets" in said
-    assert "HOOK_API_KEY. Nothing was changed. Those that this run has generated" in said
-    assert "hook_api_key" not in ours.secrets()
-    (ours.folder / "hook_api_key.txt").write_text("of-my-own\n")
+    assert "DIAGNOSTICS_KEY. Nothing was changed. Those that this run has generated" in said
+    assert "diagnostics_key" not in ours.secrets()
+    (ours.folder / "diagnostics_key.txt").write_text("of-my-own\n")
     ours.set_up()
 
 

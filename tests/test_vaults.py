@@ -18,7 +18,7 @@ SECRETS = {
     "app_migration_password": "now-of-migrations",
     "app_cache_password": "now-of-the-cache",
     "app_queue_password": "now-of-the-queue",
-    "sample_hook_api_key": "now-of-the-hooks",
+    "sample_diagnostics_key": "now-of-the-hooks",
 }
 PLAY = """
 - hosts: app

@@ -29,12 +29,12 @@ def site(address, certificate):
 
 
 @pytest.fixture
-def hook(site, environment):
-    """Return a function that sends a request with the hooks' key."""
+def diagnostics(site, environment):
+    """Return a function that sends a request with the diagnostics key."""
 
     def send(method, path, **options):
         return site.request(
-            method, path, headers={"X-Api-Key": environment["HOOK_API_KEY"]}, **options
+            method, path, headers={"X-Api-Key": environment["DIAGNOSTICS_KEY"]}, **options
         )
 
     return send

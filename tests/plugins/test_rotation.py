@@ -39,13 +39,13 @@ def plan(own: Any, found: Any, asked: str = "", retire: bool = False, **groups: 
 
 
 def test_all_that_come_from_files_are_made_anew():
-    made = plan(given(), files(*OWN, "hook_api_key"))
+    made = plan(given(), files(*OWN, "diagnostics_key"))
     assert (made["made"], made["given"], made["refusals"]) == (list(OWN), [], [])
 
 
 def test_some_are_asked_for_by_name():
-    made = plan(given(), files(*OWN, "hook_api_key"), "cache, hook_api_key")
-    assert made["names"] == ["cache", "hook_api_key"]
+    made = plan(given(), files(*OWN, "diagnostics_key"), "cache, diagnostics_key")
+    assert made["names"] == ["cache", "diagnostics_key"]
 
 
 def test_those_of_a_vault_are_rotated_once_the_inventory_gives_both():
@@ -82,9 +82,9 @@ def test_one_that_the_app_has_not_is_refused():
 
 
 def test_an_unknown_name_is_refused_with_those_there_are():
-    (refusal,) = plan(given(), files(*OWN, "hook_api_key"), "databases")["refusals"]
+    (refusal,) = plan(given(), files(*OWN, "diagnostics_key"), "databases")["refusals"]
     assert "databases" in refusal
-    assert "database, cache, secret_key, hook_api_key" in refusal
+    assert "database, cache, secret_key, diagnostics_key" in refusal
 
 
 @pytest.mark.parametrize("asked", ["", "cache"])

@@ -69,7 +69,7 @@ def test_a_visitor_writes_a_note_and_sees_its_job_finish(browser, request):
     note = wait.until(newest)
     assert "nobody noticed" in note.text
     # no reload: the page's script asks
-    stamp = wait.until(lambda _: note.find_element(By.CSS_SELECTOR, ".stamp.done"))
+    stamp = wait.until(lambda _: note.find_element(By.CSS_SELECTOR, ".word-count.done"))
     assert "8 words" in " ".join(stamp.text.split())
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
 

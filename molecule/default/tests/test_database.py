@@ -36,14 +36,14 @@ def test_killed_connections_are_not_seen_by_visitors(site, sql):
     assert set(answers) == {"200"}, answers
 
 
-def test_failing_jobs_leave_no_connection_behind(hook, sql):
-    answer = hook("POST", "/hooks/jobs", json={"count": 300, "fail_every": 3})
+def test_failing_jobs_leave_no_connection_behind(diagnostics, sql):
+    answer = diagnostics("POST", "/jobs", json={"count": 300, "fail_every": 3})
     assert answer.status_code == 202
     seen = []
 
     def finished():
         seen.append(len(sql.connections("sample")))
-        counts = hook("GET", answer.json()["url"]).json()
+        counts = diagnostics("GET", answer.json()["url"]).json()
         return counts if counts["finished"] + counts["failed"] == 300 else None
 
     counts = wait_for(finished, 90)

@@ -22,13 +22,13 @@ SOON = 15
 
 
 @pytest.fixture
-def queue(hook):
+def queue(diagnostics):
     """Return a function that queues one job of some seconds and returns its id."""
 
     def queue(seconds=0):
-        answer = hook("POST", "/hooks/jobs", json={"count": 1, "seconds": seconds})
+        answer = diagnostics("POST", "/jobs", json={"count": 1, "seconds": seconds})
         assert answer.status_code == 202, answer.text
-        return f"exercise-{answer.json()['batch']}-1"
+        return f"diagnostic-{answer.json()['batch']}-1"
 
     return queue
 
@@ -62,7 +62,7 @@ def queueing(queue):
 def runs(sql):
     """Return a function that reads what is known of each run since the test began."""
     columns = (
-        "job, queued_by, ran_by, UNIX_TIMESTAMP(queued_at), UNIX_TIMESTAMP(began_at), ended_at"
+        "job, queued_by, ran_by, UNIX_TIMESTAMP(queued_at), UNIX_TIMESTAMP(started_at), finished_at"
     )
     start = sql.value("SELECT UTC_TIMESTAMP(6)")
 

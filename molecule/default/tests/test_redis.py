@@ -78,44 +78,44 @@ def test_pages_answer_within_a_second_while_redis_hangs(instance, site, usual, h
     assert site.get("/readyz").json()["checks"][instance]["state"] == "down"
 
 
-def test_hooks_tell_apart_who_asks_and_what_is_gone(site, hook, stopped):
+def test_jobs_need_the_key_and_the_queue(site, diagnostics, stopped):
     order = {"count": 1}
-    assert site.post("/hooks/jobs", json=order).status_code == 401
-    assert site.post("/hooks/jobs", json=order, headers={"X-Api-Key": "wrong"}).status_code == 403
+    assert site.post("/jobs", json=order).status_code == 401
+    assert site.post("/jobs", json=order, headers={"X-Api-Key": "wrong"}).status_code == 403
     stopped("redis-server@sample-queue.service")
-    answer = hook("POST", "/hooks/jobs", json=order)
+    answer = diagnostics("POST", "/jobs", json=order)
     assert answer.status_code == 503
     assert "queue" in answer.text
     assert answer.elapsed.total_seconds() < 2
 
 
-def test_queued_jobs_survive_a_killed_queue(host, hook):
+def test_queued_jobs_survive_a_killed_queue(host, diagnostics):
     host.check_output("systemctl stop sample-worker@1.service")
     try:
-        answer = hook("POST", "/hooks/jobs", json={"count": 200})
+        answer = diagnostics("POST", "/jobs", json={"count": 200})
         assert answer.status_code == 202
         queue = main_pid(host, "redis-server@sample-queue.service")
         host.check_output(f"kill -KILL {queue}")
         wait_for(lambda: restarted(host, "redis-server@sample-queue.service", queue), 30)
     finally:
         host.check_output("systemctl start sample-worker@1.service")
-    wait_for(lambda: hook("GET", answer.json()["url"]).json()["finished"] == 200, 60)
+    wait_for(lambda: diagnostics("GET", answer.json()["url"]).json()["finished"] == 200, 60)
 
 
-def test_a_full_cache_costs_no_job(host, hook, environment):
+def test_a_full_cache_costs_no_job(host, diagnostics, environment):
     host.check_output("systemctl stop sample-worker@1.service")
     try:
-        answer = hook("POST", "/hooks/jobs", json={"count": 100})
+        answer = diagnostics("POST", "/jobs", json={"count": 100})
         evicted = int(host.check_output("flaskstack sample run python -c %s", FILL_THE_CACHE))
         assert evicted > 0, "the cache was not full"
     finally:
         host.check_output("systemctl start sample-worker@1.service")
-    wait_for(lambda: hook("GET", answer.json()["url"]).json()["finished"] == 100, 60)
+    wait_for(lambda: diagnostics("GET", answer.json()["url"]).json()["finished"] == 100, 60)
 
 
-def test_workers_come_back_after_redis(host, hook):
+def test_workers_come_back_after_redis(host, diagnostics):
     worker = main_pid(host, "sample-worker@1.service")
     host.check_output("systemctl restart redis-server@sample-queue.service")
-    answer = wait_for(lambda: hook("POST", "/hooks/jobs", json={"count": 5}).json().get("url"), 30)
-    wait_for(lambda: hook("GET", answer).json()["finished"] == 5, 60)
+    answer = wait_for(lambda: diagnostics("POST", "/jobs", json={"count": 5}).json().get("url"), 30)
+    wait_for(lambda: diagnostics("GET", answer).json()["finished"] == 5, 60)
     assert main_pid(host, "sample-worker@1.service") == worker

@@ -77,8 +77,8 @@ def test_events_arrive_one_by_one(site):
     assert arrived[-1] - arrived[0] > 1.0, "they came all at once: something buffers"
 
 
-def test_one_request_id_from_nginx_through_the_app_to_the_job(host, site, hook):
-    answer = hook("POST", "/hooks/jobs", json={"count": 1})
+def test_one_request_id_from_nginx_through_the_app_to_the_job(host, site, diagnostics):
+    answer = diagnostics("POST", "/jobs", json={"count": 1})
     identity = answer.headers["X-Request-ID"]
 
     def units_that_know_it():
@@ -99,10 +99,10 @@ def test_one_request_id_from_nginx_through_the_app_to_the_job(host, site, hook):
     wait_for(all_three, 10)
 
 
-def test_a_slow_endpoint_gives_the_apps_own_answer(hook, settings):
-    assert hook("GET", "/slow?seconds=1").status_code == 200
+def test_a_slow_endpoint_gives_the_apps_own_answer(diagnostics, settings):
+    assert diagnostics("GET", "/slow?seconds=1").status_code == 200
     limit = settings["request_timeout"]
-    answer = hook("GET", f"/slow?seconds={limit + 20}", timeout=limit + 30)
+    answer = diagnostics("GET", f"/slow?seconds={limit + 20}", timeout=limit + 30)
     assert answer.status_code in (503, 504)
     assert answer.headers["Content-Type"].startswith("application/json"), "nginx' page"
     assert answer.json()["error"] == "statement_timeout", "MySQL's limit was not the first"

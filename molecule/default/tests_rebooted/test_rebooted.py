@@ -70,8 +70,8 @@ def test_a_page_that_was_open_can_still_be_sent(site, before):
 
 
 @pytest.mark.usefixtures("up")
-def test_a_job_that_waited_is_done(hook, before):
-    wait_for(lambda: hook("GET", before["job"]).json()["finished"] == 1, 60)
+def test_a_job_that_waited_is_done(diagnostics, before):
+    wait_for(lambda: diagnostics("GET", before["job"]).json()["finished"] == 1, 60)
 
 
 @pytest.mark.usefixtures("up")

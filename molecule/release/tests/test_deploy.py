@@ -31,7 +31,7 @@ def releases_in(load):
 def key(host):
     """Return the key that slow requests need."""
     environment = host.file("/etc/sample/current/environment").content_string
-    return re.search(r"^HOOK_API_KEY=\W?(\w+)", environment, re.MULTILINE)[1]
+    return re.search(r"^DIAGNOSTICS_KEY=\W?(\w+)", environment, re.MULTILINE)[1]
 
 
 def test_five_deploys_and_a_rollback(under_load, operator, version, home, site, key):

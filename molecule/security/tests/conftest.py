@@ -95,11 +95,11 @@ def secrets(inventory):
 
 
 @pytest.fixture
-def hook(site, secrets):
-    """Return a function that sends a request with the hooks' key."""
+def diagnostics(site, secrets):
+    """Return a function that sends a request with the diagnostics key."""
 
     def send(method, path, **options):
-        headers = {"X-Api-Key": secrets["hook_api_key"]} | options.pop("headers", {})
+        headers = {"X-Api-Key": secrets["diagnostics_key"]} | options.pop("headers", {})
         return site.request(method, path, headers=headers, **options)
 
     return send

@@ -12,12 +12,12 @@ SERVERS = NAMES[:-1]
 
 
 def test_no_request_fails_and_nothing_is_lost(
-    operator, site, sql, hook, read, lets_in, tmp_path, monkeypatch
+    operator, site, sql, diagnostics, read, lets_in, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("ANSIBLE_LOG_PATH", str(tmp_path / "ansible.log"))
     old = read()
     page = site.get("/")
-    jobs = hook("POST", "/hooks/jobs", json={"count": 20, "seconds": 1}).json()["url"]
+    jobs = diagnostics("POST", "/jobs", json={"count": 20, "seconds": 1}).json()["url"]
     with Load(site.url, name=site.name, rate=20) as load:
         done = operator.play("rotate_secrets", "-vvv", "--diff")
     new = read()
@@ -28,12 +28,12 @@ def test_no_request_fails_and_nothing_is_lost(
     assert (rows.lost, rows.doubled) == ([], [])
 
     assert [name for name in NAMES if new[name] == old[name]] == []
-    assert new["hook_api_key"] == old["hook_api_key"]
+    assert new["diagnostics_key"] == old["diagnostics_key"]
     tried = {name: [new[name], old[name]] for name in SERVERS}
     assert lets_in(**tried) == {name: [True, False] for name in SERVERS}
     # The old session, and the form that it was given, are still good.
     assert site.write(page, body="as before").status_code == 303
-    batch = wait_for(lambda: (got := hook("GET", jobs).json())["finished"] == 20 and got, 60)
+    batch = wait_for(lambda: (got := diagnostics("GET", jobs).json())["finished"] == 20 and got, 60)
     assert batch["failed"] == 0
     assert new["secret_key.previous"] == old["secret_key"]
     assert not [name for name in SERVERS if f"{name}.previous" in new]
