@@ -27,6 +27,9 @@ LOCAL = {
     "ansible_become": False,
     "ansible_python_interpreter": "{{ ansible_playbook_python }}",
 }
+OWN_SECRET = (
+    "{{ lookup('ansible.builtin.password', secret_folder ~ '/diagnostics_key.txt' ~ secret_form) }}"
+)
 NAMES = ("secret_key", "database", "migration", "cache", "queue", "diagnostics_key")
 
 
@@ -44,7 +47,7 @@ class Checkout:
         tiers = {
             tier: {"hosts": everyone} for tier in ("edge", "app", "database", "cache", "queue")
         }
-        settings = {"app_secret_environment": {"DIAGNOSTICS_KEY": "{{ sample_diagnostics_key }}"}}
+        settings = {"app_secret_environment": {"DIAGNOSTICS_KEY": OWN_SECRET}}
         site = {"all": {"hosts": everyone, "children": tiers, "vars": settings}}
         (self.inventory / "hosts.yml").write_text(json.dumps(site))
         self.folder = self.inventory / "secrets"

@@ -18,7 +18,6 @@ SECRETS = {
     "app_migration_password": "now-of-migrations",
     "app_cache_password": "now-of-the-cache",
     "app_queue_password": "now-of-the-queue",
-    "sample_diagnostics_key": "now-of-the-hooks",
 }
 PLAY = """
 - hosts: app

@@ -311,9 +311,9 @@ def everybody(host, runs: str) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def stage(host, site, operator, version):
     """Deploy the app with the open door, let everybody try, and put the former release back."""
-    status = "sample_app/web/status.py"
-    text = (ROOT / "sample_app" / status).read_text()
-    done = operator.deploy(version(status, new=text + OPEN_DOOR))
+    diagnostics = "sample_app/web/diagnostics.py"
+    text = (ROOT / "sample_app" / diagnostics).read_text()
+    done = operator.deploy(version(diagnostics, new=text + OPEN_DOOR))
     assert done.code == 0, done.output
     play = STAGE.replace("{listen}", shlex.quote(LISTEN))
     host.check_output(play.replace("{addresses}", " ".join(ADDRESSES)))
