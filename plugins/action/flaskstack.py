@@ -25,7 +25,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> Any:
         """Return what the call answers.
 
-        Arguments: `call` (its name), `wanted` (what it is told), `files` (paths on the controller
+        Arguments: `call` (its name), `params` (what it is told), `files` (paths on the controller
         by the name under which the call is told where they are on the host), `templates` (a list of
         `path`, `src` and `vars`: texts by path, told as `files`), `secrets` (masked in answers).
         """
@@ -35,19 +35,19 @@ class ActionModule(ActionBase):
         from flaskstack.errors import ValidationError
 
         result = super().run(tmp, task_vars)
-        call, wanted = self._task.args["call"], copy.deepcopy(self._task.args.get("wanted", {}))
+        call, params = self._task.args["call"], copy.deepcopy(self._task.args.get("params", {}))
         asks = holder()
-        wanted |= {"by": asks["by"], "check": self._task.check_mode}
-        for part in (wanted, wanted.get("lock", {})):
+        params |= {"by": asks["by"], "check": self._task.check_mode}
+        for part in (params, params.get("lock", {})):
             if "lock_for" in part:
                 part["holder"] = asks | {"release": part["lock_for"]}
         if "templates" in self._task.args:
-            wanted["files"] = self.rendered(self._task.args["templates"], task_vars)
+            params["files"] = self.rendered(self._task.args["templates"], task_vars)
         name, content = pack()
         try:
             for key, path in self._task.args.get("files", {}).items():
-                wanted[key] = self._transfer_file(path, self.remote(key))
-            arguments = {"program": name, "call": call, "input": json.dumps(wanted)}
+                params[key] = self._transfer_file(path, self.remote(key))
+            arguments = {"program": name, "call": call, "input": json.dumps(params)}
             arguments["secrets"] = self._task.args.get("secrets", [])
             answer = self._execute_module("flaskstack", arguments, task_vars=task_vars)
             if answer.get("missing"):

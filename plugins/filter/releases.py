@@ -14,7 +14,7 @@ from flaskstack.environment import name as environment_name
 from flaskstack.history import rollback_settings, rollback_target, table
 
 # What the tasks of role release register, each with the release that serves after it.
-LATEST_FIRST = ("__release_left", "__release_switched", "__release_state")
+LATEST_FIRST = ("__release_rolled_back", "__release_switched", "__release_state")
 State = Mapping[str, Any]  # as the call `look` returns it
 
 
@@ -34,8 +34,13 @@ def plan_release(
     installed = environment in state["installed"]
     shipped = installed and own == environment
     now = (state["current"], state["settings"])
-    serves = shipped and state["settled"] and now == (release["id"], settings)
-    new = {"environment": environment, "complete": installed, "shipped": shipped, "serves": serves}
+    active = shipped and state["settled"] and now == (release["id"], settings)
+    new = {
+        "environment": environment,
+        "has_environment": installed,
+        "is_installed": shipped,
+        "is_active": active,
+    }
     return {**state, **new}
 
 
@@ -82,8 +87,8 @@ def active_releases(variables: Mapping[str, Mapping[str, Any]]) -> list[str]:
         answers = [known.get(name) or {} for name in LATEST_FIRST]
         release = next((answer["current"] for answer in answers if "current" in answer), None)
         if release is not None:
-            hosts.setdefault(release or "nothing", []).append(host)
-    return [f"{release} serves on {', '.join(names)}" for release, names in hosts.items()]
+            hosts.setdefault(release or "no release", []).append(host)
+    return [f"{release} is active on {', '.join(names)}" for release, names in hosts.items()]
 
 
 def release_table(states: Mapping[str, State]) -> str:

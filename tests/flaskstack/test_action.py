@@ -25,10 +25,10 @@ PLAY = """
   tasks:
     - flaskstack:
         call: lock
-        wanted: {root: ROOT, timeout: 60, lock_for: two}
+        params: {root: ROOT, timeout: 60, lock_for: two}
     - flaskstack:
         call: settings
-        wanted: {root: ROOT, app: flaskstack-test, user: nobody, release: {}}
+        params: {root: ROOT, app: flaskstack-test, user: nobody, release: {}}
         templates:
           - {path: environment, src: FOLDER/environment.j2, vars: {other: "{{ word }}er"}}
           - {path: files/app.ini, src: FOLDER/app.ini}
@@ -36,12 +36,12 @@ PLAY = """
       register: settings
     - flaskstack:
         call: build
-        wanted: {root: ROOT, app: flaskstack-test}
+        params: {root: ROOT, app: flaskstack-test}
         files: {archive: FOLDER/app.ini}
       check_mode: true
     - flaskstack:
         call: migrations
-        wanted: {from: ROOT, to: ROOT, paths: []}
+        params: {from: ROOT, to: ROOT, paths: []}
       register: between
     - copy:
         content: "{{ [settings.name, between] | to_json }}"
@@ -49,12 +49,12 @@ PLAY = """
     - block:
         - flaskstack:
             call: python
-            wanted: {root: ROOT, app: flaskstack-test, python: python9.9}
+            params: {root: ROOT, app: flaskstack-test, python: python9.9}
       rescue:
         - debug: {msg: refused}
     - flaskstack:
         call: hidden-call
-        wanted: {root: ROOT}
+        params: {root: ROOT}
         secrets: [hidden-call]
 """
 
@@ -68,11 +68,11 @@ def packed(tmp_path):
     return path
 
 
-def call(path, name, wanted):
+def call(path, name, params):
     """Call the program as the module does."""
     command = [sys.executable, "-I", path, "call", name]
     done = subprocess.run(
-        command, input=json.dumps(wanted), capture_output=True, text=True, cwd="/", check=True
+        command, input=json.dumps(params), capture_output=True, text=True, cwd="/", check=True
     )
     return json.loads(done.stdout)
 
@@ -80,10 +80,10 @@ def call(path, name, wanted):
 def test_it_runs_by_itself(packed, tmp_path):
     asks = {"by": "ada@desk", "controller": "desk", "pid": 1, "running": [1], "release": "one"}
     root = tmp_path / "srv"
-    wanted = {"root": str(root), "holder": asks, "timeout": 60}
-    assert "Run site.yml" in call(packed, "lock", wanted)["msg"]
+    params = {"root": str(root), "holder": asks, "timeout": 60}
+    assert "Run site.yml" in call(packed, "lock", params)["msg"]
     root.mkdir()
-    assert call(packed, "lock", wanted) == {"changed": False}
+    assert call(packed, "lock", params) == {"changed": False}
     assert json.loads((root / "deploy.json").read_text())["by"] == "ada@desk"
 
 
@@ -141,8 +141,8 @@ def module(library, **arguments):
 
 def test_the_module_says_that_it_is_missing_then_installs_it(library, packed, tmp_path):
     (tmp_path / "srv").mkdir()
-    wanted = {"app": "shop", "root": str(tmp_path / "srv"), "from": str(tmp_path), "paths": []}
-    arguments = {"call": "migrations", "input": json.dumps(wanted | {"to": str(tmp_path)})}
+    params = {"app": "shop", "root": str(tmp_path / "srv"), "from": str(tmp_path), "paths": []}
+    arguments = {"call": "migrations", "input": json.dumps(params | {"to": str(tmp_path)})}
     arguments["program"] = packed.name
     assert module(library, **arguments)["missing"] is True
     assert not (tmp_path / "local/lib").exists()

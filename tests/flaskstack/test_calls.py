@@ -25,9 +25,9 @@ def called(host, monkeypatch, capsys):
     for module in (calls, change):
         monkeypatch.setattr(module, "Units", partial(Units, host.run))
 
-    def called(name, **wanted):
+    def called(name, **params):
         told = {"app": "shop", "root": str(host.root), "user": GROUP, "by": "ada@desk"}
-        monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(told | wanted)))
+        monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(told | params)))
         assert calls.call(name) == 0
         return json.loads(capsys.readouterr().out)
 
@@ -43,17 +43,17 @@ def applied(called, host):
 
 
 def test_a_refusal_and_a_failure_are_answers(called, monkeypatch):
-    def refuse(wanted):
+    def refuse(params):
         raise ValidationError(
             "app_python must be there, not https://ada:pw@x", 'app_python: "3.13"'
         )
 
     monkeypatch.setattr(calls, "gather", refuse)
-    wanted = {"failed": True, "msg": "app_python must be there, not https://x"}
-    assert called("gather") == wanted | {"example": 'app_python: "3.13"'}
+    params = {"failed": True, "msg": "app_python must be there, not https://x"}
+    assert called("gather") == params | {"example": 'app_python: "3.13"'}
     said = called("start", release="two", settings="gone")
     assert (said["failed"], said["step"]) == (True, "Find the release")
-    assert 'two is not in use: it failed at "Find the release"' in said["msg"]
+    assert 'two was not activated: it failed at "Find the release"' in said["msg"]
 
 
 def test_what_changes_something_is_no_part_of_a_dry_run(called, host):
@@ -65,7 +65,7 @@ def test_what_changes_something_is_no_part_of_a_dry_run(called, host):
 
 def test_what_is_built_is_built_one_after_the_other(called, host, monkeypatch):
     monkeypatch.setattr(AppDir, "locked", partialmethod(AppDir.locked, 0))
-    monkeypatch.setattr("flaskstack.build.place", lambda wanted: {"changed": True})
+    monkeypatch.setattr("flaskstack.build.place", lambda params: {"changed": True})
     assert called("place") == {"changed": True}
     with host.app_dir.locked():
         assert "another process changes shop" in called("place")["msg"]
@@ -130,10 +130,10 @@ FILES = {"environment": 'SET="new"\n', "units/shop.target": "x"}
 
 def test_settings_are_written_and_compared_with_those_in_use(called, host):
     host.deploy("one", "SET=old")
-    wanted = {"files": FILES, "release": {"plan": {}}}
-    dry = called("settings", **wanted, check=True)
+    params = {"files": FILES, "release": {"plan": {}}}
+    dry = called("settings", **params, check=True)
     assert not host.settings.there(dry["name"])
-    said = called("settings", **wanted)
+    said = called("settings", **params)
     assert said == dry
     assert host.settings.files(said["name"]) == FILES
     assert {"SET", "units/shop.target", "units/shop-worker@.service"} <= set(said["differences"])
@@ -143,8 +143,8 @@ def test_settings_are_written_and_compared_with_those_in_use(called, host):
 
 def test_with_code_alone_how_a_release_is_proved_is_new_and_its_processes_are_not(called, host):
     host.deploy("one", plan={"workers": 2}, watch=0)
-    wanted = {"release": {"watch": 7, "services": [], "timers": [], "plan": {}}}
-    called("settings", files=FILES, code_only=True, **wanted)
+    params = {"release": {"watch": 7, "services": [], "timers": [], "plan": {}}}
+    called("settings", files=FILES, code_only=True, **params)
     known = host.settings.release(host.settings.current())
     assert (known["watch"], known["plan"]) == (7, {"workers": 2})
     assert known["services"] == ["shop-worker@1.service"]
@@ -170,10 +170,10 @@ def test_a_restart_with_former_settings_keeps_them(called, host):
 def test_steps_of_a_deploy(called, host):
     host.deploy("one")
     host.ship("two")
-    wanted = {"release": "two", "settings": host.set("second")}
-    said = called("start", **wanted)
+    params = {"release": "two", "settings": host.set("second")}
+    said = called("start", **params)
     assert (said["current"], said["slot"], said["changed"]) == ("one", "b", True)
-    assert called("switch", **wanted)["current"] == "two"
+    assert called("switch", **params)["current"] == "two"
     assert host.serves() == ("two", "second")
     host.ship("dies")
     said = called("start", release="dies", settings=host.set())
@@ -241,10 +241,10 @@ def test_a_deploy_that_is_undone_gives_its_lock_back(called, host):
     ours = {"holder": this_process("ada@desk", "two"), "timeout": 60}
     called("lock", **ours)
     switched = host.deploy("two", "second")
-    wanted = {"release": "two", "settings": host.set("second"), "lock": ours}
+    params = {"release": "two", "settings": host.set("second"), "lock": ours}
     other = ours | {"holder": ours["holder"] | {"pid": 1}}
-    refused = called("undo", **wanted | {"lock": other}, switched=switched)
+    refused = called("undo", **params | {"lock": other}, switched=switched)
     assert (refused["current"], refused["changed"]) == ("two", False), "another's deploy goes on"
-    assert called("undo", **wanted, switched=switched)["current"] == "one"
+    assert called("undo", **params, switched=switched)["current"] == "one"
     assert not (host.root / "deploy.json").exists()
     assert host.serves() == ("one", "first")

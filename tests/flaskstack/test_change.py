@@ -92,7 +92,7 @@ def test_what_is_not_well_leaves_everything_as_it_was(host, strategy, new, failu
     assert host.app_dir.previous() == "zero"
     assert host.releases() == ["one", "zero"]
     assert [entry["release"] for entry in host.app_dir.history()] == ["zero", "one"]
-    assert f'{release} is not in use: it failed at "{error.step}":' in str(error)
+    assert f'{release} was not activated: it failed at "{error.step}":' in str(error)
     if strategy == "switch":
         assert error.step == FAILURES[failure]
         touched = [line for line in host.log if "@b" in line or "worker" in line]

@@ -96,7 +96,7 @@ def test_a_rollback_brings_back_the_release_with_its_settings(shop, words):
         (folder / f"{text}.sql").write_text("")
     code, said = shop(*words)
     assert (code, shop.host.serves()) == (0, ("one", "first"))
-    assert said.startswith("one serves with settings")
+    assert said.startswith("one is active with settings")
     assert "with these migrations: db/migrations/b.sql" in said
     last = shop.host.app_dir.history()[-1]
     assert (last["action"], last["by"].partition("@")[0]) == ("rollback", "ada")

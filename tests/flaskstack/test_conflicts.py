@@ -47,7 +47,7 @@ def look(tmp_path, monkeypatch):
     """Return a function that looks at a host with files, and returns what is said of them."""
     monkeypatch.setattr(conflicts, "ROOT", tmp_path)
 
-    def look(files, **wanted):
+    def look(files, **params):
         for path, text in files.items():
             (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / path).write_text(text)
@@ -56,7 +56,7 @@ def look(tmp_path, monkeypatch):
         known |= {"units": ["shop-worker@1.service", "shop-nightly.timer"], "listen": ["80"]}
         known |= {"domains": ["shop.example"], "database": "shop", "accounts": ["shop"]}
         try:
-            conflicts.find(known | wanted)
+            conflicts.find(known | params)
         except ValidationError as error:
             return str(error)
         return ""
@@ -126,7 +126,7 @@ def test_a_folder_that_was_restored_is_the_apps(look):
 
 
 @pytest.mark.parametrize(
-    ("wanted", "said"),
+    ("params", "said"),
     [
         ({"user": "daemon"}, "app_user is daemon: the user daemon exists already"),
         ({"user": "disk"}, "app_user is disk: the group disk exists already"),
@@ -138,9 +138,9 @@ def test_a_folder_that_was_restored_is_the_apps(look):
         ),
     ],
 )
-def test_accounts_and_folders_of_the_machine(look, wanted, said):
+def test_accounts_and_folders_of_the_machine(look, params, said):
     blog = {"etc/tmpfiles.d/blog.conf": "d /etc/blog 0750\nd /srv/blog 0755\n"}
-    assert re.search(said, look(blog, **wanted))
+    assert re.search(said, look(blog, **params))
 
 
 @pytest.mark.parametrize(
@@ -175,11 +175,11 @@ def test_databases_and_accounts_of_others(look, tmp_path, monkeypatch):
 
 def test_it_is_called_as_ansible_does(tmp_path):
     """Also with --check, where nothing is installed."""
-    wanted = {"app": "shop", "user": "daemon", "root": "/srv/shop", "groups": ["app"]}
-    wanted |= {"folders": [], "units": [], "settings": "main.yml", "check": True}
+    params = {"app": "shop", "user": "daemon", "root": "/srv/shop", "groups": ["app"]}
+    params |= {"folders": [], "units": [], "settings": "main.yml", "check": True}
     done = subprocess.run(
         [sys.executable, ROOT / "roles/release/files/flaskstack", "call", "conflicts"],
-        input=json.dumps(wanted),
+        input=json.dumps(params),
         capture_output=True,
         text=True,
         check=False,

@@ -37,9 +37,9 @@ def files(text: str, environment: str, proof: dict[str, Any]) -> dict[str, str]:
     for timer in proof["timers"]:
         units[timer] = f"# {text}\n"
         units[timer.replace(".timer", ".service")] = f"{read}Slice=shop-timers.slice\n"
-    wanted = [f"shop-web@{slot}.{kind}" for slot in "ab" for kind in ("socket", "service")]
-    wanted += [*proof["services"], *proof["timers"]]
-    return units | {"shop.target": "".join(f"Wants={unit}\n" for unit in wanted)}
+    params = [f"shop-web@{slot}.{kind}" for slot in "ab" for kind in ("socket", "service")]
+    params += [*proof["services"], *proof["timers"]]
+    return units | {"shop.target": "".join(f"Wants={unit}\n" for unit in params)}
 
 
 class Cut(BaseException):
@@ -96,8 +96,8 @@ class Host:
 
     def change(self, release: str, name: str, **more: Any) -> Change:
         """Return a change to a release with a set."""
-        wanted = {"app": "shop", "root": str(self.root), "release": release, "settings": name}
-        return Change(wanted | {"by": "ada@desk"} | more, Units(self.run))
+        params = {"app": "shop", "root": str(self.root), "release": release, "settings": name}
+        return Change(params | {"by": "ada@desk"} | more, Units(self.run))
 
     def deploy(self, release: str, text: str = "first", **more: Any) -> dict[str, Any]:
         """Put a release in use with a set."""
@@ -243,10 +243,10 @@ class Host:
             assert ran["environment"] == self.environment(ran["text"], name)
             assert ran["release"] == release or not unit.endswith(".service")
         web = re.compile("shop-web@|shop.target")
-        there, wanted = (
+        there, params = (
             {u for u in units if not web.match(u)} for units in (on_disk, self.settings.units(name))
         )
-        assert there == wanted
+        assert there == params
         for other in set(SLOTS) - {slot}:
             assert not app_dir.release_in(other)
             assert not self.settings.in_slot(other)

@@ -134,11 +134,11 @@ def test_which_hosts_run_which_release():
         "d": {"__release_state": {"current": ""}},
         "e": {},
     }
-    variables["c"]["__release_left"] = {"current": "1"}
+    variables["c"]["__release_rolled_back"] = {"current": "1"}
     assert active_releases(variables) == [
-        "2 serves on a",
-        "1 serves on b, c",
-        "nothing serves on d",
+        "2 is active on a",
+        "1 is active on b, c",
+        "no release is active on d",
     ]
 
 
@@ -173,15 +173,19 @@ def looked(**differences):
 )
 def test_a_host_has_a_release_with_its_environment_or_lacks_it(there, complete, shipped, serves):
     found = plan_release(there, NEW, "x", there["python"])
-    assert (found["complete"], found["shipped"], found["serves"]) == (complete, shipped, serves)
+    assert (found["has_environment"], found["is_installed"], found["is_active"]) == (
+        complete,
+        shipped,
+        serves,
+    )
     assert (found["environment"] == ENVIRONMENT) == (there["python"] == PYTHON)
     assert found["current"] == there["current"]
 
 
 def test_a_release_of_before_keeps_the_environment_that_it_was_shipped_with():
     found = plan_release(looked(), {"id": "2"}, "x")
-    assert (found["environment"], found["serves"]) == (ENVIRONMENT, True)
-    assert not plan_release(looked(), {"id": "1"}, "x")["shipped"]
+    assert (found["environment"], found["is_active"]) == (ENVIRONMENT, True)
+    assert not plan_release(looked(), {"id": "1"}, "x")["is_installed"]
 
 
 def test_the_table_says_what_is_there_what_serves_since_when_and_from_where():

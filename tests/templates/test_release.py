@@ -14,7 +14,7 @@ def test_how_a_release_is_proved_goes_with_its_settings(evaluate):
     nightly = {"name": "nightly", "command": "n", "schedule": "daily"}
     proof = evaluate(
         "release",
-        "__release_proof",
+        "__release_health",
         app_processes=[worker, nightly],
         release_health_status=204,
         app_domains=["*.shop.example"],
@@ -24,7 +24,7 @@ def test_how_a_release_is_proved_goes_with_its_settings(evaluate):
     assert (proof["timers"], proof["strategy"]) == (["shop-nightly.timer"], "restart")
     assert (proof["health"]["status"], proof["root"]) == (204, "/srv/shop")
     assert proof["health"]["headers"]["Host"] == "www.shop.example"
-    assert evaluate("release", "__release_proof")["strategy"] == "switch"
+    assert evaluate("release", "__release_health")["strategy"] == "switch"
 
 
 def test_migrations_know_the_database_by_every_name_the_app_has_for_it(evaluate):
@@ -45,17 +45,19 @@ def test_output_is_shown_without_secrets(evaluate):
     lines = ["of-the-migration 1234567", "mysql://u:of-the-app@h"]
     failed = {"failed": True, "item": "false", "stdout_lines": lines, "stderr_lines": ["end"]}
     follow_up = {"results": [{"item": "true"}, failed]}
-    known = {"__release": {"id": "two"}, "__release_follow_up": follow_up}
-    shown = evaluate("release", "__release_follow_up_failure", **known, **SECRETS).splitlines()
+    known = {"__release": {"id": "two"}, "__release_post_deploy": follow_up}
+    shown = evaluate("release", "__release_post_deploy_failure", **known, **SECRETS).splitlines()
     assert shown[0].endswith("app_post_deploy_commands failed: false")
     assert shown[3:] == ["******** ********", "mysql://u:********@h", "end"]
-    assert evaluate("release", "__release_follow_up_failure", **known).splitlines()[3:5] == lines
+    assert evaluate("release", "__release_post_deploy_failure", **known).splitlines()[3:5] == lines
 
 
 def test_a_rollback_says_which_migrations_stay(evaluate):
     known = {"__release_leaving": {"host": "two"}, "__release": {"id": "one"}}
     files = {"files": ["migrations/1.py", "migrations/2.py"]}
-    shown = evaluate("release", "__release_between_warning", __release_between=files, **known)
+    shown = evaluate(
+        "release", "__release_migrations_ahead_warning", __release_migrations_ahead=files, **known
+    )
     assert shown.splitlines()[1:3] == ["  migrations/1.py", "  migrations/2.py"]
 
 
@@ -134,7 +136,7 @@ def test_pins_are_a_list_or_a_file(evaluate, tmp_path):
 
 def test_the_last_message_of_a_failure_leads_to_its_reason(evaluate):
     failed = {"ansible_failed_task": {"name": "Install the Python"}}
-    said = evaluate("release", "__release_failure", __release_fleet="one serves on a.", **failed)
-    assert said.startswith("one serves on a. ")
+    said = evaluate("release", "__release_failure", __release_fleet="one is active on a.", **failed)
+    assert said.startswith("one is active on a. ")
     assert said.endswith(": Install the Python")
     assert evaluate("release", "__release_failure", __release_fleet="") == "Nothing was changed."

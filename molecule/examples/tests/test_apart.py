@@ -118,7 +118,7 @@ def test_the_same_again_changes_nothing(filedrop):
     """And of the others once this one is gone (test_removed)."""
     done = filedrop.play("site.yml", "--skip-tags=access")
     assert done.changed == 0
-    assert "Nothing new" in done.output
+    assert "No change" in done.output
     assert done.warnings == []
 
 

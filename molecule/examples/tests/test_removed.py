@@ -110,7 +110,7 @@ def test_the_others_serve_and_are_as_they_were(removed, shop, dice, blog):
 def test_another_is_converged_already(blog):
     done = blog.play("site.yml", "--skip-tags=access")
     assert done.changed == 0
-    assert "Nothing new" in done.output
+    assert "No change" in done.output
     assert done.warnings == []
 
 

@@ -193,7 +193,7 @@ def test_what_fails_after_the_switch_is_said_and_the_release_stays(
     assert not fleet["app-1"].file("/srv/sample/deploy.json").exists
     again = operator.deploy(source, **commands)
     assert (again.code, again.changed) == (0, 0), again.output
-    assert again.says(f"Nothing new: {release} already serves")
+    assert again.says(f"No change: {release} is already active")
 
 
 # What goes wrong
@@ -207,7 +207,7 @@ def test_a_failed_migration_changes_nothing_and_shows_no_secret(fleet, serving, 
     assert done.code != 0
     assert done.says("app_migrate_commands failed with code 3")
     assert re.search(r"no table at mysql\+pymysql://sample_migrate:\*+@", done.output)
-    assert done.says(f"{before['app-1']} serves on app-1, app-2")
+    assert done.says(f"{before['app-1']} is active on app-1, app-2")
     assert serving() == before
     assert not fleet["app-1"].file("/srv/sample/deploy.json").exists
 
@@ -272,7 +272,7 @@ def test_a_batch_that_fails_stops_the_rollout_and_back_is_to_what_it_replaced(
     release = serving()["app-1"]
     assert release != before
     assert serving()["app-2"] == before
-    assert done.says(f"{release} serves on app-1; {before} serves on app-2")
+    assert done.says(f"{release} is active on app-1; {before} is active on app-2")
     assert done.says("not on this host")
     assert not fleet["app-1"].file("/srv/sample/deploy.json").exists
     look = operator.play("rollback", "--check")

@@ -66,7 +66,7 @@ def test_nothing_comes_between_a_deploy(command, ask, operator, version):
         wait_for(lambda: "deploys a new release" in ask("status")["deploy"], 60)
         refused = command("rollback")
     assert refused.rc == 1
-    assert "Another deploy is on its way" in refused.stderr
+    assert "Another deploy holds the lock" in refused.stderr
 
 
 def test_run_and_logs(command):

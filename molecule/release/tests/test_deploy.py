@@ -69,7 +69,7 @@ def test_five_deploys_and_a_rollback(under_load, operator, version, home, site, 
     assert slow.result().json() == {"slept": 15.0}
     assert stream.result().text.count("data:") == 20
     assert (again.code, again.changed) == (0, 0)
-    assert again.says(f"Nothing new: {served[-2]} already serves")
+    assert again.says(f"No change: {served[-2]} is already active")
     wait_for(lambda: only_instance(home), 60)
 
 

@@ -90,7 +90,7 @@ def test_settings_that_do_not_work_change_nothing(
     with under_load(f"wrong {wrong}") as load:
         done = operator.play(*playbook, **served, **variables, release_health_timeout=10)
     assert done.code != 0, done.output
-    for sentence in [*words, f"{serves} serves on site"]:
+    for sentence in [*words, f"{serves} is active on site"]:
         assert done.says(sentence), f"{sentence!r} is not in:\n{done.output}"
     assert {answer.release for answer in load.answers if answer.release} == {serves}
     assert home() == before
@@ -121,7 +121,7 @@ def test_a_deploy_says_that_the_inventory_has_other_settings(
 ):
     done = operator.deploy(version(), **set_to(GREETING="later"))
     assert done.code == 0, done.output
-    assert done.says("The inventory has other settings than site serves with")
+    assert done.says("The inventory's settings differ from the active ones of site")
     assert done.says("GREETING")
     assert home.release != served
     assert in_use("GREETING") == ("", "")

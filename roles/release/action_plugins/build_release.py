@@ -29,13 +29,13 @@ class ActionModule(ActionBase):
         checked = ArgumentSpecValidator(OPTIONS).validate(self._task.args)
         if checked.error_messages:
             return result | {"failed": True, "msg": "; ".join(checked.error_messages)}
-        wanted = checked.validated_parameters
+        params = checked.validated_parameters
         try:
-            if wanted["built"]:
-                repack(wanted["built"], wanted["links"])
+            if params["built"]:
+                repack(params["built"], params["links"])
                 return result | {"changed": True}
-            wanted["look"] |= self._task.check_mode
-            result |= build(wanted)
+            params["look"] |= self._task.check_mode
+            result |= build(params)
         except ValidationError as error:
-            result |= {"failed": True, "msg": error.advice(wanted["settings"])}
-        return remove_values(result, {wanted["index_url"]} - {""})
+            result |= {"failed": True, "msg": error.advice(params["settings"])}
+        return remove_values(result, {params["index_url"]} - {""})

@@ -68,7 +68,7 @@ def test_each_deploy_is_noted(history, deployed):
 def test_deploying_the_same_again_changes_nothing(current, operator, deployed):
     again = operator.deploy(deployed.source)
     assert (again.code, again.changed) == (0, 0)
-    assert f"Nothing new: {current()} already serves" in again.output
+    assert f"No change: {current()} is already active" in again.output
 
 
 def test_a_unit_that_does_not_run_is_started(site, host, current, operator, deployed):
@@ -96,7 +96,7 @@ def test_a_release_that_is_never_well_gets_no_request(site, state, operator, ver
     assert done.says("503 Service Unavailable")
     assert done.says("(expected is 204)")
     assert "no good today" in done.output
-    assert " serves on site" in done.output
+    assert " is active on site" in done.output
     assert set(answers) == {"200"}
     assert state() == before
 

@@ -32,46 +32,46 @@ WITHOUT = r"\benviron\b|KeyError|SECRET_KEY|[A-Z]_URL|Access denied|Can't connec
 NO_NAME = r"ENOTFOUND|EAI_AGAIN|[Cc]ould not resolve|name resolution|Name or service not known"
 
 
-def paths(wanted: dict[str, Any]) -> tuple[Path, Path]:
+def paths(params: dict[str, Any]) -> tuple[Path, Path]:
     """Return the folders of a release and its environment."""
-    root = Path(wanted["root"])
-    return root / "releases" / wanted["id"], root / "environments" / wanted["environment"]
+    root = Path(params["root"])
+    return root / "releases" / params["id"], root / "environments" / params["environment"]
 
 
-def build(wanted: dict[str, Any]) -> dict[str, Any]:
+def build(params: dict[str, Any]) -> dict[str, Any]:
     """Run an app's build commands and build its wheel, in a sandbox.
 
     Keys: app, root, id, environment (name), archive (of the source), dest (of what came out),
     commands (list), build_environment (dict), wsgi, install_project, uv_lock, index_url, index_ca,
     build_hosts (list). Raises ValidationError when a command fails.
     """
-    release, environment = paths(wanted)
-    index = uv.Index(wanted["index_url"], wanted["index_ca"])
-    program = uv.install(wanted["uv_lock"], index)
-    known = {"VIRTUAL_ENV": str(environment), "FLASK_APP": wanted["wsgi"]}
+    release, environment = paths(params)
+    index = uv.Index(params["index_url"], params["index_ca"])
+    program = uv.install(params["uv_lock"], index)
+    known = {"VIRTUAL_ENV": str(environment), "FLASK_APP": params["wsgi"]}
     known |= {"PATH": f"{environment}/bin:{uv.path(program)}"}
     known |= python.variables(str((environment / "bin/python").resolve()))
     with sandbox.opened(
-        wanted["app"],
+        params["app"],
         release,
         readable=[environment],
-        variables=index.variables | known | wanted["build_environment"],
+        variables=index.variables | known | params["build_environment"],
         given=index.files,
-        trusted=[*index.trusted, *wanted["build_hosts"]],
+        trusted=[*index.trusted, *params["build_hosts"]],
         named=index.named(""),
     ) as box:
-        with Path(wanted["archive"]).open("rb") as archive:
-            unpack = UNPACK.format(environment=quote(wanted["environment"]))
+        with Path(params["archive"]).open("rb") as archive:
+            unpack = UNPACK.format(environment=quote(params["environment"]))
             box.run("Unpacking the release", unpack, stdin=archive)
-        for command in wanted["commands"]:
+        for command in params["commands"]:
             box.run(f"app_build_commands: `{command}`", command, advise)
-        if wanted["install_project"]:
+        if params["install_project"]:
             box.run("app_install_project: building a wheel of the app", WHEEL)
         partial = box.tree.with_name("built")
         with partial.open("wb") as built:
             box.run("Packing what was built", PACK, stdout=built)
         partial.chmod(0o644)
-        partial.rename(wanted["dest"])
+        partial.rename(params["dest"])
     return {"changed": True}
 
 
@@ -91,19 +91,19 @@ def advise(output: str) -> str:
     )
 
 
-def place(wanted: dict[str, Any]) -> dict[str, Any]:
+def place(params: dict[str, Any]) -> dict[str, Any]:
     """Put a release in place, complete or not at all; one that is there stays as it is.
 
     Keys: app, root, id, environment (name), archive (on the host).
     """
-    release, environment = paths(wanted)
+    release, environment = paths(params)
     if (release / ".venv").is_symlink():
         return {"changed": False}
     remove(release)  # what an older version left when it was cut
-    unpack = UNPACK.format(environment=quote(wanted["environment"]))
+    unpack = UNPACK.format(environment=quote(params["environment"]))
     with (
-        sandbox.opened(wanted["app"], release, readable=[environment]) as box,
-        Path(wanted["archive"]).open("rb") as archive,
+        sandbox.opened(params["app"], release, readable=[environment]) as box,
+        Path(params["archive"]).open("rb") as archive,
     ):
         box.run("Unpacking the release", f"{unpack}\n{COMPILE}", stdin=archive)
         box.keep()

@@ -29,14 +29,14 @@ Wanted = dict[str, Any]
 OWN = ("services", "timers", "plan")  # of a set of settings
 
 
-def gather(wanted: Wanted) -> dict[str, Any]:
+def gather(params: Wanted) -> dict[str, Any]:
     """Return what a host has of an app, and what of it runs.
 
     `python` names the interpreter that is looked for; empty for none. With `lock` the deploy lock
     is taken first. Nothing else changes.
     """
-    told = lock(wanted | wanted["lock"]) if wanted.get("lock") else {"changed": False}
-    app_dir, settings = AppDir(wanted["root"], wanted["app"]), Settings(wanted["app"])
+    told = lock(params | params["lock"]) if params.get("lock") else {"changed": False}
+    app_dir, settings = AppDir(params["root"], params["app"]), Settings(params["app"])
     releases = [path for path in app_dir.newest_first() if not path.name.startswith(".")]
     slot, current = app_dir.live(), settings.current()
     return told | {
@@ -53,7 +53,7 @@ def gather(wanted: Wanted) -> dict[str, Any]:
         ],  # of settings
         "installed": app_dir.installed(),  # environments that are complete
         "history": app_dir.history(),  # the oldest first
-        "python": python.find(wanted["python"]) if wanted.get("python") else {},
+        "python": python.find(params["python"]) if params.get("python") else {},
         "database_tools": all(find_tools()),
     }
 
@@ -73,93 +73,93 @@ def settled(app_dir: AppDir, settings: Settings) -> bool:
     return all(unit["ActiveState"] == "active" for unit in Units().show(needed).values())
 
 
-def lock(wanted: Wanted) -> dict[str, Any]:
+def lock(params: Wanted) -> dict[str, Any]:
     """Take the deploy lock for `holder`; `timeout` is in seconds, `force` breaks another's."""
-    replaced = Lock(Path(wanted["root"])).take(
-        wanted["holder"], wanted["timeout"], wanted.get("force", False)
+    replaced = Lock(Path(params["root"])).take(
+        params["holder"], params["timeout"], params.get("force", False)
     )
     # One of this controller that was cut is nobody's news; one of elsewhere may be.
-    if replaced and replaced.get("controller") != wanted["holder"]["controller"]:
+    if replaced and replaced.get("controller") != params["holder"]["controller"]:
         told = f"This deploy takes the place of another: {describe(replaced, int(time.time()))}"
         return {"changed": False, "warnings": [told]}
     return {"changed": False}
 
 
-def unlock(wanted: Wanted) -> dict[str, Any]:
+def unlock(params: Wanted) -> dict[str, Any]:
     """Give the deploy lock of `holder` back."""
-    Lock(Path(wanted["root"])).release(wanted["holder"])
+    Lock(Path(params["root"])).release(params["holder"])
     return {"changed": False}
 
 
-def write_settings(wanted: Wanted) -> dict[str, Any]:
+def write_settings(params: Wanted) -> dict[str, Any]:
     """Write a set of settings: texts by path in `files`, and `release`, how one is proved.
 
     With `check` nothing is written. With `code_only` the set that is in use stays in use, and takes
     the new `release` but for what belongs to its own files.
     """
-    app_dir, settings = AppDir(wanted["root"], wanted["app"]), Settings(wanted["app"])
-    current, files = settings.current(), wanted["files"]
-    if not wanted.get("check"):
+    app_dir, settings = AppDir(params["root"], params["app"]), Settings(params["app"])
+    current, files = settings.current(), params["files"]
+    if not params.get("check"):
         with app_dir.locked():
             if app_dir.live():
                 settings.adopt(app_dir.live())
-            group = grp.getgrnam(wanted["user"]).gr_gid
-            settings.write(files, wanted["release"], group)
-            if wanted.get("code_only") and current:
+            group = grp.getgrnam(params["user"]).gr_gid
+            settings.write(files, params["release"], group)
+            if params.get("code_only") and current:
                 known = settings.release(current).items()
                 own = {key: value for key, value in known if key in OWN}
-                settings.prove(current, wanted["release"] | own, group)
+                settings.prove(current, params["release"] | own, group)
     found = differences(settings.files(current), files) if current else []
     return {"changed": False, "name": name_of(files), "current": current, "differences": found}
 
 
-def changing(wanted: Wanted, step: Callable[[Change], dict[str, Any]]) -> dict[str, Any]:
+def changing(params: Wanted, step: Callable[[Change], dict[str, Any]]) -> dict[str, Any]:
     """Change what serves, with nobody else at it."""
-    change = Change(wanted)
+    change = Change(params)
     with change.app_dir.locked():
         return {"changed": True} | step(change)
 
 
-def start(wanted: Wanted) -> dict[str, Any]:
+def start(params: Wanted) -> dict[str, Any]:
     """Start a release with its settings beside what serves; see `Change`."""
-    return changing(wanted, Change.start)
+    return changing(params, Change.start)
 
 
-def switch(wanted: Wanted) -> dict[str, Any]:
+def switch(params: Wanted) -> dict[str, Any]:
     """Give it the traffic and the background processes."""
-    return changing(wanted, Change.switch)
+    return changing(params, Change.switch)
 
 
-def apply(wanted: Wanted) -> dict[str, Any]:
+def apply(params: Wanted) -> dict[str, Any]:
     """Put `settings` in use with the release that serves, by starting that anew beside itself."""
-    app_dir, settings = AppDir(wanted["root"], wanted["app"]), Settings(wanted["app"])
-    serves, name = app_dir.serving(), wanted["settings"]
+    app_dir, settings = AppDir(params["root"], params["app"]), Settings(params["app"])
+    serves, name = app_dir.serving(), params["settings"]
     answer = {"changed": bool(serves), "current": serves}
     if settings.current() == name and settled(app_dir, settings):
         answer["changed"] = False
-    if wanted.get("check") or not serves:
+    if params.get("check") or not serves:
         return answer
     if answer["changed"]:
-        wanted = wanted | {"release": serves}
-        start(wanted)
-        answer = switch(wanted)
-    if wanted["action"] == "rotation":  # the others hold secrets that are retired
+        params = params | {"release": serves}
+        start(params)
+        answer = switch(params)
+    if params["action"] == "rotation":  # the others hold secrets that are retired
         settings.prune(set())
     return answer
 
 
-def undo(wanted: Wanted) -> dict[str, Any]:
+def undo(params: Wanted) -> dict[str, Any]:
     """Go back to what served before; `switched` is what `switch` answered, if it did.
 
     The deploy lock of `lock` is given back. Without it nothing is done.
     """
-    deploy = Lock(Path(wanted["root"]))
-    if not own(deploy.holder(), wanted["lock"]["holder"]):  # another's, which goes on
-        return {"changed": False, "current": AppDir(wanted["root"], wanted["app"]).serving()}
+    deploy = Lock(Path(params["root"]))
+    if not own(deploy.holder(), params["lock"]["holder"]):  # another's, which goes on
+        return {"changed": False, "current": AppDir(params["root"], params["app"]).serving()}
     try:
-        return changing(wanted, lambda change: change.undo(wanted.get("switched") or {}))
+        return changing(params, lambda change: change.undo(params.get("switched") or {}))
     finally:
-        deploy.release(wanted["lock"]["holder"])
+        deploy.release(params["lock"]["holder"])
 
 
 # Modules are imported when they are called: each call is a Python of its own.
@@ -200,16 +200,16 @@ READS = (
 
 
 def call(name: str) -> int:
-    """Read what is wanted from the standard input, write what came of it; return an exit code."""
+    """Read what is params from the standard input, write what came of it; return an exit code."""
     try:
         module, _, function = CALLS[name].partition(":")
         found = getattr(importlib.import_module(f"flaskstack.{module}"), function)
-        wanted = json.load(sys.stdin)
-        refused = wanted.get("check") and name not in READS
+        params = json.load(sys.stdin)
+        refused = params.get("check") and name not in READS
         with ExitStack() as stack:
             if name in ALONE and not refused:
-                stack.enter_context(AppDir(wanted["root"], wanted["app"]).locked())
-            answer = {"changed": False} if refused else found(wanted)
+                stack.enter_context(AppDir(params["root"], params["app"]).locked())
+            answer = {"changed": False} if refused else found(params)
     except ValidationError as error:
         answer = {"failed": True, "msg": str(error), "example": error.example}
     except DeployError as error:

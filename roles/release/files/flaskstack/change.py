@@ -24,17 +24,17 @@ VISITORS = 4  # at once for each worker: one takes what another left
 class Change:
     """The change of one host's app to a release with a set of settings."""
 
-    def __init__(self, wanted: dict[str, Any], units: Units | None = None) -> None:
+    def __init__(self, params: dict[str, Any], units: Units | None = None) -> None:
         """Take `app`, `root`, `release` (its id) and `settings` (name of a set).
 
         Also, each optional: `commit`, `by` (who), `action` (deploy, rollback, restart, rotation).
         """
-        self.app_dir = AppDir(wanted["root"], wanted["app"])
-        self.settings = Settings(wanted["app"])
+        self.app_dir = AppDir(params["root"], params["app"])
+        self.settings = Settings(params["app"])
         self.units = units or Units()
-        self.id, self.set = wanted.get("release", ""), wanted.get("settings", "")
-        self.about = {"commit": wanted.get("commit", ""), "by": wanted.get("by", "")}
-        self.about["action"] = wanted.get("action", "deploy")
+        self.id, self.set = params.get("release", ""), params.get("settings", "")
+        self.about = {"commit": params.get("commit", ""), "by": params.get("by", "")}
+        self.about["action"] = params.get("action", "deploy")
         self.proof = self.settings.release(self.set)
         self.watch = self.watcher(self.proof)
         self.began = time.time()
@@ -388,7 +388,7 @@ class Change:
             if pending:
                 self.rollback(pending)  # at once: after a restart nobody is served until then
         journal = self.units.journal(error.unit, self.began, failed) if error.unit else []
-        lines = [f'{self.id} is not in use: it failed at "{error.step}": {error}.']
+        lines = [f'{self.id} was not activated: it failed at "{error.step}": {error}.']
         lines += [error.answer] if error.answer else []
         why = decisive(journal)
         lines += [f"From the journal of {error.unit}:", *why] if why else []

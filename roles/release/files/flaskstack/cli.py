@@ -207,16 +207,16 @@ def deploying(known: argparse.Namespace, app_dir: AppDir, what: str) -> Iterator
 
 def put_in_use(app_dir: AppDir, release: str, settings: str, action: str) -> Answer:
     """Start a release with its settings, prove it and switch to it."""
-    wanted = {"app": app_dir.app, "root": app_dir.root, "release": release, "settings": settings}
-    change = Change(wanted | {"by": operator(), "action": action})
+    params = {"app": app_dir.app, "root": app_dir.root, "release": release, "settings": settings}
+    change = Change(params | {"by": operator(), "action": action})
     with app_dir.locked():
         try:
             change.start()
             answer = change.switch()
         except KeyboardInterrupt:
             change.recover()
-            raise DeployError(action, f"interrupted; {app_dir.serving()} serves") from None
-    return answer, f"{release} serves with settings {settings}", 0
+            raise DeployError(action, f"interrupted; {app_dir.serving()} is active") from None
+    return answer, f"{release} is active with settings {settings}", 0
 
 
 def run_command(known: argparse.Namespace, app_dir: AppDir) -> Answer:

@@ -36,7 +36,7 @@ OTHER = "Choose another"
 Problem = tuple[str, str, str]  # variable, its value, what is wrong
 
 
-def find(wanted: dict[str, Any]) -> dict[str, Any]:
+def find(params: dict[str, Any]) -> dict[str, Any]:
     """Refuse what would take something of others, or of another app.
 
     Keys: app, user, root, groups (those of the host), folders (absolute paths that the app may
@@ -44,24 +44,24 @@ def find(wanted: dict[str, Any]) -> dict[str, Any]:
     and listen, of the database also database and accounts.
     Raises ValidationError with all conflicts.
     """
-    host = Host(wanted)
+    host = Host(params)
     found = list(host.problems())
     if not found:
         return {"changed": False}
     lines = [f"{name} is {value}: {reason}" for name, value, reason in found]
     raise ValidationError(
-        "\n".join([*lines, f"Nothing was changed. {wanted['settings']} sets these"])
+        "\n".join([*lines, f"Nothing was changed. {params['settings']} sets these"])
     )
 
 
 class Host:
     """A host, seen by an app that is about to be put there, or that is there."""
 
-    def __init__(self, wanted: dict[str, Any]) -> None:
+    def __init__(self, params: dict[str, Any]) -> None:
         """Take the parameters of `find`."""
-        self.wanted, self.app, self.user = wanted, wanted["app"], wanted["user"]
-        self.groups = set(wanted["groups"])
-        self.processes = {re.sub(r"@[^.]*", "@", name) for name in wanted["units"]}
+        self.params, self.app, self.user = params, params["app"], params["user"]
+        self.groups = set(params["groups"])
+        self.processes = {re.sub(r"@[^.]*", "@", name) for name in params["units"]}
         self.processes |= {name.replace(".timer", ".service") for name in self.processes}
         self.own = self.folders_of(ROOT / f"etc/tmpfiles.d/{self.app}.conf")
 
@@ -163,7 +163,7 @@ class Host:
 
     def folders(self) -> Iterator[Problem]:
         """Yield folders of others, and those that are shared with another app."""
-        root = Path(self.wanted["root"])
+        root = Path(self.params["root"])
         for path, variable in (
             (root, "app_root"),
             (Path("/etc", self.app), NAME),
@@ -183,7 +183,7 @@ class Host:
                 ):
                     yield variable, str(path), f"it is a folder of {app}'s, or holds one. {OTHER}"
         account = self.own_account()
-        for folder in self.wanted["folders"]:
+        for folder in self.params["folders"]:
             try:
                 give(folder, account, check=True, own=Path(folder).is_relative_to(root))
             except ValidationError as error:
@@ -191,8 +191,8 @@ class Host:
 
     def places(self) -> list[tuple[Path, str]]:
         """Return the folders of this app, with the variable that names each."""
-        writable = [(Path(path), "app_writable_paths") for path in self.wanted["folders"]]
-        return [(Path(self.wanted["root"]), "app_root"), *writable]
+        writable = [(Path(path), "app_writable_paths") for path in self.params["folders"]]
+        return [(Path(self.params["root"]), "app_root"), *writable]
 
     def foreign(self, path: Path, name: Path) -> bool:
         """Say whether a folder holds what is not this app's."""
@@ -200,7 +200,7 @@ class Host:
             return False
         if not path.is_dir():
             return True
-        parts = PARTS if str(name) == self.wanted["root"] else {"lost+found"}
+        parts = PARTS if str(name) == self.params["root"] else {"lost+found"}
         if {part.name for part in path.iterdir()} <= parts:
             return False
         found, account = path.stat(), self.own_account()
@@ -235,7 +235,7 @@ class Host:
         """Yield names that another site of the same addresses answers to."""
         for kind in ("certificate.service", "certificate.timer", "certificate-failed.service"):
             yield from self.unit(f"{self.app}-{kind}")
-        names, listen = set(self.wanted["domains"]), set(self.wanted["listen"])
+        names, listen = set(self.params["domains"]), set(self.params["listen"])
         for path in sorted(listing(ROOT / "etc/nginx/sites-enabled")):
             if path.name != f"{self.app}.conf" and path.is_file():
                 text = path.read_text(errors="replace")
@@ -257,12 +257,12 @@ class Host:
             return
         others = "".join(path.read_text() for path in known.values())  # role mysql tells of these
         kinds = (
-            ("app_database_name", "database", "SHOW DATABASES", [self.wanted["database"]]),
+            ("app_database_name", "database", "SHOW DATABASES", [self.params["database"]]),
             (
                 "app_database_user",
                 "account",
                 "SELECT DISTINCT user FROM mysql.user",
-                self.wanted["accounts"],
+                self.params["accounts"],
             ),
         )
         for variable, kind, statement, names in kinds:

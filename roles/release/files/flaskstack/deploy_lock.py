@@ -61,9 +61,9 @@ class Lock:
             held = self.holder()
             if held and not (own(held, asks) or over(held, asks, now, timeout) or force):
                 raise ValidationError(
-                    f"Another deploy is on its way: {describe(held, now)}. Wait until it has "
-                    "ended. If it cannot have survived, -e release_lock=break (on the host: "
-                    f"--break-lock) takes its place; after {timeout} s that happens by itself"
+                    f"Another deploy holds the lock: {describe(held, now)}. Wait until it has "
+                    "ended. If it is dead, take over with -e release_lock=break (on the host: "
+                    f"--break-lock). The lock expires after {timeout} s"
                 )
             known = {name: asks[name] for name in ("by", "controller", "pid", "release")}
             write(self.path, json.dumps(known | {"time": now}) + "\n")

@@ -27,7 +27,7 @@ def name(lock_hash: str, executable: str) -> str:
     return f"{digest[:16]}-{Path(executable).name}"
 
 
-def install(wanted: dict[str, Any]) -> dict[str, Any]:
+def install(params: dict[str, Any]) -> dict[str, Any]:
     """Make an environment, complete or not at all; one that is complete stays as it is.
 
     Keys: app, root, environment (its name), python (executable), lock (text), lock_name
@@ -35,33 +35,33 @@ def install(wanted: dict[str, Any]) -> dict[str, Any]:
     (list of requirements beside the lock), uv_lock, index_url, index_ca,
     build_hosts (optional list).
     """
-    folder = Path(wanted["root"], "environments", wanted["environment"])
+    folder = Path(params["root"], "environments", params["environment"])
     if (folder / ".complete").exists():
         return {"changed": False}
-    lock, unhashed = wanted["lock"], wanted["unhashed"]
-    index = uv.Index(wanted["index_url"], wanted["index_ca"])
-    program = uv.install(wanted["uv_lock"], index)
+    lock, unhashed = params["lock"], params["unhashed"]
+    index = uv.Index(params["index_url"], params["index_ca"])
+    program = uv.install(params["uv_lock"], index)
     pip = ["uv", "pip", "install", "--quiet", "--python=bin/python", "--link-mode=copy"]
-    hashed = [f"--requirements={wanted['lock_name']}"]
-    hashed += ["--no-deps"] if wanted["complete"] else []
-    hashed += [] if wanted["lock_name"].endswith(".toml") else ["--require-hashes"]
+    hashed = [f"--requirements={params['lock_name']}"]
+    hashed += ["--no-deps"] if params["complete"] else []
+    hashed += [] if params["lock_name"].endswith(".toml") else ["--require-hashes"]
     if "--extra-index-url" in lock:  # a file of either is the one that was locked
         hashed.append("--index-strategy=unsafe-best-match")
     commands = [hashed, ["--no-deps", *unhashed]] if unhashed else [hashed]
     commands[-1].append("--compile-bytecode")
     script = SCRIPT.format(
-        python=quote(wanted["python"]),
-        lock=quote(wanted["lock_name"]),
+        python=quote(params["python"]),
+        lock=quote(params["lock_name"]),
         install="\n".join(join(pip + options) for options in commands),
         limit=CACHE_LIMIT,
         files=sandbox.FILES,
     )
     with sandbox.opened(
-        wanted["app"],
+        params["app"],
         folder,
-        variables=index.variables | python.variables(wanted["python"]) | {"PATH": uv.path(program)},
+        variables=index.variables | python.variables(params["python"]) | {"PATH": uv.path(program)},
         given=index.files | {"lock": lock},
-        trusted=[*index.trusted, *wanted.get("build_hosts", [])],
+        trusted=[*index.trusted, *params.get("build_hosts", [])],
         named=index.named("\n".join([lock, *unhashed])),
     ) as box:
         box.run("Installing the environment", script)

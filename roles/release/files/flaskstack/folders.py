@@ -16,16 +16,16 @@ MODE = 0o750
 LINKS = 40  # as many as the kernel follows
 
 
-def make(wanted: dict[str, Any]) -> dict[str, Any]:
+def make(params: dict[str, Any]) -> dict[str, Any]:
     """Make folders that belong to the app; those above them that are missing are root's.
 
     Keys: folders (absolute paths), user, root (of the app), check (optional: change nothing).
     Raises ValidationError when a link, file or folder of another account is in the way, or when a
     folder outside of `root` is root's and not empty.
     """
-    owner, check, changed = pwd.getpwnam(wanted["user"]), wanted.get("check", False), False
-    for folder in wanted["folders"]:
-        own = Path(folder).is_relative_to(wanted["root"])
+    owner, check, changed = pwd.getpwnam(params["user"]), params.get("check", False), False
+    for folder in params["folders"]:
+        own = Path(folder).is_relative_to(params["root"])
         changed |= give(folder, owner, check, own)
     return {"changed": changed}
 
@@ -84,21 +84,21 @@ def descend(folder: str | Path, make: bool) -> tuple[int | None, Path, bool]:
     return here, path, made
 
 
-def remove(wanted: dict[str, Any]) -> dict[str, Any]:
+def remove(params: dict[str, Any]) -> dict[str, Any]:
     """Remove folders that belong to the app, with all that they hold.
 
     Keys: folders (absolute paths), user, check (optional: change nothing). One of another owner
     stays, and so does what a link leads to.
     """
-    owner, changed = pwd.getpwnam(wanted["user"]).pw_uid, False
-    for folder in map(Path, wanted["folders"]):
+    owner, changed = pwd.getpwnam(params["user"]).pw_uid, False
+    for folder in map(Path, params["folders"]):
         here, _, _ = descend(folder.parent, make=False)
         if here is None:
             continue
         try:
             if exists(folder.name, here) and status(folder.name, here).st_uid == owner:
                 changed = True
-                if not wanted.get("check"):
+                if not params.get("check"):
                     shutil.rmtree(folder.name, dir_fd=here)
         finally:
             os.close(here)
@@ -149,7 +149,7 @@ def of_root(folder: int) -> bool:
 def in_the_way(path: Path, what: str) -> ValidationError:
     """Return what is said of a path that is not what it should be."""
     return ValidationError(
-        f"{path} {what}, where a folder of the app's is wanted (app_shared_paths, "
+        f"{path} {what}, where a folder of the app belongs (app_shared_paths, "
         "app_writable_paths …). Nothing was changed. Move it away, and what it holds "
         f"into a folder in its place: sudo mv {path} {path}.old"
     )

@@ -36,10 +36,10 @@ TRANSACTIONS = (
 )
 
 
-def migrate(wanted: dict[str, Any]) -> dict[str, Any]:
+def migrate(params: dict[str, Any]) -> dict[str, Any]:
     """Lock, dump, run the commands, and give the lock back.
 
-    `wanted` has `app`, `root`, `release` and `settings` (those to come), `by` (who deploys),
+    `params` has `app`, `root`, `release` and `settings` (those to come), `by` (who deploys),
     `commands`, `environment` (lines NAME=value), and `dump`, `dump_folder`, `dump_keep` (number).
     `database` is the login: host (empty: socket), port, socket, ca, user, password, name; empty
     where the app has none of ours. Of a first installation: `first_install` (commands),
@@ -52,57 +52,57 @@ def migrate(wanted: dict[str, Any]) -> dict[str, Any]:
     answer = {"changed": False, "dump_file": "", "note": "", "installed": False}
     answer["tools_missing"] = False
     client, dumper = find_tools()
-    if wanted.get("database") and not (client and (dumper or not wanted["dump"])):
+    if params.get("database") and not (client and (dumper or not params["dump"])):
         return answer | {"tools_missing": True}
-    root = Path(wanted["root"])
+    root = Path(params["root"])
     with ExitStack() as stack:
-        locks = [lock_host(stack, wanted)]
+        locks = [lock_host(stack, params)]
         session, options, tables = None, 0, 0
-        if wanted.get("database"):
-            session, options = open_database(stack, wanted, client)
+        if params.get("database"):
+            session, options = open_database(stack, params, client)
             locks.append(session.process.stdin.fileno())  # the client ends when nobody has it
             tables = count_tables(session)
         install, note = (
-            decide_first_install(wanted, tables) if wanted["first_install"] else (False, "")
+            decide_first_install(params, tables) if params["first_install"] else (False, "")
         )
-        if install or wanted["commands"]:
+        if install or params["commands"]:
             answer |= {"changed": True, "installed": install}
-            if tables and wanted["dump"]:
-                answer["dump_file"] = take_dump(wanted, dumper, options)
+            if tables and params["dump"]:
+                answer["dump_file"] = take_dump(params, dumper, options)
             if install:
-                write_marker(root, "started", wanted["release"])
-                run_commands(wanted, "app_first_install_commands", locks, answer["dump_file"])
-                write_marker(root, "done", wanted["release"])
-            run_commands(wanted, "app_migrate_commands", locks, answer["dump_file"])
+                write_marker(root, "started", params["release"])
+                run_commands(params, "app_first_install_commands", locks, answer["dump_file"])
+                write_marker(root, "done", params["release"])
+            run_commands(params, "app_migrate_commands", locks, answer["dump_file"])
             try:
                 if session:
                     session.ask("SELECT 1")
             except DatabaseError as error:
                 answer["note"] = f"the database's lock was lost meanwhile ({error})"
         if note:  # there was something before, which need not be said again
-            write_marker(root, "found", wanted["release"])
+            write_marker(root, "found", params["release"])
         return answer | {"note": note or answer["note"]}
 
 
-def lock_host(stack: ExitStack, wanted: dict[str, Any]) -> int:
+def lock_host(stack: ExitStack, params: dict[str, Any]) -> int:
     """Take the host's lock, and write into it who migrates; return its file's descriptor."""
-    file = stack.enter_context(AppDir(wanted["root"], wanted["app"]).locked())
+    file = stack.enter_context(AppDir(params["root"], params["app"]).locked())
     since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
-    file.write(f"{wanted['by'] or 'somebody'} migrates to {wanted['release']} since {since}")
+    file.write(f"{params['by'] or 'somebody'} migrates to {params['release']} since {since}")
     file.flush()
     stack.callback(file.truncate, 0)
     return file.fileno()
 
 
-def open_database(stack: ExitStack, wanted: dict[str, Any], client: str) -> tuple[Session, int]:
+def open_database(stack: ExitStack, params: dict[str, Any], client: str) -> tuple[Session, int]:
     """Log in and take the app's lock; return the session and the descriptor of its options."""
-    login = wanted["database"]
+    login = params["database"]
     options = stack.enter_context(in_memory(option_file(login, client)))
     where = login.get("host") or login["socket"]
     try:
         session = Session(client, options, login["name"])
         stack.callback(session.close)
-        holder = take_lock(session, f"flaskstack_{wanted['app']}")
+        holder = take_lock(session, f"flaskstack_{params['app']}")
     except DatabaseError as error:
         reason = f"{login['user']} cannot use the database at {where}: {error}"
         raise DeployError(MIGRATE, "\n".join(filter(None, [reason, advice(str(error))]))) from error
@@ -110,27 +110,27 @@ def open_database(stack: ExitStack, wanted: dict[str, Any], client: str) -> tupl
         raise DeployError(
             MIGRATE,
             f"another deploy migrates the database at {where}: {holder} hold the lock "
-            f"flaskstack_{wanted['app']}. Wait until they end",
+            f"flaskstack_{params['app']}. Wait until they end",
         )
     return session, options
 
 
-def take_dump(wanted: dict[str, Any], dumper: str, options: int) -> str:
+def take_dump(params: dict[str, Any], dumper: str, options: int) -> str:
     """Dump the database, remove the oldest dumps, and return the new one's path."""
-    folder = Path(wanted["dump_folder"])
+    folder = Path(params["dump_folder"])
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    path = folder / f"{stamp}-{wanted['release']}.sql.gz"
+    path = folder / f"{stamp}-{params['release']}.sql.gz"
     try:
-        write_dump(dumper, options, wanted["database"]["name"], path)
+        write_dump(dumper, options, params["database"]["name"], path)
     except (OSError, DatabaseError) as error:
         raise DeployError(
             "Dump the database",
             f"the database could not be dumped before its migration: {error}. Nothing was "
             "migrated. release_dump: false migrates without a dump",
         ) from error
-    history = AppDir(wanted["root"], wanted["app"]).history()
-    prune(path, {entry["release"] for entry in history} | {wanted["release"]}, wanted["dump_keep"])
+    history = AppDir(params["root"], params["app"]).history()
+    prune(path, {entry["release"] for entry in history} | {params["release"]}, params["dump_keep"])
     return str(path)
 
 
@@ -143,21 +143,21 @@ def prune(new: Path, releases: set[str], keep: int) -> None:
         path.unlink()
 
 
-def run_commands(wanted: dict[str, Any], variable: str, locks: list[int], dump: str) -> None:
+def run_commands(params: dict[str, Any], variable: str, locks: list[int], dump: str) -> None:
     """Run a variable's commands as the app runs, one after the other, until one fails.
 
     This program ends with its SSH connection, a command does not. So it inherits the locks, which
     stay taken until the last one that has them ends.
     """
     first = variable == "app_first_install_commands"
-    for command in wanted["first_install" if first else "commands"]:
+    for command in params["first_install" if first else "commands"]:
         code, output = output_of(
-            wanted["app"],
-            wanted["root"],
+            params["app"],
+            params["root"],
             ["sh", "-c", command],
-            release=wanted["release"],
-            settings=wanted["settings"],
-            environment=wanted["environment"],
+            release=params["release"],
+            settings=params["settings"],
+            environment=params["environment"],
             pass_fds=locks,
         )
         if code:
@@ -165,7 +165,7 @@ def run_commands(wanted: dict[str, Any], variable: str, locks: list[int], dump: 
             told = [f"{variable} failed with code {code} ({command}). Its output:"]
             told += [*(exception(lines) or lines[-SHOWN:]), advice(output)]
             if LOCK_TIMEOUT in output:
-                told += find_transactions(wanted.get("database") or {})
+                told += find_transactions(params.get("database") or {})
             told += [f"The database as it was: {dump}"] if dump else []
             raise DeployError(MIGRATE, "\n".join(filter(None, told)))
 
@@ -194,9 +194,9 @@ def find_transactions(database: dict[str, Any]) -> list[str]:
 # A first installation.
 
 
-def decide_first_install(wanted: dict[str, Any], tables: int) -> tuple[bool, str]:
+def decide_first_install(params: dict[str, Any], tables: int) -> tuple[bool, str]:
     """Return whether the commands of a first installation may run, and if not, why, once."""
-    root, when = Path(wanted["root"]), wanted["first_install_when"]
+    root, when = Path(params["root"]), params["first_install_when"]
     marker = read_marker(root)
     if when == "run":
         return True, ""
@@ -211,14 +211,14 @@ def decide_first_install(wanted: dict[str, Any], tables: int) -> tuple[bool, str
         )
     if marker:
         return False, ""
-    if wanted["fleet_serves"]:
+    if params["fleet_serves"]:
         return False, "a release has served before"
     if tables:
         return False, f"the database has {tables} tables already"
-    if found := holds_data(root, wanted["shared"]):
+    if found := holds_data(root, params["shared"]):
         return False, f"shared/{found} holds data already"
-    if wanted["foreign_databases"]:
-        names = ", ".join(wanted["foreign_databases"])
+    if params["foreign_databases"]:
+        names = ", ".join(params["foreign_databases"])
         raise DeployError(
             MIGRATE,
             f"app_first_install_commands may wipe data, and nobody here can tell whether there is "

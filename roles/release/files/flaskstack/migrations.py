@@ -9,13 +9,13 @@ from typing import Any
 SUFFIXES = (".py", ".sql")
 
 
-def between(wanted: dict[str, Any]) -> dict[str, Any]:
+def between(params: dict[str, Any]) -> dict[str, Any]:
     """Return in `files` the migrations that the release to go back to lacks, or has otherwise.
 
-    `wanted` has `from` and `to` (folders of releases), and `paths`: folders to compare instead of
+    `params` has `from` and `to` (folders of releases), and `paths`: folders to compare instead of
     those called versions beside an env.py (Alembic) and those called migrations.
     """
-    old, new = (found(Path(wanted[key]), wanted.get("paths") or []) for key in ("from", "to"))
+    old, new = (found(Path(params[key]), params.get("paths") or []) for key in ("from", "to"))
     differ = sorted(path for path, content in old.items() if new.get(path) != content)
     return {"changed": False, "files": differ}
 

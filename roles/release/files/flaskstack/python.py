@@ -54,8 +54,8 @@ def find(name: str) -> dict[str, Any]:
     Keys: version and executable (both empty when it cannot be used; `reason` says why), machine,
     found (the path of each version that can be used).
     """
-    wanted, there = f"python{name}" if name[0].isdecimal() else name, known()
-    asked = [Path(wanted)] if "/" in wanted else [path for path in there if path.name == wanted]
+    program, there = f"python{name}" if name[0].isdecimal() else name, known()
+    asked = [Path(program)] if "/" in program else [path for path in there if path.name == program]
     asked = [path.resolve() for path in asked if path.exists()]
     versions: dict[Path, str] = {}
     for path in dict.fromkeys([*asked, *(path.resolve() for path in there)]):
@@ -108,43 +108,43 @@ def variables(executable: str) -> dict[str, str]:
     return {"CC": "cc", "CXX": "c++"} if executable.startswith(f"{PYTHONS}/") else {}
 
 
-def install(wanted: dict[str, Any]) -> dict[str, Any]:
+def install(params: dict[str, Any]) -> dict[str, Any]:
     """Install an interpreter that the host lacks, complete or not at all.
 
     Keys: app, python (such as 3.11), url and checksum (sha256:…; both empty: uv's own build),
     uv_lock, index_url, index_ca. Returns `changed` and `python`, what `find` returns.
     """
-    found = find(wanted["python"])
+    found = find(params["python"])
     if found["version"]:
         return {"changed": False, "python": found}
-    if not re.fullmatch(r"3\.\d+", wanted["python"]):
+    if not re.fullmatch(r"3\.\d+", params["python"]):
         raise ValidationError(
-            f"app_python is {wanted['python']}: {found['reason']}, and is no version to install",
+            f"app_python is {params['python']}: {found['reason']}, and is no version to install",
             'app_python: "3.13"',
         )
-    index = uv.Index(wanted["index_url"], wanted["index_ca"])
+    index = uv.Index(params["index_url"], params["index_ca"])
     settings: dict[str, Any] = {"variables": index.variables, "given": index.files}
-    if not wanted["url"]:
-        program = uv.install(wanted["uv_lock"], index)
+    if not params["url"]:
+        program = uv.install(params["uv_lock"], index)
         settings["variables"] |= {"UV_PYTHON_DOWNLOADS": "manual", "PATH": uv.path(program)}
         settings["trusted"] = index.trusted + DOWNLOADS
     PYTHONS.mkdir(parents=True, exist_ok=True)
-    with sandbox.opened(wanted["app"], PYTHONS / "new", **settings) as box:
-        if wanted["url"]:
-            with downloaded(wanted["url"], wanted["checksum"]) as archive:
+    with sandbox.opened(params["app"], PYTHONS / "new", **settings) as box:
+        if params["url"]:
+            with downloaded(params["url"], params["checksum"]) as archive:
                 box.run("app_python_url: unpacking", UNPACK, stdin=archive)
         else:
-            step = f"app_python: installing {wanted['python']}, which the host lacks,"
-            cure = ELSEWHERE.format(python=wanted["python"])
-            box.run(step, FETCH.format(python=wanted["python"]), lambda output: cure)
+            step = f"app_python: installing {params['python']}, which the host lacks,"
+            cure = ELSEWHERE.format(python=params["python"])
+            box.run(step, FETCH.format(python=params["python"]), lambda output: cure)
         said = box.run("Starting the new Python", CHECK.format(ask=f"'{ASK}'")).strip()
-        if not f"{said}.".startswith(f"{wanted['python']}.") or not re.fullmatch(r"[\d.]+", said):
+        if not f"{said}.".startswith(f"{params['python']}.") or not re.fullmatch(r"[\d.]+", said):
             raise ValidationError(
-                f"app_python_url: it holds Python {said}, and app_python is {wanted['python']}",
+                f"app_python_url: it holds Python {said}, and app_python is {params['python']}",
                 f'app_python: "{said.rpartition(".")[0]}"',
             )
         box.keep(PYTHONS / said)
-    return {"changed": True, "python": find(wanted["python"])}
+    return {"changed": True, "python": find(params["python"])}
 
 
 @contextmanager

@@ -138,23 +138,23 @@ def output_of(
         return code, written.read()
 
 
-def check(wanted: dict[str, Any]) -> dict[str, Any]:
+def check(params: dict[str, Any]) -> dict[str, Any]:
     """Import what Gunicorn is to serve, with the settings that it is to be served with.
 
-    `wanted` has `app`, `root`, `release` and `settings`. `note` in the answer says what was let
+    `params` has `app`, `root`, `release` and `settings`. `note` in the answer says what was let
     pass because the migration may still bring it. Raises DeployError with the reason and with the
     setting that cures it.
     """
-    app, sets = wanted["app"], Settings(wanted["app"])
-    python = Path(wanted["root"], "releases", wanted["release"], ".venv/bin/python")
-    configuration = sets.sets / wanted["settings"] / "gunicorn.conf.py"
-    timeout, began = sets.release(wanted["settings"]).get("timeout", 0), time.monotonic()
+    app, sets = params["app"], Settings(params["app"])
+    python = Path(params["root"], "releases", params["release"], ".venv/bin/python")
+    configuration = sets.sets / params["settings"] / "gunicorn.conf.py"
+    timeout, began = sets.release(params["settings"]).get("timeout", 0), time.monotonic()
     code, output = output_of(
         app,
-        wanted["root"],
+        params["root"],
         [str(python), "-c", CHECK, "--config", str(configuration)],
-        release=wanted["release"],
-        settings=wanted["settings"],
+        release=params["release"],
+        settings=params["settings"],
         timeout=timeout,
     )
     if code and NO_SCHEMA.search(output):
@@ -162,6 +162,6 @@ def check(wanted: dict[str, Any]) -> dict[str, Any]:
     if code:
         if timeout and time.monotonic() - began > timeout:
             output += f"\nerror: the import did not end within {timeout} s"
-        why = f"{wanted['release']} is not in use, since Gunicorn cannot import it:\n"
+        why = f"{params['release']} was not activated, since Gunicorn cannot import it:\n"
         raise DeployError("Import the app", why + explained(output))
     return {"changed": False, "note": ""}

@@ -15,18 +15,18 @@ from flaskstack.settings import STAMPS, Settings
 from flaskstack.units import Units
 
 
-def place(wanted: dict[str, Any]) -> dict[str, Any]:
+def place(params: dict[str, Any]) -> dict[str, Any]:
     """Let the singletons run on this host (`here`), or on others only.
 
     `units` has the inventory's singletons; the set of settings in use knows its own. Returns
     whether that `moves` something. With `check` nothing changes. Raises ValidationError where a
     scheduled run would go on here while the next one is on another host.
     """
-    settings, units = Settings(wanted["app"]), Units()
+    settings, units = Settings(params["app"]), Units()
     declared = settings.release(settings.current()).get("singletons", [])
-    known = sorted({*wanted["units"], *declared})
-    change, there = not wanted.get("check"), settings.marker.exists()
-    if wanted["here"]:
+    known = sorted({*params["units"], *declared})
+    change, there = not params.get("check"), settings.marker.exists()
+    if params["here"]:
         if change and not there:
             write(settings.marker, "")
             units.start(*declared)

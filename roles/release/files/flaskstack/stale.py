@@ -58,13 +58,13 @@ def stale_processes(uid: int, since: float, new: str, proc: Path = Path("/proc")
     return sorted(found, key=lambda process: process.began)
 
 
-def wait(wanted: dict[str, Any]) -> dict[str, Any]:
+def wait(params: dict[str, Any]) -> dict[str, Any]:
     """Wait until there are none, for at most `timeout` seconds; return those that are left."""
-    app_dir, settings = AppDir(wanted["root"], wanted["app"]), Settings(wanted["app"])
-    uid = pwd.getpwnam(wanted["user"]).pw_uid
+    app_dir, settings = AppDir(params["root"], params["app"]), Settings(params["app"])
+    uid = pwd.getpwnam(params["user"]).pw_uid
     since = (settings.etc / "current").lstat().st_mtime
     web = f"{app_dir.app}-web@{app_dir.live()}.service"
-    deadline = time.monotonic() + wanted["timeout"]
+    deadline = time.monotonic() + params["timeout"]
     while (left := stale_processes(uid, since, web)) and time.monotonic() < deadline:
         time.sleep(0.5)
     return {"changed": False, "stale": [str(process) for process in left]}

@@ -128,10 +128,10 @@ def export(url: str, ref: str, subfolder: str, target: Path, cache: Path) -> dic
 def fetch(git: Callable[..., str], url: str, ref: str) -> str:
     """Return the commit that a branch, a tag or an id means on the server."""
     resolve = ("rev-parse", "--verify", "--quiet", f"{ref or 'refs/remote/HEAD'}^{{commit}}")
-    for wanted in [[], REFS, [ref]] if ID.fullmatch(ref) else [REFS]:  # an id may be on no branch
-        with nullcontext() if wanted == REFS else suppress(ValidationError):
-            if wanted:
-                git("fetch", "--quiet", "--prune", "--update-head-ok", "origin", *wanted, env={})
+    for refs in [[], REFS, [ref]] if ID.fullmatch(ref) else [REFS]:  # an id may be on no branch
+        with nullcontext() if refs == REFS else suppress(ValidationError):
+            if refs:
+                git("fetch", "--quiet", "--prune", "--update-head-ok", "origin", *refs, env={})
         with suppress(ValidationError):
             return git(*resolve).strip()
     raise ValidationError(

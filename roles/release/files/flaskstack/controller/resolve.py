@@ -72,25 +72,25 @@ CURES = [
 ]
 
 
-def make_lock(app: Path, wanted: dict[str, Any], cache: Path) -> dict[str, Any]:
+def make_lock(app: Path, params: dict[str, Any], cache: Path) -> dict[str, Any]:
     """Return the lock of these inputs. What was resolved before is not resolved again.
 
     `name` and `text` are the file for `uv pip`; `hashed` and `open` its lines with and without
     hashes; `complete` says that nothing else is needed; `notice` tells what the app left open.
     """
-    for name in wanted["requirements"]:
+    for name in params["requirements"]:
         check_file(app, name)
     parts = (".txt", ".in", ".toml", "lock")  # files of the app that may make it
     asked = [entry for entry in describe(app) if entry[0].endswith(parts)]
-    given = [wanted[name] for name in ("requirements", "extras", "extra_requirements", "pins")]
-    inputs = [FORMAT, *given, platform(wanted), without_logins(wanted["index_url"]), asked]
+    given = [params[name] for name in ("requirements", "extras", "extra_requirements", "pins")]
+    inputs = [FORMAT, *given, platform(params), without_logins(params["index_url"]), asked]
     key = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:16]
     known = cache / "locks" / f"{key}.json"
     if known.exists():
         os.utime(known)
         return json.loads(known.read_text())
-    lock = resolve(app, wanted)
-    check_gunicorn(lock["hashed"] + lock["open"], wanted)
+    lock = resolve(app, params)
+    check_gunicorn(lock["hashed"] + lock["open"], params)
     known.parent.mkdir(exist_ok=True)
     partial = known.with_name(f".{known.name}")
     partial.write_text(json.dumps(lock))
@@ -100,14 +100,14 @@ def make_lock(app: Path, wanted: dict[str, Any], cache: Path) -> dict[str, Any]:
     return lock
 
 
-def check_gunicorn(lines: list[str], wanted: dict[str, Any]) -> None:
+def check_gunicorn(lines: list[str], params: dict[str, Any]) -> None:
     """Refuse a lock without Gunicorn, or with one that does not know the site's settings."""
-    names = " and ".join(wanted["requirements"])
+    names = " and ".join(params["requirements"])
     found = [line for line in lines if name_of(line) == "gunicorn"]
     if not found:
         raise ValidationError(
             f"app_extra_requirements: the site is served by gunicorn, which is not in {names}.",
-            f"app_extra_requirements: {json.dumps([*wanted['extra_requirements'], 'gunicorn'])}",
+            f"app_extra_requirements: {json.dumps([*params['extra_requirements'], 'gunicorn'])}",
         )
     for version in re.findall(r"== *([^\s;]+)", "\n".join(found)):
         if Version(version) < Version(LOWEST_GUNICORN):
@@ -118,14 +118,14 @@ def check_gunicorn(lines: list[str], wanted: dict[str, Any]) -> None:
             )
 
 
-def resolve(app: Path, wanted: dict[str, Any]) -> dict[str, Any]:
+def resolve(app: Path, params: dict[str, Any]) -> dict[str, Any]:
     """Fill in what the app leaves open, and put in what the inventory adds."""
     asked, notices, pylock = Requirements(), [], ""
     with tempfile.TemporaryDirectory(dir=app.parent, prefix="lock-") as folder:
         work = Path(folder)
-        for name in wanted["requirements"]:
+        for name in params["requirements"]:
             if kind(name) == "uv.lock":
-                asked.lines += export(app, name, wanted, work)
+                asked.lines += export(app, name, params, work)
                 members = read_toml(app / name).get("manifest", {}).get("members", [])
                 if len(members) > 1:
                     notices.append(
@@ -137,20 +137,20 @@ def resolve(app: Path, wanted: dict[str, Any]) -> dict[str, Any]:
                 asked.lines += pylock_lines(app, name)
             elif kind(name) == "requirements.txt":
                 read_file(app, name, asked, asked.lines)
-        projects = [name for name in wanted["requirements"] if kind(name) == "pyproject.toml"]
+        projects = [name for name in params["requirements"] if kind(name) == "pyproject.toml"]
         if loose := asked.loose + projects:
             are = "is" if len(loose) == 1 else "are"
             notices.append(NOTICE.format(f"{' and '.join(loose)} {are}"))
-        lines, resolved = asked.lines, bool(loose or wanted["pins"])
+        lines, resolved = asked.lines, bool(loose or params["pins"])
         if resolved:
-            lines = compile_lock(app, wanted, asked, projects, work)
-        elif wanted["extra_requirements"]:
+            lines = compile_lock(app, params, asked, projects, work)
+        elif params["extra_requirements"]:
             known = set(map(name_of, lines))
             fixed = replace(asked, lines=[], constraints=asked.constraints + lines)
-            found = compile_lock(app, wanted, fixed, [], work)
+            found = compile_lock(app, params, fixed, [], work)
             lines = lines + [line for line in found if name_of(line) not in known]
     hashed = [line for line in lines if is_locked(line)]
-    changed = wanted["requirements"][1:] or wanted["extra_requirements"] or wanted["pins"]
+    changed = params["requirements"][1:] or params["extra_requirements"] or params["pins"]
     as_it_is = pylock and not changed
     return {
         "name": "pylock.toml" if as_it_is else "requirements.txt",
@@ -158,17 +158,17 @@ def resolve(app: Path, wanted: dict[str, Any]) -> dict[str, Any]:
         "hashed": hashed,
         "open": [line for line in lines if not is_locked(line)],
         # Where a person wrote it, uv is to find out what it lacks.
-        "complete": resolved or "requirements.txt" not in map(kind, wanted["requirements"]),
+        "complete": resolved or "requirements.txt" not in map(kind, params["requirements"]),
         "notice": ".\n".join(notices),
     }
 
 
-def export(app: Path, name: str, wanted: dict[str, Any], work: Path) -> list[str]:
+def export(app: Path, name: str, params: dict[str, Any], work: Path) -> list[str]:
     """Return what a uv.lock says, for all projects of a workspace."""
     command = ["export", "--frozen", "--all-packages", "--no-emit-workspace", "--no-default-groups"]
     command += ["--no-header", "--no-annotate", "--format=requirements.txt", "--quiet"]
-    command += [f"--extra={extra}" for extra in wanted["extras"]]
-    lines = logical_lines(uv(wanted, [*command, f"--project={(app / name).parent}"], work))
+    command += [f"--extra={extra}" for extra in params["extras"]]
+    lines = logical_lines(uv(params, [*command, f"--project={(app / name).parent}"], work))
     for line in lines:
         if line.startswith(("-e", ".", "/")):
             raise ValidationError(
@@ -178,38 +178,38 @@ def export(app: Path, name: str, wanted: dict[str, Any], work: Path) -> list[str
 
 
 def compile_lock(
-    app: Path, wanted: dict[str, Any], asked: Requirements, projects: list[str], work: Path
+    app: Path, params: dict[str, Any], asked: Requirements, projects: list[str], work: Path
 ) -> list[str]:
     """Resolve; of what is locked, versions and hashes are kept where they fit."""
     known = asked.lines + asked.constraints
     given = "\n".join([*known, *(read_text(app / name) for name in projects)])
     texts = {
-        "app.in": asked.options + asked.lines + wanted["extra_requirements"],
+        "app.in": asked.options + asked.lines + params["extra_requirements"],
         "constraints.in": asked.constraints,
-        "pins.in": with_extras(wanted["pins"], given),
+        "pins.in": with_extras(params["pins"], given),
         "lock.txt": [line for line in known if is_locked(line)],
     }
     for name, lines in texts.items():
         (work / name).write_text("\n".join(lines))
     command = ["pip", "compile", "--generate-hashes", "--no-header", "--no-annotate", "--quiet"]
-    command += [] if wanted["builds"] else ["--no-build"]
+    command += [] if params["builds"] else ["--no-build"]
     command += ["--output-file=lock.txt", "--overrides=pins.in", "app.in"]
-    command += ["--constraints=constraints.in", *platform(wanted)]
-    command += [f"--extra={extra}" for extra in wanted["extras"] if projects]
+    command += ["--constraints=constraints.in", *platform(params)]
+    command += [f"--extra={extra}" for extra in params["extras"] if projects]
     try:
-        uv(wanted, [*command, *(str(app / name) for name in projects)], work)
+        uv(params, [*command, *(str(app / name) for name in projects)], work)
     except ValidationError as error:
-        raise explained(error, wanted) from error
+        raise explained(error, params) from error
     return logical_lines((work / "lock.txt").read_text())
 
 
-def explained(error: ValidationError, wanted: dict[str, Any]) -> ValidationError:
+def explained(error: ValidationError, params: dict[str, Any]) -> ValidationError:
     """Say which variable cures what uv complains of."""
     said = str(error).partition("\n")[2].replace("app.in", "the app")
     reason, example = next((reason, cure) for sign, reason, cure in CURES if re.search(sign, said))
-    pythons = dict.fromkeys(python["version"] for python in wanted["pythons"])
+    pythons = dict.fromkeys(python["version"] for python in params["pythons"])
     versions = " and ".join(pythons) or "of the hosts"
-    reason = reason.format(names=", ".join(wanted["requirements"]), versions=versions)
+    reason = reason.format(names=", ".join(params["requirements"]), versions=versions)
     return ValidationError(f"app_requirements: {reason}.\n{said}", example)
 
 
@@ -223,10 +223,10 @@ def with_extras(pins: str, asked: str) -> list[str]:
     ]
 
 
-def platform(wanted: dict[str, Any]) -> list[str]:
+def platform(params: dict[str, Any]) -> list[str]:
     """Say which hosts the lock is for: all alike, or of several kinds."""
-    kinds = {(minor(python["version"]), python["machine"]) for python in wanted["pythons"]}
-    lowest = min((python["version"] for python in wanted["pythons"]), key=Version, default="")
+    kinds = {(minor(python["version"]), python["machine"]) for python in params["pythons"]}
+    lowest = min((python["version"] for python in params["pythons"]), key=Version, default="")
     command = [f"--python-version={lowest}"] if lowest else []
     if len(kinds) == 1:
         return [*command, f"--python-platform={kinds.pop()[1]}-unknown-linux-gnu"]
@@ -238,7 +238,7 @@ def minor(version: str) -> str:
     return ".".join(version.split(".")[:2])
 
 
-def without_wheels(lock: dict[str, Any], wanted: dict[str, Any], folder: Path) -> list[str] | None:
+def without_wheels(lock: dict[str, Any], params: dict[str, Any], folder: Path) -> list[str] | None:
     """Name what hosts must build of a lock, or refuse what they cannot even build.
 
     None means that the index does not tell, or not soon.
@@ -247,29 +247,29 @@ def without_wheels(lock: dict[str, Any], wanted: dict[str, Any], folder: Path) -
     (folder / "hashed.in").write_text("\n".join(lines))
     command = ["pip", "compile", "--no-deps", "--format=pylock.toml", "--quiet", "hashed.in"]
     found: set[str] = set()
-    kinds = {(minor(python["version"]), python["machine"]): python for python in wanted["pythons"]}
+    kinds = {(minor(python["version"]), python["machine"]): python for python in params["pythons"]}
     for python in kinds.values():
-        host = platform(wanted | {"pythons": [python]})
+        host = platform(params | {"pythons": [python]})
         try:
-            text = uv(wanted, [*command, *host], folder, timeout=TIMEOUT)
+            text = uv(params, [*command, *host], folder, timeout=TIMEOUT)
         except (ValidationError, subprocess.TimeoutExpired) as error:
             if "no wheels with a matching" in str(error):  # nor anything to build
-                raise explained(error, wanted) from error
+                raise explained(error, params) from error
             return None
         packages = tomllib.loads(text).get("packages", [])
         found.update(package["name"] for package in packages if not package.get("wheels"))
     return sorted(found)
 
 
-def uv(wanted: dict[str, Any], arguments: list[str], folder: Path, **options: Any) -> str:
+def uv(params: dict[str, Any], arguments: list[str], folder: Path, **options: Any) -> str:
     """Run uv, which finds the index and the way into it in its environment alone."""
-    program = wanted["uv"] if Path(wanted["uv"]).is_file() else shutil.which("uv")
+    program = params["uv"] if Path(params["uv"]).is_file() else shutil.which("uv")
     if not program:
         raise ValidationError(
             "uv, which resolves requirements, is not on the controller: run `./stack tools`"
         )
     environment = os.environ | protocols() | {"GIT_TERMINAL_PROMPT": "0", "NO_COLOR": "1"}
     environment |= {"UV_PYTHON_DOWNLOADS": "never", "UV_PYTHON": sys.executable}
-    environment |= {"UV_DEFAULT_INDEX": wanted["index_url"]} if wanted["index_url"] else {}
-    environment |= {"SSL_CERT_FILE": wanted["index_ca"]} if wanted["index_ca"] else {}
+    environment |= {"UV_DEFAULT_INDEX": params["index_url"]} if params["index_url"] else {}
+    environment |= {"SSL_CERT_FILE": params["index_ca"]} if params["index_ca"] else {}
     return run([program, *arguments], cwd=folder, env=environment, **options)

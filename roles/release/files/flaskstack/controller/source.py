@@ -32,8 +32,8 @@ def files(folder: Path) -> Iterator[str]:
         folders[:] = [name for name in folders if name not in JUNK and name not in links]
         for name in names + links:
             path = Path(parent, name)
-            wanted = name not in JUNK and not name.endswith(".pyc")
-            if wanted and (path.is_symlink() or path.is_file()):
+            shipped = name not in JUNK and not name.endswith(".pyc")
+            if shipped and (path.is_symlink() or path.is_file()):
                 yield path.relative_to(folder).as_posix()
 
 
