@@ -143,7 +143,7 @@ def test_built_and_migrated_once_and_switched_in_batches(fleet, serving, deploye
     (release,) = set(serving().values())
     assert release != before
     assert done.says(f"{release} replaced {before}")
-    assert done.output.count("Build the release, once for all hosts") == 1
+    assert done.output.count("Build the release on the controller") == 1
     for file, line in (("migrated", f"{release} 0"), ("followed", release)):
         assert fleet["app-1"].check_output(f"grep -cx '{line}' /var/lib/sample/{file}") == "1"
         assert not fleet["app-2"].file(f"/var/lib/sample/{file}").exists

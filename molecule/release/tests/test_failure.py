@@ -87,14 +87,19 @@ FAILURES = {
 MOMENTS = {
     "as it is placed": ("Install the release", lambda home, before: True, False, "the same"),
     "as it starts": (
-        "Start the release beside the one that serves",
+        "Start the release beside the active one",
         lambda home, before: len(home.instances) == 2,
         True,
         "never healthy",
     ),
-    "when it has started": ("Switch to the release", lambda home, before: True, False, "another"),
+    "when it has started": (
+        "Switch traffic to the release",
+        lambda home, before: True,
+        False,
+        "another",
+    ),
     "when it has switched": (
-        "Switch to the release",
+        "Switch traffic to the release",
         lambda home, before: home.release != before,
         True,
         "dies at start",
