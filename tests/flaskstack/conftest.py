@@ -123,7 +123,7 @@ def index(tmp_path):
 @pytest.fixture
 def host(tmp_path, monkeypatch):
     """Return a played host, on which nothing has to be waited for."""
-    for name in ("ETC", "UNITS", "STAMPS", "BIN"):
+    for name in ("ETC", "UNITS", "STAMPS"):
         monkeypatch.setattr(sets, name, tmp_path / name.lower())
     monkeypatch.setattr(units, "children", lambda pid: set())
     monkeypatch.setattr(units.time, "sleep", lambda seconds: None)

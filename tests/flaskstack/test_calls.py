@@ -115,7 +115,6 @@ def same_units(host):
         lambda host: (settings.UNITS / "shop-worker@.service").unlink(),
         lambda host: host.settings.use(host.set("second")),
         lambda host: host.settings.assign_slot("a", same_units(host)),
-        lambda host: (settings.UNITS / "shop-web@.service").touch(),
     ],
 )
 def test_all_of_what_serves_is_there_and_runs_or_it_is_not_settled(called, host, change):
@@ -148,23 +147,6 @@ def test_with_code_alone_how_a_release_is_proved_is_new_and_its_processes_are_no
     known = host.settings.release(host.settings.current())
     assert (known["watch"], known["plan"]) == (7, {"workers": 2})
     assert known["services"] == ["shop-worker@1.service"]
-
-
-def test_a_host_from_before_there_were_sets_is_taken_over(called, host):
-    host.set_up_before()
-    (host.etc / "current").unlink()
-    for _ in range(2):
-        called("settings", files=FILES, release={}, code_only=True)
-        assert called("gather")["settings"] == "former"
-        assert called("gather")["settled"] is False
-    assert host.serves() == ("one", "former")
-
-
-def test_a_restart_with_former_settings_keeps_them(called, host):
-    host.set_up_before()
-    for step in ("start", "switch"):
-        assert "failed" not in called(step, release="one", settings="former", action="restart")
-    assert (host.etc / "environment").exists()
 
 
 def test_steps_of_a_deploy(called, host):

@@ -231,15 +231,13 @@ def test_another_strategy_takes_over(host):
 def cut_deploys(tmp_path, monkeypatch, before, strategy):
     """Yield hosts whose deploy of `two` was cut, and whether it had taken over."""
     for after in count():
-        for name in ("ETC", "UNITS", "STAMPS", "BIN"):
+        for name in ("ETC", "UNITS", "STAMPS"):
             monkeypatch.setattr(settings, name, tmp_path / str(after) / name.lower())
         host = Host(tmp_path / str(after))
         monkeypatch.setattr(
             Health, "ask", lambda _, socket_path, patience, host=host: host.answer(socket_path)
         )
-        if before == "former":
-            host.set_up_before()
-        elif before:
+        if before:
             host.deploy("one", strategy=strategy)
         host.ship("two")
         new = host.set("second", strategy=strategy)
@@ -258,7 +256,7 @@ def cut_deploys(tmp_path, monkeypatch, before, strategy):
             return
 
 
-BEFORE = pytest.mark.parametrize("before", ["first", "former", ""])
+BEFORE = pytest.mark.parametrize("before", ["first", ""])
 
 
 @BEFORE
@@ -298,7 +296,6 @@ def test_after_a_power_cut_a_boot_starts_what_served_or_what_took_over(
         )
         host.deploy("three", "first", strategy=strategy)
         assert host.serves() == ("three", "first")
-        assert not host.settings.former()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null"])
@@ -321,64 +318,6 @@ def test_a_note_that_cannot_be_read_is_none(host, text, boots):
     assert host.serves() == ("three", "second")
 
 
-@STRATEGIES
-def test_a_deploy_that_the_tree_before_sets_was_cut_in_is_undone(host, strategy):
-    host.set_up_before()
-    host.ship("two")
-    slot = "b" if strategy == "switch" else "a"
-    host.app_dir.assign_slot(slot, "two")
-    note = {"id": "two", "slot": slot, "live": "a", "serving": "one", "previous": ""}
-    host.app_dir.begin_change(**note, strategy=strategy, commit="", by="ada", action="deploy")
-    refused(host, "dies")
-    assert host.serves() == ("one", "former")
-
-
-# A host from before there were sets of settings.
-
-
-@STRATEGIES
-@pytest.mark.parametrize("failure", FAILURES)
-def test_a_first_change_that_fails_leaves_the_host_as_it_was(host, failure, strategy):
-    host.set_up_before()
-    before = {
-        path: path.read_text() for path in settings.UNITS.glob("*.*") if "@a" not in path.name
-    }
-    refused(host, failure, "second", strategy=strategy)
-    assert host.serves() == ("one", "former")
-    assert before.items() <= {p: p.read_text() for p in settings.UNITS.glob("*.*")}.items()
-    assert (host.etc / "environment").read_text() == "former"
-
-
-@STRATEGIES
-def test_a_first_change_that_succeeds_leaves_nothing_old(host, strategy):
-    host.set_up_before()
-    settings.BIN.mkdir()
-    (settings.BIN / "shop-run").touch()
-    (settings.UNITS / "shop.run-.service.d").mkdir()
-    host.deploy("two", "second", strategy=strategy)
-    assert host.serves() == ("two", "second")
-    assert host.sets() == ["second"]
-    assert not host.settings.former()
-    left = [path.name for path in settings.UNITS.parent.rglob("*") if "former" in path.name]
-    assert left == []
-    assert not list(settings.BIN.iterdir())
-    assert sorted(path.name for path in host.etc.iterdir()) == [
-        "current",
-        "files",
-        "settings",
-        "slots",
-    ]
-    assert not list(settings.UNITS.glob("shop-web@.*"))
-
-
-def test_adopting_that_was_cut_begins_anew(host):
-    host.set_up_before()
-    (host.etc / "current").unlink()
-    host.settings.adopt("a")
-    assert host.settings.current() == "former"
-    assert host.serves() == ("one", "former")
-
-
 # What is left of a deploy, and what of those before.
 
 
@@ -396,8 +335,9 @@ def test_what_was_switched_on_one_host_goes_back_with_the_others(host, strategy)
 
 
 def test_it_goes_back_with_its_new_settings_where_the_old_ones_are_gone(host):
-    host.set_up_before()
+    host.deploy("one")
     switched = host.deploy("two", "second")
+    host.settings.prune(set())
     host.change("two", host.set("second")).undo(switched)
     assert host.serves() == ("one", "second")
 

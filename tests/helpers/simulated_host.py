@@ -81,19 +81,6 @@ class Host:
         texts = {f"units/{unit}": content for unit, content in units.items()}
         return self.settings.write(texts | {"environment": text}, proof, -1)
 
-    def set_up_before(self) -> None:
-        """Have release `one` serve as it did before there were sets of settings."""
-        (self.etc / "environment").write_text("former")
-        (self.etc / "files").mkdir()
-        (self.etc / "files/app.ini").write_text("former")
-        for unit, text in files("former", f"{self.etc}/environment", FIRST).items():
-            (settings.UNITS / unit).write_text(text)
-        self.ship("one")
-        self.app_dir.assign_slot("a", "one")
-        self.app_dir.activate("a", "one", "")
-        self.boot()
-        self.settings.adopt("a")
-
     def change(self, release: str, name: str, **more: Any) -> Change:
         """Return a change to a release with a set."""
         params = {"app": "shop", "root": str(self.root), "release": release, "settings": name}
@@ -256,8 +243,7 @@ class Host:
         """Return the environment that a unit with a text gets from a set."""
         if "EnvironmentFile" not in text or not name:
             return ""
-        former = self.etc / "environment"
-        return former.read_text() if name == "former" else self.settings.files(name)["environment"]
+        return self.settings.files(name)["environment"]
 
     def releases(self) -> list[str]:
         """Name the releases on the host."""

@@ -61,7 +61,7 @@ def gather(params: Wanted) -> dict[str, Any]:
 def settled(app_dir: AppDir, settings: Settings) -> bool:
     """Return whether all of what serves runs, and nothing is left to clean up."""
     slot, name = app_dir.live(), settings.current()
-    if not slot or app_dir.current() != app_dir.serving() or app_dir.pending() or settings.former():
+    if not slot or app_dir.current() != app_dir.serving() or app_dir.pending():
         return False
     if app_dir.release_in(app_dir.free()) or settings.in_slot(slot) != name:
         return False
@@ -101,8 +101,6 @@ def write_settings(params: Wanted) -> dict[str, Any]:
     current, files = settings.current(), params["files"]
     if not params.get("check"):
         with app_dir.locked():
-            if app_dir.live():
-                settings.adopt(app_dir.live())
             group = grp.getgrnam(params["user"]).gr_gid
             settings.write(files, params["release"], group)
             if params.get("code_only") and current:

@@ -13,9 +13,8 @@ from typing import Any
 
 from flaskstack.app_dir import SLOTS, AppDir
 from flaskstack.errors import DeployError
-from flaskstack.files import remove
 from flaskstack.hints import advice, decisive
-from flaskstack.settings import FORMER, Settings
+from flaskstack.settings import Settings
 from flaskstack.units import Health, Units, Watch
 
 VISITORS = 4  # at once for each worker: one takes what another left
@@ -117,7 +116,7 @@ class Change:
         last = {
             path.name: self.app_dir.settings_of(path.name) for path in self.app_dir.newest_first()
         }
-        self.settings.prune({*last.values(), pending["serving_settings"]} - {FORMER})
+        self.settings.prune({*last.values(), pending["serving_settings"]})
         before = {"previous": pending["serving"], "previous_settings": pending["serving_settings"]}
         return self.serving() | before | {"removed": removed}
 
@@ -327,13 +326,6 @@ class Change:
         self.units.enable(target)
         if not pending["live"]:  # later on it would start again what is being stopped
             self.units.start(target)
-        if pending["settings"] != FORMER and (former := self.settings.former()):
-            for slot in set(SLOTS) - {pending["slot"]}:
-                self.units.wait_stopped(self.socket(slot), self.service(slot))
-            for path in former:
-                remove(path)
-            self.units.reload()
-            (self.app_dir.root / ".migrate.lock").unlink(missing_ok=True)
         self.app_dir.end_change()
 
     def interrupted(self) -> dict[str, Any]:

@@ -16,9 +16,7 @@ from typing import Any
 from flaskstack.files import link, listing, read, remove, sync, target, write
 
 ETC = Path("/etc")
-FORMER = "former"  # the set that is made of a host from before there were sets
 UNITS = Path("/etc/systemd/system")
-BIN = Path("/usr/local/bin")
 # When each timer ran last; one that is declared again would make up for all the time between.
 STAMPS = Path("/var/lib/systemd/timers")
 
@@ -168,37 +166,6 @@ class Settings:
         for path in listing(self.sets):
             if path.name not in kept:
                 remove(path)
-
-    # What the tree before there were sets of settings wrote.
-
-    def former(self) -> list[Path]:
-        """Return the files and links that nothing of a set needs."""
-        found = [self.etc / "environment", self.etc / "gunicorn.conf.py"]
-        found += [UNITS / f"{self.app}-web@.service", UNITS / f"{self.app}-web@.socket"]
-        found += [UNITS / f"{self.app}.run-.service.d", BIN / f"{self.app}-run"]
-        found += [Path("/var/cache/flaskstack/uv"), *listing(self.etc / "files")]
-        return [path for path in found if path.exists()]
-
-    def adopt(self, slot: str) -> None:
-        """Make a set of what serves in a slot with settings from before there were sets.
-
-        Its units read the files that are there still, so it is only for a change that fails.
-        """
-        if not (UNITS / f"{self.app}-web@.service").exists() or self.current():
-            return
-        names = [f"{self.app}-web@.service", f"{self.app}-web@.socket", f"{self.app}.target"]
-        units = {f"units/{name}": (UNITS / name).read_text() for name in names}
-        units |= {f"units/{name}": (UNITS / name).read_text() for name in self.process_files()}
-        wants = re.findall(r"^Wants=(.*)$", units[f"units/{self.app}.target"], re.MULTILINE)
-        processes = [unit for unit in " ".join(wants).split() if "-web@" not in unit]
-        release = {
-            "services": [unit for unit in processes if unit.endswith(".service")],
-            "timers": [unit for unit in processes if unit.endswith(".timer")],
-        }
-        if not self.there(FORMER):
-            (self.sets / self.write(units, release, -1)).rename(self.sets / FORMER)
-        link(self.etc / "slots" / slot, f"../settings/{FORMER}")
-        link(self.etc / "current", f"settings/{FORMER}")
 
 
 def name_of(files: dict[str, str]) -> str:
