@@ -34,17 +34,17 @@ def key(host):
     return re.search(r"^DIAGNOSTICS_KEY=\W?(\w+)", environment, re.MULTILINE)[1]
 
 
-def test_five_deploys_and_a_rollback(under_load, operator, version, home, site, key):
-    """What the fourth still holds is answered to the end; the fifth again changes nothing."""
-    served, sources = [home.release], [version() for _ in range(5)]
-    whole = under_load("five deploys, a rollback", share=0.5)
+def test_three_deploys_and_a_rollback(under_load, operator, version, home, site, key):
+    """The second release finishes its slow requests; repeating the third deploy changes nothing."""
+    served, sources = [home.release], [version() for _ in range(3)]
+    whole = under_load("three deploys, a rollback", share=0.5)
     with whole as load, ThreadPoolExecutor() as pool:
-        for source in sources[:4]:
+        for source in sources[:2]:
             done = operator.deploy(source)
             assert done.code == 0, done.output
             served.append(home.release)
         wait_for(lambda: only_instance(home), 60)
-        deploy = pool.submit(operator.deploy, sources[4])
+        deploy = pool.submit(operator.deploy, sources[2])
         wait_for(lambda: len(home.instances) == 2, 120)
         stream = pool.submit(site.get, "/stream?count=20&pause=1", timeout=60)
         slow = pool.submit(site.get, "/slow?seconds=15", timeout=60, headers={"X-Api-Key": key})
@@ -54,12 +54,12 @@ def test_five_deploys_and_a_rollback(under_load, operator, version, home, site, 
         assert done.code == 0, done.output
         served.append(home.release)
         before = wait_for(lambda: only_instance(home) and home(), 60)
-        again = operator.deploy(sources[4])
+        again = operator.deploy(sources[2])
         assert home() == before
         done = operator.play("rollback")
         assert done.code == 0, done.output
         served.append(home.release)
-    assert len(set(served)) == 6
+    assert len(set(served)) == 4
     assert served[-1] == served[-3]
     # The last answers come in while the load ends, so each release is among them.
     answered = [answer.release for answer in load.answers if answer.release]

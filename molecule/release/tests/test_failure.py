@@ -43,7 +43,7 @@ FAILURES = {
     "dependencies": (
         ("requirements.lock", "\nalembic==", "\nalembic==99."),
         {},
-        ["Install the environment of the release", "there is no version of alembic==99"],
+        ["Install the Python environment", "there is no version of alembic==99"],
     ),
     "interpreter": (
         ("pyproject.toml", ">=3.11", ">=4"),

@@ -22,7 +22,7 @@ WRONG = {
     ),
     "database": (SITE, {"DATABASE_URL": NOWHERE}, ["GET /readyz: 503", '"down"']),
     "target and a build that fails": (
-        SITE,
+        SETTINGS,
         {
             "app_wsgi": "sample_app.web:nowhere",
             "app_build_commands": ["echo no such bundler >&2; exit 3"],
@@ -64,18 +64,27 @@ def set_to(host):
 
 
 @pytest.fixture
-def served(operator, version, home, served_once):
+def served(operator, version, home, served_once, served_state):
     """Return the variables that say what serves, so that only settings change."""
     if not served_once:
         served_once["app_source_folder"] = str(version())
-    done = operator.play(*SITE, **served_once)
-    assert done.code == 0, done.output
+    # A test that changed nothing leaves nothing to restore.
+    if served_state.get("home") != home():
+        done = operator.play(*SITE, **served_once)
+        assert done.code == 0, done.output
+        served_state["home"] = home()
     return served_once
 
 
 @pytest.fixture(scope="module")
 def served_once():
-    """Keep what serves from one test to the next."""
+    """Keep the variables of the active release for the module."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def served_state():
+    """Keep the state of the host with these variables for the module."""
     return {}
 
 
