@@ -90,10 +90,13 @@ def _contains(file: Path, pattern: re.Pattern[str]) -> bool:
 
 
 def _firewalls(root: Path) -> list[str]:
-    wanted = root / "etc/systemd/system/multi-user.target.wants/firewalld.service"
+    units = root / "etc/systemd/system"
+    # With the drop-in nftables.service loads Flaskstack's rules, without it an administrator's.
+    own = (units / "nftables.service.d/flaskstack.conf").exists()
     found = {
         "ufw": _contains(root / "etc/ufw/ufw.conf", UFW_ENABLED),
-        "firewalld": wanted.is_symlink() or wanted.exists(),
+        "firewalld": (units / "multi-user.target.wants/firewalld.service").is_symlink(),
+        "nftables": (units / "sysinit.target.wants/nftables.service").is_symlink() and not own,
     }
     return [name for name, enabled in found.items() if enabled]
 

@@ -68,9 +68,14 @@ def test_firewalls_that_are_enabled(gather, tmp_path):
     write(tmp_path, "etc/ufw/ufw.conf", "ENABLED=no\n")
     assert gather()["firewalls"] == []
     write(tmp_path, "etc/ufw/ufw.conf", "# ufw\nENABLED=yes\n")
-    link = tmp_path / "etc/systemd/system/multi-user.target.wants/firewalld.service"
-    link.parent.mkdir(parents=True)
-    link.symlink_to("/usr/lib/systemd/system/firewalld.service")
+    for link in (
+        "multi-user.target.wants/firewalld.service",
+        "sysinit.target.wants/nftables.service",
+    ):
+        (tmp_path / "etc/systemd/system" / link).parent.mkdir(parents=True)
+        (tmp_path / "etc/systemd/system" / link).symlink_to("/usr/lib/systemd/system")
+    assert gather()["firewalls"] == ["ufw", "firewalld", "nftables"]
+    write(tmp_path, "etc/systemd/system/nftables.service.d/flaskstack.conf")
     assert gather()["firewalls"] == ["ufw", "firewalld"]
 
 

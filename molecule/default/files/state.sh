@@ -5,10 +5,10 @@ app=$1
 slot=$(basename "$(readlink "/srv/$app/web.sock")" .sock)
 echo "release $(readlink "/srv/$app/current") in slot $slot"
 systemctl list-units --all --plain --no-legend --type=service,socket,target,timer,path \
-    "$app*" 'flaskstack*' 'redis-server@*' nginx.service mariadb.service fail2ban.service ssh.service 'apt-daily*' \
-    'package-check*' | awk '$3 == "active" && $1 !~ /run-|flaskstack-lockout-guard/ { print "unit " $1 }'
+    "$app*" 'flaskstack*' 'redis-server@*' nginx.service mariadb.service fail2ban.service nftables.service \
+    ssh.service 'apt-daily*' 'package-check*' | awk '$3 == "active" && $1 !~ /run-|flaskstack-lockout-guard/ { print "unit " $1 }'
 systemctl list-unit-files --no-legend "$app*" 'flaskstack*' 'redis-server@*' nginx.service mariadb.service \
-    fail2ban.service | awk '{ print "unit file " $1, $2 }'
+    fail2ban.service nftables.service | awk '{ print "unit file " $1, $2 }'
 systemd-tmpfiles --cat-config | awk '$1 ~ /^[dD]!?$/ && $2 ~ /^\/(run|srv|tmp)\// { print $2 }' | sort -u |
     xargs stat --format 'folder %n %U:%G %a' 2>/dev/null || true # not all are on each host
 find /run -maxdepth 1 -type d \( -name "*$app*" -o -name mysqld -o -name flaskstack -o -name nginx -o -name fail2ban \) \

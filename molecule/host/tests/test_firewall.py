@@ -119,65 +119,46 @@ def test_a_source_of_many_ssh_connections_is_slowed_down_and_nobody_else(
     assert outside("site", "tcp/22", family="link") == {"tcp/22": "open"}
 
 
-def test_open_connections_outlive_a_reload(hosts, held):
-    echoes = [held("site", 80), held("site", 80, "link")]
-    assert [echo("before") for echo in echoes] == ["before"] * 2
-    for action in ("reload", "restart"):
-        hosts["site"].check_output("systemctl %s flaskstack-firewall", action)
-        assert [echo("after") for echo in echoes] == ["after"] * 2
-
-
-# Holds a connection to another host, whose answers no rule but that for answers lets in.
+# Holds a connection to another host, which answers only because it is established.
 OUTWARD = """python3 -c '
 import socket, subprocess, sys
 with socket.create_connection((sys.argv[1], 3306), timeout=5) as client:
     for action in ("reload", "restart", "reload"):
-        subprocess.run(["systemctl", action, "flaskstack-firewall"], check=True)
+        subprocess.run(["systemctl", action, "nftables"], check=True)
         client.sendall(b"still there")
         print(client.recv(100).decode())
 ' """
 
 
-def test_the_hosts_own_connections_do_too(hosts, addresses):
+def test_open_connections_survive_a_reload_and_a_restart(hosts, addresses, held):
+    echoes = [held("site", 80), held("site", 80, "link")]
+    assert [echo("before") for echo in echoes] == ["before"] * 2
     said = hosts["site"].check_output(OUTWARD + addresses["data"]["ipv4"])
     assert said.splitlines() == ["still there"] * 3
+    assert [echo("after") for echo in echoes] == ["after"] * 2
 
 
-def test_tables_of_others_are_left_alone(hosts):
-    host = hosts["site"]
+def test_tables_of_other_programs_are_left_alone(hosts, rules):
+    """Debian's own configuration of nftables.service flushes them."""
+    host, before = hosts["site"], rules("site")
     host.check_output("nft add table inet others '{ set banned { type ipv4_addr; }; }'")
     host.check_output("nft add element inet others banned '{ 192.0.2.66 }'")
     for action in ("reload", "restart", "stop", "start"):
-        host.check_output("systemctl %s flaskstack-firewall", action)
+        host.check_output("systemctl %s nftables", action)
         assert "192.0.2.66" in host.check_output("nft list table inet others")
     host.check_output("nft delete table inet others")
-
-
-def test_the_rules_are_back_when_nftables_own_service_has_flushed_them(hosts, rules):
-    """Its configuration begins with `flush ruleset`."""
-    before = rules("site")
-    for action in ("start", "reload", "restart", "stop"):
-        hosts["site"].check_output("systemctl %s nftables", action)
-        assert rules("site") == before, action
-    hosts["site"].check_output("systemctl stop flaskstack-firewall")
-    hosts["site"].check_output("systemctl restart nftables && systemctl stop nftables")
-    assert "flaskstack" not in hosts["site"].check_output("nft list tables")
-    hosts["site"].check_output("systemctl start flaskstack-firewall")
     assert rules("site") == before
 
 
-def test_the_rules_are_in_force_before_the_network(hosts):
+def test_the_rules_are_loaded_at_boot_before_the_network(hosts):
     for host in hosts.values():
-        unit = host.check_output(
-            "systemctl show flaskstack-firewall --property=Before,After,WantedBy"
-        )
-        order = dict(line.split("=", 1) for line in unit.splitlines())
-        assert "network-pre.target" in order["Before"].split()
-        assert "nftables.service" in order["After"].split()
-        assert "sysinit.target" in order["WantedBy"].split()
-        assert (
-            host.check_output("systemd-analyze verify --man=no flaskstack-firewall.service") == ""
-        )
+        unit = host.check_output("systemctl show nftables --property=Before,WantedBy,ExecStart")
+        shown = dict(line.split("=", 1) for line in unit.splitlines())
+        assert "network-pre.target" in shown["Before"].split()
+        assert "sysinit.target" in shown["WantedBy"].split()
+        assert shown["ExecStart"].count("argv[]") == 1
+        assert "/etc/flaskstack/firewall.nft" in shown["ExecStart"]
+        assert host.check_output("systemd-analyze verify --man=no nftables.service") == ""
 
 
 def test_a_change_that_locks_out_is_rolled_back(play, rules, outside, guard_gone):
@@ -240,11 +221,17 @@ def test_apps_of_one_host_add_up(inside, outside, hosts, play):
     assert inside("site", "data", "tcp/3306") == {"tcp/3306": "open"}
 
 
-def test_who_wants_no_firewall_has_none(play, hosts, outside):
+def test_the_firewall_can_be_disabled(play, hosts, outside):
+    """nftables.service is left as Debian installs it."""
+    site = hosts["site"]
+    site.check_output("nft add table inet others")
     done = play("firewall", "--limit=site", firewall_enabled=False)
     assert done.code == 0, done.output
-    assert "flaskstack" not in hosts["site"].check_output("nft list tables")
+    assert "flaskstack" not in site.check_output("nft list tables")
+    assert site.run("systemctl is-enabled nftables").stdout == "disabled\n"
+    assert "/etc/nftables.conf" in site.check_output("systemctl show nftables -p ExecStart")
     assert outside("site", "tcp/8000") == {"tcp/8000": "open"}
 
     assert play("firewall", "--limit=site").code == 0
     assert outside("site", "tcp/80", "tcp/8000") == {"tcp/80": "open", "tcp/8000": "silence"}
+    site.check_output("nft delete table inet others")
