@@ -107,6 +107,14 @@ def test_actions_are_pinned_by_commit():
     assert [place for place in used if not re.search(r"@[0-9a-f]{40}\b", place)] == []
 
 
+def test_the_workflow_runs_every_suite_in_a_job():
+    jobs = repository.load(".github/workflows/test.yml")["jobs"]
+    scenarios = [path.parent.name for path in ROOT.glob("molecule/*/molecule.yml")]
+    assert sorted(jobs["test"]["strategy"]["matrix"]["suite"]) == sorted(
+        ["lint", "offline", *scenarios]
+    )
+
+
 def secrets_in(paths, *, but=frozenset()):
     """Return what detect-secrets finds, without asking anybody whether it is in use."""
     plugins = [plugin for plugin in every_plugin() if plugin["name"] not in but]
