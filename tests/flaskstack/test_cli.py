@@ -134,7 +134,7 @@ def test_an_interrupted_one_is_undone(shop, monkeypatch):
 @pytest.mark.parametrize("command", ["rollback", "restart"])
 def test_a_deploy_is_not_disturbed_unless_that_is_asked_for(shop, command):
     asks = this_process("bob@lap", "three") | {"controller": "elsewhere", "pid": 7}
-    Lock(shop.host.root).take(asks)
+    Lock(shop.host.root).acquire(asks)
     code, said = shop(command)
     assert (code, shop.host.serves()) == (1, ("two", "second"))
     assert "bob@lap deploys three since" in said

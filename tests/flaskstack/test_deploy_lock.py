@@ -29,7 +29,7 @@ def asks(**changed):
 def held(tmp_path):
     """Return the lock of a folder, which a deploy holds."""
     held = Lock(tmp_path)
-    assert held.take(asks()) == {}
+    assert held.acquire(asks()) == {}
     return held
 
 
@@ -44,7 +44,7 @@ def refused(held, **changed):
     """Ask, be refused and return why."""
     before = held.path.read_text()
     with pytest.raises(ValidationError) as raised:
-        held.take(asks(**changed), 60)
+        held.acquire(asks(**changed), 60)
     assert held.path.read_text() == before
     return str(raised.value)
 
@@ -67,7 +67,7 @@ def test_it_says_who_deploys_what_since_when(held, monkeypatch, later):
 
 
 def test_the_same_deploy_may_ask_again(held):
-    assert held.take(asks(release="two")) == {}
+    assert held.acquire(asks(release="two")) == {}
     assert held.holder()["release"] == "two"
 
 
@@ -77,7 +77,7 @@ def test_one_that_runs_on_the_same_controller_never_expires(held, later):
 
 
 def test_one_of_the_same_controller_that_died_is_over_at_once(held):
-    assert held.take(asks(pid=101, running=[101]))["pid"] == 100
+    assert held.acquire(asks(pid=101, running=[101]))["pid"] == 100
     assert held.holder()["pid"] == 101
 
 
@@ -85,38 +85,38 @@ def test_one_of_another_controller_expires(held, later):
     later(60)
     refused(held, controller="other", running=[])
     later(62)
-    assert held.take(asks(controller="other", running=[]), 60)["controller"] == "desk"
+    assert held.acquire(asks(controller="other", running=[]), 60)["controller"] == "desk"
 
 
 def test_it_can_be_broken(held):
-    assert held.take(asks(controller="other"), force=True)["by"] == "ada@desk"
+    assert held.acquire(asks(controller="other"), force=True)["by"] == "ada@desk"
     assert held.holder()["controller"] == "other"
 
 
 def test_a_command_of_this_host_holds_it_as_long_as_it_lives(tmp_path, later):
     held, here = Lock(tmp_path), this_process("ada@host", "a restart")
     assert here["pid"] == os.getpid()
-    held.take(here)
+    held.acquire(here)
     later(10_000)
     refused(held, controller="desk")
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        held.take(here | {"pid": process.pid}, force=True)
+        held.acquire(here | {"pid": process.pid}, force=True)
         refused(held, controller="desk")
         process.communicate(b"\n")
-    assert held.take(asks(controller="desk"), 60)["by"] == "ada@host"
+    assert held.acquire(asks(controller="desk"), 60)["by"] == "ada@host"
 
 
 def test_a_command_from_before_the_host_was_booted_is_over(tmp_path):
     held = Lock(tmp_path)
-    held.take(this_process("ada@host", "a restart") | {"controller": "host 1234"})
-    assert held.take(asks(), 60)["controller"] == "host 1234"
+    held.acquire(this_process("ada@host", "a restart") | {"controller": "host 1234"})
+    assert held.acquire(asks(), 60)["controller"] == "host 1234"
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"pid": 100}'])
 def test_one_that_cannot_be_read_is_none(held, text):
     held.path.write_text(text)
     assert held.holder() == {}
-    assert held.take(asks(pid=7)) == {}
+    assert held.acquire(asks(pid=7)) == {}
 
 
 def test_only_ones_own_is_given_back(held, tmp_path):
@@ -130,7 +130,7 @@ def test_only_ones_own_is_given_back(held, tmp_path):
 
 def test_a_host_that_was_never_set_up_says_so(tmp_path):
     with pytest.raises(ValidationError, match=r"Run site\.yml"):
-        Lock(tmp_path / "gone").take(asks())
+        Lock(tmp_path / "gone").acquire(asks())
 
 
 def test_of_many_that_ask_at_once_one_gets_it(tmp_path, monkeypatch):
@@ -144,7 +144,7 @@ def test_of_many_that_ask_at_once_one_gets_it(tmp_path, monkeypatch):
 
     def ask(pid):
         try:
-            Lock(tmp_path).take(asks(pid=pid, running=everybody))
+            Lock(tmp_path).acquire(asks(pid=pid, running=everybody))
         except ValidationError:
             return
         got.append(pid)

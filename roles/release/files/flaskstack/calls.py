@@ -18,7 +18,7 @@ from typing import Any
 from flaskstack import python
 from flaskstack.app_dir import AppDir, environment_of
 from flaskstack.change import Change
-from flaskstack.deploy_lock import Lock, describe, own
+from flaskstack.deploy_lock import Lock, describe, is_owner
 from flaskstack.errors import DeployError, ValidationError
 from flaskstack.files import listing
 from flaskstack.mysql import find_tools
@@ -75,7 +75,7 @@ def settled(app_dir: AppDir, settings: Settings) -> bool:
 
 def lock(params: Wanted) -> dict[str, Any]:
     """Take the deploy lock for `holder`; `timeout` is in seconds, `force` breaks another's."""
-    replaced = Lock(Path(params["root"])).take(
+    replaced = Lock(Path(params["root"])).acquire(
         params["holder"], params["timeout"], params.get("force", False)
     )
     # One of this controller that was cut is nobody's news; one of elsewhere may be.
@@ -152,7 +152,7 @@ def undo(params: Wanted) -> dict[str, Any]:
     The deploy lock of `lock` is given back. Without it nothing is done.
     """
     deploy = Lock(Path(params["root"]))
-    if not own(deploy.holder(), params["lock"]["holder"]):  # another's, which goes on
+    if not is_owner(deploy.holder(), params["lock"]["holder"]):  # another's, which goes on
         return {"changed": False, "current": AppDir(params["root"], params["app"]).serving()}
     try:
         return changing(params, lambda change: change.undo(params.get("switched") or {}))

@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return what knows the commands."""
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(prog="flaskstack", description=__doc__)
     parser.add_argument("app", metavar="APP", help="name of the app")
     commands = parser.add_subparsers(dest="name", metavar="COMMAND", required=True)
@@ -71,23 +71,33 @@ def parser() -> argparse.ArgumentParser:
         made = commands.add_parser(name, help=text, description=text)
         made.set_defaults(act=act)
         if name not in ("logs", "run", "recover"):
-            made.add_argument("--json", action="store_true", help="for programs")
+            made.add_argument("--json", action="store_true", help="print JSON")
         if name in ("rollback", "restart"):
-            made.add_argument("--break-lock", action="store_true", help="of a deploy that is dead")
+            made.add_argument(
+                "--break-lock", action="store_true", help="take over from a deploy that is dead"
+            )
         return made
 
-    command("status", status, "what serves, and whether all is well (exit code 1: it is not)")
-    command("releases", releases, "the releases on this host")
-    back = command("rollback", rollback, "put a former release with its settings back in use")
-    back.add_argument("release", metavar="ID", nargs="?", default="", help="empty: the previous")
-    command("restart", restart, "start the app anew; no request fails")
-    command("logs", None, "the journal of the app; takes options of journalctl, such as -f")
-    inside = command("run", run_command, "run a command as the app runs")
-    inside.add_argument("--release", metavar="ID", default="", help="empty: the one that serves")
+    command(
+        "status",
+        status,
+        "show the active release, its units and their health (exit code 1 on a problem)",
+    )
+    command("releases", releases, "list the releases on this host")
+    back = command("rollback", rollback, "activate a previous release with its settings")
+    back.add_argument(
+        "release", metavar="ID", nargs="?", default="", help="default: the previous release"
+    )
+    command("restart", restart, "restart the app without a failed request")
+    command("logs", None, "show the journal of the app; takes options of journalctl, such as -f")
+    inside = command(
+        "run", run_command, "run a command with the user, sandbox and environment of the app"
+    )
+    inside.add_argument("--release", metavar="ID", default="", help="default: the active release")
     inside.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND")
-    closed = command("maintenance", maintenance, "answer visitors with a page and 503")
+    closed = command("maintenance", maintenance, "answer requests with a maintenance page and 503")
     closed.add_argument("state", choices=["on", "off"])
-    command("recover", recover, "end a deploy that a power cut ended; done at boot")
+    command("recover", recover, "finish or undo an interrupted deploy; runs at boot")
     return parser
 
 
@@ -101,7 +111,7 @@ def root_of(app: str) -> str:
 
 
 def status(known: argparse.Namespace, app_dir: AppDir) -> Answer:
-    """Tell what serves and whether it is well."""
+    """Show the active release and whether it is healthy."""
     state, settings = gather({"app": app_dir.app, "root": app_dir.root}), Settings(app_dir.app)
     slot = state["slot"]
     last = state["history"][-1] if state["history"] else {}
@@ -147,7 +157,7 @@ def states(units: Units, names: list[str], at_times: list[str]) -> dict[str, str
 
 
 def releases(known: argparse.Namespace, app_dir: AppDir) -> Answer:
-    """List the releases on the host, the one that served or came last first."""
+    """List the releases on the host, the last active or installed first."""
     state = gather({"app": app_dir.app, "root": app_dir.root})
     last = {entry["release"]: entry for entry in state["history"]}
     columns = ["release", "serves", "time", "settings", "commit", "by", "action"]
@@ -160,7 +170,7 @@ def releases(known: argparse.Namespace, app_dir: AppDir) -> Answer:
 
 
 def rollback(known: argparse.Namespace, app_dir: AppDir) -> Answer:
-    """Put a former release back in use, with the settings that it served with."""
+    """Activate a previous release, with the settings that it had last."""
     with deploying(known, app_dir, known.release or "the previous release"):
         state = gather({"app": app_dir.app, "root": app_dir.root})
         release = known.release or rollback_target({"this host": state})
@@ -180,7 +190,7 @@ def rollback(known: argparse.Namespace, app_dir: AppDir) -> Answer:
 
 
 def restart(known: argparse.Namespace, app_dir: AppDir) -> Answer:
-    """Start what serves anew, in the other slot where memory allows that, and switch."""
+    """Restart the active release, in the other slot where memory allows it."""
     with deploying(known, app_dir, "a restart"):
         serves = app_dir.serving()
         if not serves:
@@ -189,15 +199,15 @@ def restart(known: argparse.Namespace, app_dir: AppDir) -> Answer:
 
 
 def operator() -> str:
-    """Return who asks, as user@host."""
+    """Return the operator as user@host."""
     return f"{os.environ.get('SUDO_USER') or getpass.getuser()}@{socket.gethostname()}"
 
 
 @contextmanager
 def deploying(known: argparse.Namespace, app_dir: AppDir, what: str) -> Iterator[None]:
-    """Hold the deploy lock. Raises ValidationError that says who has it."""
+    """Hold the deploy lock. Raises ValidationError that names its holder."""
     lock, holder = Lock(app_dir.root), this_process(operator(), what)
-    lock.take(holder, force=known.break_lock)
+    lock.acquire(holder, force=known.break_lock)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it is finished when the connection ends
     try:
         yield
@@ -206,7 +216,7 @@ def deploying(known: argparse.Namespace, app_dir: AppDir, what: str) -> Iterator
 
 
 def put_in_use(app_dir: AppDir, release: str, settings: str, action: str) -> Answer:
-    """Start a release with its settings, prove it and switch to it."""
+    """Start a release with its settings, check it and switch to it."""
     params = {"app": app_dir.app, "root": app_dir.root, "release": release, "settings": settings}
     change = Change(params | {"by": operator(), "action": action})
     with app_dir.locked():
@@ -220,7 +230,7 @@ def put_in_use(app_dir: AppDir, release: str, settings: str, action: str) -> Ans
 
 
 def run_command(known: argparse.Namespace, app_dir: AppDir) -> Answer:
-    """Run a command as the app runs, with the input and output of this one, and its exit code."""
+    """Run a command as the app runs, with input, output and exit code of this process."""
     command = known.command[1:] if known.command[:1] == ["--"] else known.command
     if not command:
         raise ValidationError(
@@ -264,6 +274,6 @@ def maintenance(known: argparse.Namespace, app_dir: AppDir) -> Answer:
 
 
 def recover(known: argparse.Namespace, app_dir: AppDir) -> Answer:
-    """End a deploy that a power cut ended, before the units start."""
+    """Finish or undo an interrupted deploy, before the units start."""
     Change({"app": app_dir.app, "root": app_dir.root}).recover_at_boot()
     return {}, "", 0

@@ -1,4 +1,4 @@
-"""The deploy lock: a file on a host that says who deploys what, which another deploy reads."""
+"""The deploy lock: a file on a host that names the deploy in progress."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Lock:
     """The lock of an app on this host, in its folder `root`."""
 
     def __init__(self, root: Path) -> None:
-        """Look at the lock; it is taken by `take`."""
+        """Create the lock object; `acquire` takes the lock."""
         self.root, self.path = root, root / "deploy.json"
 
     def holder(self) -> Holder:
-        """Return who holds it; empty when nobody does, or when that cannot be read."""
+        """Return the holder; empty when the lock is free or unreadable."""
         try:
             found = json.loads(read(self.path) or "{}")
         except ValueError:
@@ -39,8 +39,8 @@ class Lock:
         return found if isinstance(found, dict) and isinstance(found.get("time"), int) else {}
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Keep other processes of this host from looking meanwhile."""
+    def exclusive(self) -> Iterator[None]:
+        """Hold an exclusive lock of the folder, against other processes of this host."""
         try:
             opened = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
         except FileNotFoundError as error:
@@ -51,49 +51,51 @@ class Lock:
         finally:
             os.close(opened)
 
-    def take(self, asks: Holder, timeout: int = TIMEOUT, force: bool = False) -> Holder:
-        """Take the lock, and return the deploy that it replaces, if one was cut.
+    def acquire(self, requester: Holder, timeout: int = TIMEOUT, force: bool = False) -> Holder:
+        """Acquire the lock; return the holder that it replaces, empty if the lock was free.
 
-        Raises ValidationError when another deploy is on its way.
+        Raises ValidationError when another deploy holds it.
         """
         now = int(time.time())
-        with self.alone():
+        with self.exclusive():
             held = self.holder()
-            if held and not (own(held, asks) or over(held, asks, now, timeout) or force):
+            if held and not (
+                is_owner(held, requester) or is_expired(held, requester, now, timeout) or force
+            ):
                 raise ValidationError(
                     f"Another deploy holds the lock: {describe(held, now)}. Wait until it has "
                     "ended. If it is dead, take over with -e release_lock=break (on the host: "
                     f"--break-lock). The lock expires after {timeout} s"
                 )
-            known = {name: asks[name] for name in ("by", "controller", "pid", "release")}
+            known = {name: requester[name] for name in ("by", "controller", "pid", "release")}
             write(self.path, json.dumps(known | {"time": now}) + "\n")
-            return {} if own(held, asks) else held
+            return {} if is_owner(held, requester) else held
 
-    def release(self, asks: Holder) -> None:
-        """Give the lock back, if it is still one's own."""
+    def release(self, requester: Holder) -> None:
+        """Release the lock, if the requester holds it."""
         if self.root.is_dir():
-            with self.alone():
-                if own(self.holder(), asks):
+            with self.exclusive():
+                if is_owner(self.holder(), requester):
                     self.path.unlink()
 
 
 def this_process(by: str, release: str) -> Holder:
-    """Return what a process of this host asks for the lock with."""
+    """Return this process as a holder."""
     running = [int(name) for name in os.listdir("/proc") if name.isdecimal()]
     controller = f"host {BOOT.read_text().strip()}"
     known = {"by": by, "release": release, "controller": controller, "pid": os.getpid()}
     return known | {"running": running}
 
 
-def own(held: Holder, asks: Holder) -> bool:
-    """Return whether the process that asks holds the lock."""
-    return (held.get("controller"), held.get("pid")) == (asks["controller"], asks["pid"])
+def is_owner(held: Holder, requester: Holder) -> bool:
+    """Return whether the requester holds the lock."""
+    return (held.get("controller"), held.get("pid")) == (requester["controller"], requester["pid"])
 
 
-def over(held: Holder, asks: Holder, now: int, timeout: int) -> bool:
-    """Return whether the deploy that took the lock cannot go on any more."""
+def is_expired(held: Holder, requester: Holder, now: int, timeout: int) -> bool:
+    """Return whether the deploy that holds the lock has ended or timed out."""
     here = this_process("", "")
-    for known in (asks, here):  # of the machine that asks, and of this host
+    for known in (requester, here):  # process ids of the requester's machine, and of this host
         if held.get("controller") == known["controller"]:
             return held.get("pid") not in known["running"]
     if str(held.get("controller", "")).startswith("host "):
@@ -102,7 +104,7 @@ def over(held: Holder, asks: Holder, now: int, timeout: int) -> bool:
 
 
 def describe(held: Holder, now: int) -> str:
-    """Return who deploys what since when, in words."""
+    """Describe a holder: who deploys what since when."""
     minutes = max(0, now - held["time"]) // 60
     ago = f"{minutes} minutes ago" if minutes > 1 else "just now"
     since = datetime.fromtimestamp(held["time"], UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
