@@ -23,6 +23,7 @@ REQUIRED = {
     for item in (repository.load("requirements.yml") or {}).get("collections", [])
 }
 SITE = repository.load("site.yml")
+REMOVAL = "playbooks/remove_app.yml"
 
 
 def test_playbooks_parse():
@@ -61,24 +62,57 @@ def yaml_in(folder):
     return [path for path in (ROOT / folder).rglob("*.yml") if ".ansible" not in path.parts]
 
 
-PROVISIONED = {role for role, _ in repository.roles_in("playbooks/provision.yml")}
+SITE_ROLES = {role["name"]: role for role in repository.SITE_ROLES}
+PROVISIONED = SITE_ROLES.keys() - {"release"}  # which has plays of its own
 
 
-def test_what_a_role_makes_on_a_host_can_be_removed():
-    """A role that site.yml runs says in tasks/remove.yml what of it goes with the app."""
-    made = PROVISIONED - {"app", "packages"} | {"release"}  # others may need the packages
-    removed = {
-        role for role, tasks in repository.roles_in("playbooks/remove_app.yml") if tasks == "remove"
+def test_every_role_that_configures_hosts_is_in_the_list():
+    """From the list follow validation, packages and removal."""
+    files = {
+        name: {path.parts[-3] for path in ROOT.glob(f"roles/*/tasks/{name}.yml")}
+        for name in ("preflight", "provision", "remove")
     }
-    assert made == removed
-    assert [role for role in made if not (ROOT / f"roles/{role}/tasks/remove.yml").is_file()] == []
+    assert files["provision"] == PROVISIONED
+    assert SITE_ROLES.keys() <= files["preflight"]
+    assert SITE_ROLES.keys() <= files["remove"]
+    removed = {role for role, tasks in repository.roles_in(REMOVAL) if tasks == "remove"}
+    assert removed == SITE_ROLES.keys() | {"secrets"}
 
 
-def test_nothing_is_lost_before_what_is_kept_is_there():
-    steps = repository.roles_in("playbooks/remove_app.yml")
+def test_plays_have_the_order_groups_and_tags_of_the_list():
+    plays = [
+        {"name": role, "groups": play["hosts"].split(":"), "tags": play["tags"]}
+        for play in repository.load("playbooks/provision.yml")
+        for role, tasks in repository.roles_in([play])
+        if tasks == "provision"
+    ]
+    assert plays == [SITE_ROLES[name] for name in SITE_ROLES if name in PROVISIONED]
+    (release,) = [play for play in SITE if "release" in play.get("tags", [])]
+    assert release["tags"] == SITE_ROLES["release"]["tags"]
+
+
+def test_packages_are_installed_with_the_tag_of_each_role():
+    (play,) = [
+        play
+        for play in repository.load("playbooks/provision.yml")
+        if ("packages", "main") in repository.roles_in([play])
+    ]
+    assert set(play["tags"]) >= PROVISIONED
+
+
+@pytest.mark.parametrize("role", sorted(SITE_ROLES))
+def test_packages_are_collected_by_the_name_of_their_variable(role):
+    tasks = ROOT / f"roles/{role}/tasks/main.yml"
+    variables = set().union(*map(repository.load, repository.yaml_files(role, "vars")))
+    assert "packages_names" not in tasks.read_text() or f"__{role}_packages" in variables
+
+
+def test_backups_precede_the_removal():
+    steps = repository.roles_in(REMOVAL)
     removed = [step for step in steps if step[1] == "remove"]
-    kept = [step for step in steps if step[1] == "keep"]
+    kept = [step for step in steps if step[1] in ("keep", "backup")]
     assert steps[0] == ("app", "host")  # nothing of others has the app's names
+    assert {role for role, _ in kept} == {"gunicorn", "mysql"}
     assert max(map(steps.index, kept)) < min(map(steps.index, removed))
 
 
@@ -89,11 +123,10 @@ def test_a_role_is_validated_before_it_changes_a_host():
     assert first == "playbooks/preflight.yml"
     validated = {role for role, tasks in repository.roles_in(first) if tasks == "preflight"}
     changing = {role for file in others for role, _ in repository.roles_in(file)}
-    assert len(PROVISIONED) >= 9
     assert changing - validated == {"packages"}  # its list comes from the roles
 
 
-TAGS = {*PROVISIONED - {"app"}, "release", "lockout_guard"}
+TAGS = {*SITE_ROLES, "lockout_guard"}
 
 
 @pytest.fixture(scope="module")

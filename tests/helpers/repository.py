@@ -130,16 +130,18 @@ def tasks_in(value: Any) -> list[dict[str, Any]]:
     return found
 
 
-def roles_in(playbook: str) -> list[tuple[str, str]]:
-    """Return the roles that a playbook runs in turn, each with the task file it begins with."""
+def roles_in(playbook: str | list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Return the roles that a playbook or plays run, in order, each with its first task file."""
     entries = []
-    for play in load(playbook):
-        roles = play.get("roles", [])
-        entries += [entry if isinstance(entry, dict) else {"role": entry} for entry in roles]
-        for section in ("pre_tasks", "tasks", "post_tasks"):
-            for task in tasks_in(play.get(section)):
-                entries += [value for key, value in task.items() if ROLE_TASK.fullmatch(key)]
-    return [
-        (entry.get("role") or entry["name"], entry.get("tasks_from", "main").removesuffix(".yml"))
-        for entry in entries
-    ]
+    for play in load(playbook) if isinstance(playbook, str) else playbook:
+        for task in tasks_in(play.get("tasks")):
+            for entry in (value for key, value in task.items() if ROLE_TASK.fullmatch(key)):
+                names = [entry["name"]]
+                if names == ["{{ site_role.name }}"]:
+                    names = [role["name"] for role in SITE_ROLES]
+                    names = names[::-1] if "reverse" in task["loop"] else names
+                entries += [(name, entry.get("tasks_from", "main")) for name in names]
+    return entries
+
+
+SITE_ROLES = load("playbooks/vars/roles.yml")["site_roles"]
