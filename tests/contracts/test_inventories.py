@@ -3,7 +3,9 @@
 import re
 
 import pytest
+import yaml
 
+import plan_sizes
 from helpers import repository
 from helpers.repository import ROLES, ROOT
 
@@ -45,3 +47,17 @@ def test_secrets_are_made_or_asked_for_and_never_written_down(inventory):
     for name, value in variables(inventory).items():
         if re.search(r"password|secret_key|api_key|token", name):
             assert "{{" in str(value) or str(value).startswith("$ANSIBLE_VAULT"), name
+
+
+COMMENTED = re.compile(r"^# ([a-z_]+: .+?)(?:  # .*)?$", re.MULTILINE)
+EXAMPLE = (ROOT / "inventory/droplet.example/group_vars/all/main.yml").read_text()
+DEFAULTS = {"gunicorn_worker_memory": plan_sizes.WORKER}
+for role in ROLES:
+    DEFAULTS = repository.defaults(role) | DEFAULTS
+
+
+@pytest.mark.parametrize("line", COMMENTED.findall(EXAMPLE))
+def test_the_options_of_the_example_show_their_defaults(line):
+    ((name, value),) = yaml.safe_load(line).items()
+    planned = re.search(r"plan\.\w+ \| default\((\w+)\)", str(DEFAULTS[name]))
+    assert value == (int(planned[1]) if planned else DEFAULTS[name])
