@@ -67,7 +67,7 @@ PROVISIONED = SITE_ROLES.keys() - {"release"}  # which has plays of its own
 
 
 def test_every_role_that_configures_hosts_is_in_the_list():
-    """From the list follow validation, packages and removal."""
+    """Validation, packages and removal follow the list."""
     files = {
         name: {path.parts[-3] for path in ROOT.glob(f"roles/*/tasks/{name}.yml")}
         for name in ("preflight", "provision", "remove")
@@ -75,8 +75,8 @@ def test_every_role_that_configures_hosts_is_in_the_list():
     assert files["provision"] == PROVISIONED
     assert SITE_ROLES.keys() <= files["preflight"]
     assert SITE_ROLES.keys() <= files["remove"]
-    removed = {role for role, tasks in repository.roles_in(REMOVAL) if tasks == "remove"}
-    assert removed == SITE_ROLES.keys() | {"secrets"}
+    removed = [role for role, tasks in repository.roles_in(REMOVAL) if tasks == "remove"]
+    assert removed == [*reversed(SITE_ROLES), "secrets"]
 
 
 def test_plays_have_the_order_groups_and_tags_of_the_list():
