@@ -1,11 +1,12 @@
-"""Find the paths of a setting that lead where they must not."""
+"""Validate the paths of an app, and list its folders and links."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
-from posixpath import normpath
+from posixpath import dirname, normpath
+from typing import Any
 
 # What makes a folder a release.
 OWN = (".venv", ".release.env")
@@ -102,16 +103,46 @@ def _is_systems(folder: PurePosixPath) -> bool:
     return parts[1] == "var" and len(parts) < 4
 
 
+def app_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the paths of an app, from its variables by name.
+
+    `links` (path in a release: target outside of it), `shared` and `generated` (relative paths of
+    folders and of `app_files` in a release), `absolute_dests` (of other `app_files`),
+    `shared_folders` (below shared/, parents first) and `writable` (elsewhere), and `instance`.
+    """
+    shared_root = f"{settings['app_root']}/shared"
+    instance = settings["app_instance_path"]
+    relative = [instance] if instance and not instance.startswith("/") else []
+    shared = _normal([*settings["app_shared_paths"], *relative])
+    files = [normpath(path) for path in settings["app_shared_files"]]
+    dests = [normpath(file["dest"]) for file in settings["app_files"]]
+    generated = [dest for dest in dests if not dest.startswith("/")]
+    writable = settings["app_writable_paths"]
+    folders = {*shared, *_normal(path for path in writable if not path.startswith("/"))}
+    folders |= {"files"} if files else set()
+    folders |= {f"files/{dirname(path)}" for path in files if dirname(path)}
+    return {
+        "shared": shared,
+        "generated": generated,
+        "absolute_dests": [dest for dest in dests if dest.startswith("/")],
+        "links": {path: f"{shared_root}/{path}" for path in shared}
+        | {path: f"{shared_root}/files/{path}" for path in files}
+        | {path: f"/etc/{settings['app_name']}/files/{path}" for path in generated},
+        "shared_folders": [f"{shared_root}/{path}" for path in sorted(folders)],
+        "writable": _normal(path for path in [*writable, instance] if path.startswith("/")),
+        "instance": normpath(f"{shared_root}/{instance}" if relative else instance)
+        if instance
+        else "",
+    }
+
+
+def _normal(paths: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(normpath(path) for path in paths))
+
+
 class FilterModule:
     """Offer the filters to Ansible."""
 
     def filters(self) -> dict[str, object]:
         """Return the filters of this file by name."""
-        return {
-            "leaving": leaving,
-            "overlapping": overlapping,
-            "outermost": outermost,
-            "hidden": hidden,
-            "not_roots": not_roots,
-            "not_for_apps": not_for_apps,
-        }
+        return {"app_paths": app_paths, "outermost": outermost}

@@ -124,5 +124,4 @@ class FilterModule:
             "process_timers": process_timers,
             "app_file_templates": app_file_templates,
             "process_templates": process_templates,
-            "invalid_schedules": invalid_schedules,
         }

@@ -168,8 +168,6 @@ class FilterModule:
             "environment_file": environment_file,
             "mysql_option": mysql_option,
             "nginx_string": nginx_string,
-            "not_commands": not_commands,
-            "not_environment": not_environment,
             "not_lines": not_lines,
             "python_literal": python_literal,
             "systemd_command": systemd_command,

@@ -1,10 +1,18 @@
-"""Write what a sandbox forbids, and what an app is allowed all the same, as lines of a unit."""
+"""Write the options of a sandbox, and exceptions from them, as lines of a unit."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "roles/release/files"))
+sys.path.append(str(Path(__file__).parent))
+
+from flaskstack.hardening import EMPTY, INACCESSIBLE, PACKAGE_DATA, SHARED_MEMORY, UNITS
+from paths import outermost
 
 _OPTION = re.compile(r"[A-Z][A-Za-z0-9]+\Z")
 
@@ -12,6 +20,34 @@ _OPTION = re.compile(r"[A-Z][A-Za-z0-9]+\Z")
 def sandbox_options(options: Mapping[str, Any]) -> str:
     """Return the lines of options by name; a list is a line for each of its items."""
     return "\n".join(line for name, value in options.items() for line in _lines(name, value))
+
+
+def app_sandbox(
+    app_name: str,
+    app_root: str,
+    readable: Iterable[str],
+    writable: Iterable[str],
+    connections: int | str = 0,
+) -> dict[str, Any]:
+    """Return the options for all units of an app.
+
+    `readable` and `writable` are paths outside of the app's own. A gevent worker has `connections`,
+    each of which is a file, and most of which hold another one.
+    """
+    shared, state = f"{app_root}/shared", f"/var/lib/{app_name}"
+    tmp = f"/var/cache/{app_name}-tmp"  # on the disk, and the same for all processes of the app
+    folders = [f"-{path}" for path in writable]
+    # The app could replace a path below a writable one by a link.
+    visible = outermost([app_root, *PACKAGE_DATA, *readable], [state, *writable])
+    options = UNITS | {
+        "TemporaryFileSystem": [*(f"{path}:ro" for path in EMPTY), SHARED_MEMORY],
+        "BindReadOnlyPaths": [f"-{path}" for path in visible],
+        "BindPaths": [state, f"{tmp}:/tmp", f"{tmp}:/var/tmp", *folders],
+        "ReadWritePaths": [shared, *folders],
+        "InaccessiblePaths": [f"-{path}" for path in INACCESSIBLE],
+        "NoExecPaths": [shared, state, tmp, "/tmp", "/var/tmp", *folders],
+    }
+    return options | ({"LimitNOFILE": 2 * int(connections) + 1024} if int(connections) else {})
 
 
 def memory_limits(limit: int | str, swap: int = 4) -> str:
@@ -77,9 +113,9 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         """Return the filters of this file by name."""
         return {
+            "app_sandbox": app_sandbox,
             "memory_limits": memory_limits,
             "redis_memory": redis_memory,
             "sandbox_options": sandbox_options,
             "sandbox_exceptions": sandbox_exceptions,
-            "unjustified": unjustified,
         }

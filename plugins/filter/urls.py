@@ -125,6 +125,5 @@ class FilterModule:
             "database_url": database_url,
             "redis_url": redis_url,
             "with_login": with_login,
-            "needing_encoding": needing_encoding,
             "site_urls": site_urls,
         }

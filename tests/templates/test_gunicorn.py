@@ -8,6 +8,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from helpers.repository import ROOT
 from processes import active_processes
@@ -244,7 +246,7 @@ def test_a_preloaded_app_is_patched_for_gevent_before_it_is_imported(render, pre
 def test_links_of_a_release(evaluate):
     links = evaluate(
         "gunicorn",
-        "__app_links",
+        "__app_paths.links",
         app_shared_paths=["uploads/", "var/media"],
         app_shared_files=["shop.db", "keys/jwt.pem"],
         app_instance_path="instance",
@@ -382,7 +384,6 @@ def test_accepted(problems, variables):
         ({"gunicorn_settings": {"reload": True}}, "gunicorn_settings"),
         ({"gunicorn_settings": {"worker_class": "gevent"}}, "gunicorn_settings"),
         ({"gunicorn_settings": {"--reload": True}}, "gunicorn_settings"),
-        ({"gunicorn_worker_class": "eventlet"}, "gunicorn_worker_class is eventlet"),
         (
             {"gunicorn_worker_class": "sync", "app_websocket_paths": ["/ws"]},
             "gunicorn_worker_class is sync",
@@ -449,3 +450,14 @@ def test_refusal_keeps_the_secret(evaluate, secret):
     messages = evaluate("gunicorn", "__gunicorn_problems", **APP | {"app_secret_key": secret})
     assert len(messages) == 1
     assert secret not in messages[0]
+
+
+@pytest.mark.parametrize(
+    ("role", "name", "value"),
+    [("gunicorn", "gunicorn_worker_class", "eventlet"), ("app", "app_certificate", "letsencrypt")],
+)
+def test_a_choice_is_refused_by_the_argument_spec(role, name, value):
+    spec = yaml.safe_load(Path(ROOT, f"roles/{role}/meta/argument_specs.yml").read_text())
+    option = spec["argument_specs"]["preflight"]["options"][name]
+    result = ArgumentSpecValidator({name: option}).validate({name: value})
+    assert f"value of {name} must be one of" in result.error_messages[0]

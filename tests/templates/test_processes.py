@@ -169,7 +169,7 @@ def test_accepted(evaluate, process):
         (WORKER | {"memory_limit": 2}, "memory_limit"),
         (WORKER | {"stop_timeout": 0}, "stop_timeout"),
         (WORKER | {"command": "rq worker\nUser=root"}, "command of one line"),
-        (WORKER | {"name": "worker\n"}, "names of small letters"),
+        (WORKER | {"name": "worker\n"}, "names of lower-case letters"),
     ],
 )
 def test_refused(evaluate, process, reason):

@@ -147,4 +147,4 @@ def test_processes_that_become_something_else(declare, declared, running, host, 
 def test_a_schedule_that_never_comes_is_refused(declare, declared):
     done = declare(changed(declared, "nightly", schedule="*-02-30 03:30"))
     assert done.code != 0
-    assert done.says("must have schedules that come one day")
+    assert done.says("must have schedules with a future run")

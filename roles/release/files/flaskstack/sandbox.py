@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 
 from flaskstack import files
 from flaskstack.errors import DeployError, ValidationError, last_lines
+from flaskstack.hardening import BUILDS, SHARED_MEMORY
 from flaskstack.hints import advice, decisive
 
 MEMORY = Path("/run")  # never on a disk
@@ -32,18 +33,7 @@ FILES = "/run/build"  # where the sandbox has the files that it is given
 PORTS = {"http": 80, "https": 443}
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 AZURE = ipaddress.ip_address("168.63.129.16")  # tells of the host, at a public address
-PROPERTIES = {
-    "PrivateDevices": "yes",
-    "PrivateIPC": "yes",
-    "ProtectProc": "invisible",
-    "NoNewPrivileges": "yes",
-    "CapabilityBoundingSet": "",
-    "RestrictAddressFamilies": "AF_UNIX AF_INET AF_INET6",
-    "RestrictNamespaces": "yes",
-    "RestrictSUIDSGID": "yes",
-    "SystemCallArchitectures": "native",
-    "SystemCallFilter": "@system-service",
-    "SystemCallErrorNumber": "EPERM",
+PROPERTIES = BUILDS | {
     "CacheDirectoryMode": "0700",
     "MemoryMax": "60%",
     "OOMScoreAdjust": "900",  # of all on the host, it is what the kernel kills first
@@ -51,7 +41,6 @@ PROPERTIES = {
     "UMask": "0022",
 }
 SYSTEM = "/usr /etc /opt -/bin -/sbin -/lib -/lib32 -/lib64"
-SHARED_MEMORY = "/dev/shm:rw,nosuid,nodev,noexec,mode=1777"
 # What is in /etc of others, or of this app, is also closed by its mode.
 HIDDEN = "-/etc/{app} -/etc/ansible -/etc/flaskstack -/etc/nginx -/etc/redis -/etc/ssh"
 TABLE = """table inet {table} {{}}
