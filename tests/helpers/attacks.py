@@ -1,4 +1,4 @@
-"""Send a site what its enemies would send, and tell what each attack got: `rows`.
+"""Requests that an attacker would send to a site, and what each of them gets.
 
 Each attack is bytes on a socket, since no client library would send most of them. A marker in the
 URL finds it again in the logs; a request that was smuggled inside another asks for /smuggled-….
@@ -10,7 +10,7 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +19,7 @@ from helpers.clients import journal, json_lines, tls
 
 EVIL = "evil.example"
 FORGED_ADDRESS = "203.0.113.66"
-PATIENCE = 5  # seconds
+TIMEOUT = 5  # seconds
 CLOSED, SILENT = "closed", "no answer"
 REFUSED = ("400", "403", "404", "405", "413", "414", "421", "431", "501", CLOSED, "reset")
 STATUS = re.compile(rb"^HTTP/1\.[01] (\d{3})", re.MULTILINE)
@@ -40,7 +40,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Attack:
-    """What is sent, and what has to come of it."""
+    """What is sent, and what is expected."""
 
     kind: str
     name: str
@@ -75,7 +75,7 @@ class Result:
 
     @property
     def problems(self) -> list[str]:
-        """Return what went wrong."""
+        """Return the differences from what is expected."""
         wrong = []
         if self.answers[0] not in self.attack.answers:
             wrong.append(f"answered {self.answers[0]}, not {' or '.join(self.attack.answers)}")
@@ -138,77 +138,44 @@ ECHO = "GET /whoami?MARK HTTP/1.1"
 
 
 def _smuggling() -> Iterator[Attack]:
+    """Framing is nginx's own work: one request of each kind shows that none is passed on."""
     hidden = "0\r\n\r\n" + inner() + "\r\n\r\n"
     both = f"Content-Length: {len(hidden) + 40}"
     table = [
         ("CL.TE", (both, CHUNKED), hidden),
-        ("TE.CL", (CHUNKED, "Content-Length: 4"), f"5c\r\n{inner()}\r\n0\r\n\r\n"),
         ("TE.TE, the second unknown", (CHUNKED, "Transfer-Encoding: cow"), hidden),
-        ("TE.TE, the first unknown", ("Transfer-Encoding: cow", CHUNKED), hidden),
-        ("a list of transfer encodings", ("Transfer-Encoding: chunked, identity",), hidden),
-        ("an unknown transfer encoding", ("Transfer-Encoding: xchunked", both), hidden),
         ("a space before the colon", ("Transfer-Encoding : chunked", both), hidden),
-        ("a vertical tab in the value", ("Transfer-Encoding: \x0bchunked", both), hidden),
-        ("folded (obs-fold)", ("Transfer-Encoding:", " chunked", both), hidden),
         ("folded onto another header", ("X-A: b", f" {CHUNKED}", "Content-Length: 0"), ""),
         ("two Content-Lengths", ("Content-Length: 0", "Content-Length: 44"), inner()),
-        ("a list of Content-Lengths", ("Content-Length: 0, 44",), inner()),
-        ("Content-Length with a sign", ("Content-Length: +44",), inner()),
-        ("negative Content-Length", ("Content-Length: -1",), inner()),
-        ("a chunk larger than any number", (CHUNKED,), "fffffffffffffffff\r\n" + inner()),
-        ("a chunk size that is none", (CHUNKED,), "0x5\r\nhello\r\n0\r\n\r\n"),
         ("a NUL in a header", ("X-A: b\0c",), ""),
-        ("a bare CR in a header", (f"X-A: b\r{CHUNKED}", both), ""),
     ]
     for name, headers, body in table:
         yield Attack("smuggling", name, request(*headers, line=POST, body=body))
-    old = request(CHUNKED, line="POST /MARK HTTP/1.0", body=hidden)
-    yield Attack("smuggling", "chunks in HTTP/1.0", old)
-    lines = request("Connection: close", line=ECHO).replace(b"\r\n", b"\n")
-    yield Attack("smuggling", "lines that end in a bare LF", lines, ("200", "400"), reaches=True)
+    # What the template decides: which headers and bodies of a good request reach the app.
     length = len(inner().replace("MARK", "0" * 12).replace("NAME", "localhost"))
     whole = request(f"Content-Length: {length}", "Connection: close", line=ECHO, body=inner())
     yield Attack("smuggling", "a GET with a request as its body", whole, ("200",), reaches=True)
-    mess = request("Connection: close, X-Forwarded-For, X-Forwarded-Proto, X-Request-ID", line=ECHO)
-    yield Attack(
-        "smuggling",
-        "headers that the proxy is told to drop",
-        mess,
-        ("200",),
-        True,
-        always=('"scheme":"https"',),
-    )
+    listed = "Connection: close, X-Forwarded-For, X-Forwarded-Proto, X-Request-ID"
+    data, always = request(listed, line=ECHO), ('"scheme":"https"',)
+    yield Attack("smuggling", "proxy headers in Connection", data, ("200",), True, always=always)
 
 
 def _paths() -> Iterator[Attack]:
     table = [
         "/static../__init__.py",
         "/static..%2f__init__.py",
-        "/static%2e%2e/__init__.py",
-        "/static../../../pyproject.toml",
-        "/static../../../../etc/passwd",
         "/static/../../../../../../etc/passwd",
         "/static/..;/..;/pyproject.toml",
-        "/static/%2e%2e/%2e%2e/pyproject.toml",
         "/static/%2e%2e%2f%2e%2e%2fpyproject.toml",
-        "/static/..%2f..%2f..%2fpyproject.toml",
         "/static/..%5c..%5cpyproject.toml",
         "/static/%252e%252e/pyproject.toml",
         "/static/%c0%ae%c0%ae/pyproject.toml",
         "/static//..//..//pyproject.toml",
-        "/static/./.././../web/__init__.py",
-        "//static/../sample_app/__init__.py",
         "/static/page.js%00.css",
-        "/static/%00",
-        "/%00/static/page.js",
         "/static/page.js/../../__init__.py",
-        "/static\\..\\..\\pyproject.toml",
         "/.git/config",
         "/static/.env",
-        "/..%00/etc/passwd",
-        "/%2e%2e/%2e%2e/etc/passwd",
         "/.well-known/acme-challenge/../../../etc/passwd",
-        "/files/../etc/passwd",
     ]
     never = ("root:x:", "[project]", "from flask", "SECRET")
     for path in table:
@@ -291,22 +258,7 @@ def _hosts() -> Iterator[Attack]:
 
 
 def _methods() -> Iterator[Attack]:
-    names = [
-        "TRACE",
-        "TRACK",
-        "CONNECT",
-        "DEBUG",
-        "PROPFIND",
-        "MKCOL",
-        "COPY",
-        "MOVE",
-        "LOCK",
-        "SEARCH",
-        "PURGE",
-        "FOO",
-        "get",
-        "G",
-    ]
+    names = ["TRACE", "CONNECT", "DEBUG", "PROPFIND", "PURGE", "FOO", "get"]
     for name in names:
         data = request("Connection: close", line=f"{name} /MARK HTTP/1.1")
         yield Attack("method", name, data, ("400", "405", "501"))
@@ -408,7 +360,7 @@ ATTACKS = [
 def connection(target: Target, over: str) -> Iterator[socket.socket]:
     """Give a connection to a site."""
     port = target.plain_port if over == "http" else target.port
-    with socket.create_connection((target.address, port), PATIENCE) as plain:
+    with socket.create_connection((target.address, port), TIMEOUT) as plain:
         if over == "http":
             yield plain
             return
@@ -459,14 +411,14 @@ def attack(target: Target, attack: Attack, mark: str) -> Result:
                 sock.sendall(attack.then)
         except OSError:
             pass  # refused before all of it was sent; the answer may be there
-        sock.settimeout(0.7 if quick else PATIENCE)
+        sock.settimeout(0.7 if quick else TIMEOUT)
         got, closed = received(sock)
     found = h2_answers(got) if attack.over == "h2" else [m.decode() for m in STATUS.findall(got)]
     text = got.decode("latin-1").replace(target.name, "NAME")
     return Result(attack, mark, found or [CLOSED if closed else SILENT], text)
 
 
-def results(target: Target, host: Any, only: Callable[[Attack], bool] = bool) -> list[Result]:
+def results(target: Target, host: Any) -> list[Result]:
     """Send the attacks and return what each got, and what of it the app's log has.
 
     `host` is testinfra's, whose app is sample_app.
@@ -474,10 +426,7 @@ def results(target: Target, host: Any, only: Callable[[Attack], bool] = bool) ->
     run = f"{time.time_ns() // 1_000_000 % 10**8:08d}"
     host.check_output("journalctl --sync")
     start = host.check_output("date %s", "+%Y-%m-%d %H:%M:%S")
-    found = [
-        attack(target, one, f"{run}{number:04d}")
-        for number, one in enumerate(filter(only, ATTACKS))
-    ]
+    found = [attack(target, one, f"{run}{number:04d}") for number, one in enumerate(ATTACKS)]
     host.check_output("journalctl --sync")
     asked = {  # by the request's id, what nginx was asked
         entry.get("request_id"): entry.get("uri", "")
@@ -494,11 +443,6 @@ def results(target: Target, host: Any, only: Callable[[Attack], bool] = bool) ->
     return found
 
 
-def rows(target: Target, host: Any) -> list[tuple[str, str, str, str]]:
-    """Return kind, attack, answer and what the app saw, for each attack."""
-    return [result.row for result in results(target, host)]
-
-
 def slowloris(target: Target, connections: int, seconds: float) -> tuple[int, float]:
     """Hold connections whose header never ends; return how many are still open after `seconds`.
 
@@ -508,7 +452,7 @@ def slowloris(target: Target, connections: int, seconds: float) -> tuple[int, fl
     try:
         for _ in range(connections):
             sock = tls(target.ca).wrap_socket(
-                socket.create_connection((target.address, target.port), PATIENCE),
+                socket.create_connection((target.address, target.port), TIMEOUT),
                 server_hostname=target.name,
             )
             sock.sendall(f"GET /slowloris HTTP/1.1\r\nHost: {target.name}\r\n".encode())

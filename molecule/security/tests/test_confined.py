@@ -1,8 +1,7 @@
-"""Somebody runs code of theirs inside the app. What do they get?
+"""What code that an attacker runs inside the app can reach.
 
-A version of sample_app that runs commands is deployed, and asked over HTTP to do what a burglar
-would. Each attempt is also made as root, or as an ordinary user where that is enough, and must
-succeed there: what fails for everybody proves nothing.
+A version of sample_app with a backdoor is deployed, and runs commands that it receives over HTTP.
+As a control, each attempt is also made outside the sandbox, as root or nobody, and must succeed.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ import pytest
 from helpers.repository import ROOT
 from helpers.wait import wait_for
 
-OPEN_DOOR = '''
+BACKDOOR = '''
 
 @blueprint.post("/confined")
 def confined() -> ResponseReturnValue:
-    """Run what somebody sends."""
+    """Run the commands in the request."""
     import subprocess
 
     from flask import request
@@ -40,27 +39,26 @@ def confined() -> ResponseReturnValue:
     }
 '''
 
-# Another app, an operator's notes, and a network with a cloud's metadata, another host's SSH and a
-# site of the internet.
-STAGE = """
+# Another app, files of root, and a network with cloud metadata, another host's SSH, a public site.
+SETUP = """
 set -e
-id neighbour 2>/dev/null || useradd --system --home-dir /var/lib/neighbour neighbour
-install -d -m 0750 -g neighbour /etc/neighbour /srv/neighbour/shared
-install -d -m 0755 /srv/neighbour/releases/1
-install -d -m 0750 -o neighbour /var/lib/neighbour
+id otherapp 2>/dev/null || useradd --system --home-dir /var/lib/otherapp otherapp
+install -d -m 0750 -g otherapp /etc/otherapp /srv/otherapp/shared
+install -d -m 0755 /srv/otherapp/releases/1
+install -d -m 0750 -o otherapp /var/lib/otherapp
 install -d -m 0700 /var/backups/confined
-for file in /etc/neighbour/environment /etc/systemd/system/confined.service /root/confined \
-    /srv/neighbour/releases/1/app.py /srv/neighbour/shared/upload /var/backups/confined/dump \
-    /var/lib/neighbour/state /var/log/neighbour.log /var/spool/confined
-do echo "# KEY=treasure" > $file; done
-chmod 0640 /etc/neighbour/environment
-echo treasure | systemd-cat -t confined
+for file in /etc/otherapp/environment /etc/systemd/system/confined.service /root/confined \
+    /srv/otherapp/releases/1/app.py /srv/otherapp/shared/upload /var/backups/confined/dump \
+    /var/lib/otherapp/state /var/log/otherapp.log /var/spool/confined
+do echo "# KEY=planted-secret" > $file; done
+chmod 0640 /etc/otherapp/environment
+echo planted-secret | systemd-cat -t confined
 install -m 4755 /bin/cat /usr/local/bin/confined-cat
-systemctl stop confined-victim confined-elsewhere confined-neighbour 2>/dev/null || true
+systemctl stop confined-victim confined-elsewhere confined-otherapp 2>/dev/null || true
 ip link delete confined 2>/dev/null || true
 run() { systemd-run --quiet --collect --service-type=exec --unit="$@"; }
 run confined-victim sleep infinity
-run confined-neighbour --uid=neighbour --setenv=KEY=treasure sleep infinity
+run confined-otherapp --uid=otherapp --setenv=KEY=planted-secret sleep infinity
 run confined-elsewhere --property=PrivateNetwork=yes /usr/bin/python3 -c {listen}
 elsewhere=$(systemctl show --property=MainPID --value confined-elsewhere)
 ip link add confined type veth peer name eth0 netns $elsewhere
@@ -79,12 +77,12 @@ ip -6 route add default dev eth0
 END
 for address in {addresses}; do ip route replace $address dev confined; done
 """
-STRIKE = """
-systemctl stop confined-victim confined-elsewhere confined-neighbour
+TEARDOWN = """
+systemctl stop confined-victim confined-elsewhere confined-otherapp
 ip link delete confined 2>/dev/null
-userdel neighbour
-rm -rf /etc/neighbour /srv/neighbour /var/lib/neighbour /var/backups/confined \
-    /var/log/neighbour.log /root/confined /var/spool/confined \
+userdel otherapp
+rm -rf /etc/otherapp /srv/otherapp /var/lib/otherapp /var/backups/confined \
+    /var/log/otherapp.log /root/confined /var/spool/confined \
     /etc/systemd/system/confined.service /usr/local/bin/confined-cat
 """
 ELSEWHERE = {
@@ -105,12 +103,12 @@ for port in (22, 80, 443, 3306):
 while True:
     for key, _ in waiting.select():
         connection = key.fileobj.accept()[0]
-        connection.sendall(b"treasure")
+        connection.sendall(b"planted-secret")
         connection.close()
 """
 
 
-GOT = "^REACHED"  # not as a part of code that an error shows
+SUCCESS = "^REACHED"  # at the start of a line: tracebacks may contain the code
 
 
 def python(code: str) -> str:
@@ -119,7 +117,7 @@ def python(code: str) -> str:
 
 
 def connect(address: str, port: int) -> str:
-    """Return a command that says what an address answers, or REACHED if it answers at all."""
+    """Return a command that prints REACHED and what an address answers."""
     return python(f"""
         import socket
         with socket.create_connection(({address!r}, {port}), timeout=3) as connection:
@@ -128,7 +126,7 @@ def connect(address: str, port: int) -> str:
 
 
 def system_call(call: str) -> str:
-    """Return a command that makes a call of the C library and says REACHED if it may."""
+    """Return a command that prints REACHED if a call of the C library succeeds."""
     return python(f"""
         import ctypes, os, sys, time
         library = ctypes.CDLL(None, use_errno=True)
@@ -143,28 +141,28 @@ def system_call(call: str) -> str:
 
 @dataclass
 class Attempt:
-    """What somebody tries, and what shows that they got it."""
+    """A command, and the pattern in its output that shows success."""
 
     command: str
-    loot: str = "treasure"
-    control: str = "root"  # who gets it
+    evidence: str = "planted-secret"
+    control: str = "root"  # the user who succeeds outside the sandbox
 
 
 def writing(folder: str) -> Attempt:
-    """Return the attempt to leave a file in a folder."""
+    """Return the attempt to write to a folder."""
     return Attempt(
-        f"touch {folder}/confined-file && rm {folder}/confined-file && echo REACHED", GOT
+        f"touch {folder}/confined-file && rm {folder}/confined-file && echo REACHED", SUCCESS
     )
 
 
-PID = "$(systemctl show --property=MainPID --value confined-neighbour)"
+PID = "$(systemctl show --property=MainPID --value confined-otherapp)"
 ATTEMPTS = {
-    "environment of another app": Attempt("cat /etc/neighbour/environment"),
-    "code of another app": Attempt("cat /srv/neighbour/releases/1/app.py", control="nobody"),
-    "uploads of another app": Attempt("cat /srv/neighbour/shared/upload"),
-    "state of another app": Attempt("cat /var/lib/neighbour/state"),
-    "log of another app": Attempt("cat /var/log/neighbour.log", control="nobody"),
-    "names of other apps": Attempt("ls /srv /var/lib", "neighbour", control="nobody"),
+    "environment of another app": Attempt("cat /etc/otherapp/environment"),
+    "code of another app": Attempt("cat /srv/otherapp/releases/1/app.py", control="nobody"),
+    "uploads of another app": Attempt("cat /srv/otherapp/shared/upload"),
+    "state of another app": Attempt("cat /var/lib/otherapp/state"),
+    "log of another app": Attempt("cat /var/log/otherapp.log", control="nobody"),
+    "names of other apps": Attempt("ls /srv /var/lib", "otherapp", control="nobody"),
     "unit of another app": Attempt("cat /etc/systemd/system/confined.service", control="nobody"),
     "files in the spool": Attempt("cat /var/spool/confined", control="nobody"),
     "environment of other processes": Attempt("cat /proc/[0-9]*/environ | tr '\\0' '\\n'"),
@@ -184,12 +182,12 @@ ATTEMPTS = {
                 except OSError as error:
                     print(error)
         """),
-        GOT,
+        SUCCESS,
     ),
     "files of root": Attempt("cat /root/confined"),
     "files of the deployer": Attempt("cat /home/*/.ssh/authorized_keys", "ssh-"),
     "passwords of the system": Attempt("cat /etc/shadow", "root:"),
-    # testssl.sh, which an audit installs, brings keys that everybody has.
+    # testssl.sh, which an audit installs, ships well-known private keys.
     "a private key below /etc": Attempt(
         "grep -rls --exclude-dir=testssl -e '^-----BEGIN [A-Z ]*PRIVATE KEY' /etc", "/etc/"
     ),
@@ -202,10 +200,10 @@ ATTEMPTS = {
     "data of Redis": Attempt("ls /var/lib/redis/sample-queue", "appendonly"),
     "backups": Attempt("cat /var/backups/confined/dump"),
     "the journal": Attempt("journalctl --no-pager -t confined"),
-    "order to systemd": Attempt("systemctl restart confined-victim && echo REACHED", GOT),
+    "order to systemd": Attempt("systemctl restart confined-victim && echo REACHED", SUCCESS),
     "the system's bus": Attempt(
         "busctl call org.freedesktop.systemd1 / org.freedesktop.DBus.Peer Ping && echo REACHED",
-        GOT,
+        SUCCESS,
         "nobody",
     ),
     "systemd's own socket": Attempt(
@@ -214,30 +212,32 @@ ATTEMPTS = {
             socket.socket(socket.AF_UNIX).connect("/run/systemd/private")
             print("REACHED")
         """),
-        GOT,
+        SUCCESS,
     ),
     "signal to another process": Attempt(
         "for process in $(seq 1 4000); do kill -0 $process 2>/dev/null && "
         "[ $process -lt $$ ] && [ $process -ne $PPID ] && stat -c %U /proc/$process; done",
-        "^(root|mysql|neighbour)$",
+        "^(root|mysql|otherapp)$",
     ),
-    "tracing a process": Attempt(system_call("library.ptrace(16, child, 0, 0)"), GOT, "nobody"),
-    "mount": Attempt("d=$(mktemp -d); mount -t tmpfs none $d && umount $d && echo REACHED", GOT),
-    "namespace of users": Attempt("unshare --user --map-root-user echo REACHED", GOT),
-    "namespace of mounts": Attempt("unshare --mount echo REACHED", GOT),
+    "tracing a process": Attempt(system_call("library.ptrace(16, child, 0, 0)"), SUCCESS, "nobody"),
+    "mount": Attempt(
+        "d=$(mktemp -d); mount -t tmpfs none $d && umount $d && echo REACHED", SUCCESS
+    ),
+    "namespace of users": Attempt("unshare --user --map-root-user echo REACHED", SUCCESS),
+    "namespace of mounts": Attempt("unshare --mount echo REACHED", SUCCESS),
     "setuid program": Attempt("confined-cat /root/confined", control="nobody"),
-    "sudo": Attempt("sudo -n echo REACHED", GOT),
+    "sudo": Attempt("sudo -n echo REACHED", SUCCESS),
     "making a setuid program": Attempt(
-        "f=$(mktemp); chmod u+s $f && echo REACHED; rm $f", GOT, "nobody"
+        "f=$(mktemp); chmod u+s $f && echo REACHED; rm $f", SUCCESS, "nobody"
     ),
     "running what was written": Attempt(
-        "f=$(mktemp); cp /bin/echo $f; chmod +x $f; $f REACHED; rm $f", GOT, "nobody"
+        "f=$(mktemp); cp /bin/echo $f; chmod +x $f; $f REACHED; rm $f", SUCCESS, "nobody"
     ),
     "making a device": Attempt(
-        "mknod /tmp/confined-d c 1 3 && rm /tmp/confined-d && echo REACHED", GOT
+        "mknod /tmp/confined-d c 1 3 && rm /tmp/confined-d && echo REACHED", SUCCESS
     ),
     "machine code made at run time": Attempt(
-        python("import mmap; mmap.mmap(-1, 4096, prot=7); print('REACHED')"), GOT, "nobody"
+        python("import mmap; mmap.mmap(-1, 4096, prot=7); print('REACHED')"), SUCCESS, "nobody"
     ),
     "raw packets": Attempt(
         python("""
@@ -245,16 +245,16 @@ ATTEMPTS = {
             socket.socket(socket.AF_INET, socket.SOCK_RAW, 1)
             print("REACHED")
         """),
-        GOT,
+        SUCCESS,
     ),
     "packets of the link": Attempt(
-        python("import socket; socket.socket(17, socket.SOCK_RAW, 0); print('REACHED')"), GOT
+        python("import socket; socket.socket(17, socket.SOCK_RAW, 0); print('REACHED')"), SUCCESS
     ),
     "settings of the kernel": Attempt(
-        python("open('/proc/sys/kernel/hostname', 'r+'); print('REACHED')"), GOT
+        python("open('/proc/sys/kernel/hostname', 'r+'); print('REACHED')"), SUCCESS
     ),
     "control groups": Attempt(
-        "mkdir /sys/fs/cgroup/confined && rmdir /sys/fs/cgroup/confined && echo REACHED", GOT
+        "mkdir /sys/fs/cgroup/confined && rmdir /sys/fs/cgroup/confined && echo REACHED", SUCCESS
     ),
     **{
         f"writing to {folder}": writing(folder)
@@ -264,12 +264,12 @@ ATTEMPTS = {
         )
     },
     **{name: Attempt(connect(*place)) for name, place in ELSEWHERE.items()},
-    "SSH of the host itself": Attempt(connect("127.0.0.1", 22), GOT),
+    "SSH of the host itself": Attempt(connect("127.0.0.1", 22), SUCCESS),
 }
 
 
 def statement(text: str) -> str:
-    """Return a command that has MySQL run a statement for the app."""
+    """Return a command that runs an SQL statement with the app's login."""
     code = f"""
         import os, sqlalchemy
         with sqlalchemy.create_engine(os.environ["DATABASE_URL"]).connect() as connection:
@@ -285,20 +285,22 @@ STATEMENTS = {
     "another column": statement("ALTER TABLE notes ADD COLUMN confined INT"),
     "no more tables": statement("DROP TABLE notes"),
     "accounts": statement("SELECT * FROM mysql.user"),
-    "a file of the server's": statement("SELECT LOAD_FILE('/etc/passwd') INTO OUTFILE '/tmp/x'"),
+    "a file of the database server": statement(
+        "SELECT LOAD_FILE('/etc/passwd') INTO OUTFILE '/tmp/x'"
+    ),
 }
 
 
 @dataclass
-class Stage:
-    """What everybody got."""
+class Results:
+    """The output of each attempt, by its name."""
 
-    burglar: dict[str, str]
-    root: dict[str, str]
+    app: dict[str, str]
+    control: dict[str, str]
 
 
-def everybody(host, runs: str) -> dict[str, str]:
-    """Return what each attempt gives root or nobody on the host, all of them in one go."""
+def run_controls(host, runs: str) -> dict[str, str]:
+    """Return the output of the attempts whose control is `runs`, run on the host in one script."""
     wanted = {
         name: attempt.command for name, attempt in ATTEMPTS.items() if attempt.control == runs
     }
@@ -309,28 +311,28 @@ def everybody(host, runs: str) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def stage(host, site, operator, version):
-    """Deploy the app with the open door, let everybody try, and put the former release back."""
+def results(host, site, operator, version):
+    """Deploy the app with the backdoor, make all attempts, and roll back."""
     diagnostics = "sample_app/web/diagnostics.py"
     text = (ROOT / "sample_app" / diagnostics).read_text()
-    done = operator.deploy(version(diagnostics, new=text + OPEN_DOOR))
+    done = operator.deploy(version(diagnostics, new=text + BACKDOOR))
     assert done.code == 0, done.output
-    play = STAGE.replace("{listen}", shlex.quote(LISTEN))
+    play = SETUP.replace("{listen}", shlex.quote(LISTEN))
     host.check_output(play.replace("{addresses}", " ".join(ADDRESSES)))
     try:
         probe = connect(*INTERNET)
-        wait_for(lambda: "treasure" in host.run(probe).stdout, 20)
+        wait_for(lambda: "planted-secret" in host.run(probe).stdout, 20)
         commands = {name: attempt.command for name, attempt in ATTEMPTS.items()}
         answers = ask(site, commands | {"internet": probe} | STATEMENTS)
-        yield Stage(answers, everybody(host, "root") | everybody(host, "nobody"))
+        yield Results(answers, run_controls(host, "root") | run_controls(host, "nobody"))
     finally:
-        host.run(STRIKE)
+        host.run(TEARDOWN)
         back = operator.play("rollback")
         assert back.code == 0, back.output
 
 
 def ask(site, commands: dict[str, str]) -> dict[str, str]:
-    """Return what the app says, a few commands a request."""
+    """Return the output of commands run in the app, ten per request."""
     said, items = {}, list(commands.items())
     for start in range(0, len(items), 10):
         answer = site.post("/confined", json=dict(items[start : start + 10]), timeout=60)
@@ -340,27 +342,27 @@ def ask(site, commands: dict[str, str]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", ATTEMPTS)
-def test_out_of_reach(stage, name):
-    """What root gets, or anybody outside of the sandbox, is not there for code in the app."""
-    loot = re.compile(ATTEMPTS[name].loot, re.MULTILINE)
-    assert loot.search(stage.root[name]), f"not even {ATTEMPTS[name].control} got it"
-    assert not loot.search(stage.burglar[name])
+def test_app_cannot_reach(results, name):
+    """The control succeeds outside the sandbox, and code in the app fails."""
+    evidence = re.compile(ATTEMPTS[name].evidence, re.MULTILINE)
+    assert evidence.search(results.control[name]), f"the control failed as {ATTEMPTS[name].control}"
+    assert not evidence.search(results.app[name])
 
 
-def test_what_is_allowed_is_reached(stage):
-    """A site of the internet, as `app_network` says; so the network is there."""
-    assert "treasure" in stage.burglar["internet"]
+def test_what_is_allowed_is_reached(results):
+    """Public addresses are allowed by `app_network`, which shows that the network works."""
+    assert "planted-secret" in results.app["internet"]
 
 
-def test_rows_are_the_apps_and_tables_are_not(stage):
-    """With the app's own login."""
-    assert "REACHED" in stage.burglar["rows"]
+def test_app_may_change_rows_and_not_tables(results):
+    """The app's login has no rights to the schema."""
+    assert "REACHED" in results.app["rows"]
     for name in STATEMENTS.keys() - {"rows"}:
-        assert "denied" in stage.burglar[name]
+        assert "denied" in results.app[name]
 
 
 def test_migration_password_is_nowhere(host, inventory):
-    """Neither on the disk, nor in a process, nor in the journal, where the app's own is found."""
+    """Not on the disk, in a process or in the journal, where the app's own password is found."""
     folder = inventory / "secrets"
 
     def found(secret: str) -> str:

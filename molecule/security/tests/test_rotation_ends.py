@@ -1,4 +1,4 @@
-"""A rotation that is cut is ended by the next one, and sessions of before can be ended."""
+"""An interrupted rotation is completed by the next one, and previous sessions can be revoked."""
 
 from __future__ import annotations
 
@@ -6,25 +6,26 @@ import shutil
 
 from helpers.operator import Operator
 
-# A rotation takes minutes, most of them on the controller: one host is enough.
+# A rotation takes minutes, mostly on the controller, so one host is enough.
 testinfra_hosts = ["ansible://trixie"]
 NAMES = ("database", "cache", "secret_key")
-MOMENTS = (
-    "secrets : Make the new ones",
+# After the new secrets are written, and after the servers accept both. The plans for inventories
+# that were left at other points are in tests/plugins/test_rotation.py.
+INTERRUPTED_AT = (
     "redis : Configure the users of the running instances",
     "gunicorn : Ensure that the release that serves has its present settings",
 )
 
 
-def test_one_that_was_cut_three_times_is_ended_by_the_next(
+def test_next_rotation_completes_an_interrupted_one(
     operator, inventory, site, read, lets_in, tmp_path
 ):
-    """Meanwhile and afterwards, copies of the secrets that lack something are refused."""
+    """Copies of the secrets that are outdated or incomplete are rejected."""
     old, page = read(), site.get("/")
     copies = {name: tmp_path / name for name in ("older", "half", "whole")}
     shutil.copytree(inventory, copies["older"])
-    for moment in MOMENTS:
-        operator.interrupt("rotate_secrets", moment, rotate_secrets=",".join(NAMES))
+    for task in INTERRUPTED_AT:
+        operator.interrupt("rotate_secrets", task, rotate_secrets=",".join(NAMES))
         assert site.get("/readyz").status_code == 200
         between = read()
         for name in ("database", "cache"):
@@ -33,13 +34,13 @@ def test_one_that_was_cut_three_times_is_ended_by_the_next(
     shutil.copytree(inventory, copies["whole"])
     shutil.copytree(inventory, copies["half"], ignore=shutil.ignore_patterns("*.previous.txt"))
 
-    def refused(copy: str, words: str) -> None:
+    def assert_rejected(copy: str, words: str) -> None:
         done = Operator(str(copies[copy])).play("deploy")
         assert (bool(done.code), done.changed) == (True, 0)
         assert done.says(words), done.output
 
-    refused("half", "app_database_password_previous")
-    refused("older", "a rotation has replaced this secret on trixie")
+    assert_rejected("half", "app_database_password_previous")
+    assert_rejected("older", "a rotation has replaced this secret on trixie")
 
     done = operator.play("rotate_secrets", rotate_secrets=",".join(NAMES))
     assert done.code == 0, done.output[-3000:]
@@ -48,7 +49,7 @@ def test_one_that_was_cut_three_times_is_ended_by_the_next(
     assert lets_in(**tried) == {"database": [True, False], "cache": [True, False]}
     assert new["queue"] == old["queue"]
     assert site.get("/readyz").status_code == 200
-    refused(
+    assert_rejected(
         "whole", "app_cache_password_previous, app_database_password_previous: retired on trixie"
     )
 
@@ -61,7 +62,7 @@ def test_one_that_was_cut_three_times_is_ended_by_the_next(
     assert operator.play("deploy", "--check").code == 0
 
 
-def test_what_is_no_secret_is_refused_and_nothing_changes(operator, read):
+def test_unknown_secret_is_rejected_and_nothing_changes(operator, read):
     old = read()
     done = operator.play("rotate_secrets", rotate_secrets="databases")
     assert done.code
