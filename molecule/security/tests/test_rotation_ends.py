@@ -13,7 +13,7 @@ NAMES = ("database", "cache", "secret_key")
 # that were left at other points are in tests/plugins/test_rotation.py.
 INTERRUPTED_AT = (
     "redis : Configure the users of the running instances",
-    "gunicorn : Ensure that the release that serves has its present settings",
+    "gunicorn : Restart the active release if its settings changed",
 )
 
 
