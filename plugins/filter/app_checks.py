@@ -97,7 +97,7 @@ def _name_checks(settings: Settings) -> Iterable[Check]:
         "app_user",
         re.fullmatch("[a-z_][a-z0-9_-]{0,30}", user)
         and user not in {"root", "www-data", f"{name}-build", f"{name}-redis"},
-        "must be a user that only this app has, so that a vulnerability of the app is contained",
+        "must be a user that only this app has, which limits the harm of a vulnerability",
         value=user,
         example=name,
     )
