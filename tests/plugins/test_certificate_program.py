@@ -1,24 +1,19 @@
-"""The program that keeps a certificate on the host: what is due, what is in use, what goes back."""
+"""The renewal script on a host: what is due, what is active, and what is rolled back."""
 
 from __future__ import annotations
 
-import json
 import os
-import ssl
-import subprocess
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from cryptography import x509
 
 from helpers.certs import Authority
 from helpers.imports import import_role_file
 
 program = import_role_file("certificates/files/usr/local/lib/flaskstack/certificate.py")
-NAMES = ["shop.example.org", "www.shop.example.org"]
-# lego's own words.
-REFUSED = """\
+UNAUTHORIZED = """\
 2026/11/21 13:27:50 [INFO] [shop.example.org] acme: Trying to solve HTTP-01
-2026/11/21 13:27:58 [INFO] Unable to deactivate the authorization: https://localhost/authZ/1
 2026/11/21 13:27:58 Could not obtain certificates:
 \terror: one or more domains had a problem:
 [shop.example.org] acme: error: 403 :: urn:ietf:params:acme:error:unauthorized :: no such page
@@ -31,297 +26,214 @@ def authority():
 
 
 class Host:
-    """A host's files, with nginx, systemctl and lego as small scripts that note their calls."""
+    """The files of a host, with stubs of nginx, systemctl and lego that record their calls."""
 
-    def __init__(self, folder, monkeypatch):
-        self.folder = folder
+    def __init__(self, folder, authority, monkeypatch):
+        self.folder, self.site, self.authority = folder, folder / "site", authority
         for name in ("site", "state/lego", "bin"):
             (folder / name).mkdir(parents=True)
         monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
-        self.says("systemctl")
-        self.says("nginx")
-        self.says("lego", 1, REFUSED)
+        monkeypatch.delenv("SERVICE_RESULT", raising=False)
+        for name in ("systemctl", "nginx"):
+            self.stub(name)
+        self.stub("lego", 1, UNAUTHORIZED)
 
-    def says(self, name, code=0, words="", before=""):
-        """Let a command end with a code and some words."""
+    def stub(self, name, code=0, message="", before=""):
+        """Make a command exit with a code and a message."""
         path = self.folder / "bin" / name
         path.write_text(
             f'#!/bin/sh\necho "{name} $*" >>{self.folder}/calls\n{before}\n'
-            f"cat >&2 <<'END'\n{words}\nEND\nexit {code}\n"
+            f"cat >&2 <<'END'\n{message}\nEND\nexit {code}\n"
         )
         path.chmod(0o755)
 
-    def gives(self, pair):
-        """Let the ACME server give a certificate."""
+    def issue(self):
+        """Make lego issue a certificate."""
         made = self.folder / "state/lego/certificates"
-        (self.folder / "given.crt").write_text(pair.chain)
-        (self.folder / "given.key").write_text(pair.key)
-        names = "shop.example.org.crt", "shop.example.org.issuer.crt"
-        copies = [f"cp {self.folder}/given.crt {made}/{name}" for name in names]
-        copies.append(f"cp {self.folder}/given.key {made}/shop.example.org.key")
-        self.says("lego", before="\n".join([f"mkdir -p {made}", *copies]))
+        pair = self.authority.certify("shop.example")
+        (self.folder / "new.crt").write_text(pair.chain)
+        (self.folder / "new.key").write_text(pair.key)
+        names = ("shop.example.crt", "shop.example.issuer.crt", "shop.example.key")
+        copies = [f"cp {self.folder}/new.{name[-3:]} {made}/{name}" for name in names]
+        self.stub("lego", before="\n".join([f"mkdir -p {made}", *copies]))
 
-    def settings(self, source="selfsigned", names=NAMES, **changed):
-        """Return settings of the role."""
-        acme = {
-            "directory": "https://acme/dir",
-            "ca": "",
-            "email": "a@b.cd",
-            "challenge": "http-01",
-            "webroot": "/w",
-        }
-        return program.Settings(
-            **{
+    def certificate(self, name, lived=0.0, days=90.0):
+        """Put a certificate on the host that has lived a part of its days."""
+        start = datetime.now(UTC) - timedelta(days=days * lived)
+        pair = self.authority.certify("shop.example", start=start, end=start + timedelta(days=days))
+        (self.site / name).mkdir()
+        (self.site / name / "fullchain.pem").write_text(pair.chain)
+        (self.site / name / "privkey.pem").write_text(pair.key)
+        return self.site / name
+
+    def program(self, wanted):
+        """Return the program with the settings for a wanted certificate."""
+        return program.Site(
+            {
                 "app": "shop",
-                "source": source,
-                "names": list(names),
-                "folder": self.folder / "site",
-                "state": self.folder / "state",
-                "metrics": self.folder / "shop.prom",
-                "key": "ecdsa",
-                "provided": "provided-1" if source == "provided" else "",
-                "acme": acme,
+                "source": wanted.partition("-")[0],
+                "wanted": wanted,
+                "folder": str(self.site),
+                "state": str(self.folder / "state"),
+                "metrics": str(self.folder / "shop.prom"),
+                "server": "https://acme/dir",
+                "lego": ["lego", "run"],
+                "environment": {},
             }
-            | changed
         )
 
-    def put(self, folder, pair, current=False, order=None):
-        """Put a certificate on the host."""
-        place = self.folder / "site" / folder
-        place.mkdir()
-        (place / "fullchain.pem").write_text(pair.chain)
-        (place / "privkey.pem").write_text(pair.key)
-        if order:
-            (place / "order.json").write_text(json.dumps(order))
-        if current:
-            (self.folder / "site/current").symlink_to(folder)
-
     @property
-    def used(self):
-        """The folder that nginx goes by."""
-        return (self.folder / "site/current").readlink().name
+    def current(self):
+        return (self.site / "current").readlink().name
 
     @property
     def calls(self):
-        """Which commands were run."""
         path = self.folder / "calls"
         return path.read_text().splitlines() if path.exists() else []
 
     def metric(self, name):
-        """Return a figure that was written for the exporter."""
+        prefix = f'flaskstack_certificate_{name}{{app="shop"}} '
         lines = (self.folder / "shop.prom").read_text().splitlines()
-        (value,) = (
-            line.split()[-1]
-            for line in lines
-            if line.startswith(f'flaskstack_certificate_{name}{{app="shop"}} ')
-        )
-        return float(value)
+        return next(int(line.split()[-1]) for line in lines if line.startswith(prefix))
 
 
 @pytest.fixture
-def host(tmp_path, monkeypatch):
-    return Host(tmp_path, monkeypatch)
-
-
-def lived(part, days=90.0):
-    """Return start and end of a certificate that has lived a part of its days."""
-    start = datetime.now(UTC) - timedelta(days=days * part)
-    return {"start": start, "end": start + timedelta(days=days)}
-
-
-ORDER = {"directory": "https://acme/dir", "key": "ecdsa"}
-
-
-def test_selfsigned_is_made_once_with_all_names_and_a_key_of_root_alone(host):
-    settings = host.settings(names=["shop.example", "127.0.0.1", "::1"])
-    assert program.prepare(settings, check=True)
-    assert not (host.folder / "site/current").exists()
-    assert program.prepare(settings)
-    made = program.in_use(settings)
-    assert (made.source, made.names) == ("selfsigned", {"shop.example", "127.0.0.1", "::1"})
-    assert (made.folder / "privkey.pem").stat().st_mode & 0o777 == 0o600
-    assert (made.folder.stat().st_mode & 0o777, program.prepare(settings)) == (0o700, False)
-    text = subprocess.check_output(
-        ["openssl", "x509", "-noout", "-text", "-in", made.folder / "fullchain.pem"], text=True
-    )
-    assert "CA:FALSE" in text
-    assert "prime256v1" in text
-
-
-def test_selfsigned_is_made_anew_for_other_names(host):
-    program.prepare(host.settings())
-    before = host.used
-    assert program.prepare(host.settings(names=["other.example"]))
-    assert program.in_use(host.settings()).names == {"other.example"}
-    assert (host.folder / "site" / before).is_dir(), "to go back to"
+def host(tmp_path, authority, monkeypatch):
+    return Host(tmp_path, authority, monkeypatch)
 
 
 @pytest.mark.parametrize("days", [397, 6, 0.01])
-def test_a_new_one_is_due_with_a_third_of_its_life_left(host, authority, days):
-    host.put("selfsigned-1", authority.certify(*NAMES, **lived(0.65, days)), current=True)
-    assert program.why_due(host.settings()) == ""
-    host.put("selfsigned-2", authority.certify(*NAMES, **lived(0.68, days)))
-    program.point(host.settings(), host.folder / "site/selfsigned-2")
-    assert program.why_due(host.settings()).startswith("it ends on")
+@pytest.mark.parametrize(("lived", "due"), [(0.65, False), (0.68, True)])
+def test_a_certificate_is_due_with_a_third_of_its_lifetime_left(host, days, lived, due):
+    host.certificate("acme-1", lived, days)
+    assert host.program("acme-1").is_due == due
+    assert host.program("acme-2").is_due
 
 
-def test_nginx_tests_and_reads_what_is_new(host):
-    program.prepare(host.settings())
+def test_nginx_is_reloaded_only_if_it_runs_and_the_certificate_changes(host):
+    host.certificate("provided-1")
+    host.stub("systemctl", 3)
+    assert host.program("provided-1").activate()
+    assert host.calls == ["systemctl is-active --quiet nginx"]
+    host.stub("systemctl")
+    host.certificate("provided-2")
+    assert host.program("provided-2").activate()
     assert host.calls[-2:] == ["nginx -q -t", "systemctl reload nginx"]
-
-
-def test_nothing_is_reloaded_before_nginx_runs(host):
-    host.says("systemctl", 3)
-    program.prepare(host.settings())
-    assert [call for call in host.calls if "nginx -q" in call or "reload" in call] == []
+    assert not host.program("provided-2").activate()
 
 
 @pytest.mark.parametrize("broken", ["nginx", "systemctl"])
-def test_what_nginx_does_not_take_goes_back(host, broken):
-    program.prepare(host.settings())
-    before = host.used
-    host.says(broken, 1, "nginx: [emerg] no", before='[ "$1" = is-active ] && exit 0')
-    with pytest.raises(program.Problem, match=r"The one before is in use again.*no"):
-        program.prepare(host.settings(names=["other.example"]))
-    assert host.used == before
+def test_a_certificate_that_nginx_rejects_is_rolled_back(host, broken):
+    host.certificate("provided-1")
+    host.program("provided-1").activate()
+    host.certificate("provided-2")
+    host.stub(broken, 1, "nginx: [emerg] no", before='[ "$1" = is-active ] && exit 0')
+    with pytest.raises(program.CertificateError, match=r"nginx: \[emerg\] no"):
+        host.program("provided-2").activate()
+    assert host.current == "provided-1"
 
 
-def test_a_placeholder_serves_until_acme_answers(host, authority):
-    settings = host.settings("acme")
-    assert program.prepare(settings)
-    placeholder = host.used
-    assert placeholder.startswith("selfsigned-")
-    assert not program.prepare(settings)
-    with pytest.raises(program.Problem, match=r"shop\.example\.org: \[shop.*no such page$"):
-        program.renew(settings)
-    assert host.used == placeholder
-    assert host.metric("placeholder") == 1
-    host.gives(authority.certify(*NAMES))
-    program.renew(settings)
-    assert host.used.startswith("acme-")
-    assert (program.why_due(settings), host.metric("placeholder")) == ("", 0)
-    assert not (settings.state / "lego/certificates").exists(), "no key is left there"
-    for name in ("fullchain.pem", "privkey.pem"):
-        assert (settings.folder / host.used / name).stat().st_mode & 0o777 == 0o600
+def test_the_fallback_is_active_until_the_server_issues_a_certificate(host):
+    host.certificate("selfsigned-1")
+    site = host.program("acme-1")
+    assert site.activate()
+    with pytest.raises(program.CertificateError) as failure:
+        site.renew()
+    assert str(failure.value) == (
+        "https://acme/dir issued no certificate: Could not obtain certificates:; "
+        "error: one or more domains had a problem:; [shop.example.org] acme: error: 403 :: "
+        "urn:ietf:params:acme:error:unauthorized :: no such page"
+    )
+    assert host.current == "selfsigned-1"
+    site.write_metrics()
+    assert host.metric("is_fallback") == 1
+    host.issue()
+    site.renew()
+    site.write_metrics()
+    assert host.current.startswith("acme-1-")
+    assert (site.is_due, host.metric("is_fallback")) == (False, 0)
+    assert not (host.folder / "state/lego/certificates").exists(), "a copy of the key"
 
 
-def test_a_certificate_that_failed_in_nginx_is_not_asked_for_again(host, authority):
-    settings = host.settings("acme")
-    program.prepare(settings)
-    host.gives(authority.certify(*NAMES))
-    host.says("nginx", 1)
+def test_a_certificate_that_nginx_rejected_is_not_requested_again(host):
+    host.certificate("selfsigned-1")
+    host.issue()
+    site = host.program("acme-1")
+    site.activate()
+    host.stub("nginx", 1)
     for _ in range(2):
-        with pytest.raises(program.Problem, match="nginx did not take"):
-            program.renew(settings)
-    assert sum(call.startswith("lego") for call in host.calls) == 1
+        with pytest.raises(program.CertificateError, match="nginx rejected"):
+            site.renew()
+    host.stub("nginx")
+    site.renew()
+    assert host.calls.count("lego run") == 1
+    assert host.current.startswith("acme-1-")
 
 
-def test_an_acme_certificate_in_use_stays_while_a_new_one_is_asked_for(host, authority):
-    host.put("acme-1", authority.certify("old.example.org"), current=True, order=ORDER)
-    settings = host.settings("acme")
-    assert not program.prepare(settings)
-    assert "old.example.org" in program.why_due(settings)
+def test_an_account_that_the_server_has_lost_is_registered_again(host):
+    site = host.program("acme-1")
+    (site.state / "lego/accounts/x").mkdir(parents=True)
+    host.stub("lego", 1, "urn:ietf:params:acme:error:accountDoesNotExist")
+    with pytest.raises(program.CertificateError, match="accountDoesNotExist"):
+        site.renew()
+    assert host.calls.count("lego run") == 2
+    assert not (site.state / "lego/accounts").exists()
 
 
-def test_another_server_or_kind_of_key_is_another_certificate(host, authority):
-    host.put("acme-1", authority.certify(*NAMES), current=True, order=ORDER)
-    assert program.why_due(host.settings("acme")) == ""
-    assert "kind of key" in program.why_due(host.settings("acme", key="rsa"))
+def test_the_host_extends_a_self_signed_certificate_with_its_key_and_names(host):
+    chain = host.certificate("selfsigned-1", lived=0.7) / "fullchain.pem"
+    before = x509.load_pem_x509_certificate(chain.read_bytes())
+    site = host.program("selfsigned-1")
+    host.stub("nginx", 1)
+    with pytest.raises(program.CertificateError, match="nginx rejected"):
+        site.renew()
+    assert site.is_due
+    host.stub("nginx")
+    site.renew()
+    after = x509.load_pem_x509_certificate(chain.read_bytes())
+    assert not site.is_due
+    assert after.issuer == after.subject == before.subject
+    assert after.public_key() == before.public_key()
+    assert after.serial_number != before.serial_number
+    names = x509.SubjectAlternativeName
+    assert after.extensions.get_extension_for_class(
+        names
+    ) == before.extensions.get_extension_for_class(names)
+    assert "systemctl reload nginx" in host.calls
 
 
-def test_an_account_that_the_server_forgot_is_made_again(host):
-    settings = host.settings("acme")
-    (settings.state / "lego/accounts/x").mkdir(parents=True)
-    host.says("lego", 1, "urn:ietf:params:acme:error:accountDoesNotExist")
-    with pytest.raises(program.Problem, match="accountDoesNotExist"):
-        program.renew(settings)
-    assert sum(call.startswith("lego") for call in host.calls) == 2
-    assert not (settings.state / "lego/accounts").exists()
+def test_renewal_fails_two_weeks_before_a_provided_certificate_expires(host):
+    host.certificate("provided-1", lived=0.8)
+    host.program("provided-1").renew()
+    host.certificate("provided-2", lived=0.9)
+    with pytest.raises(program.CertificateError, match="The provided certificate expires on"):
+        host.program("provided-2").renew()
+    assert host.current == "provided-2"
 
 
-def test_the_token_is_named_not_given(host):
-    acme = host.settings("acme").acme | {
-        "challenge": "dns-01",
-        "resolvers": ["127.0.0.1:53"],
-        "token": "/etc/token",
-        "api": "http://api",
-        "patience": 60,
-    }
-    host.says("lego", 1, before=f"env >{host.folder}/env")
-    with pytest.raises(program.Problem):
-        program.renew(host.settings("acme", acme=acme))
-    (call,) = (call for call in host.calls if call.startswith("lego"))
-    assert "--dns digitalocean --dns.resolvers 127.0.0.1:53" in call
-    assert "DO_AUTH_TOKEN_FILE=/etc/token" in (host.folder / "env").read_text()
+def test_unused_certificates_are_removed_except_the_newest_of_each_source(host):
+    for name in ("acme-1", "acme-2", "selfsigned-1", "provided-1", "provided-2", "provided-3"):
+        host.certificate(name)
+        if name.startswith("provided"):
+            host.program(name).activate()
+    left = {path.name for path in host.site.iterdir()}
+    assert left == {"current", "acme-2", "selfsigned-1", "provided-2", "provided-3"}
 
 
-def test_provided_is_put_in_use_and_complains_when_it_ends(host, authority):
-    host.put("provided-1", authority.certify(*NAMES, **lived(0.5)))
-    settings = host.settings("provided")
-    assert program.prepare(settings, check=True)
-    assert program.prepare(settings)
-    assert (host.used, program.prepare(settings)) == ("provided-1", False)
-    program.renew(settings)
-    host.put("provided-2", authority.certify(*NAMES, **lived(0.9)))
-    settings = host.settings("provided", provided="provided-2")
-    assert program.prepare(settings)
-    with pytest.raises(program.Problem, match="The certificate that was provided ends on"):
-        program.renew(settings)
-
-
-def test_provided_with_anothers_key_changes_nothing(host, authority):
-    program.prepare(host.settings())
-    before = host.used
-    one, other = authority.certify(*NAMES), authority.certify(*NAMES)
-    host.put("provided-1", type(one)(one.chain, other.key))
-    with pytest.raises(program.Problem, match="not on the host"):
-        program.prepare(host.settings("provided"))
-    assert host.used == before
-
-
-def test_what_is_not_needed_any_more_goes(host, authority):
-    for number in range(3):
-        days = lived(0.1 * (3 - number))
-        host.put(f"acme-{number}", authority.certify(*NAMES, **days), order=ORDER)
-    program.prepare(host.settings(names=["a.example"]))
-    program.prepare(host.settings(names=["b.example"]))
-    program.prepare(host.settings(names=["c.example"]))
-    names = sorted(path.name for path in (host.folder / "site").iterdir() if path.is_dir())
-    assert [name.partition("-")[0] for name in names] == [
-        "acme",
-        "current",
-        "selfsigned",
-        "selfsigned",
-    ]
-    assert names[0] == "acme-2"
-
-
-def test_a_failure_is_told_to_people_and_machines(host, capsys):
-    settings = host.settings("acme")
-    program.prepare(settings)
+def test_a_failure_is_reported_in_journal_and_metrics(host, capsys, monkeypatch):
+    folder = host.certificate("selfsigned-1")
+    site = host.program("acme-1")
+    site.activate()
+    site.report()
     assert host.metric("failed") == 0
-    assert host.metric("last_success_timestamp_seconds") > 1_700_000_000
-    (settings.state / "success").write_text("1700000000")
-    settings.reason.write_text("the server said no\n")
-    program.failed(settings)
-    said = capsys.readouterr().out
-    assert said.startswith("<3>The certificate of shop was not renewed. The one in use is selfsign")
-    assert "the server said no" in said
+    success = site.state / "success"
+    os.utime(success, (1_700_000_000, 1_700_000_000))
+    monkeypatch.setenv("SERVICE_RESULT", "timeout")
+    site.report()
+    assert "was not renewed. systemd reports: timeout" in capsys.readouterr().out
+    site.reason.write_text("no such page\n")
+    site.report()
+    assert capsys.readouterr().out == "<3>The certificate of shop was not renewed. no such page\n"
     assert host.metric("failed") == 1
     assert host.metric("last_success_timestamp_seconds") == 1_700_000_000
-    assert host.metric("expiry_timestamp_seconds") == program.in_use(settings).end
-
-
-def test_a_key_with_a_passphrase_asks_nobody(host, authority):
-    host.put("provided-1", authority.certify(*NAMES, passphrase=b"secret"))
-    assert program.look(host.folder / "site/provided-1") is None
-    assert ssl.OPENSSL_VERSION_INFO >= (3, 0)
-
-
-@pytest.mark.parametrize("kept", ["selfsigned-1", "selfsigned-2"])
-def test_one_of_the_same_second_is_not_newer_than_what_is_in_use(host, authority, kept):
-    certificate = authority.certify(*NAMES, **lived(0.1))
-    for name in ("selfsigned-1", "selfsigned-2"):
-        host.put(name, certificate)
-    program.prune(host.settings(), {host.folder / "site" / kept})
-    assert [path.name for path in (host.folder / "site").glob("selfsigned-*")] == [kept]
+    assert host.metric("expiry_timestamp_seconds") == int(program.lifetime(folder)[1])

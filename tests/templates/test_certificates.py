@@ -1,4 +1,4 @@
-"""What of a certificate's settings is refused, and what the program on the host is told."""
+"""Settings of the certificate: validation, and the files that they are written to."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ TWO_EDGES = {"groups": {"edge": ["one", "two"], "all": ["one", "two"]}}
 
 
 @pytest.fixture
-def refused(evaluate):
-    """Return a function that gives the problems of settings."""
+def problems(evaluate):
+    """Return a function that returns the problems of settings."""
     return lambda **settings: evaluate("certificates", "__certificates_problems", **settings)
 
 
@@ -39,8 +39,8 @@ def refused(evaluate):
         ACME | LOCAL | {"app_https": False},
     ],
 )
-def test_settings_that_work(refused, settings):
-    assert refused(**settings) == []
+def test_valid_settings_are_accepted(problems, settings):
+    assert problems(**settings) == []
 
 
 @pytest.mark.parametrize(
@@ -49,9 +49,9 @@ def test_settings_that_work(refused, settings):
         (
             ACME | {"certificates_acme_email": ""},
             "certificates_acme_email is",
-            "an address of yours",
+            "your email address",
         ),
-        (ACME | LOCAL, "app_domains is [127.0.0.1, localhost, [::1]]: ", "full names"),
+        (ACME | LOCAL, "app_domains is [127.0.0.1, localhost, [::1]]: ", "public names"),
         (ACME | {"app_domains": ["example.com"]}, "app_domains is [example.com]", "Let's Encrypt"),
         (ACME | {"app_domains": ["a.shop.test"]}, "app_domains is [a.shop.test]", "Let's Encrypt"),
         (ACME | WILDCARD, "certificates_acme_challenge is http-01: ", "must be dns-01"),
@@ -67,29 +67,31 @@ def test_settings_that_work(refused, settings):
             "with https",
         ),
         (ACME | {"certificates_acme_ca": "/none.pem"}, "certificates_acme_ca is /none", "a file"),
-        (ACME | {"certificates_acme_challenge": "dns"}, "certificates_acme_challenge is", "dns-01"),
         ({"certificates_acme_dns_api": "api"}, "certificates_acme_dns_api is api: ", "a URL"),
         (
             {"certificates_acme_dns_resolvers": ["1.1.1.1"]},
             "certificates_acme_dns_resolvers is [1.1.1.1]: ",
-            "their port",
+            "a port",
         ),
-        ({"certificates_acme_dns_patience": 5}, "certificates_acme_dns_patience is 5", "10 to 600"),
-        ({"certificates_key": "ed25519"}, "certificates_key is ed25519", "ecdsa or rsa"),
+        (
+            {"certificates_acme_dns_propagation_timeout": 5},
+            "certificates_acme_dns_propagation_timeout is 5",
+            "10 to 600",
+        ),
         (
             {"app_certificate": "provided"},
             "certificates_provided_certificate: and",
-            "both be files",
+            "must be files",
         ),
     ],
 )
-def test_settings_that_cannot_work(refused, settings, beginning, word):
-    (message,) = refused(**settings)
+def test_invalid_settings_are_rejected(problems, settings, beginning, word):
+    (message,) = problems(**settings)
     assert message.startswith(beginning)
     assert word in message
 
 
-def test_provided_is_compared_with_key_and_names_and_none_of_it_is_shown(refused, tmp_path):
+def test_a_provided_certificate_must_fit_key_and_names_which_no_message_shows(problems, tmp_path):
     authority = Authority()
     one, other = authority.certify("shop.example"), authority.certify("shop.example")
     path = tmp_path / "site.pem"
@@ -100,25 +102,46 @@ def test_provided_is_compared_with_key_and_names_and_none_of_it_is_shown(refused
         "certificates_provided_certificate": str(path),
         "certificates_provided_key": one.key,
     }
-    assert refused(**given) == []
-    (message,) = refused(**given | {"certificates_provided_key": other.key})
-    assert "the key is not this certificate's" in message
+    assert problems(**given) == []
+    (message,) = problems(**given | {"certificates_provided_key": other.key})
+    assert "the key does not belong to the certificate" in message
     assert "PRIVATE" not in message
-    (message,) = refused(**given | {"app_domains": ["shop.example", "b.example"]})
-    assert "it is for shop.example, and not for b.example" in message
+    (message,) = problems(**given | {"app_domains": ["shop.example", "b.example"]})
+    assert "it covers shop.example, but not b.example" in message
 
 
-def test_the_program_is_told_names_as_certificates_have_them(render):
-    told = json.loads(
-        render("certificates", "etc/flaskstack/certificates/settings.json.j2", **LOCAL)
-    )
-    assert told["names"] == ["127.0.0.1", "localhost", "::1"]
-    assert told["source"] == "selfsigned"
+@pytest.fixture
+def settings(render):
+    """Return a function that renders the settings of the renewal script."""
+    path = "etc/flaskstack/certificates/settings.json.j2"
+    return lambda **variables: json.loads(render("certificates", path, **variables))
 
 
-def test_the_program_is_told_where_the_token_is_and_only_where_it_is_used(render):
-    settings = "etc/flaskstack/certificates/settings.json.j2"
-    text = render("certificates", settings, **DNS)
-    assert json.loads(text)["acme"]["token"] == "/etc/flaskstack/certificates/shop/dns_token"
-    assert DNS["certificates_acme_dns_token"] not in text
-    assert json.loads(render("certificates", settings, **ACME))["acme"]["token"] == ""
+def test_settings_name_the_wanted_certificate(settings):
+    assert settings(**LOCAL)["wanted"].startswith("selfsigned-")
+    wanted = {
+        settings(**ACME | changed)["wanted"]
+        for changed in ({}, OTHER_SERVER, {"certificates_key": "rsa"}, {"app_domains": ["a.b"]})
+    }
+    assert len(wanted) == 4
+    assert all(name.startswith("acme-") for name in wanted)
+
+
+def test_settings_name_the_file_of_the_token_and_not_the_token(settings):
+    for_dns = settings(**DNS)
+    token = "/etc/flaskstack/certificates/shop/dns_token"
+    assert for_dns["environment"]["DO_AUTH_TOKEN_FILE"] == token
+    assert DNS["certificates_acme_dns_token"] not in str(for_dns)
+    assert settings(**ACME)["environment"]["DO_AUTH_TOKEN_FILE"] == ""
+
+
+def test_lego_requests_all_names_by_the_configured_challenge(settings):
+    command = " ".join(settings(**ACME)["lego"])
+    assert "--domains shop.your-domain.org" in command
+    assert "--key-type ec256" in command
+    assert "--http.webroot /var/lib/flaskstack/acme run" in command
+    resolvers = {"certificates_acme_dns_resolvers": ["127.0.0.1:53"]}
+    command = " ".join(settings(**DNS | WILDCARD | resolvers, certificates_key="rsa")["lego"])
+    assert "--domains *.shop.your-domain.org" in command
+    assert "--key-type rsa2048" in command
+    assert command.endswith("--dns digitalocean --dns.resolvers 127.0.0.1:53 run")

@@ -1,7 +1,7 @@
-"""The DNS of example.org, and as much of DigitalOcean's API as an ACME client needs to write there.
+"""A stub of the DNS of example.org, and of DigitalOcean's API for its records.
 
-DNS over UDP on 127.0.0.1:53, which pebble and the client ask; the API on 127.0.0.1:8060. Names
-that begin with `missing` are not there, all others lead to this host.
+DNS over UDP on 127.0.0.1:53, for pebble and the client; the API on 127.0.0.1:8060. Names that
+begin with `missing` do not exist, all others resolve to this host.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 ZONE = "example.org"
-SERVER = "ns.example.org"  # which /etc/hosts of the test knows
+SERVER = "ns.example.org"  # in /etc/hosts, see prepare.yml
 A, NS, SOA, TXT = 1, 2, 6, 16
-SEEN = Path("/srv/dns/seen.json")  # what was asked of the API, and where its token could be read
+SEEN = Path("/srv/dns/seen.json")  # requests to the API, and processes that show its token
 records: dict[int, dict[str, str]] = {}
 
 
 def encoded(name: str) -> bytes:
-    """Return a name as DNS writes it."""
+    """Encode a name for DNS."""
     return b"".join(bytes([len(part)]) + part.encode() for part in name.split(".")) + b"\0"
 
 
 def answers(name: str, kind: int) -> list[tuple[str, int, bytes]] | None:
-    """Return what is known of a name; None when it is not there."""
+    """Return the records of a name; None if it does not exist."""
     if not f".{name}".endswith(f".{ZONE}") or name.startswith("missing"):
         return None
-    # The client gives the whole name, where DigitalOcean itself shows the part before the zone's.
+    # The client sends the full name.
     texts = [one["data"] for one in records.values() if one["name"].rstrip(".") == name]
     if kind == A:
         return [(name, A, socket.inet_aton("127.0.0.1"))]
@@ -44,7 +44,7 @@ def answers(name: str, kind: int) -> list[tuple[str, int, bytes]] | None:
 
 
 def reply(query: bytes) -> bytes:
-    """Return the answer to a query."""
+    """Return the response to a query."""
     parts, position = [], 12
     while size := query[position]:
         parts.append(query[position + 1 : position + 1 + size].decode().lower())
@@ -61,32 +61,32 @@ def reply(query: bytes) -> bytes:
 
 
 def serve_dns() -> None:
-    """Answer for ever."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as here:
-        here.bind(("127.0.0.1", 53))
+    """Answer queries."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 53))
         while True:
-            query, asker = here.recvfrom(4096)
-            here.sendto(reply(query), asker)
+            query, client = server.recvfrom(4096)
+            server.sendto(reply(query), client)
 
 
 class Api(BaseHTTPRequestHandler):
-    """Records of a domain: made and deleted."""
+    """Creates and deletes the records of a domain."""
 
     def do_POST(self) -> None:
-        """Make one."""
+        """Create a record."""
         record = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.note()
+        self.log()
         records[number := len(records) + 1] = record
         self.answer(201, {"domain_record": {"id": number, **record}})
 
     def do_DELETE(self) -> None:
-        """Delete one."""
-        self.note()
+        """Delete a record."""
+        self.log()
         records[int(self.path.rpartition("/")[2])] = {"name": "", "data": ""}
         self.answer(204)
 
-    def note(self) -> None:
-        """Remember what was asked, and which processes show the token to everybody."""
+    def log(self) -> None:
+        """Log the request, and the processes whose command line shows the token."""
         token = self.headers["Authorization"].removeprefix("Bearer ")
         shown = []
         for path in Path("/proc").glob("[0-9]*/cmdline"):
@@ -96,11 +96,11 @@ class Api(BaseHTTPRequestHandler):
             except OSError:
                 continue
         seen = json.loads(SEEN.read_text()) if SEEN.exists() else []
-        seen.append({"did": f"{self.command} {self.path}", "token": token, "shown": shown})
+        seen.append({"request": f"{self.command} {self.path}", "token": token, "shown": shown})
         SEEN.write_text(json.dumps(seen))
 
     def answer(self, status: int, body: dict | None = None) -> None:
-        """Answer in JSON."""
+        """Send a JSON response."""
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.end_headers()

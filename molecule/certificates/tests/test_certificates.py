@@ -1,6 +1,6 @@
-"""A certificate from a real ACME server, through nginx: got, renewed, failed, exchanged, removed.
+"""Certificates of a real ACME server behind nginx: issue, renewal, failure, change and removal.
 
-In the order of the file: the first tests look at what the role has done, the later ones change it.
+The tests run in the order of the file: the later ones change the host.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from helpers.wait import wait_for
 FOLDER = "/etc/nginx/certificates/shop"
 METRICS = "/var/lib/flaskstack/metrics/shop_certificate.prom"
 NAMES = {"shop.example.org", "www.shop.example.org"}
-TOKEN = "dop_v1_2f9cc5de0a1b4c7e"  # of the API that the test stands in for
-ROOT = "https://localhost:15000/roots/0"  # which pebble made when it started
+TOKEN = "dop_v1_2f9cc5de0a1b4c7e"  # of the stub API
+ROOT = "https://localhost:15000/roots/0"  # created when pebble starts
 PLAYBOOK = "../molecule/certificates/converge"
 
 
 @pytest.fixture
 def served(address):
-    """Return a function that gives the certificate that visitors of a name get.
+    """Return a function that returns the certificate that nginx serves for a name.
 
-    nginx takes another one a moment after it was told to, so tests of a change wait for that.
+    A reload takes a moment, so tests of a change wait for it.
     """
 
     def served(name="shop.example.org"):
@@ -47,7 +47,7 @@ def served(address):
 
 @pytest.fixture
 def metric(host):
-    """Return a function that gives a figure of the certificate."""
+    """Return a function that returns a metric of the certificate."""
 
     def metric(name):
         text = host.file(METRICS).content_string
@@ -60,26 +60,26 @@ def metric(host):
 
 @pytest.fixture
 def renew(host):
-    """Return a function that has the unit renew, and gives its exit status."""
+    """Return a function that runs the renewal unit and returns its exit status."""
 
-    def renew(because_of="order"):
-        if because_of == "order":  # as if it had been asked for elsewhere
-            host.check_output("rm -f %s/current/order.json", FOLDER)
+    def renew(force=True):
+        if force:  # the current certificate becomes one of other settings
+            host.check_output(
+                "cd %s && other=acme-other-$(date +%%s%%N)"
+                " && mv $(readlink current) $other && ln -sfn $other current",
+                FOLDER,
+            )
         return host.run("systemctl start shop-certificate.service").rc
 
     return renew
 
 
 @pytest.fixture
-def told(host):
-    """Return a function that awaits what the unit that tells says, as an error, in this test."""
+def logged_error(host):
+    """Return a function that returns the error that the unit has logged during this test."""
     begin = host.check_output("date '+%F %T.%6N'")
-    errors = "journalctl --unit shop-certificate-failed.service --priority err --output cat --quiet"
-
-    def told():
-        return wait_for(lambda: host.check_output(f"{errors} --since %s", begin))
-
-    return told
+    errors = "journalctl --unit shop-certificate.service --priority err --output cat --quiet"
+    return lambda: host.check_output(f"{errors} --grep renewed --since %s", begin)
 
 
 def names_of(certificate):
@@ -87,17 +87,17 @@ def names_of(certificate):
     return {*names.get_values_for_type(x509.DNSName)}
 
 
-def asked(host, path):
-    """Return what pebble's management answers."""
+def pebble(host, path):
+    """Return a response of pebble's management interface."""
     return host.check_output("curl --silent --fail --cacert /srv/pebble/cert.pem %s", path)
 
 
 def orders(host):
-    """Return how many certificates the authority has been asked for."""
+    """Return how many certificates have been requested."""
     return len(journal(host, "pebble.service", grep=lambda line: "/order-plz" in line))
 
 
-def test_the_site_has_the_authoritys_certificate_for_all_names(host, served):
+def test_the_site_serves_the_issued_certificate_for_all_names(host, served):
     certificate = served()
     assert "Pebble Intermediate" in certificate.issuer.rfc4514_string()
     assert names_of(certificate) == NAMES
@@ -105,8 +105,8 @@ def test_the_site_has_the_authoritys_certificate_for_all_names(host, served):
     assert served("www.shop.example.org") == certificate
 
 
-def test_visitors_who_trust_the_authority_need_no_more(host, address):
-    context = ssl.create_default_context(cadata=asked(host, ROOT))
+def test_the_chain_is_complete(host, address):
+    context = ssl.create_default_context(cadata=pebble(host, ROOT))
     with (
         socket.create_connection((address, 443), 5) as plain,
         context.wrap_socket(plain, server_hostname="shop.example.org") as safe,
@@ -114,7 +114,7 @@ def test_visitors_who_trust_the_authority_need_no_more(host, address):
         assert safe.version() in ("TLSv1.2", "TLSv1.3")
 
 
-def test_nobody_but_root_reads_keys(host):
+def test_only_root_can_read_keys(host):
     for user in ("www-data", "nobody"):
         reads = host.run(f"setpriv --reuid={user} --clear-groups cat {FOLDER}/current/privkey.pem")
         assert "Permission denied" in reads.stderr
@@ -126,7 +126,7 @@ def test_nobody_but_root_reads_keys(host):
         assert "Permission denied" in reads.stderr
 
 
-def test_it_is_looked_after_and_only_by_us(host):
+def test_only_our_timer_renews(host):
     assert host.service("shop-certificate.timer").is_enabled
     timers = host.check_output("systemctl list-timers --all --no-legend --plain")
     assert len(re.findall(r"certificate|lego|certbot|acme", timers)) == 2, timers  # timer and unit
@@ -140,10 +140,10 @@ def test_the_unit_is_in_a_sandbox(host):
     assert float(re.search(r"exposure level.*: ([\d.]+)", said)[1]) <= 2.5, said
 
 
-def test_its_end_and_the_last_success_are_told(served, metric):
+def test_metrics_report_expiry_and_last_success(served, metric):
     assert metric("expiry_timestamp_seconds") == served().not_valid_after_utc.timestamp()
     assert metric("last_success_timestamp_seconds") > 1_700_000_000
-    assert (metric("failed"), metric("placeholder")) == (0, 0)
+    assert (metric("failed"), metric("is_fallback")) == (0, 0)
 
 
 def test_a_renewal_under_load_fails_no_request(address, served, renew):
@@ -159,42 +159,44 @@ def test_a_renewal_under_load_fails_no_request(address, served, renew):
     assert len(load.answers) > 100
 
 
-def start_anew(host, lasts):
-    """Start pebble, which keeps nothing: neither accounts nor its own key. Lives are in seconds."""
+def restart_pebble(host, lifetime):
+    """Restart pebble, which loses its accounts and key; certificates live so many seconds."""
     config = json.loads(host.file("/srv/pebble/config.json").content_string)
-    config["pebble"]["certificateValidityPeriod"] = lasts
+    config["pebble"]["certificateValidityPeriod"] = lifetime
     host.check_output("echo %s >/srv/pebble/config.json", json.dumps(config))
     host.check_output("systemctl restart pebble")
-    wait_for(lambda: asked(host, ROOT))
+    wait_for(lambda: pebble(host, ROOT))
 
 
-def test_an_authority_that_starts_anew_and_a_short_life_are_no_trouble(host, served, renew):
+def test_short_lifetimes_and_a_server_that_lost_the_account(host, served, renew):
     before = served()
-    start_anew(host, lasts=30)
+    restart_pebble(host, lifetime=30)
     assert renew() == 0, journal(host, "shop-certificate.service")[-5:]
     first = wait_for(lambda: (now := served()) != before and now)
     assert (first.not_valid_after_utc - first.not_valid_before_utc).total_seconds() <= 31
-    assert renew("time") == 0
-    assert served() == first, "it is not due"
+    assert renew(force=False) == 0
+    assert served() == first, "not due yet"
 
     def renewed():
-        assert renew("time") == 0
+        assert renew(force=False) == 0
         return served() != first
 
     wait_for(renewed, 30, every=3)
     last = served()
-    start_anew(host, lasts=90 * 86400)
+    restart_pebble(host, lifetime=90 * 86400)
     assert renew() == 0
     wait_for(lambda: served() != last)
 
 
-def test_a_failed_renewal_is_seen_and_the_old_one_serves(host, served, renew, metric, told):
+def test_a_failed_renewal_is_reported_and_the_previous_certificate_stays(
+    host, served, renew, metric, logged_error
+):
     before, success = served(), metric("last_success_timestamp_seconds")
     host.check_output("systemctl stop pebble")
     try:
         assert renew() != 0
         assert host.check_output("systemctl is-failed shop-certificate.service") == "failed"
-        said = told()
+        said = logged_error()
         assert "was not renewed" in said
         assert "https://localhost:14000/dir" in said
         assert "connection refused" in said
@@ -203,40 +205,40 @@ def test_a_failed_renewal_is_seen_and_the_old_one_serves(host, served, renew, me
         assert served() == before
     finally:
         host.check_output("systemctl start pebble")
-    wait_for(lambda: asked(host, ROOT))
+    wait_for(lambda: pebble(host, ROOT))
     assert renew() == 0
     assert metric("failed") == 0
     wait_for(lambda: served() != before)
 
 
-def test_a_certificate_that_nginx_refuses_goes_back(host, served, renew, told):
+def test_a_certificate_that_nginx_rejects_is_rolled_back(host, served, renew, logged_error):
     before = served()
     broken = "/etc/nginx/conf.d/broken.conf"
     host.check_output(f"echo 'nonsense;' >{broken}")
     try:
         assert renew() != 0
         assert served() == before
-        assert re.search("nginx did not take .*nonsense", told())
+        assert re.search("nginx rejected .*nonsense", logged_error())
     finally:
         host.check_output(f"rm {broken}")
     host.check_output("nginx -t")
-    asked_before = orders(host)
-    assert renew("time") == 0
+    orders_before = orders(host)
+    assert renew(force=False) == 0
     wait_for(lambda: served() != before)
-    assert orders(host) == asked_before, "the one that nginx did not take then is good still"
+    assert orders(host) == orders_before, "the rejected certificate is activated now"
 
 
 @pytest.fixture(scope="module")
 def provided(tmp_path_factory):
-    """Return a function that writes a certificate and a key, and gives the variables for them."""
+    """Return a function that writes a certificate and a key, and returns the variables for them."""
     folder = tmp_path_factory.mktemp("provided")
     authority = Authority()
 
     def provided(*names):
-        pair, stranger = authority.certify(*names), authority.certify(*names)
+        pair, other = authority.certify(*names), authority.certify(*names)
         (folder / "site.pem").write_text(pair.chain + authority.pem)
         (folder / "site.key").write_text(pair.key)
-        (folder / "other.key").write_text(stranger.key)
+        (folder / "other.key").write_text(other.key)
         return {
             "app_certificate": "provided",
             "certificates_provided_certificate": str(folder / "site.pem"),
@@ -246,21 +248,23 @@ def provided(tmp_path_factory):
     return provided
 
 
-def test_a_wrong_key_and_missing_names_are_refused_with_nothing_changed(operator, served, provided):
+def test_a_wrong_key_and_missing_names_are_rejected_before_any_change(operator, served, provided):
     before = served()
     wanted = provided("shop.example.org")
     key = wanted["certificates_provided_key"].replace("site.key", "other.key")
     done = operator.play(PLAYBOOK, **wanted | {"certificates_provided_key": key})
     assert done.code != 0
-    assert done.says("the key is not this certificate's")
-    assert done.says("it is for shop.example.org, and not for www.shop.example.org")
+    assert done.says("the key does not belong to the certificate")
+    assert done.says("it covers shop.example.org, but not www.shop.example.org")
     assert (done.changed, served()) == (0, before)
 
 
-def test_provided_is_served_and_a_second_run_changes_nothing(operator, address, served, provided):
+def test_a_provided_certificate_is_served_and_a_second_run_changes_nothing(
+    operator, address, served, provided
+):
     wanted = provided(*NAMES)
     key = Path(wanted["certificates_provided_key"]).read_text()
-    wanted["certificates_provided_key"] = key  # as it is when it comes from a vault
+    wanted["certificates_provided_key"] = key  # a text, as from a vault
     options = {"rate": 20, "writes": 0, "form": False}
     with Load(f"https://{address}", name="shop.example.org", **options) as load:
         done = operator.play(PLAYBOOK, "--diff", **wanted)
@@ -272,30 +276,30 @@ def test_provided_is_served_and_a_second_run_changes_nothing(operator, address, 
     assert (again.code, again.changed) == (0, 0), again.output
 
 
-def test_back_to_acme_nobody_is_asked_again(host, operator, served):
-    assert (asked_before := orders(host)) > 0
+def test_switching_back_to_acme_requests_no_new_certificate(host, operator, served):
+    assert (orders_before := orders(host)) > 0
     done = operator.play(PLAYBOOK)
     assert done.code == 0, done.output
     wait_for(lambda: "Pebble Intermediate" in served().issuer.rfc4514_string())
-    assert orders(host) == asked_before, "the one that it got before is good still"
+    assert orders(host) == orders_before, "the previous one is still valid"
 
 
-def test_the_authoritys_reason_ends_the_play_and_the_site_goes_on(operator, served):
+def test_the_play_fails_with_the_servers_reason_and_the_site_stays_up(operator, served):
     before = served()
     done = operator.play(PLAYBOOK, app_domains=["shop.example.org", "missing.example.org"])
     assert done.code != 0
-    assert done.says("https://localhost:14000/dir gave none for")
+    assert done.says("https://localhost:14000/dir issued no certificate")
     assert "urn:ietf:params:acme:error:" in done.output
     assert served() == before
 
 
-def test_a_wildcard_by_dns_and_nobody_reads_the_token(host, operator, served):
+def test_a_wildcard_by_dns_and_no_one_can_read_the_token(host, operator, served):
     wanted = {
         "app_domains": ["shop.example.org", "*.shop.example.org"],
         "certificates_acme_challenge": "dns-01",
     }
     done = operator.play(PLAYBOOK, **wanted)
-    assert "certificates_acme_dns_token" in done.output, "refused without"
+    assert "certificates_acme_dns_token" in done.output, "required"
     assert done.code != 0
     done = operator.play(PLAYBOOK, "--diff", certificates_acme_dns_token=TOKEN, **wanted)
     assert done.code == 0, done.output
@@ -303,16 +307,18 @@ def test_a_wildcard_by_dns_and_nobody_reads_the_token(host, operator, served):
     seen = json.loads(host.file("/srv/dns/seen.json").content_string)
     assert {one["token"] for one in seen} == {TOKEN}
     assert [one["shown"] for one in seen if one["shown"]] == []
-    assert [one["did"].split()[0] for one in seen].count("DELETE") == len(seen) / 2
+    assert [one["request"].split()[0] for one in seen].count("DELETE") == len(seen) / 2
     assert TOKEN not in done.output
-    pattern = f"[{TOKEN[0]}]{TOKEN[1:]}"  # which this very command's line in the journal is not
+    pattern = f"[{TOKEN[0]}]{TOKEN[1:]}"  # does not match this command's own line in the journal
     assert host.run("journalctl --no-pager | grep -c %s", pattern).stdout == "0\n"
     kept = host.check_output("grep -rl %s /etc /var/lib/flaskstack /usr/local", pattern)
     assert kept == "/etc/flaskstack/certificates/shop/dns_token"
     assert host.file(kept).mode == 0o600
 
 
-def test_selfsigned_has_addresses_too_and_the_token_goes(host, operator, served, address):
+def test_a_self_signed_certificate_covers_addresses_and_the_token_is_removed(
+    host, operator, served, address
+):
     wanted = {"app_certificate": "selfsigned", "app_domains": ["shop.example.org", address]}
     done = operator.play(PLAYBOOK, **wanted)
     assert done.code == 0, done.output
@@ -322,7 +328,7 @@ def test_selfsigned_has_addresses_too_and_the_token_goes(host, operator, served,
     assert not host.file("/etc/flaskstack/certificates/shop/dns_token").exists
 
 
-def test_nothing_of_it_stays(host, operator):
+def test_removal_leaves_no_files_or_units(host, operator):
     done = operator.play("../molecule/certificates/remove")
     assert done.code == 0, done.output
     left = host.check_output(

@@ -233,7 +233,7 @@ class Host:
 
     def site(self) -> Iterator[Problem]:
         """Yield names that another site of the same addresses answers to."""
-        for kind in ("certificate.service", "certificate.timer", "certificate-failed.service"):
+        for kind in ("certificate.service", "certificate.timer"):
             yield from self.unit(f"{self.app}-{kind}")
         names, listen = set(self.params["domains"]), set(self.params["listen"])
         for path in sorted(listing(ROOT / "etc/nginx/sites-enabled")):
