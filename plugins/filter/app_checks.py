@@ -35,7 +35,7 @@ RESERVED = {
     *("performance_schema", "postgres", "postgresql", "private", "redis", "root", "sys", "system"),
     *("test", "valkey", "web", "www", "www_data"),
 }
-UNITS = ["web", "certificate", "certificate-failed"]  # that other roles create for the app
+UNITS = ["web", "certificate"]  # that other roles create for the app
 DEBUG = ["DEBUG", "FLASK_DEBUG", "WERKZEUG_DEBUG"]
 OFF = {"", "0", "false", "no", "off"}
 NETWORK_KEYWORDS = {"internet", "any", "localhost"}
