@@ -41,7 +41,7 @@ SUMMARY = """\
 
 def test_playbooks_tasks_and_tests_are_listed_by_duration(tmp_path, capsys):
     logs = {"certificates": MOLECULE, "offline": PYTEST}
-    for part, text in logs.items():
-        (tmp_path / f"{part}.log").write_text(text)
-    main([str(tmp_path / f"{part}.log") for part in logs])
+    for suite, text in logs.items():
+        (tmp_path / f"{suite}.log").write_text(text)
+    main([str(tmp_path / f"{suite}.log") for suite in logs])
     assert capsys.readouterr().out == SUMMARY

@@ -3,7 +3,7 @@
 
 tools/slowest.py .local/test/*.log
 
-A log is named after its part. Playbooks and tasks are those of Molecule, with the callback
+Each log is named after its suite. Playbooks and tasks are those of Molecule, with the callback
 profile_tasks; tests are those that pytest --durations lists.
 """
 
@@ -34,8 +34,8 @@ class Time:
     seconds: float
 
 
-def times(part: str, lines: Iterable[str]) -> Iterator[Time]:
-    """Yield the times in the log of a part."""
+def times(suite: str, lines: Iterable[str]) -> Iterator[Time]:
+    """Yield the times in the log of a suite."""
     step, recap = "", False
     for line in (ANSI.sub("", line).rstrip() for line in lines):
         if found := STEP.search(line):
@@ -44,11 +44,11 @@ def times(part: str, lines: Iterable[str]) -> Iterator[Time]:
             recap = line.startswith("TASKS")
         elif recap and (found := PLAYBOOK.match(line)):
             hours, minutes, seconds = map(float, found.groups())
-            yield Time("playbooks", f"{part}: {step}", 3600 * hours + 60 * minutes + seconds)
+            yield Time("playbooks", f"{suite}: {step}", 3600 * hours + 60 * minutes + seconds)
         elif recap and (found := TASK.match(line)):
             yield Time("tasks", found[1], float(found[2]))
         elif found := TEST.match(line):
-            name = f"{part}: {found[3]}"
+            name = f"{suite}: {found[3]}"
             name += "" if found[2] == "call" else f" ({found[2]})"
             yield Time("tests", name, float(found[1]))
 
