@@ -205,7 +205,7 @@ def test_an_instance_that_does_not_end_is_the_next_deploys_to_clean(host, monkey
 
 
 def test_what_runs_in_a_slot_without_traffic_makes_room(host):
-    host.running["shop-web@a.service"] = {"ActiveState": "active", "release": "stray"}
+    host.running["shop-web@a.service"] = {"ActiveState": "active", "release": "other"}
     host.deploy("one")
     assert host.serves() == ("one", "first")
 

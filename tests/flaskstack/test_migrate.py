@@ -83,7 +83,7 @@ def server(tools, program, monkeypatch):
 
 @pytest.fixture
 def wanted(root, tmp_path, write_settings):
-    """Return a function that says what is wanted, for release `two` with settings `second`."""
+    """Return a function that returns the input for release `two` with settings `second`."""
     known = {"app": "shop", "root": str(root), "release": "two", "by": "ada@desk"}
     known |= {"settings": write_settings("second"), "environment": ""}
     known |= {"commands": [], "first_install": [], "first_install_when": "auto"}
