@@ -57,8 +57,8 @@ def test_a_site_is_open_to_everyone(rules):
 
 def test_or_to_its_load_balancer(rules):
     assert rules(app_https=False, firewall_web_sources=["10.0.0.100", "fd00::100"]) == [
-        'ip saddr { 10.0.0.100 } tcp dport 80 accept comment "shop: web"',
-        'ip6 saddr { fd00::100 } tcp dport 80 accept comment "shop: web"',
+        'ip saddr { 10.0.0.100/32 } tcp dport 80 accept comment "shop: web"',
+        'ip6 saddr { fd00::100/128 } tcp dport 80 accept comment "shop: web"',
     ]
 
 
@@ -68,8 +68,8 @@ def test_more_rules(rules):
         {"port": "9100", "sources": ["10.0.0.9"], "comment": "metrics"},
     ]
     assert rules(firewall_rules=more)[3:] == [
-        'udp dport 60000-60010 accept comment "shop: more"',
-        'ip saddr { 10.0.0.9 } tcp dport 9100 accept comment "shop: metrics"',
+        'udp dport 60000-60010 accept comment "shop: firewall_rules"',
+        'ip saddr { 10.0.0.9/32 } tcp dport 9100 accept comment "shop: metrics"',
     ]
 
 
@@ -141,7 +141,7 @@ def test_settings_that_cannot_work_are_refused(refused, variable, value):
     assert refused(**{variable: value}) == [variable]
 
 
-def test_hosts_whose_addresses_nobody_knows_are_missed(refused):
+def test_an_app_host_without_an_address_is_rejected(refused):
     groups = {"app": ["host", "app-2"], "database": ["host"], "all": ["host", "app-2"]}
     hostvars = {"host": {"mysql_bind_address": "10.0.0.9"}, "app-2": {}}
     asked = {"groups": groups, "hostvars": hostvars}

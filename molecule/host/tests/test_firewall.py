@@ -195,13 +195,6 @@ def test_nobody_shuts_himself_out(play, rules):
     assert rules("site") == before
 
 
-def test_hosts_that_cannot_be_asked_are_missed(play):
-    done = play("firewall", "--limit=data")
-    assert done.says("firewall_addresses: is needed for site, which must reach the tiers of data")
-    assert done.says("/host_vars/site.yml")
-    assert done.changed == 0
-
-
 def test_a_second_firewall_is_refused(play, hosts):
     hosts["site"].check_output("mkdir -p /etc/ufw && echo ENABLED=yes >/etc/ufw/ufw.conf")
     done = play("firewall", "--limit=site")
