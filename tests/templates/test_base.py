@@ -1,4 +1,4 @@
-"""Settings of a host: a container keeps its hands off what belongs to the machine."""
+"""Settings of a host; a container does not change those of its machine."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def test_a_machine_gets_every_kernel_setting(render):
 def test_a_container_gets_only_those_of_its_own_network(render):
     text = render("base", SYSCTL, ansible_facts=CONTAINER)
     assert {key.split(".")[0] for key in settings(text)} == {"net"}
-    assert "# the machine's, not this container's: vm.overcommit_memory = 1" in text
-    assert "# the machine's, not this container's: kernel.kptr_restrict = 2" in text
+    assert "# not set in a container: vm.overcommit_memory = 1" in text
+    assert "# not set in a container: kernel.kptr_restrict = 2" in text
 
 
 def test_the_inventory_has_the_last_word_on_the_kernel(render):
@@ -73,7 +73,7 @@ def test_upgrades_as_the_inventory_wants_them(render, tmp_path):
     said = upgrades(
         render,
         tmp_path,
-        base_upgrades=False,
+        base_unattended_upgrades=False,
         base_upgrade_reboot=True,
         base_upgrade_reboot_time="04:44",
         base_upgrade_excluded=["mariadb-"],
@@ -84,7 +84,7 @@ def test_upgrades_as_the_inventory_wants_them(render, tmp_path):
     assert 'Unattended-Upgrade::Package-Blacklist:: "mariadb-";' in said
 
 
-def test_a_shell_may_wait_for_ever(render):
+def test_the_idle_timeout_of_login_shells_can_be_disabled(render):
     shell = "etc/profile.d/flaskstack.sh.j2"
     assert "readonly TMOUT=1800\n" in render("base", shell)
     assert "TMOUT" not in render("base", shell, base_shell_timeout=0)
@@ -175,4 +175,4 @@ def test_apps_share_the_memory(evaluate):
     assert evaluate("base", "__base_problems", ansible_facts=facts, **planned(1024)) == []
     (message,) = evaluate("base", "__base_problems", ansible_facts=facts, **planned(1280))
     assert message.startswith("host_memory is 1280")
-    assert "blog plans with 1024" in message
+    assert "blog uses 1024" in message

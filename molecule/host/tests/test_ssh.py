@@ -191,19 +191,19 @@ def test_a_change_that_locks_out_is_rolled_back(host, login, play, guard_gone):
     [
         (
             {"ssh_users": [{"name": "deploy", "state": "absent"}]},
-            "must not remove root, or the user that the inventory connects to site as",
+            "must not remove root or the user that the inventory connects to site as",
         ),
         (
             {"ssh_users": [{"name": "www-data", "keys": [OTHER_KEY]}]},
-            "must have people only, not users that site has for its services",
+            "must not contain system users of site",
         ),
         (
             {"ssh_users": [{"name": "staff", "keys": [OTHER_KEY]}]},
-            "must have other names than groups that site has",
+            "must not have names of existing groups on site",
         ),
         (
             {"ssh_users": [{"name": "deploy", "sudo": False, "keys": [OTHER_KEY]}]},
-            "must have sudo for deploy, as whom Ansible connects to site",
+            "must have sudo for deploy, the user that Ansible connects to site as",
         ),
     ],
     ids=["removed", "service", "group", "rights"],
