@@ -83,10 +83,10 @@ def test_bans_are_of_packets_unless_all_come_from_a_load_balancer(file):
     assert "banaction" not in behind["nginx-refused"]
 
 
-def test_an_address_in_a_banned_network_is_spared(file):
+def test_an_address_in_a_banned_network_is_exempt(file):
     given = {"fail2ban_ignore": ["2001:DB8::0:5", "2001:db8:9::/48"]}
     action = file("action.d/flaskstack-nftables.conf", **given)["Init?family=inet6"]
-    assert {"2001:db8::5/128,", "2001:db8:9::/48"} <= set(action["spared"].split())
+    assert {"2001:db8::5/128,", "2001:db8:9::/48"} <= set(action["exempt"].split())
     regex = file("filter.d/flaskstack-nginx.conf", **given)["Definition"]["ignoreregex"].split(
         "\n"
     )[-1]

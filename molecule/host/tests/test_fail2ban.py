@@ -107,8 +107,8 @@ def test_failed_logins_are_banned_and_forgiven(host, banned, stranger, outside, 
     wait_for(lambda: STRANGER in banned("sshd"), 20)
     assert "Connection refused" in stranger()
     # The other host has an address of the same /64, and is never banned.
-    spared = {"family": "ipv6", "source": addresses["data"]["ipv6"]}
-    assert inside("data", "site", "tcp/22", **spared) == {"tcp/22": "open"}
+    exempt = {"family": "ipv6", "source": addresses["data"]["ipv6"]}
+    assert inside("data", "site", "tcp/22", **exempt) == {"tcp/22": "open"}
     assert "/64" in host.check_output("nft list table inet f2b-table")
     assert outside("site", "tcp/22") == {"tcp/22": "open"}
     assert "priority filter - 1" in host.check_output("nft list table inet f2b-table")
