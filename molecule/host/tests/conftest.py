@@ -1,4 +1,4 @@
-"""Who knocks at the hosts, and who listens there."""
+"""Clients and listeners for the tests of scenario host."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import testinfra
 
 from helpers.wait import wait_for
 
-# Answers every TCP connection and every UDP packet with what it was sent.
+# Echoes on TCP and UDP ports.
 LISTENER = """
 import select, socket, sys
 tcp, udp, clients = [], [], []
@@ -42,12 +42,12 @@ while True:
                 clients.remove(ready)
                 ready.close()
 """
-# Knocks at all places at once and prints, for each, what became of it.
-KNOCK = """
+# Connects to all ports at once and prints the result of each.
+CONNECT = """
 import json, socket, sys
 from concurrent.futures import ThreadPoolExecutor
 address, source, *places = sys.argv[1:]
-def knock(place):
+def connect(place):
     kind, port = place.split("/")
     kinds = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
     where = socket.getaddrinfo(address, int(port), type=kinds[kind])[0]
@@ -58,15 +58,15 @@ def knock(place):
                 client.bind((source, 0))
             client.connect(where[4])
             if kind == "udp":
-                client.send(b"knock")
+                client.send(b"hello")
                 client.recv(100)
             return "open"
         except TimeoutError:
             return "silence"
         except OSError as error:
             return error.__class__.__name__
-with ThreadPoolExecutor(len(places)) as knocks:
-    print(json.dumps(dict(zip(places, knocks.map(knock, places)))))
+with ThreadPoolExecutor(len(places)) as pool:
+    print(json.dumps(dict(zip(places, pool.map(connect, places)))))
 """
 PORTS = (80, 443, 3306, 5432, 6379, 6380, 7000, 8000, 9100)
 PLACES = [f"tcp/{port}" for port in PORTS] + ["udp/443", "udp/53", "udp/60000"]
@@ -84,7 +84,7 @@ def hosts():
 
 @pytest.fixture(scope="session", autouse=True)
 def listeners(hosts):
-    """Listen on every host on every port that a site may have, reachable or not."""
+    """Listen on all ports of a site on every host, open or not."""
     for host in hosts.values():
         host.run("systemctl stop listener.service")
         host.check_output(
@@ -97,7 +97,7 @@ def listeners(hosts):
 
 @pytest.fixture(scope="session")
 def addresses(hosts):
-    """Return `addresses[host][family]`; `link` is one on this machine's bridge."""
+    """Return `addresses[host][family]`; `link` is the link-local address."""
     found = {}
     for name, host in hosts.items():
         ipv4 = host.ansible.get_variables()["ansible_host"]
@@ -111,23 +111,23 @@ def addresses(hosts):
 
 @pytest.fixture(scope="session")
 def outside(addresses):
-    """Give `outside(host, *places, family="ipv4")`: what this machine meets there."""
+    """Give `outside(host, *ports, family="ipv4")`: results of connections from the controller."""
 
     def outside(name, *places, family="ipv4"):
         address = addresses[name][family]
-        return json.loads(_output("python3", "-c", KNOCK, address, "", *places))
+        return json.loads(_output("python3", "-c", CONNECT, address, "", *places))
 
     return outside
 
 
 @pytest.fixture(scope="session")
 def inside(hosts, addresses):
-    """Give `inside(from, to, *places, family="ipv4")`: what one host meets on another."""
+    """Give `inside(from, to, *ports, family="ipv4")`: results of connections between hosts."""
 
     def inside(origin, name, *places, family="ipv4", source=""):
         command = "python3 -c %s %s %s " + " ".join(places)
         return json.loads(
-            hosts[origin].check_output(command, KNOCK, addresses[name][family], source)
+            hosts[origin].check_output(command, CONNECT, addresses[name][family], source)
         )
 
     return inside
@@ -135,7 +135,7 @@ def inside(hosts, addresses):
 
 @pytest.fixture
 def another(hosts):
-    """Give `another(host)`: one more IPv6 address of a host, as long as the test runs."""
+    """Give `another(host)`: a second IPv6 address of a host, for the time of the test."""
     address, given = "fd00:f1a5::9", []
 
     def another(name):
@@ -158,7 +158,7 @@ def play(operator):
 
 @pytest.fixture
 def cut(operator):
-    """Give `cut(task, *options, **variables)`: end firewall.yml once a task has begun."""
+    """Give `cut(task, *options, **variables)`: kill firewall.yml when a task begins."""
     return lambda task, *options, **variables: operator.interrupt(
         "../molecule/host/firewall", task, None, *options, **variables
     )
@@ -166,7 +166,7 @@ def cut(operator):
 
 @pytest.fixture
 def held(addresses):
-    """Give `held(host, port)`: an open connection, which says what it is told."""
+    """Give `held(host, port)`: an open connection that echoes."""
     opened = []
 
     def held(name, port, family="ipv4"):
@@ -186,7 +186,7 @@ def held(addresses):
 
 @pytest.fixture
 def rules(hosts):
-    """Give `rules(host)`: the table's text, without what changes by itself."""
+    """Give `rules(host)`: the text of the table, without dynamic elements."""
 
     def rules(name):
         text = hosts[name].check_output("nft --stateless list table inet flaskstack")
@@ -217,7 +217,7 @@ def name(host):
 
 @pytest.fixture
 def only_site(name):
-    """Leave the test out on other hosts."""
+    """Skip the test on other hosts."""
     if name != "site":
         pytest.skip("one host is enough")
 

@@ -1,4 +1,4 @@
-"""The host behaves as role base was asked to make it."""
+"""The settings of role base are in effect."""
 
 import json
 import re
@@ -8,28 +8,28 @@ import pytest
 from helpers import sysctl
 from helpers.wait import wait_for
 
-# What journald says of its limits whenever it opens a journal.
+# journald's log message about its limits.
 JOURNAL_USAGE = "MESSAGE_ID=ec387f577b844b8fa948f33cad9a75e6"
 
 
-def test_clock_shows_the_time_zone(host):
+def test_the_time_zone(host):
     assert host.check_output("date +%Z") == "JST"
     assert host.check_output("cat /etc/timezone") == "Asia/Tokyo"
 
 
-def test_time_is_synchronised_wherever_the_clock_is_the_hosts_own(host):
+def test_time_is_synchronised_except_in_containers(host):
     assert host.service("systemd-timesyncd").is_enabled
 
 
-def test_nothing_failed_although_this_is_a_container(host):
+def test_no_unit_has_failed(host):
     assert host.check_output("systemctl list-units --failed --plain --no-legend") == ""
 
 
-def test_listening_sockets_may_queue_as_many_as_asked(host):
+def test_the_accept_queue_limit(host):
     assert host.sysctl("net.core.somaxconn") == 5000
 
 
-def test_a_container_leaves_the_machines_kernel_alone(host):
+def test_a_container_changes_only_network_sysctls(host):
     assert host.sysctl("vm.swappiness") != 11
     settings = host.check_output("cat /etc/sysctl.d/*.conf").splitlines()
     assert [line for line in settings if line.startswith(("vm.", "-vm."))] == []
@@ -42,7 +42,7 @@ def test_a_container_gets_no_swap_file(host):
 
 @pytest.fixture
 def swap(host, play):
-    """Give `swap(size)`: configure as much in spite of the container, and remove it afterwards."""
+    """Give `swap(size)`: configure swap despite the container, and remove it afterwards."""
     yield lambda size: play("swap", base_swap_size=size)
     host.check_output(
         "systemctl disable swapfile.swap && systemctl stop swapfile.swap swapfile.service"
@@ -52,8 +52,8 @@ def swap(host, play):
 
 
 @pytest.mark.usefixtures("only_site")
-def test_a_swap_file_is_made_in_its_size(host, swap):
-    """Up to its use: in a container systemd has no swap units."""
+def test_the_size_of_the_swap_file(host, swap):
+    """The file only: systemd has no swap units in a container."""
     done = swap(16)
     assert done.code == 0 or done.says("swapfile.swap not supported on this system"), done.output
     file = host.file("/swapfile")
@@ -70,14 +70,14 @@ def test_a_swap_file_is_made_in_its_size(host, swap):
     assert host.check_output("stat --format '%i %y' /swapfile") == before
 
 
-def test_journal_is_on_disk_and_limited(host):
+def test_the_journal_is_persistent_and_limited(host):
     entries = host.check_output(
         "journalctl --directory=/var/log/journal --output=json --lines=1 %s", JOURNAL_USAGE
     )
     assert int(json.loads(entries)["MAX_USE"]) == 64 * 1024 * 1024
 
 
-def test_a_unit_that_floods_the_journal_is_cut_short(host):
+def test_the_journal_rate_limit(host):
     unit = host.check_output("systemd-escape flood-$(date +%%N)")
     host.check_output("systemd-run --wait --unit=%s seq 20000", unit)
     host.check_output("journalctl --sync")
@@ -88,7 +88,7 @@ def test_a_unit_that_floods_the_journal_is_cut_short(host):
 
 
 def test_only_security_upgrades_would_be_installed(host):
-    """The real program, which reads its settings and the host's package sources."""
+    """unattended-upgrade itself reads its settings and the package sources."""
     done = host.run("unattended-upgrade --dry-run --debug 2>&1")
     assert done.rc == 0, done.stdout
     origins = re.search(r"Allowed origins are: (.*)", done.stdout).group(1)
@@ -98,20 +98,20 @@ def test_only_security_upgrades_would_be_installed(host):
     assert re.search(r"blacklist.*: mariadb-", done.stdout)
 
 
-def test_upgrades_come_at_the_time_given(host):
+def test_the_time_of_upgrades(host):
     timer = host.check_output("systemctl show --property TimersCalendar apt-daily-upgrade.timer")
     assert "*-*-* 04:15:00" in timer
     assert "06:00" not in timer
     assert host.service("apt-daily-upgrade.timer").is_running
 
 
-def test_services_with_old_libraries_are_restarted_without_asking(host):
+def test_services_with_outdated_libraries_are_restarted(host):
     settings = "do '/etc/needrestart/needrestart.conf'; print $nrconf{restart}"
     assert host.check_output("perl -e %s", f"our %nrconf; {settings}") == "a"
     assert host.run("needrestart -b -k -l").rc == 0
 
 
-# Maps a library that is gone, as one is after an upgrade, and stays.
+# Keeps a deleted library mapped, as after an upgrade.
 OUTDATED = """
 import mmap, os, signal, sys
 library = f"/usr/local/lib/{os.getpid()}.so"
@@ -123,8 +123,8 @@ signal.pause()
 """
 
 
-def test_a_restart_for_a_library_spares_what_ends_by_itself(host):
-    """A service is restarted; a job of a timer and a migration, which is transient, run on."""
+def test_timed_jobs_and_transient_units_are_not_restarted(host):
+    """Only the service restarts, not a oneshot job or a migration (transient)."""
     units = {
         "outdated": "Type=exec",
         "shop-nightly": "Type=oneshot",
@@ -157,11 +157,11 @@ def test_a_restart_for_a_library_spares_what_ends_by_itself(host):
     assert after[1:] == before[1:], said
 
 
-def test_timedatectl_can_ask_at_once(host):
+def test_timedatectl_works(host):
     assert host.service("dbus.socket").is_running
 
 
-def test_packages_are_as_their_checksums_say_and_a_changed_file_is_noticed(host):
+def test_the_package_check_detects_a_changed_file(host):
     assert host.service("package-check.timer").is_enabled
     assert host.run("systemctl start package-check.service").rc == 0
     file = "/usr/share/perl5/Debian/AdduserCommon.pm"
@@ -174,7 +174,7 @@ def test_packages_are_as_their_checksums_say_and_a_changed_file_is_noticed(host)
         host.check_output("mv /root/kept %s && systemctl reset-failed", file)
 
 
-def test_a_crash_leaves_no_memory_on_the_disk(host):
+def test_core_dumps_are_disabled(host):
     crash = "systemd-run --wait --quiet --property WorkingDirectory=/tmp sh -c"
     assert host.run(f"{crash} 'ulimit -c >/tmp/core-limit; kill -SEGV $$'").rc != 0
     assert host.check_output("cat /tmp/core-limit; rm /tmp/core-limit") == "0"
@@ -182,7 +182,7 @@ def test_a_crash_leaves_no_memory_on_the_disk(host):
     assert host.check_output("su --login deploy --command %s", "ulimit -Hc") == "0"
 
 
-def test_a_persons_shell_is_careful(host):
+def test_umask_and_idle_timeout_of_login_shells(host):
     said = host.check_output("su --login deploy --command %s", "umask; echo $TMOUT").split()
     assert said == ["0027", "900"]
     assert host.run("su --login deploy --command %s", "TMOUT=0").rc != 0
@@ -194,7 +194,7 @@ def test_modules_are_blocked(host):
 
 
 def test_network_settings_hold_on_every_interface(host):
-    """Also where systemd's own pattern says otherwise, and on an interface that comes later."""
+    """Also despite systemd's own pattern, and on new interfaces."""
     theirs = "/usr/lib/sysctl.d/50-theirs.conf"
     patterns = "net.ipv4.conf.*.rp_filter = 2\n-net.ipv4.conf.all.rp_filter\n"
     host.check_output(f"mkdir -p /usr/lib/sysctl.d; printf %s >{theirs}", patterns)
@@ -212,7 +212,7 @@ def test_weak_passwords_are_refused(host):
     assert "Weak password" in answer.stderr
 
 
-def test_the_console_names_no_version(host):
+def test_the_login_banner_has_no_version(host):
     for file in ("/etc/issue", "/etc/issue.net"):
         assert "authorized" in host.file(file).content_string
         assert "Debian" not in host.file(file).content_string

@@ -1,4 +1,4 @@
-"""Who is banned, for what, how, and who never is.
+"""Bans of addresses, and exemptions.
 
 nginx is not on these hosts: a unit of its name writes its lines as it would.
 """
@@ -12,11 +12,11 @@ from helpers.wait import wait_for
 
 testinfra_hosts = ["ansible://site"]
 
-STRANGER = "fd00:f1a5::66"  # of the network that the hosts share, and none of theirs
+OUTSIDER = "fd00:f1a5::66"  # of the network that the hosts share, and none of theirs
 SCANNERS = "fd00:f1a5:0:7"
 CLIENT = "198.51.100.7"
 NETWORK = ("2001:db8:1::", "2001:db8:1:0:")
-# Says to /dev/log what it is told, as nginx does, and stays until the journal knows who it was.
+# Writes lines to /dev/log as nginx does, and runs until journald has attributed them.
 WRITER = """
 import socket, sys, time
 with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
@@ -33,7 +33,7 @@ SSH = (
 
 
 def line(uri="/", status=404, client=CLIENT, **more):
-    """Return a line of nginx' as role nginx has it."""
+    """Return a log line of nginx in the format of role nginx."""
     fields = {
         "time": "2026-11-21T14:00:00+00:00",
         "request_id": "8f1e5c2ab0d44f0e9b0d1b5d7f3a9c11",
@@ -58,7 +58,7 @@ def line(uri="/", status=404, client=CLIENT, **more):
 
 @pytest.fixture
 def write(host):
-    """Give `write(tag, lines, …)`: have them in the journal as the lines of a unit."""
+    """Give `write(tag, lines, …)`: write them to the journal as lines of a unit."""
 
     def write(tag, lines, level=NOTICE, unit="nginx"):
         command = f"systemd-run --quiet --wait --collect --unit={unit} python3 -c %s {level} {tag}"
@@ -69,13 +69,13 @@ def write(host):
 
 @pytest.fixture
 def banned(host):
-    """Give `banned(jail)`: whom it has banned."""
+    """Give `banned(jail)`: the banned addresses."""
     return lambda jail: host.check_output("fail2ban-client get %s banip", jail).split()
 
 
 @pytest.fixture
 def found(host):
-    """Give `found(jail)`: how many failures it has counted."""
+    """Give `found(jail)`: the number of failures counted."""
 
     def found(jail):
         status = host.check_output("fail2ban-client status %s", jail)
@@ -85,46 +85,48 @@ def found(host):
 
 
 @pytest.fixture(autouse=True)
-def _forgiven(host):
-    """Leave nobody banned. What was found stays on record, so each test has clients of its own."""
+def _unban(host):
+    """Remove all bans. Failures stay counted, so each test uses its own addresses."""
     yield
     host.check_output("fail2ban-client unban --all")
 
 
 @pytest.fixture
-def stranger(hosts, addresses):
-    """Give `stranger()`: what a failed login from a machine outside the inventory meets."""
+def failed_login(hosts, addresses):
+    """Give `failed_login()`: the result of a failed login from outside the inventory."""
     host = hosts["data"]
-    host.check_output(f"ip -6 address replace {STRANGER}/64 dev eth0 nodad")
-    command = SSH.format(f"-b {STRANGER}", addresses["site"]["ipv6"])
+    host.check_output(f"ip -6 address replace {OUTSIDER}/64 dev eth0 nodad")
+    command = SSH.format(f"-b {OUTSIDER}", addresses["site"]["ipv6"])
     yield lambda: host.run(f"{command} || false").stderr  # 255 would be testinfra's own ssh
-    host.check_output(f"ip -6 address del {STRANGER}/64 dev eth0")
+    host.check_output(f"ip -6 address del {OUTSIDER}/64 dev eth0")
 
 
-def test_failed_logins_are_banned_and_forgiven(host, banned, stranger, outside, inside, addresses):
+def test_failed_logins_are_banned_and_unbanned(
+    host, banned, failed_login, outside, inside, addresses
+):
     for _ in range(3):
-        assert "Permission denied" in stranger()
-    wait_for(lambda: STRANGER in banned("sshd"), 20)
-    assert "Connection refused" in stranger()
-    # The other host has an address of the same /64, and is never banned.
+        assert "Permission denied" in failed_login()
+    wait_for(lambda: OUTSIDER in banned("sshd"), 20)
+    assert "Connection refused" in failed_login()
+    # The other host is in the same /64 and exempt.
     exempt = {"family": "ipv6", "source": addresses["data"]["ipv6"]}
     assert inside("data", "site", "tcp/22", **exempt) == {"tcp/22": "open"}
     assert "/64" in host.check_output("nft list table inet f2b-table")
     assert outside("site", "tcp/22") == {"tcp/22": "open"}
     assert "priority filter - 1" in host.check_output("nft list table inet f2b-table")
 
-    host.check_output("fail2ban-client unban %s", STRANGER)
-    assert "Permission denied" in stranger()
+    host.check_output("fail2ban-client unban %s", OUTSIDER)
+    assert "Permission denied" in failed_login()
 
 
-def test_no_line_of_sshd_is_left_out(host):
-    """Journald's own limit, `base_journal_rate_limit`, is 300 in 30 seconds here."""
+def test_no_line_of_sshd_is_lost(host):
+    """`base_journal_rate_limit` is 300 here."""
     limit = "/run/systemd/units/log-rate-limit-burst:ssh.service"
     assert int(host.check_output(f"readlink {limit}")) == 100_000
 
 
 @pytest.mark.parametrize("unit", ["ssh", "fail2ban"])
-def test_they_come_back_however_often_they_fail(host, unit):
+def test_units_restart_after_repeated_failures(host, unit):
     names = "StartLimitIntervalUSec,Restart,RestartPreventExitStatus"
     assert set(host.check_output(f"systemctl show {unit} --property={names}").split()) == {
         "StartLimitIntervalUSec=0",
@@ -134,7 +136,7 @@ def test_they_come_back_however_often_they_fail(host, unit):
 
 
 def test_neither_the_controller_nor_a_host_is_banned(host, hosts, banned, addresses):
-    """Each fails as often as would do for anybody else."""
+    """Each fails as often as the jail allows."""
     controller = json.loads(host.check_output("ip -json route show default"))[0]["gateway"]
     command = SSH.format("", addresses["site"]["ipv4"])
     for _ in range(4):
@@ -142,17 +144,17 @@ def test_neither_the_controller_nor_a_host_is_banned(host, hosts, banned, addres
         assert "Permission denied" in tried.stderr
         hosts["data"].run(f"{command} || false")
     for address in (controller, addresses["data"]["ipv4"]):
-        wait_for(lambda address=address: told(host, f"[sshd] Ignore {address} "), 20)
+        wait_for(lambda address=address: logged(host, f"[sshd] Ignore {address} "), 20)
     assert banned("sshd") == []
 
 
-def told(host, words):
-    """Tell whether fail2ban has said this."""
+def logged(host, words):
+    """Return whether fail2ban has logged this."""
     return words in host.check_output("journalctl --unit=fail2ban --boot --output=cat")
 
 
-def test_who_scans_the_site_is_banned_from_it_with_the_network(write, banned, inside, hosts):
-    """Three addresses of a /64 ask once each: a fourth is refused, one of another /64 is not."""
+def test_scanners_are_banned_by_network(write, banned, inside, hosts):
+    """After one request each from three addresses of a /64, a fourth is banned, not another /64."""
     data = hosts["data"]
     scanners = [f"{SCANNERS}::{number}" for number in range(1, 5)]
     another = "fd00:f1a5:0:8::1"
@@ -175,7 +177,7 @@ def test_who_scans_the_site_is_banned_from_it_with_the_network(write, banned, in
     assert other == dict.fromkeys(places, "open")
 
 
-def test_bursts_of_refusals_and_unknown_names_are_banned(write, banned):
+def test_bursts_of_denied_and_refused_requests_are_banned(write, banned):
     write("nginx_shop", [line("/login", 403, upstream_status="403"), line("/login", 429)] * 3)
     write("nginx_refused", [line(status=444)] * 4, level=INFO)
     wait_for(lambda: banned("shop-denied") == [CLIENT], 20)
@@ -183,8 +185,8 @@ def test_bursts_of_refusals_and_unknown_names_are_banned(write, banned):
     assert banned("shop-probes") == []
 
 
-def test_only_what_is_meant_counts(write, banned, found):
-    """The last line is the sign that all before it were read."""
+def test_ordinary_requests_do_not_count(write, banned, found):
+    """The last line shows that all before it were read."""
     posing = '"},{"remote_addr":"203.0.113.5","uri":"/.env","status":404,"x":"'
     harmless = [
         line("/.env", 200),
@@ -207,8 +209,7 @@ def test_only_what_is_meant_counts(write, banned, found):
     assert banned("shop-probes") == []
 
 
-def test_what_clients_do_by_themselves_is_no_abuse(write, banned, found):
-    """They are told to log in, and what nginx answers to one who is banned is no new deed."""
+def test_401_and_403_of_nginx_do_not_count(write, banned, found):
     before = found("shop-denied")
     write("nginx_shop", [line("/login", 401), line("/login", 403)] * 10)
     write("nginx_shop", [line("/login", 429, client="198.51.100.9")])
@@ -225,7 +226,7 @@ def test_behind_a_load_balancer_nginx_bans(host, write, banned):
     assert folder.is_directory
     network = [line("/.env", app="blog", client=f"2001:db8:1::{number}") for number in (1, 2, 3)]
     write("nginx_blog", network)
-    # As nginx may find the first 64 bits written: see tests/nginx.
+    # The two forms of the first 64 bits: see tests/nginx.
     folders = [host.file(f"/run/flaskstack/banned/blog/{name}") for name in NETWORK]
     wait_for(lambda: all(found.is_directory for found in folders), 20)
     host.check_output("fail2ban-client set blog-probes unbanip 2001:db8:1::/64")
@@ -239,7 +240,7 @@ def test_behind_a_load_balancer_nginx_bans(host, write, banned):
     assert not folder.exists
 
 
-def test_the_load_balancer_of_one_app_is_banned_by_none(host):
+def test_the_load_balancer_of_one_app_is_exempt_in_all_jails(host):
     ignored = {jail: host.check_output("fail2ban-client get %s ignoreip", jail) for jail in JAILS}
     assert all("192.0.2.80" in addresses for addresses in ignored.values()), ignored
 
@@ -247,8 +248,8 @@ def test_the_load_balancer_of_one_app_is_banned_by_none(host):
 JAILS = ("sshd", "nginx-refused", "shop-probes", "blog-probes")
 
 
-def test_apps_of_one_host_have_jails_of_their_own(host, play):
-    """The first app's inventory has the say about logins."""
+def test_each_app_has_its_own_jails(host, play):
+    """The first app owns jail sshd."""
     assert host.check_output("fail2ban-client get sshd maxretry") == "3"
     done = play("remove_bans")
     assert done.code == 0, done.output

@@ -1,4 +1,4 @@
-"""Who gets in, who does not, and that nobody is locked out by a change."""
+"""Open and closed ports, and rollback of a change that locks the controller out."""
 
 import json
 import time
@@ -9,7 +9,7 @@ testinfra_hosts = ["ansible://site"]
 
 WEB = ("tcp/80", "tcp/443", "udp/443")
 CLOSED = ("tcp/3306", "tcp/5432", "tcp/6379", "tcp/6380", "tcp/8000", "udp/53")
-# Rules that leave out the port that sshd really has.
+# Rules without the real port of sshd.
 LOCKED_OUT = {
     "__firewall_ssh_ports": [2022],
     "lockout_guard_timeout": 20,
@@ -18,24 +18,24 @@ LOCKED_OUT = {
 
 
 def answers(answer, *places):
-    """Return what each of the places is to have answered."""
+    """Return the expected answer of each port."""
     return dict.fromkeys(places, answer)
 
 
 @pytest.mark.parametrize("family", ["ipv4", "link"])
-def test_the_world_reaches_the_site_and_nothing_else_of_it(outside, family):
+def test_the_site_is_open_to_all_and_other_ports_are_closed(outside, family):
     found = outside("site", "tcp/22", *WEB, *CLOSED, "tcp/9100", family=family)
     assert found == answers("open", "tcp/22", *WEB) | answers("silence", *CLOSED, "tcp/9100")
 
 
 @pytest.mark.parametrize("family", ["ipv4", "link"])
-def test_the_world_reaches_only_ssh_where_there_is_no_site(outside, family):
+def test_only_ssh_is_open_on_a_data_host(outside, family):
     found = outside("data", "tcp/22", *WEB, *CLOSED, family=family)
     assert found == answers("open", "tcp/22") | answers("silence", *WEB, *CLOSED)
 
 
-def test_the_apps_host_reaches_what_listens_for_it(inside):
-    """At the address where it listens: the database over IPv4, cache and queue over IPv6."""
+def test_the_app_host_connects_to_database_and_redis(inside):
+    """The database is open over IPv4, cache and queue over IPv6, as their bind addresses."""
     redis = ("tcp/6379", "tcp/6380")
     assert inside("site", "data", "tcp/3306", *redis) == {
         "tcp/3306": "open",
@@ -47,31 +47,30 @@ def test_the_apps_host_reaches_what_listens_for_it(inside):
     }
 
 
-def test_no_other_host_reaches_them(inside, another):
-    """Another address of the same network is another host."""
-    stranger = {"family": "ipv6", "source": another("site")}
-    assert inside("site", "data", "tcp/6380", "tcp/22", **stranger) == {
+def test_other_addresses_cannot_connect_to_them(inside, another):
+    other = {"family": "ipv6", "source": another("site")}
+    assert inside("site", "data", "tcp/6380", "tcp/22", **other) == {
         "tcp/6380": "silence",
         "tcp/22": "open",
     }
 
 
-def test_more_rules_hold_for_whom_they_are_for(inside, outside):
+def test_firewall_rules_are_limited_to_their_sources(inside, outside):
     assert inside("data", "site", "tcp/9100") == {"tcp/9100": "open"}
     assert outside("site", "tcp/9100", "udp/60000") == {"tcp/9100": "silence", "udp/60000": "open"}
 
 
-def test_the_host_reaches_itself(inside):
+def test_the_host_connects_to_itself(inside):
     assert inside("site", "site", "tcp/8000", "tcp/3306") == answers("open", "tcp/8000", "tcp/3306")
 
 
-def test_ipv6_finds_its_neighbours(hosts, outside):
+def test_ipv6_neighbour_discovery(hosts, outside):
     hosts["site"].check_output("ip -6 neighbour flush dev eth0")
     assert outside("site", "tcp/80", family="link") == {"tcp/80": "open"}
 
 
-def test_refusals_are_counted_and_logged_within_limits(hosts, outside):
-    """The kernel's log is the machine's, so that a container cannot read it."""
+def test_dropped_packets_are_counted_and_logged_within_limits(hosts, outside):
+    """A container cannot read the kernel log, so the rule is checked."""
 
     def refused():
         shown = hosts["site"].check_output("nft --json list chain inet flaskstack refused")
@@ -89,7 +88,7 @@ def test_refusals_are_counted_and_logged_within_limits(hosts, outside):
     assert logging[1]["log"]["prefix"] == "flaskstack-firewall: "
 
 
-# Connects until nothing answers, from each source address in turn, and says how often it got in.
+# Connects from each source address in turn until one connection times out, and prints the count.
 FLOOD = """python3 -c '
 import itertools, socket, sys
 address, *sources = sys.argv[1:]
@@ -106,10 +105,8 @@ print(count)
 ' """
 
 
-def test_a_source_of_many_ssh_connections_is_slowed_down_and_nobody_else(
-    hosts, addresses, another, outside
-):
-    """For IPv6 a source is a /64: whoever has one address there has all of them."""
+def test_the_ssh_rate_limit_is_per_source(hosts, addresses, another, outside):
+    """An IPv6 /64 is one source."""
     data, site = hosts["data"], addresses["site"]
     ipv6 = [addresses["data"]["ipv6"], another("data")]
     for family, sources in {"ipv4": [""], "ipv6": ipv6}.items():
@@ -176,7 +173,6 @@ def test_a_change_that_locks_out_is_rolled_back(play, rules, outside, guard_gone
 
 
 def test_the_host_rolls_back_without_the_controller(cut, rules, hosts, outside, guard_gone):
-    """The controller is gone, with all connections it had."""
     before = rules("site")
     cut("Wait for a new connection", "--limit=site", **LOCKED_OUT)
     assert outside("site", "tcp/22") == {"tcp/22": "silence"}
@@ -187,7 +183,7 @@ def test_the_host_rolls_back_without_the_controller(cut, rules, hosts, outside, 
     assert "2022" not in hosts["site"].file("/etc/flaskstack/firewall.nft").content_string
 
 
-def test_nobody_shuts_himself_out(play, rules):
+def test_ssh_sources_without_the_controller_are_rejected(play, rules):
     before = rules("site")
     done = play("firewall", "--limit=site", firewall_ssh_sources=["192.0.2.1"])
     assert done.says("firewall_ssh_sources is [192.0.2.1]: does not contain this controller")
@@ -195,7 +191,7 @@ def test_nobody_shuts_himself_out(play, rules):
     assert rules("site") == before
 
 
-def test_a_second_firewall_is_refused(play, hosts):
+def test_another_enabled_firewall_is_rejected(play, hosts):
     hosts["site"].check_output("mkdir -p /etc/ufw && echo ENABLED=yes >/etc/ufw/ufw.conf")
     done = play("firewall", "--limit=site")
     hosts["site"].check_output("rm -r /etc/ufw")
@@ -203,8 +199,8 @@ def test_a_second_firewall_is_refused(play, hosts):
     assert done.changed == 0
 
 
-def test_apps_of_one_host_add_up(inside, outside, hosts, play):
-    """The first app's inventory has the say about SSH."""
+def test_rules_of_several_apps_add_up(inside, outside, hosts, play):
+    """The first app owns the SSH rules."""
     assert "192.0.2.1" not in hosts["data"].check_output("nft list table inet flaskstack")
     assert outside("data", "tcp/7000", "tcp/22") == answers("open", "tcp/7000", "tcp/22")
 

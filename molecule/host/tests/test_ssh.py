@@ -1,4 +1,4 @@
-"""Who may log in, how, and that nobody is locked out by a change of that."""
+"""Logins, and rollback of a change that locks the controller out."""
 
 import re
 import socket
@@ -19,7 +19,7 @@ OTHER_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFUUMvBf5c5Jcu6zjFPlz60luPQw5Pk
 
 @pytest.fixture
 def login(host):
-    """Give `login(user, *options)`: what `ssh` says, and whether it got in."""
+    """Give `login(user, *options)`: the result of a login by ssh."""
     settings = host.ansible.get_variables()
     options = ["-F", "none", "-o", "BatchMode=yes", "-o", "ConnectTimeout=5"]
     options += ["-o", "IdentitiesOnly=yes", "-o", "StrictHostKeyChecking=no"]
@@ -37,12 +37,12 @@ def login(host):
     return login
 
 
-def test_keys_get_in(login):
+def test_keys_are_accepted(login):
     for user in ("deploy", "anna"):
         assert login(user).stdout == f"{user}\n"
 
 
-def test_passwords_are_not_even_asked_for(host, login):
+def test_passwords_are_not_offered(host, login):
     host.check_output("echo deploy:Correct-horse-7-battery | chpasswd")
     try:
         tried = login("deploy", "-o", "PubkeyAuthentication=no")
@@ -52,7 +52,7 @@ def test_passwords_are_not_even_asked_for(host, login):
     assert "Permission denied (publickey)." in tried.stderr
 
 
-def test_root_gets_in_by_key_where_the_inventory_says_so_and_only_there(login, name):
+def test_root_logs_in_only_where_the_inventory_permits_it(login, name):
     tried = login("root")
     if name == "data":
         assert tried.stdout == "root\n"
@@ -60,12 +60,12 @@ def test_root_gets_in_by_key_where_the_inventory_says_so_and_only_there(login, n
         assert "Permission denied (publickey)." in tried.stderr
 
 
-def test_sudo_is_for_those_who_have_it(login):
+def test_sudo_is_limited_to_administrators(login):
     assert login("deploy", command="sudo -n id -un").stdout == "root\n"
     assert login("anna", command="sudo -n id -un").returncode != 0
 
 
-# What clients offer: of a library that people's tools use, the strongest that it shares with us.
+# The strongest algorithms that common client libraries share with the host.
 CLIENTS = {
     "paramiko": ("curve25519-sha256@libssh.org", "aes128-ctr", "hmac-sha2-256"),
     "Go": ("curve25519-sha256", "aes128-gcm@openssh.com", "hmac-sha2-256-etm@openssh.com"),
@@ -75,14 +75,14 @@ CLIENTS = {
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-def test_tools_of_people_get_in(login, client):
+def test_common_clients_log_in(login, client):
     exchange, cipher, mac = CLIENTS[client]
     options = [f"-oKexAlgorithms={exchange}", f"-oCiphers={cipher}", f"-oMACs={mac}"]
     done = login("anna", *options)
     assert done.stdout == "anna\n", done.stderr
 
 
-# Stands in for a database: answers on a Unix socket what it was told.
+# Echoes on a Unix socket, in place of a database.
 ECHO = """
 import os, socket
 with socket.socket(socket.AF_UNIX) as server:
@@ -122,7 +122,7 @@ def asked(path):
         return client.recv(100)
 
 
-def test_nothing_is_forwarded(host, login):
+def test_forwarding_is_disabled(host, login):
     address = host.ansible.get_variables()["ansible_host"]
     jumped = login("deploy", "-o", "LogLevel=INFO", "-W", f"{address}:22")
     assert "administratively prohibited" in jumped.stderr
@@ -130,11 +130,10 @@ def test_nothing_is_forwarded(host, login):
 
 
 def test_an_audit_finds_what_is_documented(host):
-    """Nothing but what is offered after the best, for clients that know no better."""
     assert audits.undocumented_ssh(host.ansible.get_variables()["ansible_host"]) == []
 
 
-def test_the_newest_key_exchange_that_the_host_has_is_in_use(host, login):
+def test_the_best_key_exchange_of_the_host_is_used(host, login):
     known = host.check_output("ssh -Q kex").splitlines()
     best = "mlkem768x25519" if "mlkem768x25519-sha256" in known else "sntrup761x25519"
     offered = host.check_output("sshd -T | grep -i ^kexalgorithms").split()[1].split(",")
@@ -145,16 +144,16 @@ def test_the_newest_key_exchange_that_the_host_has_is_in_use(host, login):
 
 
 def users(*more):
-    """Return ssh_users with the deploying user as it is, and more."""
+    """Return ssh_users with the user deploy and more."""
     key = KEY.with_suffix(".pub").read_text()
     return [{"name": "deploy", "sudo": True, "keys": [key]}, *more]
 
 
 @pytest.mark.usefixtures("only_site")
-def test_a_removed_user_is_gone_at_once(host, login, play):
+def test_a_user_is_removed_with_processes_and_keys(host, login, play):
     address = host.ansible.get_variables()["ansible_host"]
     host.check_output("systemd-run --quiet --unit=annas --uid=anna sleep 600")
-    # What leads to others' keys is not the user's to lose.
+    # The keys of another user, reached through a link, must stay.
     host.check_output("rm -r ~anna/.ssh && ln -s /home/deploy/.ssh ~anna/.ssh")
     done = play("ssh", "--limit=site", ssh_users=users({"name": "anna", "state": "absent"}))
     assert done.code == 0, done.output
@@ -162,7 +161,7 @@ def test_a_removed_user_is_gone_at_once(host, login, play):
     assert not host.service("annas").is_running
     assert login("deploy").stdout == "deploy\n"
     home = host.file("/home/anna")
-    assert (home.user, home.mode) == ("root", 0o700)  # closed to the next user of anna's number
+    assert (home.user, home.mode) == ("root", 0o700)  # closed to a new user with the same UID
     host.check_output("rm /home/anna/.ssh")
 
     assert play("ssh", "--limit=site").code == 0
@@ -172,7 +171,7 @@ def test_a_removed_user_is_gone_at_once(host, login, play):
 
 @pytest.mark.usefixtures("only_site")
 def test_a_change_that_locks_out_is_rolled_back(host, login, play, guard_gone):
-    """The key that is given to the deploying user is somebody else's."""
+    """User deploy gets another key."""
     files = ["/home/deploy/.ssh/authorized_keys", "/etc/ssh/sshd_config.d/00-flaskstack.conf"]
     before = [host.file(path).content_string for path in files]
     wrong = [{"name": "deploy", "sudo": True, "keys": [OTHER_KEY]}]
@@ -208,7 +207,7 @@ def test_a_change_that_locks_out_is_rolled_back(host, login, play, guard_gone):
     ],
     ids=["removed", "service", "group", "rights"],
 )
-def test_what_would_lock_out_for_sure_is_refused(play, settings, message):
+def test_settings_that_lock_out_are_rejected(play, settings, message):
     done = play("ssh", "--limit=site", **settings)
     assert done.code != 0
     assert done.says(message)
@@ -217,7 +216,7 @@ def test_what_would_lock_out_for_sure_is_refused(play, settings, message):
 
 @pytest.mark.usefixtures("only_site")
 def test_socket_activation(host, login, play, guard_gone):
-    """Ubuntu's default: systemd listens, and starts ssh.service at the first connection."""
+    """Ubuntu's default: systemd listens and starts ssh.service on the first connection."""
     host.check_output("systemctl disable --now ssh.service; systemctl enable --now ssh.socket")
     try:
         assert not host.service("ssh").is_running
@@ -228,21 +227,21 @@ def test_socket_activation(host, login, play, guard_gone):
         login("nobody-at-all")
         wait_for(lambda: "Invalid user nobody-at-all" in said_by_sshd(host), 10)
     finally:
-        # Stopped first: systemd loses an sshd with the socket's port when its units change.
+        # Stop first: systemd loses track of an sshd with the socket's port when units change.
         stop = "systemctl stop ssh.socket ssh.service; systemctl disable ssh.socket"
         host.run(f"{stop}; systemctl enable --now ssh.service")
     assert play("ssh", "--limit=site").code == 0
 
 
 def said_by_sshd(host):
-    """Return what fail2ban's jail sees of sshd: the lines that its journal match names."""
+    """Return the log lines of sshd that fail2ban's journal match selects."""
     match = host.check_output("fail2ban-client get sshd journalmatch").splitlines()[-1]
     words = match.replace("`-", "").split()
     return host.check_output("journalctl --boot --output=cat " + " ".join(words))
 
 
 @pytest.mark.usefixtures("only_site")
-def test_settings_that_another_file_overrules_are_refused(host, login, play, guard_gone):
+def test_settings_that_another_file_overrides_are_rejected(host, login, play, guard_gone):
     own = "/etc/ssh/sshd_config.d/50-own.conf"
     host.check_output("printf %s >%s", "Match User deploy\nPasswordAuthentication yes\n", own)
     try:
