@@ -27,11 +27,11 @@ app = Flask(__name__)
 
 @app.get("/")
 def roll():
-    """Roll as many dice as were asked for, or the same ones again for whoever got the link."""
+    """Roll dice, or show the roll of a shared link."""
     count = request.args.get("count", 2, type=int)
     seed = request.args.get("roll") or f"{random.getrandbits(48):x}"
     if not 1 <= count <= MOST:
-        abort(400, f"Between 1 and {MOST} dice, please.")
+        abort(400, f"The number of dice must be 1 to {MOST}.")
     dice = random.Random(seed).choices(range(1, SIDES + 1), k=count)
     link = url_for("roll", count=count, roll=seed, _external=True)
     return render_template_string(PAGE, dice=dice, link=link, most=MOST, sides=SIDES)

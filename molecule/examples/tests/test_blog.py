@@ -26,7 +26,7 @@ def test_only_an_author_writes(blog, author):
     form = {"title": title, "body": "A <b>post</b>"}
     assert blog.site.post("/write", data=form).headers["Location"] == "/login"
     wrong = blog.site.post("/login", data={"name": "editor", "password": "guessed"})
-    assert "No author has this name" in wrong.text
+    assert "Wrong name or password" in wrong.text
     author.post(f"{blog.site.url}/write", data=form)
     page = blog.site.get("/").text
     assert title in page

@@ -1,4 +1,4 @@
-"""A blog: posts that anybody reads and authors write."""
+"""A blog: authors write posts, and everyone reads them."""
 
 import os
 
@@ -8,12 +8,12 @@ from blog import auth, db, posts
 
 
 def create_app() -> Flask:
-    """Return the app; the database is a file of its instance folder."""
+    """Return the app; the database is a file in the instance folder."""
     app = Flask(__name__, instance_relative_config=True)
     app.config.from_mapping(
         SECRET_KEY=os.environ.get("SECRET_KEY", "dev"),
         DATABASE=os.path.join(app.instance_path, "blog.sqlite"),
-        SESSION_COOKIE_SAMESITE="Lax",  # no other site can post in an author's name
+        SESSION_COOKIE_SAMESITE="Lax",  # other sites cannot post for an author
     )
     app.config.from_pyfile("config.py", silent=True)
     os.makedirs(app.instance_path, exist_ok=True)

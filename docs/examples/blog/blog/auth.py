@@ -1,4 +1,4 @@
-"""Authors: they are made on the command line, and log in on the site."""
+"""Authors: created on the command line, logged in on the site."""
 
 import functools
 import os
@@ -15,26 +15,26 @@ blueprint = Blueprint("auth", __name__)
 @click.command("add-author")
 @click.argument("name")
 def add_author(name: str) -> None:
-    """Make an author NAME, whose password is in the variable AUTHOR_PASSWORD."""
+    """Create the author NAME with the password in AUTHOR_PASSWORD."""
     password = generate_password_hash(os.environ["AUTHOR_PASSWORD"])
     with db.connection() as connection:
         connection.execute("INSERT INTO author (name, password) VALUES (?, ?)", (name, password))
-    click.echo(f"{name} may write.")
+    click.echo(f"Created author {name}.")
 
 
-def required(view):
-    """Send those who have not logged in to the form."""
+def login_required(view):
+    """Redirect to the login form unless an author is logged in."""
 
     @functools.wraps(view)
-    def guarded(**values):
+    def wrapped(**values):
         return view(**values) if g.author else redirect(url_for("auth.login"))
 
-    return guarded
+    return wrapped
 
 
 @blueprint.before_app_request
-def load() -> None:
-    """Know who is asking."""
+def load_author() -> None:
+    """Load the author who is logged in."""
     g.author = None
     if "author" in session:
         query = "SELECT * FROM author WHERE id = ?"
@@ -51,7 +51,7 @@ def login():
             session.clear()
             session["author"] = author["id"]
             return redirect(url_for("posts.index"))
-        flash("No author has this name and password.")
+        flash("Wrong name or password.")
     return render_template("login.html")
 
 
@@ -63,6 +63,6 @@ def logout():
 
 
 def init_app(app: Flask) -> None:
-    """Add the pages and the command."""
+    """Register the pages and the command."""
     app.register_blueprint(blueprint)
     app.cli.add_command(add_author)

@@ -1,4 +1,4 @@
-"""One connection to the database for each request, and the command that makes the tables."""
+"""One database connection per request, and the command that creates the tables."""
 
 import sqlite3
 
@@ -16,20 +16,20 @@ def connection() -> sqlite3.Connection:
 
 
 def close(_error: BaseException | None = None) -> None:
-    """Close the connection, if there was one."""
+    """Close the connection."""
     if opened := g.pop("connection", None):
         opened.close()
 
 
 @click.command("init-db")
 def init_db() -> None:
-    """Make the tables. All that was in them is lost."""
+    """Create empty tables. Existing data is deleted."""
     with current_app.open_resource("schema.sql", "r") as script:
         connection().executescript(script.read())
-    click.echo("The database is empty and ready.")
+    click.echo("Initialized the database.")
 
 
 def init_app(app: Flask) -> None:
-    """Close connections after each request, and offer the command."""
+    """Register the command, and close connections after each request."""
     app.teardown_appcontext(close)
     app.cli.add_command(init_db)

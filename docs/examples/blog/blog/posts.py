@@ -1,22 +1,22 @@
-"""Posts: a list of all, and a form for a new one or one's own."""
+"""Posts: a list, and a form to write and edit them."""
 
 from flask import Blueprint, abort, g, redirect, render_template, request, url_for
 
 from blog import db
-from blog.auth import required
+from blog.auth import login_required
 
 blueprint = Blueprint("posts", __name__)
 
 
 @blueprint.get("/")
 def index():
-    """Show all posts, the latest first."""
+    """Show all posts, newest first."""
     query = "SELECT post.*, name FROM post JOIN author ON author.id = author_id ORDER BY 1 DESC"
     return render_template("index.html", posts=db.connection().execute(query).fetchall())
 
 
 @blueprint.route("/write", methods=["GET", "POST"])
-@required
+@login_required
 def write():
     """Write a post."""
     if request.method == "POST":
@@ -28,9 +28,9 @@ def write():
 
 
 @blueprint.route("/<int:number>", methods=["GET", "POST"])
-@required
+@login_required
 def edit(number: int):
-    """Change one of one's own posts, or delete it by leaving its title empty."""
+    """Edit one of your own posts, or delete it with an empty title."""
     query = "SELECT * FROM post WHERE id = ? AND author_id = ?"
     post = db.connection().execute(query, (number, g.author["id"])).fetchone()
     if not post:

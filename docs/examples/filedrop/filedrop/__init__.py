@@ -1,4 +1,4 @@
-"""Drop a file, and everybody who looks sees it arrive."""
+"""Upload a file, and all visitors see it immediately."""
 
 import os
 from pathlib import Path
@@ -10,12 +10,12 @@ from filedrop import events, files
 
 
 def create_app() -> Flask:
-    """Return the app; whatever differs between here and there is in the environment."""
+    """Return the app, with settings from the environment."""
     app = Flask(__name__)
     app.config.update(
         UPLOADS=Path(os.environ.get("UPLOADS", "uploads")).absolute(),
         MAX_CONTENT_LENGTH=int(os.environ.get("UPLOAD_MIB", "64")) * 2**20,
-        # Where nginx finds the uploads; without it, the app sends them itself.
+        # URL from which nginx serves uploads; without it the app serves them.
         ACCEL_URL=os.environ.get("ACCEL_URL", ""),
     )
     if hops := int(os.environ.get("TRUSTED_PROXY_HOPS", "0")):
