@@ -185,10 +185,10 @@ def test_a_copy_of_a_rotation_lacks_what_is_accepted_still(checkout):
     assert code
     assert "app_database_password_previous: missing" in said
     old.write_text(text)
-    ours.set_up(__secrets_rotating=True, __secrets_retired=["database"])
+    ours.set_up(__secrets_rotating=True, __secrets_revoked=["database"])
     code, said = ours.play()
     assert code
-    assert "app_database_password_previous: retired" in said
+    assert "app_database_password_previous: revoked" in said
 
 
 def test_the_same_secrets_in_a_vault_are_the_same(checkout, tmp_path):

@@ -1,10 +1,10 @@
-"""Say which secrets a host is to know, which a rotation is about, and why one is refused."""
+"""Plan the rotation of secrets, select the secrets of a host, and explain rejected ones."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ Plan = dict[str, list[str]]
 
 
 def secret_digest(secret: str) -> str:
-    """Return the digest of a secret; empty where there is none."""
+    """Return the digest of a secret; empty for an empty one."""
     return hashlib.sha256(secret.encode()).hexdigest() if secret else ""
 
 
@@ -24,69 +24,84 @@ def rotation_plan(
     groups: Mapping[str, list[str]],
     asked: str,
     folder: str,
-    retire: bool = False,
+    revoke: bool = False,
 ) -> Plan:
-    """Return what is rotated, and what is refused; nothing is where the old ones are retired.
+    """Return the plan of a rotation, or an empty plan to `revoke` previous values.
 
-    `own` has for each secret of the stack its `variable`, the digests of what the inventory gives
-    for it (`present`) and for what it was `previous`, empty where it gives none, and the `groups`
-    whose hosts have to know it. `files` is what module `secret_files` says. `asked` are names with
-    commas between; empty is all that can be.
+    `own` has for each secret of the stack its `variable`, the digests of its `present` and
+    `previous` values in the inventory (or empty), and the `groups` of the hosts that use it.
+    `files` is the result of module `secret_files`. `asked` are names, separated by commas; empty
+    means all that can be rotated.
 
-    In the plan, `made` are those that are made anew in files, `given` those whose new and old value
-    the inventory gives itself, `names` all of them. `later` was asked for, while a rotation that
-    was cut is about others.
+    In the plan, `generated` get a new value in their file, `external` have both values in the
+    inventory, and `names` are both. `deferred` names were asked for, but an interrupted rotation of
+    others is completed first.
     """
-    if retire:
-        return _retirement(files, asked)
+    if revoke:
+        return _plan(problems=_revocation_problems(files, asked))
     wanted = [name for name in re.split(r"[,\s]+", asked) if name]
-    made = [name for name in own if _is_made(own[name], files["present"].get(name))]
-    given = [name for name in own if name not in made and _is_given(own[name])]
     here = [name for name in own if all(groups.get(group) for group in own[name]["groups"])]
-    made, given = ([name for name in names if name in here] for names in (made, given))
-    refusals = []
-    if files["under_way"]:
-        made, later = list(files["under_way"]), sorted(set(wanted) - {*files["under_way"], *given})
-        return {"made": made, "given": given, "names": made + given, "later": later, "refusals": []}
-    for name in wanted:
-        if name not in own and name in files["present"]:
-            made.append(name)
-        elif name not in {*made, *given}:
-            refusals.append(_refusal(name, own, files, name in here, folder))
-    if wanted:
-        made, given = ([name for name in names if name in wanted] for names in (made, given))
-    elif not made and not given:
-        refusals.append(
+    in_file = [name for name in here if _is_generated(own[name], files["present"].get(name))]
+    external = [name for name in here if name not in in_file and _is_external(own[name])]
+    if running := list(files["in_progress"]):
+        deferred = sorted(set(wanted) - {*running, *external})
+        return _plan(generated=running, external=external, deferred=deferred)
+    if not wanted:
+        nothing = (
             f"Nothing is rotated: no secret of the stack is generated in {folder}, and the"
-            " inventory gives no previous one, such as app_secret_key_previous. docs/secrets.md"
+            " inventory has no previous value, such as app_secret_key_previous. docs/secrets.md"
             " tells how a secret of a vault is rotated"
         )
-    return {"made": made, "given": given, "names": made + given, "later": [], "refusals": refusals}
+        return _plan(in_file, external, problems=[] if in_file or external else [nothing])
+    in_file += [name for name in wanted if name not in own and name in files["present"]]
+    return _plan(
+        generated=[name for name in in_file if name in wanted],
+        external=[name for name in external if name in wanted],
+        problems=[
+            _problem(name, own, files, name in here, folder)
+            for name in wanted
+            if name not in {*in_file, *external}
+        ],
+    )
 
 
-def _retirement(files: Mapping[str, Any], asked: str) -> Plan:
-    nothing: Plan = {"made": [], "given": [], "names": [], "later": [], "refusals": []}
-    if files["under_way"]:
-        reason = f"a rotation of {', '.join(files['under_way'])} was cut"
+def _plan(
+    generated: Iterable[str] = (),
+    external: Iterable[str] = (),
+    deferred: Iterable[str] = (),
+    problems: Iterable[str] = (),
+) -> Plan:
+    return {
+        "generated": [*generated],
+        "external": [*external],
+        "names": [*generated, *external],
+        "deferred": [*deferred],
+        "problems": [*problems],
+    }
+
+
+def _revocation_problems(files: Mapping[str, Any], asked: str) -> list[str]:
+    if files["in_progress"]:
+        reason = f"a rotation of {', '.join(files['in_progress'])} was interrupted"
     elif asked:
-        reason = "rotate_secrets asks for new secrets"
+        reason = "rotate_secrets names secrets to rotate"
     else:
-        return nothing
-    again = "Run this without -e rotate_secrets_retire=true first"
-    return nothing | {"refusals": [f"Nothing is retired, as {reason}. {again}"]}
+        return []
+    first = "Run this without -e secrets_revoke_previous=true first"
+    return [f"Nothing is revoked, because {reason}. {first}"]
 
 
-def _is_made(secret: Mapping[str, Any], digest: str | None) -> bool:
+def _is_generated(secret: Mapping[str, Any], digest: str | None) -> bool:
     return bool(secret["present"]) and secret["present"] == digest
 
 
-def _is_given(secret: Mapping[str, Any]) -> bool:
+def _is_external(secret: Mapping[str, Any]) -> bool:
     return (
         bool(secret["present"] and secret["previous"]) and secret["previous"] != secret["present"]
     )
 
 
-def _refusal(
+def _problem(
     name: str,
     own: Mapping[str, Mapping[str, Any]],
     files: Mapping[str, Any],
@@ -96,12 +111,12 @@ def _refusal(
     if name not in own:
         others = [file for file in files["present"] if file not in own]
         return (
-            f"{name} is no secret of this inventory. There are {', '.join([*own, *others])}; a"
+            f"{name} is no secret of this inventory. It has {', '.join([*own, *others])}; a"
             " name is that of a file in " + folder
         )
     variable = own[name]["variable"]
     if not own[name]["present"]:
-        return f"{name} cannot be rotated: the app has none, as {variable} is not set"
+        return f"{name} cannot be rotated: {variable} is not set"
     if not here:
         return (
             f"{name} cannot be rotated from here, as no host of this inventory is in group"
@@ -119,13 +134,13 @@ def _refusal(
 def unread_previous(
     plan: Plan, own: Mapping[str, Mapping[str, Any]], files: Mapping[str, Any], folder: str
 ) -> list[str]:
-    """Say which variables do not read the files that hold the secrets of before."""
+    """Return messages about variables that do not read the files of previous values."""
     return [
         f"{own[name]['variable']}_previous: does not read {folder}/{name}.previous.txt, so the old"
-        f" secret would be refused at once. Set it beside {own[name]['variable']}, to:"
+        f" secret would be revoked at once. Set it next to {own[name]['variable']}, to:"
         f" \"{{{{ lookup('ansible.builtin.file', '{folder}/{name}.previous.txt', errors='ignore')"
         " | default('', true) }}\""
-        for name in plan["made"]
+        for name in plan["generated"]
         if name in own and own[name]["previous"] != files["previous"].get(name)
     ]
 
@@ -138,11 +153,11 @@ def secrets_of(
     groups: Mapping[str, list[str]],
     host: str,
 ) -> dict[str, dict[str, Any]]:
-    """Return the secrets that a host is told, as module `secret_digests` takes them.
+    """Return the secrets of a host in the form of module `secret_digests`.
 
-    `own` are those of the stack, with their `values`. A host of the app is told all of them, and
-    those of its environment; another one what its tiers need. The stack sets up servers of this
-    inventory alone: what a server elsewhere takes is its owner's to change.
+    `own` are those of the stack, with their `values`. Hosts of the app have all of them and those
+    of the environment, other hosts those of their groups. Passwords of servers outside of the
+    inventory may change freely.
     """
     found = {}
     is_app = host in groups.get("app", [])
@@ -163,7 +178,7 @@ def secrets_of(
 
 
 def files_in(folder: str) -> list[str]:
-    """Return the files of a folder of secrets, which need not be there; warn if others read it."""
+    """Return the files of a directory of secrets, if it exists; warn if others can read it."""
     path = Path(folder)
     if path.is_dir() and path.stat().st_mode & 0o077:
         Display().warning(
@@ -181,11 +196,11 @@ def secret_refusals(
     secret_environment: Mapping[str, Any],
     rotating: bool = False,
 ) -> list[str]:
-    """Say why hosts refuse the inventory's secrets, and what to do about it.
+    """Return messages about secrets that hosts reject, with remedies.
 
-    `queries` are the answers of module `secret_digests` by host, `generated` the files with secrets
-    that this run has generated, because there were none. A rotation that was cut ends with former
-    secrets that are `refused` already.
+    `queries` are the results of module `secret_digests` by host, `generated` the files with secrets
+    that this run has generated. At the end of an interrupted rotation, some previous values may
+    already be `refused`.
     """
     values = {text.split()[0] for path in generated if (text := Path(path).read_text()).strip()}
     fresh = {name for name, value in secret_environment.items() if str(value) in values}
@@ -231,7 +246,7 @@ def _reason(
         )
     if kind == "previous":
         return (
-            f"{before}: missing, while {hosts} accept the former secret besides: a rotation has not"
+            f"{before}: missing, while {hosts} also accept the former secret: a rotation has not"
             f" come to its end, or sessions are signed with the former key. Copy {folder} as a"
             " whole, with the files *.previous.txt and rotation.json, and let"
             " playbooks/rotate_secrets.yml end the rotation there. To have the former refused now:"
@@ -239,7 +254,7 @@ def _reason(
         )
     if kind == "refused":
         return (
-            f"{before}: retired on {hosts} by a rotation, and would be accepted again. Remove"
+            f"{before}: revoked on {hosts} by a rotation, and would be accepted again. Remove"
             f" {folder}/<name>.previous.txt and rotation.json there, or the variable from"
             f" {inventory_dir}/group_vars/all. {again}"
         )

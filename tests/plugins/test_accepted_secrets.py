@@ -5,8 +5,6 @@ What the servers make of it is shown on hosts, by scenarios data and security.
 
 from __future__ import annotations
 
-import io
-
 import pytest
 
 from helpers.imports import import_role_file
@@ -84,78 +82,63 @@ def test_mariadb_changes_in_one_statement(wanted, accepted, more, ways):
 
 def test_what_servers_keep_of_a_password_is_known():
     assert mysql_passwords.native_hash("password") == "*2470C0C06DEE42FD1618BB99005ADCA2EC9D1E19"
-    assert mysql_passwords.is_of("password", "*2470C0C06DEE42FD1618BB99005ADCA2EC9D1E19")
-    assert not mysql_passwords.is_of("Password", "*2470C0C06DEE42FD1618BB99005ADCA2EC9D1E19")
+    assert mysql_passwords.matches("password", "*2470C0C06DEE42FD1618BB99005ADCA2EC9D1E19")
+    assert not mysql_passwords.matches("Password", "*2470C0C06DEE42FD1618BB99005ADCA2EC9D1E19")
     kept = mysql_passwords.mysql_sha256_password_hash("new", "s" * 20)
-    assert mysql_passwords.is_of("new", kept)
-    assert not mysql_passwords.is_of("old", kept)
-    assert not mysql_passwords.is_of("", "")
-
-
-def test_redis_settings_that_differ_are_set():
-    """As Redis answers: a list of the setting's name and its value."""
-    has = {"maxmemory": "10", "appendfsync": "always"}
-
-    def redis(*words):
-        if words[1] == "SET":
-            has[words[2]] = words[3]
-        return [words[2], has[words[2]]]
-
-    wanted = redis_users.settings_of("# no 1\nuser shop on\n\nmaxmemory 20\nappendfsync always\n")
-    assert redis_users.set_settings(redis, wanted, check=True) == ["maxmemory"]
-    assert has["maxmemory"] == "10"
-    assert redis_users.set_settings(redis, wanted, check=False) == ["maxmemory"]
-    assert has == wanted
-    assert redis_users.set_settings(redis, wanted, check=False) == []
-
-
-def test_redis_users_are_read_as_redis_reads_them():
-    users = redis_users.users_of("# user no\nuser shop on #aa #bb ~* -@all\nuser default off\n\n")
-    assert users == {"shop": ["on", "#aa", "#bb", "~*", "-@all"], "default": ["off"]}
-    assert redis_users.hashes(users["shop"]) == {"aa", "bb"}
-
-
-def test_redis_answers_are_read():
-    said = b"*4\r\n+OK\r\n:3\r\n$3\r\na\nb\r\n*1\r\n$-1\r\n"
-    assert redis_users.answer(io.BytesIO(said)) == ["OK", 3, "a\nb", [None]]
-    with pytest.raises(redis_users.RefusedError):
-        redis_users.answer(io.BytesIO(b"-WRONGPASS invalid\r\n"))
-    with pytest.raises(redis_users.ReplyError):
-        redis_users.answer(io.BytesIO(b"-ERR unknown\r\n"))
-    with pytest.raises(ConnectionError):
-        redis_users.answer(io.BytesIO(b"+O"))
+    assert mysql_passwords.matches("new", kept)
+    assert not mysql_passwords.matches("old", kept)
+    assert not mysql_passwords.matches("", "")
 
 
 class FakeRedis:
-    """A running Redis with its users' passwords."""
+    """A running instance: the passwords of its users, and its settings."""
 
-    def __init__(self, **users: list[str]) -> None:
-        """Begin with these."""
-        self.users, self.asked = users, []
+    def __init__(self, settings: dict[str, str] | None = None, **users: list[str]) -> None:
+        """Start with users and settings."""
+        self.users, self.settings, self.commands = users, settings or {}, []
 
-    def __call__(self, *words: str):
-        """Answer a command."""
-        self.asked.append(words)
-        if words[1] == "GETUSER":
-            known = self.users.get(words[2])
-            return None if known is None else ["flags", ["on"], "passwords", known]
-        return "OK"
+    def acl_getuser(self, name: str):
+        """Return a user as redis-py does."""
+        return {"passwords": self.users[name]} if name in self.users else None
 
-    @property
-    def set(self) -> list[str]:
-        """Who was set."""
-        return [words[2] for words in self.asked if words[1] == "SETUSER"]
+    def execute_command(self, *words: str) -> None:
+        """Record a command."""
+        self.commands.append(words)
+
+    def config_get(self, name: str) -> dict[str, str]:
+        """Return a setting."""
+        return {name: self.settings[name]}
+
+    def config_set(self, name: str, value: str) -> None:
+        """Change a setting."""
+        self.settings[name] = value
 
 
-def test_redis_is_told_what_differs_and_no_more():
+def test_redis_file_is_parsed():
+    users, settings = redis_users.parse(
+        "# it's\nuser shop on #aa #bb ~* -@all\nuser default off\n\nmaxmemory 20\n"
+    )
+    assert users == {"shop": ["on", "#aa", "#bb", "~*", "-@all"], "default": ["off"]}
+    assert settings == {"maxmemory": "20"}
+
+
+def test_redis_settings_that_differ_are_set():
+    client = FakeRedis({"maxmemory": "10", "appendfsync": "always"})
+    wanted = {"maxmemory": "20", "appendfsync": "always"}
+    assert redis_users.set_settings(client, wanted, check=True) == ["maxmemory"]
+    assert client.settings["maxmemory"] == "10"
+    assert redis_users.set_settings(client, wanted, check=False) == ["maxmemory"]
+    assert client.settings == wanted
+    assert redis_users.set_settings(client, wanted, check=False) == []
+
+
+def test_redis_users_that_differ_are_set():
     users = {"shop": ["on", "#bb", "#aa"], "default": ["off"]}
-    same = FakeRedis(shop=["aa", "bb"], default=[])
-    assert redis_users.take_over(same, users, every=False, check=False) == []
-    other = FakeRedis(shop=["aa"], default=[])
-    assert redis_users.take_over(other, users, every=False, check=True) == ["shop"]
-    assert other.set == []
-    redis_users.take_over(other, users, every=False, check=False)
-    assert other.set == ["shop"]
-    assert other.asked[-1][3:] == ("reset", "on", "#bb", "#aa")
-    redis_users.take_over(same, users, every=True, check=False)
-    assert same.set == ["shop", "default"]
+    same, other = FakeRedis(shop=["aa", "bb"], default=[]), FakeRedis(shop=["aa"], default=[])
+    assert redis_users.set_users(same, users, apply=False, check=False) == []
+    assert redis_users.set_users(other, users, apply=False, check=True) == ["shop"]
+    assert other.commands == []
+    redis_users.set_users(other, users, apply=False, check=False)
+    assert other.commands == [("ACL SETUSER", "shop", "reset", "on", "#bb", "#aa")]
+    assert redis_users.set_users(same, users, apply=True, check=False) == ["shop", "default"]
+    assert redis_users.set_users(FakeRedis(), users, apply=False, check=True) == [*users]

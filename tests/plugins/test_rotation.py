@@ -29,84 +29,85 @@ def files(*names: str, previous: tuple[str, ...] = (), under_way: tuple[str, ...
     return {
         "present": {name: f"{name} now" for name in names},
         "previous": {name: f"{name} previous" if name in previous else "" for name in names},
-        "under_way": list(under_way),
+        "in_progress": list(under_way),
     }
 
 
-def plan(own: Any, found: Any, asked: str = "", retire: bool = False, **groups: list[str]) -> Any:
+def plan(own: Any, found: Any, asked: str = "", revoke: bool = False, **groups: list[str]) -> Any:
     """Plan a rotation."""
-    return rotation_plan(own, found, GROUPS | groups, asked, "/inv/secrets", retire)
+    return rotation_plan(own, found, GROUPS | groups, asked, "/inv/secrets", revoke)
 
 
 def test_all_that_come_from_files_are_made_anew():
-    made = plan(given(), files(*OWN, "diagnostics_key"))
-    assert (made["made"], made["given"], made["refusals"]) == (list(OWN), [], [])
+    made = plan(given(), files(*OWN, "api_key"))
+    assert (made["generated"], made["external"], made["problems"]) == (list(OWN), [], [])
 
 
 def test_some_are_asked_for_by_name():
-    made = plan(given(), files(*OWN, "diagnostics_key"), "cache, diagnostics_key")
-    assert made["names"] == ["cache", "diagnostics_key"]
+    made = plan(given(), files(*OWN, "api_key"), "cache, api_key")
+    assert made["names"] == ["cache", "api_key"]
 
 
 def test_those_of_a_vault_are_rotated_once_the_inventory_gives_both():
     made = plan(given(database="database previous"), files("cache"))
-    assert (made["made"], made["given"]) == (["cache"], ["database"])
+    assert (made["generated"], made["external"]) == (["cache"], ["database"])
 
 
 def test_one_that_is_the_same_as_before_is_none_to_rotate():
-    assert plan(given(database="database now"), files("cache"))["given"] == []
+    assert plan(given(database="database now"), files("cache"))["external"] == []
 
 
 def test_one_of_a_vault_is_refused_with_what_to_do():
-    refusals = plan(given(), files("cache"), "database")["refusals"]
+    refusals = plan(given(), files("cache"), "database")["problems"]
     assert len(refusals) == 1
     assert "app_database_password_previous" in refusals[0]
     assert "/inv/secrets/database.txt" in refusals[0]
 
 
 def test_a_vault_alone_has_nothing_to_rotate_by_itself():
-    assert "docs/secrets.md" in plan(given(), files())["refusals"][0]
+    assert "docs/secrets.md" in plan(given(), files())["problems"][0]
 
 
 def test_one_of_a_server_elsewhere_is_not_rotated():
     found = files(*OWN)
-    assert plan(given(), found, database=[])["made"] == ["cache", "secret_key"]
-    (refusal,) = plan(given(), found, "database", database=[])["refusals"]
+    assert plan(given(), found, database=[])["generated"] == ["cache", "secret_key"]
+    (refusal,) = plan(given(), found, "database", database=[])["problems"]
     assert "no host of this inventory is in group database" in refusal
 
 
 def test_one_that_the_app_has_not_is_refused():
     own = given() | {"cache": OWN["cache"] | {"present": "", "previous": ""}}
-    (refusal,) = plan(own, files("database"), "cache")["refusals"]
+    (refusal,) = plan(own, files("database"), "cache")["problems"]
     assert "app_cache_password is not set" in refusal
 
 
 def test_an_unknown_name_is_refused_with_those_there_are():
-    (refusal,) = plan(given(), files(*OWN, "diagnostics_key"), "databases")["refusals"]
+    (refusal,) = plan(given(), files(*OWN, "api_key"), "databases")["problems"]
     assert "databases" in refusal
-    assert "database, cache, secret_key, diagnostics_key" in refusal
+    assert "database, cache, secret_key, api_key" in refusal
 
 
 @pytest.mark.parametrize("asked", ["", "cache"])
 def test_one_that_was_cut_is_ended_first(asked):
     found = files(*OWN, under_way=("database",))
     made = plan(given(database="database previous"), found, asked)
-    assert made["made"] == ["database"]
-    assert made["later"] == [asked] * bool(asked)
+    assert made["generated"] == ["database"]
+    assert made["deferred"] == [asked] * bool(asked)
     assert made["names"] == ["database"]
 
 
-def test_to_retire_makes_nothing_new():
-    assert plan(given(), files(*OWN), retire=True)["names"] == []
+def test_to_revoke_makes_nothing_new():
+    assert plan(given(), files(*OWN), revoke=True)["names"] == []
     for asked, under_way in (("cache", ()), ("", ("cache",))):
-        refused = plan(given(), files(*OWN, under_way=under_way), asked, retire=True)
-        assert "Nothing is retired" in refused["refusals"][0]
+        refused = plan(given(), files(*OWN, under_way=under_way), asked, revoke=True)
+        assert "Nothing is revoked" in refused["problems"][0]
 
 
 def test_an_inventory_that_does_not_read_the_previous_one_is_told_the_line():
     found = files(*OWN, previous=tuple(OWN))
     own = given(cache="cache previous", secret_key="something else")
-    said = unread_previous({"made": ["database", "cache", "secret_key", "more"]}, own, found, "/s")
+    plan = {"generated": ["database", "cache", "secret_key", "more"]}
+    said = unread_previous(plan, own, found, "/s")
     assert [line.partition(":")[0] for line in said] == [
         "app_database_password_previous",
         "app_secret_key_previous",

@@ -41,9 +41,9 @@ def host(tmp_path, monkeypatch):
         def digests(self):
             return secret_digests.Digests(self.folder, "shop")
 
-        def use(self, retired=(), rotated=False, **values):
+        def use(self, revoked=(), rotated=False, **values):
             digests = self.digests()
-            digests.write(digests.wanted(secrets(**values), list(retired), rotated))
+            digests.write(digests.wanted(secrets(**values), list(revoked), rotated))
 
         def problems(self, **values):
             digests, asked = self.digests(), secrets(**values)
@@ -87,7 +87,7 @@ def test_root_alone_reads_digests_and_no_secret_is_in_them(host):
 def test_after_a_rotation(host, given, problem):
     host.use(**{PASSWORD: "o"})
     host.use(rotated=True, **{PASSWORD: ("n", "o")})
-    host.use(rotated=True, retired=[PASSWORD], **{PASSWORD: ("n", "o")})
+    host.use(rotated=True, revoked=[PASSWORD], **{PASSWORD: ("n", "o")})
     assert host.problems(**{PASSWORD: given}).get(PASSWORD) == problem
 
 
@@ -110,7 +110,7 @@ def test_a_value_of_the_users_own_changes_freely_until_it_is_rotated(host):
     assert host.problems(**{OWN: "two"}) == {OWN: "old"}
 
 
-def test_other_secrets_on_purpose_retire_the_former(host):
+def test_other_secrets_on_purpose_revoke_the_former(host):
     host.use(**{KEY: "one"})
     host.use(**{KEY: "two"})
     assert host.problems(**{KEY: "one"}) == {KEY: "old"}

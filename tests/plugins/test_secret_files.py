@@ -35,8 +35,8 @@ def texts(folder: Folder, name: str) -> tuple[str, str]:
 
 def rotate(folder: Folder) -> None:
     """Do what the playbook does before the servers are told."""
-    folder.keep(folder.asked()["under_way"] or ["cache", "key"])
-    folder.renew(["cache", "key"])
+    folder.backup(folder.query()["in_progress"] or ["cache", "key"])
+    folder.rotate(["cache", "key"])
 
 
 def test_each_becomes_the_previous_one(folder):
@@ -52,7 +52,7 @@ def test_a_second_run_goes_on_with_the_same(folder):
     made = [texts(folder, name) for name in ("cache", "key")]
     rotate(folder)
     assert [texts(folder, name) for name in ("cache", "key")] == made
-    assert folder.asked()["under_way"] == ["cache", "key"]
+    assert folder.query()["in_progress"] == ["cache", "key"]
 
 
 @pytest.mark.parametrize("step", range(1, 7))
@@ -79,37 +79,37 @@ def test_wherever_it_is_cut_the_next_run_ends_it(folder, monkeypatch, step):
 
 def test_the_end_forgets_what_is_refused_and_nothing_else(folder):
     rotate(folder)
-    assert folder.finish(["cache"])
+    assert folder.cleanup(["cache"])
     assert texts(folder, "cache")[1] == ""
     assert texts(folder, "key")[1] == "k2"
-    assert folder.asked()["under_way"] == []
-    assert not folder.finish(["cache"])
+    assert folder.query()["in_progress"] == []
+    assert not folder.cleanup(["cache"])
 
 
 def test_copies_are_taken_back_but_nothing_else(folder):
-    folder.keep(["cache", "key"])
+    folder.backup(["cache", "key"])
     assert texts(folder, "cache") == ("c1", "c1")
-    folder.drop(["cache", "key"])
+    folder.restore(["cache", "key"])
     assert texts(folder, "cache") == ("c1", "")
     assert texts(folder, "key") == ("k2", "k1")
 
 
 def test_only_the_owner_reads_them(folder):
     rotate(folder)
-    made = [folder.note, folder.present("key"), folder.previous("cache")]
+    made = [folder.state_file, folder.present("key"), folder.previous("cache")]
     assert {stat.S_IMODE(path.stat().st_mode) for path in made} == {0o600}
 
 
 def test_answers_and_the_note_hold_no_secret(folder):
     rotate(folder)
-    said = f"{folder.asked()} {folder.note.read_text()}"
+    said = f"{folder.query()} {folder.state_file.read_text()}"
     for name in ("cache", "key"):
         assert not [text for text in texts(folder, name) if text in re.split(r"\W+", said)]
 
 
 def test_nothing_is_there_yet(tmp_path):
-    assert Folder(tmp_path / "none").asked() == {"present": {}, "previous": {}, "under_way": []}
-    assert not Folder(tmp_path / "none").renew([])
+    assert Folder(tmp_path / "none").query() == {"present": {}, "previous": {}, "in_progress": []}
+    assert not Folder(tmp_path / "none").rotate([])
 
 
 def test_no_two_are_alike():

@@ -126,13 +126,11 @@ def test_address_of_mysql_s_own_packages(evaluate, facts, name):
     )
 
 
-def test_the_old_password_is_accepted_until_it_is_retired(evaluate):
+def test_accounts_have_the_previous_password_of_their_secret(evaluate):
     old = {"app_database_password_previous": "what it was"}
     accounts = evaluate("mysql", "__mysql_accounts", **SECRETS, **old)
     assert [account["previous"] for account in accounts] == ["what it was", "what it was", ""]
-    retired = evaluate("mysql", "__mysql_accounts", **SECRETS, **old, __mysql_retired=["database"])
-    assert [account["previous"] for account in retired] == ["", "", ""]
-    assert retired[0]["old"] == "what it was"
+    assert [account["secret"] for account in accounts] == ["database", "database", "migration"]
 
 
 def test_only_the_web_is_limited(evaluate):
@@ -154,7 +152,6 @@ def test_defaults_are_accepted(evaluate):
 @pytest.mark.parametrize(
     ("variable", "wrong"),
     [
-        ("mysql_provider", {"mysql_provider": "postgresql"}),
         ("mysql_provider", {"mysql_provider": "mariadb", "mysql_apt_source": "mysql-8.4-lts"}),
         ("app_database_password", {"app_database_password": "s3cret"}),
         ("app_migration_password", {"app_migration_password": ""}),
@@ -224,7 +221,7 @@ def test_another_apps_server_that_suffices_is_accepted(evaluate):
         "wait_timeout": 3600,
         "max_allowed_packet": "202M",
     }
-    assert evaluate("mysql", "__mysql_own", **given) is False
+    assert evaluate("mysql", "__mysql_is_owner", **given) is False
 
 
 @pytest.mark.parametrize(
@@ -280,8 +277,8 @@ def test_a_statement_holds_what_visitors_upload(settings, upload, packet):
 
 
 def test_only_the_owner_closes_what_the_installation_left_open(evaluate):
-    assert "test" in evaluate("mysql", "__mysql_strays", **neighbours(owner="shop"))
-    own = evaluate("mysql", "__mysql_strays", **neighbours())
+    assert "test" in evaluate("mysql", "__mysql_insecure", **neighbours(owner="shop"))
+    own = evaluate("mysql", "__mysql_insecure", **neighbours())
     assert own.endswith("WHERE user IN %(users)s AND host <> %(host)s")
 
 

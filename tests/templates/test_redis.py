@@ -12,9 +12,9 @@ from helpers.imports import import_role_file
 module = import_role_file("redis/library/redis_users.py")
 PASSWORD = {"cache": "the password of the cache", "queue": "the password of the queue"}
 PASSWORDS = {f"app_{name}_password": password for name, password in PASSWORD.items()}
-OPERATOR = {"content": b64encode(b"the password of the operator").decode()}
+ADMIN = {"content": b64encode(b"the password of the administrator").decode()}
 DROP_INS = "etc/systemd/system/redis-server@.service.d/"
-USERS = PASSWORDS | {"__redis_operator_password": OPERATOR}
+USERS = PASSWORDS | {"__redis_admin_password": ADMIN}
 
 
 @pytest.fixture
@@ -64,9 +64,8 @@ def live(render):
     """Return a function that gives the settings that an instance takes over while it runs."""
 
     def of(instance, **variables):
-        return module.settings_of(
-            render("redis", "etc/redis/users.j2", item=instance, **USERS | variables)
-        )
+        text = render("redis", "etc/redis/users.j2", item=instance, **USERS | variables)
+        return module.parse(text)[1]
 
     return of
 
@@ -132,8 +131,7 @@ def users(render):
 
     def of(instance, **variables):
         text = render("redis", "etc/redis/users.j2", item=instance, **USERS | variables)
-        lines = [line.split() for line in text.splitlines() if line.startswith("user ")]
-        return {words[1]: words[2:] for words in lines}
+        return module.parse(text)[0]
 
     return of
 
@@ -147,19 +145,19 @@ def test_the_app_gets_in_with_a_password_that_the_file_does_not_hold(conf, users
     assert PASSWORD[instance] not in str(found)
 
 
-def test_the_password_of_before_lets_in_until_it_is_retired(users):
+def test_the_previous_password_is_accepted_until_it_is_revoked(users):
     both = users("cache", app_cache_password_previous="what it was")["shop"]
     assert both[1:3] == [hashed(PASSWORD["cache"]), hashed("what it was")]
-    one = users("cache", app_cache_password_previous="what it was", __redis_retired=["cache"])
+    one = users("cache", app_cache_password_previous="what it was", __redis_revoked=["cache"])
     assert hashed("what it was") not in one["shop"]
     assert hashed("what it was") not in users("queue")["shop"]
 
 
-def test_the_operator_changes_users_and_settings_and_nothing_else(users):
-    rules = users("queue")["flaskstack-operator"]
+def test_the_administrator_changes_users_and_settings_and_nothing_else(users):
+    rules = users("queue")["flaskstack-admin"]
     assert rules == [
         "on",
-        hashed("the password of the operator"),
+        hashed("the password of the administrator"),
         "-@all",
         "+acl|getuser",
         "+acl|setuser",

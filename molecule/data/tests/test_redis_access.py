@@ -78,7 +78,7 @@ def test_only_the_group_reaches_the_socket(queue):
         "/var/lib/redis/my_shop-queue",
         "/etc/redis/redis-my_shop-queue.conf",
         "/etc/redis/my_shop-queue.users",
-        "/etc/redis/my_shop.operator",
+        "/etc/redis/my_shop.admin",
     ],
 )
 def test_the_app_reads_neither_data_nor_settings(host, path):

@@ -50,11 +50,11 @@ def test_next_rotation_completes_an_interrupted_one(
     assert new["queue"] == old["queue"]
     assert site.get("/readyz").status_code == 200
     assert_rejected(
-        "whole", "app_cache_password_previous, app_database_password_previous: retired on trixie"
+        "whole", "app_cache_password_previous, app_database_password_previous: revoked on trixie"
     )
 
     assert site.write(page, body="in the session of before").status_code == 303
-    done = operator.play("rotate_secrets", rotate_secrets_retire="true")
+    done = operator.play("rotate_secrets", secrets_revoke_previous="true")
     assert done.code == 0, done.output[-3000:]
     assert read()["secret_key"] == new["secret_key"]
     assert "secret_key.previous" not in read()

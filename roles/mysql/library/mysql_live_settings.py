@@ -1,4 +1,4 @@
-"""Have the running MySQL or MariaDB take over changed settings, without a restart where it can."""
+"""Apply changed settings to a running MySQL or MariaDB server, without a restart where possible."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = """
 module: mysql_live_settings
-short_description: Have the running server take over the settings of its option file
+short_description: Apply the option file to the running server
 description:
-  - Sets what differs between I(previous), which is removed then, and I(path). The answer is
-    C(changed) where the server needs a restart for some of it, which C(restart) names.
-  - With I(at_least), numbers in the file that are lower are raised first, and C(changed) says so.
+  - Sets what differs between I(previous), which is then removed, and I(path). The result is
+    C(changed) if some settings, listed in C(restart), need a restart.
+  - With I(at_least), lower numbers in the file are raised first, which makes it C(changed).
 author: Flaskstack
 """
 OPTIONS: dict[str, Any] = {
@@ -61,19 +61,19 @@ def raised(text: str, at_least: dict[str, Any]) -> str:
 
 
 def apply(driver: Any, path: str, old: dict[str, str], new: dict[str, str]) -> list[str]:
-    """Set what differs, and return the names of what takes a restart."""
-    restart = sorted(old.keys() - new.keys())  # nobody knows what they are without
+    """Set what differs, and return the names of the settings that need a restart."""
+    restart = sorted(old.keys() - new.keys())  # their defaults are unknown
     changed = {name: value for name, value in new.items() if old.get(name) != value}
     try:
         connection = driver.connect(user="root", unix_socket=path, autocommit=True)
-    except driver.err.OperationalError:  # it does not run
+    except driver.err.OperationalError:  # not running
         return sorted({*restart, *changed})
     with connection, connection.cursor() as cursor:
         for name, value in changed.items():
             found = number(value)
             try:
                 cursor.execute(f"SET GLOBAL `{name}` = %s", (value if found is None else found,))
-                # Such as of a value that is cut to what is possible now.
+                # For example about a truncated value.
                 done = not cursor.execute("SHOW WARNINGS")
             except driver.err.MySQLError:
                 done = False
@@ -85,9 +85,9 @@ def apply(driver: Any, path: str, old: dict[str, str], new: dict[str, str]) -> l
 def main() -> None:
     """Run as an Ansible module."""
     module = AnsibleModule(argument_spec=OPTIONS, supports_check_mode=True)
-    asked = module.params
-    path, previous = Path(asked["path"]), asked["previous"]
-    if not asked["at_least"] and not previous:  # it is the first, or this is check mode
+    params = module.params
+    path, previous = Path(params["path"]), params["previous"]
+    if not params["at_least"] and not previous:  # the first file, or check mode
         module.exit_json(changed=True, restart=["all"])
     if not path.exists():
         module.exit_json(changed=False, restart=[])
@@ -96,7 +96,7 @@ def main() -> None:
     except ImportError:
         module.fail_json(msg="The host has no PyMySQL: install python3-pymysql")
     text = path.read_text()
-    new = raised(text, asked["at_least"])
+    new = raised(text, params["at_least"])
     if new != text and not module.check_mode:
         partial = Path(f"{path}.partial")
         partial.write_text(new)
@@ -105,10 +105,10 @@ def main() -> None:
     restart: list[str] = []
     if not module.check_mode:
         old = read(Path(previous).read_text() if previous else text)
-        restart = apply(pymysql, asked["socket"], old, read(new))
+        restart = apply(pymysql, params["socket"], old, read(new))
         if previous:
             Path(previous).unlink()
-    changed = new != text if asked["at_least"] else bool(restart)
+    changed = new != text if params["at_least"] else bool(restart)
     module.exit_json(changed=changed, restart=restart)
 
 

@@ -13,17 +13,16 @@ from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = """
 module: secret_digests
-short_description: Know which secrets a host was set up with
+short_description: Compare secrets with those that a host was set up with
 description:
-  - C(query) says for each of I(secrets) what speaks against using it on this host. C(present)
-    writes down that the host is set up with them. Digests are in C(<folder>/<app>.json), for root
-    alone.
-  - A host without that file, which an older version set up, is asked for its app's environment.
-  - I(secrets) is JSON, by the secret's name C(value), C(previous) (empty, or accepted too),
+  - C(query) returns the C(problems) of I(secrets) on this host. C(present) records that the host is
+    set up with them, as digests in C(<folder>/<app>.json), readable by root only.
+  - Without that file, as on hosts of an earlier version, the app's environment is compared.
+  - I(secrets) is JSON, by the secret's name C(value), C(previous) (or empty),
     C(strict) (a new value needs a rotation or I(renew)) and C(variable) of the environment (or
     empty).
-  - I(retired) names those whose C(previous) is accepted no longer. I(rotated) says that a former
-    value of any secret is retired, not of the strict ones alone.
+  - I(revoked) are names with a revoked C(previous) value. With I(rotated), former values of all
+    secrets are revoked, not only of the strict ones.
 author: Flaskstack
 """
 OPTIONS: dict[str, Any] = {
@@ -33,19 +32,19 @@ OPTIONS: dict[str, Any] = {
     "state": {"type": "str", "choices": ["query", "present"], "default": "query"},
     "renew": {"type": "bool", "default": False},
     "rotated": {"type": "bool", "default": False},
-    "retired": {"type": "list", "elements": "str", "default": []},
+    "revoked": {"type": "list", "elements": "str", "default": []},
 }
 ETC = Path("/etc")
-KEEP = 20  # retired values of a secret
+KEEP = 20  # revoked values of a secret
 LINE = re.compile(r'^(\w+)="(.*)"$', re.MULTILINE)
 PASSWORD = re.compile(r"^[a-z0-9+]+://[^:@/]*:([^@/]*)@")
 
 
 class Digests:
-    """What a host knows of the secrets of an app."""
+    """The digests of an app's secrets on this host."""
 
     def __init__(self, folder: Path, app: str) -> None:
-        """Read what the host has."""
+        """Read the file, if there is one."""
         self.path = folder / f"{app}.json"
         try:
             self.read = json.loads(self.path.read_text())
@@ -59,15 +58,15 @@ class Digests:
         }
 
     def digest(self, value: str) -> str:
-        """Return the salted digest of a secret; empty where there is none.
+        """Return the salted digest of a secret; empty for an empty one.
 
-        Generated secrets have 238 bits, those that people choose may have few.
+        Slow on purpose: secrets that people choose may be weak.
         """
         salt = bytes.fromhex(self.salt)
         return hashlib.scrypt(value.encode(), salt=salt, n=4096, r=8, p=1).hex() if value else ""
 
     def adopt(self, secrets: dict[str, dict[str, Any]], environment: dict[str, str]) -> None:
-        """Take what the app has in its environment for what the host was set up with."""
+        """Without a file, take the secrets from the app's environment."""
         if self.path.exists():
             return
         for name, secret in secrets.items():
@@ -79,13 +78,13 @@ class Digests:
                 self.secrets[name] = {"present": self.digest(value)}
 
     def problem(self, name: str, value: str, previous: str, strict: bool) -> str:
-        """Return what speaks against using a secret here; empty if nothing does.
+        """Return the problem of a secret on this host; empty without one.
 
-        - `other`: the host was set up with another one.
+        - `other`: the host was set up with another value.
         - `old`: a rotation has replaced it.
-        - `previous`: what it has replaced is accepted still, and is not given.
-        - `refused`: what it has replaced is given, and accepted no longer.
-        - `changed`: it is another one, which is the user's to decide.
+        - `previous`: the previous value is missing, but still valid.
+        - `refused`: the previous value is given, but revoked.
+        - `changed`: another value of a secret that users may change freely.
         """
         known = self.secrets.get(name)
         if not known:
@@ -102,14 +101,14 @@ class Digests:
         return "" if then == known["present"] else "other"
 
     def wanted(
-        self, secrets: dict[str, dict[str, Any]], retired: list[str], rotated: bool
+        self, secrets: dict[str, dict[str, Any]], revoked: list[str], rotated: bool
     ) -> dict[str, dict[str, Any]]:
-        """Return what the host knows once it is set up with these secrets."""
+        """Return the digests of a host that is set up with these secrets."""
         known = dict(self.secrets)
         for name, secret in secrets.items():
             former = self.secrets.get(name, {})
             now, then = self.digest(secret["value"]), self.digest(secret["previous"])
-            then = "" if name in retired or then == now else then
+            then = "" if name in revoked or then == now else then
             gone = [former.get("previous"), former.get("present")]
             gone = gone if secret["strict"] or rotated else []
             gone = [*former.get("retired", []), *gone]
@@ -118,7 +117,7 @@ class Digests:
         return known
 
     def write(self, secrets: dict[str, dict[str, Any]]) -> None:
-        """Write the file, which root alone reads: whole, or not at all."""
+        """Write the file atomically, readable by root only."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.parent.chmod(0o700)
         partial = self.path.with_suffix(".new")
@@ -131,7 +130,7 @@ class Digests:
 
 
 def environment_of(app: str) -> dict[str, str]:
-    """Return the environment that an app has on this host; nothing where it is not set up."""
+    """Return the app's environment on this host; empty if the app is not set up."""
     for path in (ETC / app / "current/environment", ETC / app / "environment"):
         if path.exists():
             found = LINE.findall(path.read_text())
@@ -142,26 +141,26 @@ def environment_of(app: str) -> dict[str, str]:
 def main() -> None:
     """Run as an Ansible module."""
     module = AnsibleModule(argument_spec=OPTIONS, supports_check_mode=True)
-    asked = module.params
+    params = module.params
     secrets = {
-        name: secret for name, secret in json.loads(asked["secrets"]).items() if secret["value"]
+        name: secret for name, secret in json.loads(params["secrets"]).items() if secret["value"]
     }
-    digests = Digests(Path(asked["folder"]), asked["app"])
-    digests.adopt(secrets, environment_of(asked["app"]))
+    digests = Digests(Path(params["folder"]), params["app"])
+    digests.adopt(secrets, environment_of(params["app"]))
     found = {
         name: digests.problem(name, secret["value"], secret["previous"], secret["strict"])
         for name, secret in secrets.items()
     }
     problems = {name: problem for name, problem in found.items() if problem}
-    wanted = digests.wanted(secrets, asked["retired"], asked["rotated"])
+    wanted = digests.wanted(secrets, params["revoked"], params["rotated"])
     differs = not digests.path.exists() or wanted != digests.read["secrets"]
-    if asked["state"] == "present" and differs and not module.check_mode:
+    if params["state"] == "present" and differs and not module.check_mode:
         digests.write(wanted)
     module.exit_json(
-        changed=differs and asked["state"] == "present",
+        changed=differs and params["state"] == "present",
         differs=differs,
         known=bool(digests.secrets),
-        problems={} if asked["renew"] else problems,
+        problems={} if params["renew"] else problems,
     )
 
 
