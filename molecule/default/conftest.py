@@ -1,4 +1,4 @@
-"""What every test of the whole site uses: the site from outside, its database, its settings."""
+"""Fixtures of the whole site."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def settings(host):
 
 @pytest.fixture
 def certificate(host, tmp_path):
-    """Return a file with the certificate that the site is known by."""
+    """Return a file with the certificate of the site."""
     file = tmp_path / "certificate.pem"
     shown = "/etc/nginx/certificates/sample/current/fullchain.pem"
     file.write_text(host.check_output("cat %s", shown))
@@ -24,7 +24,7 @@ def certificate(host, tmp_path):
 
 @pytest.fixture
 def site(address, certificate):
-    """Return the site under one of its names."""
+    """Return a client of the site."""
     return Site(address, "localhost", ca=certificate)
 
 

@@ -1,4 +1,4 @@
-"""A person opens the page, writes a note and sees its job finish."""
+"""A visitor opens the page, writes a note and sees its job finish."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 @pytest.fixture
 def key(certificate):
-    """Return the digest of the site's public key, as Chromium takes it."""
+    """Return the digest of the site's public key for Chromium."""
     key = x509.load_pem_x509_certificate(Path(certificate).read_bytes()).public_key()
     data = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return base64.b64encode(hashlib.sha256(data).digest()).decode()
@@ -27,7 +27,7 @@ def key(certificate):
 
 @pytest.fixture
 def browser(address, key):
-    """Return the distribution's Chromium, which finds the site by its name, and knows its key."""
+    """Return Chromium, which resolves the name of the site and trusts its key."""
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium") or shutil.which("chromium-browser")
     for argument in (
@@ -41,7 +41,7 @@ def browser(address, key):
     ):
         options.add_argument(f"--{argument}")
     options.add_argument(f"--host-resolver-rules=MAP localhost {address}")
-    # Any other certificate that nobody vouches for is refused still.
+    # Other self-signed certificates are still refused.
     options.add_argument(f"--ignore-certificate-errors-spki-list={key}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
@@ -59,7 +59,7 @@ def test_a_visitor_writes_a_note_and_sees_its_job_finish(browser, request):
     )
     browser.find_element(By.CSS_SELECTOR, "form button[type=submit]").click()
 
-    # until the answer is there, what is found may be the page before it
+    # Until the response arrives, elements may belong to the previous page.
     wait = WebDriverWait(browser, 20, ignored_exceptions=[StaleElementReferenceException])
 
     def newest(page):
@@ -68,9 +68,9 @@ def test_a_visitor_writes_a_note_and_sees_its_job_finish(browser, request):
 
     note = wait.until(newest)
     assert "nobody noticed" in note.text
-    # no reload: the page's script asks
-    stamp = wait.until(lambda _: note.find_element(By.CSS_SELECTOR, ".word-count.done"))
-    assert "8 words" in " ".join(stamp.text.split())
+    # The page's script polls, without a reload.
+    word_count = wait.until(lambda _: note.find_element(By.CSS_SELECTOR, ".word-count.done"))
+    assert "8 words" in " ".join(word_count.text.split())
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
 
     browser.execute_script("window.scrollTo(0, 0)")

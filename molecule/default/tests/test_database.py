@@ -1,4 +1,4 @@
-"""Lessons 1, 2, 4, 11, 15 and 16: connections that die, leak or run out."""
+"""Lessons 1, 2, 4, 11, 15 and 16: connections that are closed, leak or run out."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from helpers.wait import wait_for
 
 @pytest.fixture
 def short_wait(host, sql):
-    """Let MySQL drop connections after two quiet seconds, for connections made from now on."""
-    usual = sql.variable("wait_timeout")
+    """Let MySQL close new connections that are idle for two seconds."""
+    default = sql.variable("wait_timeout")
     sql.rows("SET GLOBAL wait_timeout = 2")
     sql.rows("KILL USER sample; KILL USER sample_jobs")
     yield
-    sql.rows(f"SET GLOBAL wait_timeout = {usual}")
+    sql.rows(f"SET GLOBAL wait_timeout = {default}")
     sql.rows("KILL USER sample; KILL USER sample_jobs")
 
 
-def test_a_quiet_night_breaks_nothing(site, sql, short_wait):
+def test_idle_connections_are_replaced(site, sql, short_wait):
     for _ in range(20):
         assert site.get("/").status_code == 200
-    wait_for(lambda: len(sql.connections("sample")) <= 2, 15)  # the scheduler keeps coming back
+    wait_for(lambda: len(sql.connections("sample")) <= 2, 15)  # the scheduler reconnects
     for _ in range(20):
         assert site.get("/").status_code == 200
 
@@ -48,12 +48,12 @@ def test_failing_jobs_leave_no_connection_behind(diagnostics, sql):
 
     counts = wait_for(finished, 90)
     assert (counts["finished"], counts["failed"]) == (200, 100)
-    assert len(counts["connections"]) <= 2, "a job took a connection of its own"
+    assert len(counts["connections"]) <= 2, "a job opened its own connection"
     assert counts["web_imported"] is False, "the worker imported the web app"
     assert max(seen) - min(seen) <= 4, seen
 
 
-def test_without_mysql_the_app_says_so_and_stays_alive(host, site):
+def test_an_outage_of_mysql_is_a_503_and_the_app_stays_alive(host, site):
     unit = "mariadb.service"
     web = main_pid(host, live_web(host, "sample"))
     host.check_output("systemctl stop %s", unit)
@@ -70,7 +70,7 @@ def test_without_mysql_the_app_says_so_and_stays_alive(host, site):
     finally:
         host.check_output("systemctl start %s", unit)
     wait_for(lambda: site.get("/readyz").status_code == 200, 20)
-    assert main_pid(host, live_web(host, "sample")) == web, "restarted, not recovered"
+    assert main_pid(host, live_web(host, "sample")) == web, "the app was restarted"
 
 
 def test_the_pools_fit_into_the_server(host, sql, environment):
@@ -79,7 +79,7 @@ def test_the_pools_fit_into_the_server(host, sql, environment):
     assert 0 < pools < int(sql.variable("max_connections"))
 
 
-def test_the_clock_is_in_order_where_it_runs(sql, environment, settings):
+def test_the_timeouts_are_in_order(sql, environment, settings):
     assert int(environment["DB_POOL_RECYCLE"]) < int(sql.variable("wait_timeout"))
     assert int(sql.variable("innodb_lock_wait_timeout")) < settings["request_timeout"]
     assert float(environment["REQUEST_TIMEOUT"]) == settings["request_timeout"]

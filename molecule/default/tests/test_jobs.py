@@ -1,4 +1,4 @@
-"""Lesson 13, for jobs: a deploy loses none, doubles none, and leaves none to old code for long."""
+"""Lesson 13, for jobs: a deploy loses no job, runs none twice, and stops old workers soon."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from helpers.wait import wait_for
 
 WORKER = "sample-worker@1.service"
 EVERY = 0.1  # seconds from one job to the next
-LONG, LONG_EVERY = 2, 50  # one job in so many takes so many seconds
-# A worker of the old release runs what the new one has queued until it is told to stop and has done
-# the job in hand: seconds, a good deal less than the stop patience of 60.
+LONG, LONG_EVERY = 2, 50  # every 50th job takes 2 seconds
+# Seconds for which a worker of the old release may run jobs of the new one: until it has finished
+# its current job, well below the stop timeout of 60.
 SOON = 15
 
 
@@ -35,7 +35,7 @@ def queue(diagnostics):
 
 @pytest.fixture
 def queueing(queue):
-    """Return a context that queues jobs meanwhile, in step with the clock; it yields their ids."""
+    """Return a context manager that queues jobs at a constant rate; it yields their ids."""
 
     @contextmanager
     def queueing():
@@ -60,7 +60,7 @@ def queueing(queue):
 
 @pytest.fixture
 def runs(sql):
-    """Return a function that reads what is known of each run since the test began."""
+    """Return a function that reads the runs since the test began."""
     columns = (
         "job, queued_by, ran_by, UNIX_TIMESTAMP(queued_at), UNIX_TIMESTAMP(started_at), finished_at"
     )
@@ -72,22 +72,22 @@ def runs(sql):
     return runs
 
 
-def ended(rows):
-    """Return the ids of the runs that came to their end."""
+def finished(rows):
+    """Return the job ids of the finished runs."""
     return [job for job, *_, end in rows if end != "NULL"]
 
 
-def test_a_worker_finishes_the_job_in_hand_before_it_is_replaced(host, queue, runs):
+def test_a_worker_finishes_its_job_before_it_is_replaced(host, queue, runs):
     worker = main_pid(host, WORKER)
     job = queue(LONG)
     wait_for(lambda: [row[0] for row in runs()] == [job], 10)
-    assert ended(runs()) == [], "the job was too short to show anything"
+    assert finished(runs()) == [], "the job was too short"
     host.check_output("systemctl restart %s", WORKER)
-    assert ended(runs()) == [job]
+    assert finished(runs()) == [job]
     assert main_pid(host, WORKER) != worker
 
 
-def test_deploys_lose_and_double_no_job(host, operator, version, queueing, runs):
+def test_deploys_lose_no_job_and_run_none_twice(host, operator, version, queueing, runs):
     def current():
         return host.check_output("readlink /srv/sample/current").rsplit("/", 1)[-1]
 
@@ -101,7 +101,7 @@ def test_deploys_lose_and_double_no_job(host, operator, version, queueing, runs)
         wait_for_more(jobs)
     queued = {job.result() for job in jobs}
     assert len(set(releases)) == 3
-    wait_for(lambda: set(ended(runs())) >= queued, 400)  # a slow host has many left
+    wait_for(lambda: set(finished(runs())) >= queued, 400)  # a slow host needs time
     rows = runs()
     assert Counter(row[0] for row in rows) == Counter(queued)
     assert {row[1] for row in rows} == {row[2] for row in rows} == set(releases)
@@ -109,13 +109,13 @@ def test_deploys_lose_and_double_no_job(host, operator, version, queueing, runs)
 
 
 def wait_for_more(jobs):
-    """Wait until as many jobs more are queued as hold a long one."""
+    """Wait until another long job is queued."""
     enough = len(jobs) + LONG_EVERY
     wait_for(lambda: len(jobs) >= enough, 30)
 
 
 def stale(rows, releases):
-    """Return how long after a release began to queue an older one still began to run its jobs."""
+    """Return for how many seconds an older release started jobs of a newer one."""
     first = {}
     for _job, queued_by, _ran_by, queued, *_ in rows:
         first[queued_by] = min(first.get(queued_by, float(queued)), float(queued))

@@ -1,4 +1,4 @@
-"""What each unit may hold, and who dies first, where memory runs out."""
+"""Memory limits of the units, and the order in which the kernel kills them."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ LIMIT = planned(one=of_size(2048, 2))["one"]["plan"]["gunicorn_memory_limit"] * 
 DATABASE = ("mariadb.service", "redis-server@sample-queue.service")
 
 
-def shown(host, unit):
-    """Return what systemd makes of the unit's settings."""
+def properties(host, unit):
+    """Return the memory properties of a unit."""
     names = "MemoryHigh,MemoryMax,MemorySwapMax,OOMScoreAdjust,OOMPolicy,Restart"
     lines = host.check_output("systemctl show --property=%s %s", names, unit).splitlines()
     return dict(line.split("=", 1) for line in lines)
 
 
 def score(host, pid):
-    """Return how much sooner than others the kernel kills a process."""
+    """Return the OOM score adjustment of a process."""
     return int(host.check_output(f"cat /proc/{pid}/oom_score_adj"))
 
 
 @pytest.mark.parametrize("unit", ["sample.slice", "web", "sample-worker@1.service"])
-def test_the_app_may_hold_what_the_plan_gives_it(host, unit):
-    found = shown(host, live_web(host, "sample") if unit == "web" else unit)
+def test_the_app_has_the_memory_limit_of_the_plan(host, unit):
+    found = properties(host, live_web(host, "sample") if unit == "web" else unit)
     assert int(found["MemoryMax"]) == LIMIT
     assert LIMIT * 0.96 < int(found["MemoryHigh"]) < LIMIT
     assert LIMIT / 4 - MIB < int(found["MemorySwapMax"]) <= LIMIT / 2
 
 
 @pytest.mark.parametrize("unit", [*DATABASE, "redis-server@sample-cache.service", "nginx.service"])
-def test_no_service_may_take_the_whole_host(host, unit):
-    found = shown(host, unit)
+def test_no_service_can_use_all_memory(host, unit):
+    found = properties(host, unit)
     memory = int(host.check_output("awk '/MemTotal/ {print $2}' /proc/meminfo")) * 1024
     assert 0 < int(found["MemoryHigh"]) < int(found["MemoryMax"]) < memory
     assert found["Restart"] in ("always", "on-failure")
@@ -43,18 +43,18 @@ def test_no_service_may_take_the_whole_host(host, unit):
     assert host.check_output("systemctl show --property=%s --value %s", rate, unit) == "0"
 
 
-def test_a_worker_dies_first_and_the_database_last(host):
+def test_workers_are_killed_first_and_the_database_last(host):
     web = main_pid(host, live_web(host, "sample"))
     (worker, *_) = children(host, web)
-    data = [int(shown(host, unit)["OOMScoreAdjust"]) for unit in DATABASE]  # a container may not
+    data = [int(properties(host, unit)["OOMScoreAdjust"]) for unit in DATABASE]
     process = score(host, main_pid(host, "sample-worker@1.service"))
     assert max(data) < 0 < score(host, web) < process < score(host, worker)
 
 
-def test_what_takes_too_much_is_killed_alone(host, site):
+def test_a_process_over_the_limit_is_killed_alone(host, site):
     controllers = host.run("cat /sys/fs/cgroup/cgroup.controllers").stdout.split()
     if "memory" not in controllers:
-        pytest.skip("the kernel gives this host no memory controller")
+        pytest.skip("this host has no memory controller")
     web = main_pid(host, live_web(host, "sample"))
     before = children(host, web)
     size = LIMIT + LIMIT // 2 + 200 * MIB

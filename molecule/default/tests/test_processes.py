@@ -1,4 +1,4 @@
-"""Lessons 3, 7, 8 and 9: workers that die, share, or do a thing once too often."""
+"""Lessons 3, 7, 8 and 9: workers that are killed, share values, or tick once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from helpers.wait import wait_for
 
 
 def answers_of_all_workers(site, path, wanted=2):
-    """Ask until `wanted` workers have answered; return the answers."""
+    """Send requests until `wanted` workers have responded; return the responses."""
     answers = []
 
     def enough():
@@ -32,17 +32,17 @@ def test_workers_share_one_counter(site):
 
     with ThreadPoolExecutor(8) as many:
         workers = set(many.map(count, range(60)))
-    assert len(workers) >= 2, "only one worker answered: this shows nothing"
-    assert len(set(values)) == 60, "two requests saw one value"
+    assert len(workers) >= 2, "only one worker responded"
+    assert len(set(values)) == 60, "two requests got the same value"
 
 
 def test_workers_share_one_cache(site):
     answers = answers_of_all_workers(site, "/stats")
-    made = {(answer["value"]["counted_by"], answer["value"]["counted_at"]) for answer in answers}
-    assert len(made) <= 2, made  # two when it expired in between
+    counted = {(answer["value"]["counted_by"], answer["value"]["counted_at"]) for answer in answers}
+    assert len(counted) <= 2, counted  # two when it expired in between
 
 
-def test_one_tick_an_interval(sql, environment):
+def test_one_tick_per_interval(sql, environment):
     last = int(sql.value("SELECT COALESCE(MAX(slot), 0) FROM sample.ticks"))
     newer = f"FROM sample.ticks WHERE slot > {last}"
     wait_for(lambda: int(sql.value(f"SELECT COUNT(*) {newer}")) >= 3, 50)
@@ -53,7 +53,7 @@ def test_one_tick_an_interval(sql, environment):
     assert apart == {int(environment["SCHEDULER_INTERVAL"])}, slots
 
 
-def test_ticking_is_the_schedulers_alone(host, sql):
+def test_only_the_scheduler_ticks(host, sql):
     pids = {row[0] for row in sql.rows("SELECT DISTINCT pid FROM sample.ticks ORDER BY slot DESC")}
     assert str(main_pid(host, "sample-scheduler@1.service")) in pids
     workers = {str(pid) for pid in children(host, main_pid(host, live_web(host, "sample")))}
@@ -66,21 +66,21 @@ def test_a_killed_worker_is_replaced_and_no_request_fails(host, site):
     with site.under_load("/whoami") as answers:
         for _ in range(3):
             before = set(children(host, web))
-            idle = before.pop()  # one that holds a request takes it along: TERM lets it finish
+            idle = before.pop()  # TERM lets it finish its request
             host.check_output(f"kill -TERM {idle}")
             wait_for(lambda idle=idle: idle not in children(host, web), 30)
             wait_for(lambda: len(children(host, web)) >= 2, 30)
     assert set(answers) == {"200"}, answers
 
 
-def test_a_killed_gunicorn_is_back_and_nothing_is_refused(host, site):
+def test_a_killed_gunicorn_is_restarted_and_no_request_is_refused(host, site):
     web = main_pid(host, live_web(host, "sample"))
     host.check_output(f"kill -KILL {web}")
     assert site.get("/healthz").status_code == 200, "the socket did not hold the request"
     wait_for(lambda: restarted(host, live_web(host, "sample"), web), 30)
 
 
-def test_gunicorn_never_the_development_server(host):
+def test_gunicorn_runs_and_not_the_development_server(host):
     processes = host.check_output("ps -u sample -o args=")
     assert "gunicorn" in processes
     assert "flask run" not in processes

@@ -1,4 +1,4 @@
-"""Lessons 10 and 11: what the cache may lose, what the queue may not, and pages without either."""
+"""Lessons 10 and 11: the cache evicts keys, the queue keeps them, and pages work without both."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ print(cache.info("stats")["evicted_keys"])
 
 
 @pytest.fixture
-def usual(site):
-    """Return the seconds that a page takes at most while all is well."""
+def response_time(site):
+    """Return the longest response time of a page without an outage."""
     return max(site.get("/").elapsed.total_seconds() for _ in range(5))
 
 
@@ -41,12 +41,12 @@ def stopped(host, site):
 
 
 @pytest.mark.parametrize("instance", ["cache", "queue"])
-def test_pages_answer_within_a_second_without_redis(instance, site, usual, stopped):
+def test_pages_answer_within_a_second_without_redis(instance, site, response_time, stopped):
     stopped(f"redis-server@sample-{instance}.service")
     for _ in range(5):
         answer = site.get("/")
         assert answer.status_code == 200
-        assert answer.elapsed.total_seconds() < 1 + usual
+        assert answer.elapsed.total_seconds() < 1 + response_time
     ready = site.get("/readyz")
     assert ready.status_code == 503
     assert ready.json()["checks"][instance]["state"] == "down"
@@ -54,11 +54,11 @@ def test_pages_answer_within_a_second_without_redis(instance, site, usual, stopp
 
 @pytest.fixture
 def hanging(host, site):
-    """Return a function that halts a unit's process, which then accepts but never answers."""
+    """Return a function that suspends a unit's process, which then accepts connections only."""
     pids = []
 
     def hang(unit):
-        time.sleep(BREAKER_RESET)  # one left open by an earlier test would spare the page the wait
+        time.sleep(BREAKER_RESET)  # close a breaker that an earlier test opened
         pids.append(main_pid(host, unit))
         host.check_output(f"kill -STOP {pids[-1]}")
 
@@ -69,12 +69,12 @@ def hanging(host, site):
 
 
 @pytest.mark.parametrize("instance", ["cache", "queue"])
-def test_pages_answer_within_a_second_while_redis_hangs(instance, site, usual, hanging):
+def test_pages_answer_within_a_second_while_redis_hangs(instance, site, response_time, hanging):
     hanging(f"redis-server@sample-{instance}.service")
     for _ in range(5):
         answer = site.get("/")
         assert answer.status_code == 200
-        assert answer.elapsed.total_seconds() < 1 + usual
+        assert answer.elapsed.total_seconds() < 1 + response_time
     assert site.get("/readyz").json()["checks"][instance]["state"] == "down"
 
 
@@ -102,7 +102,7 @@ def test_queued_jobs_survive_a_killed_queue(host, diagnostics):
     wait_for(lambda: diagnostics("GET", answer.json()["url"]).json()["finished"] == 200, 60)
 
 
-def test_a_full_cache_costs_no_job(host, diagnostics, environment):
+def test_a_full_cache_loses_no_job(host, diagnostics, environment):
     host.check_output("systemctl stop sample-worker@1.service")
     try:
         answer = diagnostics("POST", "/jobs", json={"count": 100})
@@ -113,7 +113,7 @@ def test_a_full_cache_costs_no_job(host, diagnostics, environment):
     wait_for(lambda: diagnostics("GET", answer.json()["url"]).json()["finished"] == 100, 60)
 
 
-def test_workers_come_back_after_redis(host, diagnostics):
+def test_workers_reconnect_to_redis(host, diagnostics):
     worker = main_pid(host, "sample-worker@1.service")
     host.check_output("systemctl restart redis-server@sample-queue.service")
     answer = wait_for(lambda: diagnostics("POST", "/jobs", json={"count": 5}).json().get("url"), 30)

@@ -1,4 +1,4 @@
-"""Lessons 5 and 17: who the app thinks the visitor is, and who gives up first."""
+"""Lessons 5 and 17: the client that the app sees, and the order of timeouts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FORGED = {
 
 def test_the_app_sees_the_real_client(host, site):
     seen = site.get("/whoami").json()
-    # the controller, as the host sees it: the peer of this very SSH connection's network
+    # The host sees the controller at the gateway of its network.
     gateway = host.check_output("ip -4 route show default").split()[2]
     assert seen["remote_addr"] == gateway
     assert (seen["scheme"], seen["host"], seen["prefix"]) == ("https", "localhost", "")
@@ -35,13 +35,13 @@ def test_forged_headers_change_nothing(site):
         assert forged[field] == honest[field], field
 
 
-def test_the_port_is_the_sites_own(site):
+def test_the_port_is_that_of_the_site(site):
     assert site.get("/whoami").json()["url"] == "https://localhost/"
     forged = site.get("/whoami", headers={"Host": "localhost:8080"})
     assert forged.json()["url"] == "https://localhost/"
 
 
-def test_http_leads_to_https(address):
+def test_http_redirects_to_https(address):
     answer = Site(address, "localhost:8080").post("/notes?a=b")
     assert (answer.status_code, answer.headers["Location"]) == (308, "https://localhost/notes?a=b")
 
@@ -51,7 +51,7 @@ def test_an_unknown_host_is_refused(address):
         Site(address, "evil.example").get("/")
 
 
-def test_static_files_are_cached_for_long_and_not_served_by_the_app(host, site):
+def test_static_files_are_cached_and_served_by_nginx(host, site):
     page = site.get("/").text
     path = page.split('rel="stylesheet" href="')[1].split('"')[0]
     answer = site.get(path)
@@ -74,14 +74,14 @@ def test_events_arrive_one_by_one(site):
             if line.startswith(b"data:"):
                 arrived.append(time.monotonic())
     assert len(arrived) == 4
-    assert arrived[-1] - arrived[0] > 1.0, "they came all at once: something buffers"
+    assert arrived[-1] - arrived[0] > 1.0, "the events were buffered"
 
 
 def test_one_request_id_from_nginx_through_the_app_to_the_job(host, site, diagnostics):
     answer = diagnostics("POST", "/jobs", json={"count": 1})
     identity = answer.headers["X-Request-ID"]
 
-    def units_that_know_it():
+    def loggers():
         lines = journal(
             host,
             "nginx.service",
@@ -93,17 +93,19 @@ def test_one_request_id_from_nginx_through_the_app_to_the_job(host, site, diagno
         entries = json_lines(lines)
         return {"nginx" if "upstream_addr" in entry else entry["logger"] for entry in entries}
 
-    def all_three():
-        return units_that_know_it() >= {"nginx", "sample_app.queues", "sample_app.jobs"}
+    def all_found():
+        return loggers() >= {"nginx", "sample_app.queues", "sample_app.jobs"}
 
-    wait_for(all_three, 10)
+    wait_for(all_found, 10)
 
 
-def test_a_slow_endpoint_gives_the_apps_own_answer(diagnostics, settings):
+def test_a_slow_request_gets_the_response_of_the_app(diagnostics, settings):
     assert diagnostics("GET", "/slow?seconds=1").status_code == 200
     limit = settings["request_timeout"]
     answer = diagnostics("GET", f"/slow?seconds={limit + 20}", timeout=limit + 30)
     assert answer.status_code in (503, 504)
-    assert answer.headers["Content-Type"].startswith("application/json"), "nginx' page"
+    assert answer.headers["Content-Type"].startswith("application/json"), (
+        "this is the page of nginx"
+    )
     assert answer.json()["error"] == "statement_timeout", "MySQL's limit was not the first"
     assert answer.elapsed.total_seconds() < limit

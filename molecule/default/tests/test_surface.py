@@ -1,4 +1,4 @@
-"""Lesson 20: what the world reaches, and where secrets are not."""
+"""Lesson 20: open ports, and places without secrets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def secrets(host, environment, settings):
     return found | {"migration": settings["app_migration_password"]}
 
 
-def test_only_ssh_http_and_https_answer_from_outside(address):
+def test_only_ssh_http_and_https_are_open(address):
     reached = set()
     for port in TRIED:
         with socket.socket() as probe:
@@ -45,19 +45,19 @@ def test_no_secret_in_any_command_line(host, secrets):
 
 
 def test_no_secret_in_any_log(host, secrets):
-    # read here, not searched there: sudo would log the patterns
+    # Searched on the controller: sudo would log the patterns.
     files = "find /var/log -type f -not -path '*/journal/*' -exec cat {} +"
     logs = host.check_output(f"(journalctl --no-pager --output cat; {files}) | tr -cd '[:print:]'")
     assert "gunicorn" in logs
     assert [name for name, value in secrets.items() if value in logs] == []
 
 
-def test_secrets_are_readable_by_the_app_alone(host):
+def test_only_the_app_reads_its_secrets(host):
     assert host.run("sudo -u www-data cat /etc/sample/current/environment").failed
     assert host.run("sudo -u redis cat /etc/sample/current/environment").failed
     assert host.run("sudo -u sample cat /etc/sample/current/environment").succeeded
 
 
-def test_root_of_the_database_is_the_local_socket_only(host):
+def test_only_root_logs_in_to_mysql_as_root(host):
     assert host.run("mysql -e 'SELECT 1'").succeeded
     assert host.run("sudo -u www-data mysql -u root -e 'SELECT 1'").failed

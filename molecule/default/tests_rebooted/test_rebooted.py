@@ -1,4 +1,4 @@
-"""The host was rebooted: all of it is back, and the next deploy works."""
+"""After a reboot the state of the host is restored, and the next deploy works."""
 
 from __future__ import annotations
 
@@ -20,25 +20,24 @@ STATE = (ROOT / "molecule/default/files/state.sh").read_text()
 
 @pytest.fixture(scope="module")
 def before():
-    """Return what reboot.yml wrote down."""
+    """Return the state before the reboot."""
     folder = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
     return json.loads((folder / "before_reboot.json").read_text())
 
 
 @pytest.fixture(scope="module")
 def up(host):
-    """Wait until systemd has started everything."""
+    """Wait until systemd has started all units."""
     return wait_for(lambda: host.run("systemctl is-system-running").stdout.strip() == "running", 90)
 
 
 @pytest.mark.usefixtures("up")
-def test_the_site_answers(site):
+def test_the_site_responds(site):
     assert wait_for(lambda: site.get("/readyz").status_code == 200, 60)
 
 
 @pytest.mark.usefixtures("up")
-def test_units_folders_and_rules_are_back(host, before):
-    """Line by line what there was: the list itself has the units that matter."""
+def test_units_directories_and_rules_are_restored(host, before):
     slot = live_web(host, "sample")
     units = {line for line in before["state"] if line.startswith("unit ")}
     named = [slot, slot.replace(".service", ".socket"), "sample-worker@1.service", "sample.target"]
@@ -56,12 +55,12 @@ def test_units_folders_and_rules_are_back(host, before):
 
 
 @pytest.mark.usefixtures("up")
-def test_nothing_failed(host):
+def test_no_unit_failed(host):
     assert host.check_output("systemctl list-units --failed --plain --no-legend") == ""
 
 
 @pytest.mark.usefixtures("up")
-def test_a_page_that_was_open_can_still_be_sent(site, before):
+def test_a_form_opened_before_the_reboot_is_accepted(site, before):
     body = uuid.uuid4().hex
     form = {"csrf_token": before["token"], "author": "Ada", "body": body}
     headers = {"Cookie": before["cookie"], "Referer": "https://localhost/"}
@@ -70,12 +69,12 @@ def test_a_page_that_was_open_can_still_be_sent(site, before):
 
 
 @pytest.mark.usefixtures("up")
-def test_a_job_that_waited_is_done(diagnostics, before):
+def test_a_queued_job_is_done(diagnostics, before):
     wait_for(lambda: diagnostics("GET", before["job"]).json()["finished"] == 1, 60)
 
 
 @pytest.mark.usefixtures("up")
-def test_rows_from_before_are_there(sql, before):
+def test_all_rows_are_kept(sql, before):
     newest, count, _ = before["notes"]
     assert int(count) > 0
     columns = "SELECT MAX(id), COUNT(*), SUM(CRC32(body)) FROM sample.notes"
