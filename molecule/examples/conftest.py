@@ -1,4 +1,4 @@
-"""Six users' inventories and sites: what each sees from outside, and the playbooks each runs."""
+"""The inventories and sites of six users."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DOMAINS = {
     "blog_2": "blog-2.example.org",
     "libs": "libs.example.org",
 }
-# What another app's inventory must leave as it is: what belongs to shop, the others and the host.
+# The state of the host and of all apps but blog_2.
 STATE = r"""
 find /etc /usr/local /srv/shop -type f ! -path '*blog_2*' \
   ! -path '*/environments/*' ! -regex '/etc/\(passwd\|shadow\|group\|gshadow\|subuid\|subgid\)-?' \
@@ -36,10 +36,10 @@ swapon --show; readlink /etc/localtime
 
 
 class App:
-    """One of the apps, as its user has it."""
+    """One of the apps, with the inventory of its user."""
 
     def __init__(self, name: str, address: str) -> None:
-        """Find what converge.yml has copied."""
+        """Use the copies of converge.yml."""
         self.name = name
         self.inventory = FOLDER / "inventory" / name
         self.operator = Operator(str(self.inventory))
@@ -51,7 +51,7 @@ class App:
         return self.operator.play(playbook, *options, **variables)
 
     def play(self, playbook: str, *options: str, **variables: Any) -> Done:
-        """Run one of the bundle's playbooks, which succeeds."""
+        """Run one of the bundle's playbooks successfully."""
         done = self.run(playbook, *options, **variables)
         assert done.code == 0, done.output
         return done
@@ -62,7 +62,7 @@ class App:
         return self.play("deploy")
 
     def secret(self, name: str) -> str:
-        """Return a secret that was made for this inventory."""
+        """Return a generated secret of this inventory."""
         return (self.inventory / f"secrets/{name}.txt").read_text().strip()
 
     @property
@@ -73,13 +73,13 @@ class App:
 
 @pytest.fixture
 def dice(address):
-    """Return the app of a single file."""
+    """Return the app with a single file."""
     return App("dice", address)
 
 
 @pytest.fixture
 def blog(address):
-    """Return the app with a database in its instance folder."""
+    """Return the app with SQLite in its instance folder."""
     return App("blog", address)
 
 
@@ -91,23 +91,23 @@ def filedrop(address):
 
 @pytest.fixture
 def shop(address):
-    """Return the sample app, whose inventory has the say about the host."""
+    """Return the sample app, whose inventory owns the host settings."""
     return App("shop", address)
 
 
 @pytest.fixture
 def blog_2(address):
-    """Return the sample app once more."""
+    """Return a second installation of the sample app."""
     return App("blog_2", address)
 
 
 @pytest.fixture
 def libs(address):
-    """Return the app of many libraries."""
+    """Return the app with many libraries."""
     return App("libs", address)
 
 
 @pytest.fixture
 def state(host):
-    """Return a function that lists what describes the apps but blog_2, and what the host shares."""
+    """Return a function that lists the state of the host and of all apps but blog_2."""
     return lambda: host.check_output(STATE).splitlines()

@@ -1,4 +1,4 @@
-"""Six apps from six inventories on one host do not touch each other."""
+"""Six apps with six inventories on one host are isolated from each other."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def test_each_app_serves_its_own_site(shop, blog_2, dice):
         "/var/lib/{}",
     ],
 )
-def test_an_app_reads_its_own_files_and_not_anothers(host, path):
+def test_an_app_reads_only_its_own_files(host, path):
     assert host.run(f"flaskstack shop run test -r {path.format('shop')}").succeeded
     assert host.run(f"test -r {path.format('blog_2')}").succeeded
     assert host.run(f"flaskstack shop run test -r {path.format('blog_2')}").failed
 
 
 @pytest.mark.parametrize("instance", ["cache", "queue"])
-def test_an_app_reaches_its_own_redis_and_not_anothers(host, instance):
+def test_an_app_connects_only_to_its_own_redis(host, instance):
     def reached(app):
         socket = f"/run/redis-{app}-{instance}/redis.sock"
         return host.run("flaskstack shop run python -c %s %s", CONNECT, socket)
@@ -49,7 +49,7 @@ def test_an_app_reaches_its_own_redis_and_not_anothers(host, instance):
     assert "PermissionError" in reached("blog_2").stderr
 
 
-def test_an_app_does_not_reach_anothers_web_server(host):
+def test_an_app_cannot_connect_to_gunicorn_of_another(host):
     socket = host.check_output("readlink --canonicalize /srv/blog_2/web.sock")
     assert host.file(socket).is_socket
     assert (
@@ -57,13 +57,13 @@ def test_an_app_does_not_reach_anothers_web_server(host):
     )
 
 
-def test_an_app_reads_its_own_database_and_not_anothers(host):
+def test_an_app_reads_only_its_own_database(host):
     assert host.run("flaskstack shop run python -c %s", QUERY.format(app="shop")).succeeded
     refused = host.run("flaskstack shop run python -c %s", QUERY.format(app="blog_2"))
     assert "Access denied" in refused.stderr
 
 
-def test_another_inventory_with_other_settings_changes_only_its_own(host, blog_2, state):
+def test_settings_of_one_inventory_change_only_its_own_app(host, blog_2, state):
     before = state()
     blog_2.play(
         "site.yml",
@@ -79,11 +79,11 @@ def test_another_inventory_with_other_settings_changes_only_its_own(host, blog_2
     )
     assert state() == before
     own = host.check_output("cat /etc/redis/blog_2-cache.users")
-    assert f"maxmemory {20 * 2**20}" in own, "the run changed nothing at all"
+    assert f"maxmemory {20 * 2**20}" in own, "the run changed nothing"
     assert blog_2.serves
 
 
-def test_a_second_app_has_its_connections_without_a_restart_or_the_firsts_inventory(host):
+def test_mysql_has_connections_for_every_app_without_a_restart(host):
     fact = "/etc/ansible/facts.d/flaskstack_mysql_{}.fact"
     needed = {
         app: json.loads(host.file(fact.format(app)).content_string)["connections"]
@@ -98,13 +98,13 @@ def test_a_second_app_has_its_connections_without_a_restart_or_the_firsts_invent
 
 @pytest.fixture
 def started(host):
-    """Return a function that tells since when each unit of the other apps runs."""
+    """Return a function that lists when the units of other apps were started."""
     show = "systemctl show --property Id,ActiveEnterTimestampMonotonic,MainPID"
     return lambda: host.check_output(f"{show} {' '.join(UNITS)}")
 
 
-def test_a_deploy_of_one_leaves_the_others_alone(host, dice, started):
-    # An instance of before may still finish what it holds.
+def test_a_deploy_does_not_restart_other_apps(host, dice, started):
+    # A previous instance may still finish its requests.
     leaving = "systemctl list-units --plain --no-legend --state=deactivating"
     wait_for(lambda: not host.check_output(leaving), 60)
     before, release = started(), host.file("/srv/dice/current").linked_to
@@ -114,8 +114,7 @@ def test_a_deploy_of_one_leaves_the_others_alone(host, dice, started):
     assert started() == before
 
 
-def test_the_same_again_changes_nothing(filedrop):
-    """And of the others once this one is gone (test_removed)."""
+def test_a_second_run_changes_nothing(filedrop):
     done = filedrop.play("site.yml", "--skip-tags=access")
     assert done.changed == 0
     assert "No change" in done.output
@@ -125,13 +124,13 @@ def test_the_same_again_changes_nothing(filedrop):
 @pytest.mark.parametrize(
     "path", ["/etc/blog/current/environment", "/srv/blog/shared/instance/blog.sqlite"]
 )
-def test_no_app_reads_what_another_has(host, path):
+def test_the_user_of_an_app_cannot_read_files_of_another(host, path):
     read = "setpriv --reuid={0} --regid={0} --clear-groups head --bytes=1 {1}"
     assert host.run(read.format("blog", path)).rc == 0
     assert "Permission denied" in host.run(read.format("dice", path)).stderr
 
 
-def test_no_app_asks_another_past_nginx(host):
+def test_the_user_of_an_app_cannot_bypass_nginx(host):
     program = "import socket; socket.socket(socket.AF_UNIX).connect('/srv/blog/web.sock')"
     connect = "setpriv --reuid={0} --regid={0} {1} python3 -c %s"
     assert host.run(connect.format("www-data", "--init-groups"), program).rc == 0

@@ -1,4 +1,4 @@
-"""A factory app with SQLite in its instance folder, which a command fills and another wipes."""
+"""An app with an application factory, SQLite in its instance folder, and two commands."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import requests
 
 @pytest.fixture
 def author(blog):
-    """Return a session of the author whom the first deploy made."""
+    """Return a session of the author that the first deploy created."""
     with requests.Session() as session:
         session.headers["Host"] = blog.site.name
         form = {"name": "editor", "password": blog.secret("author")}
@@ -33,13 +33,13 @@ def test_only_an_author_writes(blog, author):
     assert "A &lt;b&gt;post&lt;/b&gt;" in page
 
 
-def test_nginx_has_the_style_sheet(blog):
+def test_nginx_serves_the_style_sheet(blog):
     answer = blog.site.get("/static/style.css")
     assert answer.headers["Cache-Control"] == "public, max-age=3600"
     assert answer.headers["Content-Type"] == "text/css; charset=utf-8"
 
 
-def test_a_deploy_keeps_what_was_written(host, blog, author):
+def test_a_deploy_keeps_posts_and_sessions(host, blog, author):
     title = uuid.uuid4().hex
     author.post(f"{blog.site.url}/write", data={"title": title, "body": ""})
     before = host.file("/srv/blog/current").linked_to
@@ -49,9 +49,9 @@ def test_a_deploy_keeps_what_was_written(host, blog, author):
     assert author.get(f"{blog.site.url}/write").status_code == 200  # still logged in
 
 
-def test_the_password_of_the_first_author_is_told_to_nobody(host, blog):
+def test_the_password_of_the_first_author_is_not_logged(host, blog):
     password = blog.secret("author")
     assert password in host.check_output("cat /etc/blog/current/environment")
-    # In brackets, so that the journal's line about this very command does not match.
+    # In brackets, so that the log line of this command does not match.
     search = "journalctl --quiet --case-sensitive --grep %s"
     assert host.run(search, f"[{password[0]}]{password[1:]}").stdout == ""

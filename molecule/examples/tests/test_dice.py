@@ -1,4 +1,4 @@
-"""A single file with a requirements.txt."""
+"""An app with a single file and requirements.txt."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ def test_the_page_and_its_settings(dice):
     assert dice.site.get("/?count=11").status_code == 400
 
 
-def test_links_are_what_the_visitor_typed(host, dice):
+def test_links_have_the_host_of_the_request(host, dice):
     dice.site.name = "dice.example.com:8080"
     assert 'href="http://dice.example.com:8080/?count=2' in dice.site.get("/").text
-    # What a load balancer would say, told by the one that is believed: nginx.
+    # Headers of a load balancer, as nginx forwards them.
     program = (
         "import http.client, socket; link = http.client.HTTPConnection('other');"
         "link.sock = socket.socket(socket.AF_UNIX); link.sock.connect('/srv/dice/web.sock');"

@@ -1,4 +1,4 @@
-"""Uploads that nginx sends back, and events, by gevent and Redis."""
+"""Uploads that nginx serves, and events with gevent and Redis."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MEBIBYTE = 2**20
 
 @pytest.fixture
 def drop(filedrop):
-    """Return a function that drops a file."""
+    """Return a function that uploads a file."""
 
     def drop(name, content):
         return filedrop.site.post("/", files={"file": (name, content)}, timeout=60)
@@ -25,7 +25,7 @@ def drop(filedrop):
 
 @contextmanager
 def events(site):
-    """Open the stream; yields what comes after its first line."""
+    """Open the stream; yields its events."""
     with site.get("/events", stream=True, timeout=20) as answer:
         lines = answer.iter_lines(chunk_size=1)
         assert next(lines) == b"retry: 1000"
@@ -41,29 +41,27 @@ def test_a_large_file_comes_back_byte_for_byte(filedrop, drop):
     answer = filedrop.site.get(url)
     assert answer.content == content
     assert answer.headers["Content-Disposition"] == "attachment; filename=large_file.bin"
-    assert answer.headers["X-Content-Type-Options"] == "nosniff"  # which only nginx says
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"  # set by nginx
     assert "X-Accel-Redirect" not in answer.headers
     part = filedrop.site.get(url, headers={"Range": "bytes=1000-1999"})
     assert (part.status_code, part.content) == (206, content[1000:2000])
     assert filedrop.site.get(url.replace("/files/", "/uploads/")).status_code == 404
 
 
-def test_what_is_too_large_is_refused_in_words(drop):
+def test_a_file_that_is_too_large_is_refused(drop):
     answer = drop("huge.bin", bytes(65 * MEBIBYTE))
     assert answer.status_code == 413
     assert "takes up to 64 MiB" in answer.text
 
 
-def test_many_streams_are_open_and_others_are_served(filedrop):
+def test_open_streams_do_not_block_other_requests(filedrop):
     with ExitStack() as streams:
         for _ in range(40):
             streams.enter_context(events(filedrop.site))
         assert filedrop.site.get("/", timeout=2).status_code == 200
 
 
-def test_a_stream_that_is_open_over_a_deploy_hears_what_the_next_release_takes(
-    host, filedrop, drop
-):
+def test_a_stream_survives_a_deploy(host, filedrop, drop):
     before = host.file("/srv/filedrop/current").linked_to
     with events(filedrop.site) as told:
         filedrop.deploy()
@@ -72,7 +70,7 @@ def test_a_stream_that_is_open_over_a_deploy_hears_what_the_next_release_takes(
         event = next(told)
     assert event["name"] == "after.txt"
     assert filedrop.site.get(event["url"]).content == b"after"
-    # Nobody holds on to the old instance any more.
+    # The old instance stops when its streams are closed.
     assert wait_for(lambda: len(host.file("/srv/filedrop/instances").listdir()) == 1, 60)
 
 

@@ -1,4 +1,4 @@
-"""Each library of the table in docs/your-app.md is set as it says there, and does its work."""
+"""The libraries of the table in docs/your-app.md work with the settings of the table."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 
 from helpers.wait import wait_for
 
-BROWSER = ["polling", "websocket"]  # it begins with polling
-# It hears from a worker that a job was done.
+BROWSER = ["polling", "websocket"]  # it starts with polling
+# A socket client that queues jobs and receives the events of their workers.
 CLIENT = """
 import queue, socket, uuid, requests, socketio
 resolve, site = socket.getaddrinfo, "http://libs.example.org"
@@ -28,12 +28,12 @@ for _ in range(3):
 
 @pytest.fixture
 def token():
-    """Return a word that nothing else has."""
+    """Return a unique word."""
     return uuid.uuid4().hex
 
 
 @pytest.mark.parametrize("library", ["rq", "celery", "dramatiq", "huey"])
-def test_a_worker_does_the_job(libs, token, library):
+def test_a_worker_runs_the_job(libs, token, library):
     assert libs.site.post(f"/jobs/{library}/{token}").text == "queued"
     wait_for(lambda: libs.site.get(f"/jobs/{token}").text == library, 30)
 
@@ -50,7 +50,7 @@ def test_beat_ticks_and_keeps_its_schedule(host, libs):
     assert host.file("/var/lib/libs/beat").size > 0
 
 
-def test_words_through_every_driver_and_a_table_of_the_app_itself(libs, token):
+def test_every_driver_reads_a_table_that_the_app_created(libs, token):
     counts = libs.site.post(f"/words/{token}").json()
     assert set(counts) == {"flask-sqlalchemy", "pymysql", "mysqlclient", "asyncmy", "peewee"}
     assert len(set(counts.values())) == 1, counts
@@ -76,27 +76,27 @@ def test_a_session_is_in_the_cache(libs, token):
     assert libs.site.get("/session").text == ""
 
 
-def test_sockets_of_a_browser_with_the_worker_of_the_plan(host):
+def test_sockets_with_polling_and_one_worker(host):
     done = host.run("flaskstack libs run python -c %s", CLIENT.format(transports=BROWSER))
     assert done.rc == 0, done.stdout + done.stderr
 
 
 @pytest.fixture
 def two_workers(host, libs):
-    """Have a second worker, as Gunicorn makes one when it is told to; returns how to end it."""
+    """Start a second worker by signal; returns a function that stops it."""
     slot = host.check_output("readlink /srv/libs/web.sock").rsplit("/", 1)[1].removesuffix(".sock")
-    tell = f"systemctl kill --kill-whom=main --signal=%s libs-web@{slot}.service"
+    kill = f"systemctl kill --kill-whom=main --signal=%s libs-web@{slot}.service"
 
     def visited():
         return {libs.site.get("/visit").text for _ in range(20)}
 
     def end():
         if not ended:
-            ended.append(host.check_output(tell, "TTOU"))
+            ended.append(host.check_output(kill, "TTOU"))
             wait_for(lambda: metric(libs, "workers") == 1, 60)
 
     ended = []
-    host.check_output(tell, "TTIN")
+    host.check_output(kill, "TTIN")
     wait_for(lambda: len(visited()) == 2, 30)
     yield end
     end()
@@ -108,7 +108,7 @@ def metric(libs, name):
     return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
 
 
-def test_metrics_are_of_all_workers_that_live(libs, two_workers):
+def test_metrics_include_all_workers(libs, two_workers):
     before, visitors = metric(libs, "visits_total"), []
     wait_for(
         lambda: visitors.append(libs.site.get("/visit").text) or len(set(visitors)) == 2, 30, 0
@@ -116,16 +116,16 @@ def test_metrics_are_of_all_workers_that_live(libs, two_workers):
     assert metric(libs, "visits_total") == before + len(visitors)
     assert metric(libs, "workers") == 2
     two_workers()
-    assert metric(libs, "visits_total") == before + len(visitors), "an ended worker's are lost"
+    assert metric(libs, "visits_total") == before + len(visitors), "metrics were lost"
 
 
 @pytest.mark.usefixtures("two_workers")
-def test_sockets_that_do_not_poll_may_have_any_worker(host):
+def test_sockets_without_polling_and_two_workers(host):
     done = host.run("flaskstack libs run python -c %s", CLIENT.format(transports=["websocket"]))
     assert done.rc == 0, done.stdout + done.stderr
 
 
-def test_metrics_begin_anew_with_an_instance(host, libs):
+def test_metrics_are_reset_with_a_new_instance(host, libs):
     libs.site.get("/visit")
     host.check_output("systemctl restart 'libs-web@?.service'")
     assert metric(libs, "visits_total") == 0

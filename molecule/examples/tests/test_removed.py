@@ -1,4 +1,4 @@
-"""Two of six apps are removed completely, and nothing of the others."""
+"""Two of six apps are removed completely, and the others are unchanged."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import requests
 
-# Everywhere but in what is kept, in the backups of passwd and the like, and in logs.
+# All traces of an app, except in backups and logs.
 LEFT = r"""
 find / -xdev \( -path /var/backups -o -path /var/log \) -prune -o -name '*{0}*' -print
 find /run /dev/shm /tmp -name '*{0}*'
@@ -23,11 +23,11 @@ true
 """
 
 
-# Of somebody else, with a name that begins with the app's.
+# A unit of the operator with the name of the app as a prefix.
 THEIRS = "/etc/systemd/system/blog_2-backup.service"
 
 
-def test_nothing_is_removed_without_the_apps_name(blog_2):
+def test_removal_needs_the_name_of_the_app(blog_2):
     for answer in ({}, {"remove_app_confirm": "shop"}):
         result = blog_2.run("remove_app", **answer)
         assert result.code != 0
@@ -35,7 +35,7 @@ def test_nothing_is_removed_without_the_apps_name(blog_2):
     assert blog_2.serves
 
 
-def test_a_dry_run_shows_what_would_go_and_removes_nothing(host, blog_2):
+def test_check_mode_lists_the_removal_and_removes_nothing(host, blog_2):
     left = host.check_output(LEFT.format("blog_2"))
     result = blog_2.play("remove_app", "--check", remove_app_confirm="blog_2")
     assert "changed: [host] => (item=/srv/blog_2)" in result.output
@@ -46,13 +46,13 @@ def test_a_dry_run_shows_what_would_go_and_removes_nothing(host, blog_2):
 
 @pytest.fixture(scope="module")
 def removal():
-    """Return what is known of the removal of both apps; the tests below remove them once."""
+    """Return the results of the removal, which runs once."""
     return SimpleNamespace(state=None, theirs=False)
 
 
 @pytest.fixture
 def removed(host, blog_2, filedrop, sql, state, removal):
-    """Remove two apps: one has made a file and a row, the other holds uploads and a timer."""
+    """Remove two apps: one with a file and a table, the other with uploads and a timer."""
     if not removal.state:
         host.check_output("echo kept > /srv/blog_2/shared/uploads/file")
         sql.rows("CREATE TABLE blog_2.kept SELECT 'kept row' AS body")
@@ -69,28 +69,28 @@ def removed(host, blog_2, filedrop, sql, state, removal):
 
 @pytest.mark.usefixtures("removed")
 @pytest.mark.parametrize("app", ["blog_2", "filedrop"])
-def test_nothing_of_it_is_left(host, app):
+def test_no_trace_is_left(host, app):
     assert host.check_output(LEFT.format(app)) == ""
 
 
 @pytest.mark.usefixtures("removed")
-def test_no_file_is_without_its_owner(host):
+def test_every_file_has_an_owner(host):
     assert host.check_output("find / -xdev -nouser -o -xdev -nogroup") == ""
 
 
-def test_units_of_others_are_left(removed):
+def test_units_of_the_operator_are_kept(removed):
     assert removed.theirs
 
 
 @pytest.mark.usefixtures("removed")
-def test_its_site_is_refused(blog_2, filedrop):
+def test_its_domain_is_refused(blog_2, filedrop):
     for app in (blog_2, filedrop):
         with pytest.raises(requests.ConnectionError):
             app.site.get("/")
 
 
 @pytest.mark.usefixtures("removed")
-def test_its_database_and_files_are_kept(host):
+def test_its_database_and_files_are_backed_up(host):
     assert "kept row" in host.check_output("zcat /var/backups/blog_2/*-database.sql.gz")
     archive = "tar --extract --to-stdout --gzip --file /var/backups/blog_2/*-files.tar.gz"
     assert host.check_output(f"{archive} srv/blog_2/shared/uploads/file") == "kept"
@@ -98,7 +98,7 @@ def test_its_database_and_files_are_kept(host):
     assert host.file("/var/backups/blog_2").mode == 0o700
 
 
-def test_the_others_serve_and_are_as_they_were(removed, shop, dice, blog):
+def test_the_other_apps_are_unchanged(removed, shop, dice, blog):
     before, after = removed.state
     assert before == after
     assert shop.serves
@@ -107,7 +107,7 @@ def test_the_others_serve_and_are_as_they_were(removed, shop, dice, blog):
 
 
 @pytest.mark.usefixtures("removed")
-def test_another_is_converged_already(blog):
+def test_another_app_is_unchanged_by_site_yml(blog):
     done = blog.play("site.yml", "--skip-tags=access")
     assert done.changed == 0
     assert "No change" in done.output

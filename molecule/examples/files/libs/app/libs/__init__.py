@@ -1,4 +1,4 @@
-"""One app with a blueprint for each library of the table in docs/your-app.md."""
+"""An app with all libraries of the table in docs/your-app.md."""
 
 import os
 
@@ -8,7 +8,7 @@ from libs import databases, jobs, visitors
 
 
 def create_app() -> Flask:
-    """Return the app. It makes its tables when it starts, as many do."""
+    """Return the app, which creates its tables when it starts."""
     app = Flask(__name__)
     app.config.from_mapping(
         SECRET_KEY=os.environ["SECRET_KEY"],

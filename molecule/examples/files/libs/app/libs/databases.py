@@ -1,4 +1,4 @@
-"""The same table through each driver."""
+"""One table through each driver."""
 
 import asyncio
 import os
@@ -17,40 +17,40 @@ COUNT = "SELECT COUNT(*) FROM word"
 
 
 class Word(db.Model):
-    """What is written."""
+    """A word."""
 
     id = db.Column(db.Integer, primary_key=True)
     text = db.Column(db.String(100))
 
 
 def driver(name: str) -> int:
-    """Ask through SQLAlchemy with another driver."""
+    """Count words through SQLAlchemy with another driver."""
     with create_engine(URL.set(drivername=f"mysql+{name}")).connect() as connection:
         return connection.scalar(text(COUNT))
 
 
 def asyncmy() -> int:
-    """Ask through a driver of asyncio's."""
+    """Count words through an asyncio driver."""
 
-    async def ask() -> int:
+    async def count() -> int:
         engine = create_async_engine(URL.set(drivername="mysql+asyncmy"))
         async with engine.connect() as connection:
-            count = await connection.scalar(text(COUNT))
+            words = await connection.scalar(text(COUNT))
         await engine.dispose()
-        return count
+        return words
 
-    return asyncio.run(ask())
+    return asyncio.run(count())
 
 
 def peewee() -> int:
-    """Ask through peewee, whose URLs name no driver."""
+    """Count words through peewee, which has URLs without a driver."""
     with db_url.connect(os.environ["PEEWEE_URL"]) as database:
         return database.execute_sql(COUNT).fetchone()[0]
 
 
 @blueprint.post("/words/<word>")
 def write(word: str) -> dict:
-    """Write a word through Flask-SQLAlchemy, and count words through each driver."""
+    """Insert a word through Flask-SQLAlchemy, and count words through each driver."""
     db.session.add(Word(text=word))
     db.session.commit()
     return {

@@ -1,4 +1,4 @@
-"""A job for each queue, which writes down that it was done."""
+"""A job for each queue, which records that it ran."""
 
 import os
 from collections.abc import Callable
@@ -17,18 +17,18 @@ blueprint = Blueprint("jobs", __name__)
 cache = redis.Redis.from_url(os.environ["CACHE_URL"])
 
 queue = rq.Queue(connection=redis.Redis.from_url(QUEUE_URL))
-celery = Celery("libs")  # finds CELERY_BROKER_URL and CELERY_RESULT_BACKEND
+celery = Celery("libs")  # reads CELERY_BROKER_URL and CELERY_RESULT_BACKEND
 celery.conf.beat_schedule = {"tick": {"task": "tick", "schedule": 1}}
 dramatiq.set_broker(RedisBroker(url=QUEUE_URL))
 huey = RedisHuey("libs", url=QUEUE_URL)
 
 
 def init_app(app: object) -> None:
-    """Nothing to do: these libraries know no app."""
+    """Do nothing: these libraries need no app."""
 
 
 def done(token: str, library: str) -> str:
-    """Write down that a job was done, and tell the visitors' sockets."""
+    """Record that a job ran, and send an event to all sockets."""
     cache.set(f"done:{token}", library, ex=600)
     SocketIO(message_queue=QUEUE_URL).emit("done", token)
     return library
@@ -53,18 +53,18 @@ SEND: dict[str, Callable] = {
 
 @blueprint.post("/jobs/<library>/<token>")
 def send(library: str, token: str) -> str:
-    """Queue a job; of Celery's wait for the result, too."""
+    """Queue a job; with Celery, wait for its result."""
     SEND[library](token, library)
     return "queued"
 
 
 @blueprint.get("/jobs/<token>")
-def look(token: str) -> str:
-    """Answer by which library a job was done."""
+def result(token: str) -> str:
+    """Return the library that ran a job."""
     return (cache.get(f"done:{token}") or b"").decode()
 
 
 @blueprint.get("/ticks")
 def ticks() -> str:
-    """Answer how often beat's task ran."""
+    """Return how often the task of beat ran."""
     return (cache.get("ticks") or b"0").decode()

@@ -1,4 +1,4 @@
-"""What serves visitors: limits, pages from the cache, sessions, sockets, metrics."""
+"""Limits, cached pages, sessions, sockets and metrics."""
 
 import os
 
@@ -15,7 +15,7 @@ pages = Cache()
 limiter = Limiter(key_func=lambda: request.args["visitor"])
 socketio = SocketIO()
 VISITS = Counter("visits", "Visits of all workers")
-WORKERS = Gauge("workers", "Workers that live", multiprocess_mode="livesum")
+WORKERS = Gauge("workers", "Running workers", multiprocess_mode="livesum")
 
 
 def init_app(app: Flask) -> None:
@@ -28,21 +28,21 @@ def init_app(app: Flask) -> None:
 
 @blueprint.get("/healthz")
 def health() -> str:
-    """Answer while the app is alive."""
+    """Return 200 while the app is alive."""
     return "ok"
 
 
 @blueprint.get("/limited")
 @limiter.limit("2 per minute")
 def limited() -> str:
-    """Answer twice a minute."""
+    """Return 200 twice per minute."""
     return "ok"
 
 
 @blueprint.get("/cached/<name>")
 @pages.cached()
 def cached(name: str) -> str:
-    """Answer the same until the cache is cleared."""
+    """Return the same page until the cache is cleared."""
     return f"{name} {os.urandom(8).hex()}"
 
 
@@ -54,26 +54,26 @@ def clear() -> str:
 
 @blueprint.post("/session/<value>")
 def remember(value: str) -> str:
-    """Keep a value for this visitor."""
+    """Save a value in the session."""
     session["value"] = value
     return "kept"
 
 
 @blueprint.get("/session")
 def recall() -> str:
-    """Answer the value of this visitor."""
+    """Return the value of the session."""
     return session.get("value", "")
 
 
 @socketio.on("echo")
 def echo(words: str) -> str:
-    """Answer what a socket sent."""
+    """Return the message of a socket."""
     return words
 
 
 @blueprint.get("/visit")
 def visit() -> str:
-    """Count a visit; answer which worker did."""
+    """Count a visit, and return the process id."""
     VISITS.inc()
     WORKERS.set(1)
     return str(os.getpid())
@@ -81,7 +81,7 @@ def visit() -> str:
 
 @blueprint.get("/metrics")
 def metrics() -> bytes:
-    """Answer what all workers counted."""
+    """Return the metrics of all workers."""
     registry = CollectorRegistry()
     MultiProcessCollector(registry)
     return generate_latest(registry)
