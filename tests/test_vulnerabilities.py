@@ -1,4 +1,4 @@
-"""No lock names a version with a known vulnerability, where somebody can be asked about that."""
+"""No lock has a version with a known vulnerability, if a vulnerability service can be reached."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import requests
 from helpers.repository import ROOT
 
 LOCKS = ("requirements.lock", "requirements-uv.lock", "sample_app/requirements-test.lock")
-# Whom pip-audit can ask, and a question that each answers if it is there.
+# Services of pip-audit, and a query that each answers if it can be reached.
 SERVICES = {
     "pypi": ("GET", "https://pypi.org/pypi/flask/3.0.0/json", None),
     "osv": (
@@ -29,7 +29,7 @@ SERVICES = {
 
 @pytest.fixture(scope="module")
 def service():
-    """Return a service that answers; the locks are not checked where there is none."""
+    """Return a service that answers; without one the locks are not checked."""
     for name, (method, url, question) in SERVICES.items():
         try:
             answer = requests.request(method, url, json=question, timeout=10)
@@ -37,13 +37,13 @@ def service():
                 return name
         except (requests.RequestException, ValueError):
             continue
-    return pytest.skip("NOT CHECKED for known vulnerabilities: neither PyPI nor OSV can be asked")
+    return pytest.skip("NOT CHECKED for known vulnerabilities: neither PyPI nor OSV answers")
 
 
 def vulnerabilities(lock, *options):
-    """Return what pip-audit knows of the versions in a lock: name, version and advisory."""
+    """Return the vulnerable versions in a lock: name, version and advisory."""
     command = [Path(sys.executable).with_name("pip-audit"), "--requirement", lock, *options]
-    # What the lock says is asked about as it stands; nothing is installed or resolved.
+    # The lock is audited as it is; nothing is installed or resolved.
     command += ["--disable-pip", "--progress-spinner=off", "--format=json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout, done.stderr
@@ -64,8 +64,8 @@ def test_no_version_has_a_known_vulnerability(lock, service):
 
 
 @contextmanager
-def oracle(*bad):
-    """Offer a vulnerability service that knows of these packages only."""
+def vulnerability_service(*bad):
+    """Serve a vulnerability for each of these packages."""
 
     class Answers(BaseHTTPRequestHandler):
         def do_POST(self):
@@ -79,7 +79,7 @@ def oracle(*bad):
             self.wfile.write(body)
 
         def log_message(self, *_):
-            """Say nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
         thread = threading.Thread(target=server.serve_forever)
@@ -91,11 +91,11 @@ def oracle(*bad):
             thread.join()
 
 
-def test_a_bad_version_in_the_sample_apps_lock_would_be_named():
+def test_vulnerable_version_in_a_lock_is_reported():
     ask = ("--vulnerability-service", "osv", "--osv-url")
-    with oracle("flask") as url:
+    with vulnerability_service("flask") as url:
         (found,) = vulnerabilities("sample_app/requirements.lock", *ask, url)
     assert found.startswith("flask 3.")
     assert found.endswith(": TEST-1")
-    with oracle() as url:
+    with vulnerability_service() as url:
         assert vulnerabilities("sample_app/requirements.lock", *ask, url) == []

@@ -1,4 +1,4 @@
-"""Other secrets than a host was set up with are refused, and none are generated for it.
+"""Secrets that differ from those of a host are rejected, and none are generated in their place.
 
 The hosts are this machine, each with a folder of digests of its own.
 """
@@ -6,16 +6,15 @@ The hosts are this machine, each with a folder of digests of its own.
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 from ansible.parsing.vault import VaultLib, VaultSecret
 
-from helpers.repository import ANSIBLE_PLAYBOOK, ROOT
+from helpers.playbook import run_playbook
+from helpers.repository import ROOT
 
 RECORD = """
 - hosts: all
@@ -34,7 +33,7 @@ NAMES = ("secret_key", "database", "migration", "cache", "queue", "diagnostics_k
 
 
 class Checkout:
-    """The inventory as somebody has it."""
+    """An inventory in a user's checkout."""
 
     def __init__(self, folder: Path, hosts: Path, names: tuple[str, ...]) -> None:
         """Copy the example, without secrets."""
@@ -53,28 +52,13 @@ class Checkout:
         self.folder = self.inventory / "secrets"
 
     def play(self, *options: str, also: tuple[Path, ...] = (), **variables) -> tuple[int, str]:
-        """Validate as deploy.yml does; return the code, and what was said."""
+        """Validate as deploy.yml does; return the exit code and the output."""
         variables["__secrets_digests_folder"] = f"{self.hosts}/{{{{ __secrets_host }}}}"
         playbooks = [ROOT / "playbooks/preflight_release.yml", *also]
-        command = [ANSIBLE_PLAYBOOK, "-i", self.inventory]
-        done = subprocess.run(
-            [*command, *playbooks, "-e", json.dumps(variables), *options],
-            cwd=ROOT,
-            env=os.environ
-            | {
-                "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-                "ANSIBLE_NOCOLOR": "1",
-                "ANSIBLE_ROLES_PATH": str(ROOT / "roles"),
-                "ANSIBLE_SSH_ARGS": "-o ConnectTimeout=1",
-            },
-            text=True,
-            capture_output=True,
-            check=False,
-        )
-        return done.returncode, " ".join((done.stdout + done.stderr).split())
+        return run_playbook("-i", self.inventory, *playbooks, "-e", json.dumps(variables), *options)
 
     def set_up(self, *options: str, **variables) -> None:
-        """Validate, and have the hosts know the secrets."""
+        """Validate, and record the secrets on the hosts."""
         code, said = self.play(*options, also=(self.record,), **variables)
         assert code == 0, said
 
@@ -85,11 +69,11 @@ class Checkout:
 
 @pytest.fixture
 def checkout(tmp_path):
-    """Return a function that makes somebody's checkout."""
+    """Return a function that creates a checkout."""
     return lambda name, *hosts: Checkout(tmp_path / name, tmp_path / "hosts", hosts or ("shop-1",))
 
 
-def test_of_a_fresh_clone_nothing_is_left(checkout, tmp_path):
+def test_fresh_clone_is_rejected_and_keeps_no_secrets(checkout, tmp_path):
     ours = checkout("ours", "shop-1", "shop-2")
     ours.set_up()
     assert ours.secrets().keys() == set(NAMES)
@@ -101,7 +85,7 @@ def test_of_a_fresh_clone_nothing_is_left(checkout, tmp_path):
     assert f"rsync --archive THERE:{theirs.folder}/ {theirs.folder}/" in said
     assert "-e new_secrets=true" in said
     assert theirs.secrets() == {}
-    # A new host alone knows nothing; the others are asked.
+    # A new host has no record; those of the other hosts are read.
     shutil.rmtree(tmp_path / "hosts/shop-2")
     code, said = theirs.play("--limit", "shop-2")
     assert code
@@ -123,7 +107,7 @@ def test_of_a_fresh_clone_nothing_is_left(checkout, tmp_path):
     assert [text for text in theirs.secrets().values() if text.strip() in said] == []
 
 
-def test_hosts_that_do_not_answer_are_no_reason_to_leave_a_new_one(checkout):
+def test_new_host_can_be_added_while_others_are_unreachable(checkout):
     ours = checkout("ours", "shop-1", "shop-2")
     away = ours.inventory / "host_vars/shop-1.yml"
     away.parent.mkdir()
@@ -138,7 +122,7 @@ def test_hosts_that_do_not_answer_are_no_reason_to_leave_a_new_one(checkout):
     ours.set_up("--limit", "shop-2")
 
 
-def test_one_secret_that_is_missing_is_not_made_anew(checkout):
+def test_missing_secret_is_not_generated_again(checkout):
     ours = checkout("ours")
     ours.set_up()
     (ours.folder / "diagnostics_key.txt").unlink()
@@ -162,7 +146,7 @@ def test_one_secret_that_is_missing_is_not_made_anew(checkout):
         ),
     ],
 )
-def test_a_run_that_fails_for_another_reason_leaves_none(checkout, file, wrong, reason):
+def test_run_that_fails_for_another_reason_keeps_no_secrets(checkout, file, wrong, reason):
     ours = checkout("ours")
     (ours.inventory / file).parent.mkdir(exist_ok=True)
     (ours.inventory / file).write_text(json.dumps(wrong))
@@ -172,7 +156,7 @@ def test_a_run_that_fails_for_another_reason_leaves_none(checkout, file, wrong, 
     assert ours.secrets() == {}
 
 
-def test_a_copy_of_a_rotation_lacks_what_is_accepted_still(checkout):
+def test_previous_secret_is_required_until_it_is_retired(checkout):
     ours = checkout("ours")
     ours.set_up()
     new, old = ours.folder / "database.txt", ours.folder / "database.previous.txt"
@@ -191,7 +175,7 @@ def test_a_copy_of_a_rotation_lacks_what_is_accepted_still(checkout):
     assert "app_database_password_previous: revoked" in said
 
 
-def test_the_same_secrets_in_a_vault_are_the_same(checkout, tmp_path):
+def test_same_secrets_in_a_vault_are_accepted(checkout, tmp_path):
     ours = checkout("ours")
     ours.set_up()
     (tmp_path / "password").write_text("of-the-vault")
