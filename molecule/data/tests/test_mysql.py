@@ -66,19 +66,19 @@ PACKAGE = Path(__file__).parents[3] / "roles/release/files/flaskstack"
 DOCUMENTED = Path(__file__).parents[3] / "docs/operations.md"
 OPTIONS = {"user": "root", "password": "", "host": "", "socket": "/run/mysqld/mysqld.sock"}
 DUMP = """
-import pathlib, database, subprocess
-client, dumper = database.find_tools()
+import pathlib, mysql
+client, dumper = mysql.find_tools()
 with open("/run/dump.cnf", "w") as file:
-    file.write(database.option_file({options}, client))
+    file.write(mysql.option_file({options}, client))
 with open("/run/dump.cnf") as file:
-    database.write_dump(dumper, file.fileno(), "my_shop", pathlib.Path("{path}"))
+    mysql.write_dump(dumper, file.fileno(), "my_shop", pathlib.Path("{path}"))
 """
 
 
 def dump(host, path):
     """Dump the database as a deploy does."""
-    text = base64.b64encode((PACKAGE / "database.py").read_bytes()).decode()
-    host.check_output("mkdir -p /run/dump && echo %s | base64 -d >/run/dump/database.py", text)
+    text = base64.b64encode((PACKAGE / "mysql.py").read_bytes()).decode()
+    host.check_output("mkdir -p /run/dump && echo %s | base64 -d >/run/dump/mysql.py", text)
     code = DUMP.format(options=OPTIONS, path=path)
     host.check_output("umask 077; PYTHONPATH=/run/dump python3 -c %s", code)
     host.check_output("rm -rf /run/dump /run/dump.cnf")
