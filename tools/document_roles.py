@@ -20,7 +20,7 @@ import yaml
 ROOT = Path(__file__).parents[1]
 ROLES = ROOT / "roles"
 UPGRADING = ROOT / "UPGRADING.md"
-RENAMED = ROLES / "app/vars/renamed.yml"
+RENAMED = ROLES / "app/files/renamed.yml"
 BETWEEN = re.compile(r"(?<=<!-- variables -->\n).*(?=<!-- /variables -->)", re.DOTALL)
 HEADER = "| variable | type | default | meaning |\n|---|---|---|---|\n"
 RENAMED_HEADER = "| old name | new name |\n|---|---|\n"

@@ -13,7 +13,7 @@ from plan_inputs import INPUTS
 VARIABLES = "app"
 # Other roles install their packages through this one, and read what it registers.
 INSTALLER = "packages"
-RENAMED = repository.load("roles/app/vars/renamed.yml")
+RENAMED = repository.load("roles/app/files/renamed.yml")
 # A release and its settings are put in use together, so these two know one another.
 PARTNERS = {"gunicorn": {"release"}, "release": {"gunicorn"}}
 
