@@ -96,7 +96,7 @@ def test_names_of_the_system_are_refused(host):
     """As site.yml asks before its first change."""
     wanted = {"app": "rescue", "user": "daemon", "root": "/srv/probe/x", "groups": ["app"]}
     wanted |= {"folders": ["/var/lib/dpkg"], "units": [], "settings": "main.yml"}
-    program = "flaskstack call taken"
+    program = "flaskstack call conflicts"
     said = json.loads(host.check_output("echo %s | " + program, json.dumps(wanted)))["msg"]
     for name in ("rescue.target is a unit", "app_user is daemon", "folder of probe's", "lib/dpkg:"):
         assert name in said
