@@ -82,7 +82,6 @@ def play(tmp_path):
 
 INVALID = {
     "prefix without a slash": ({"app_prefix": "shop/"}, "app_prefix is shop/: ", "app_prefix: /"),
-    "unknown provider": ({"mysql_provider": "oracle"}, "mysql_provider is oracle: ", "mariadb"),
     "development server": ({"app_wsgi": "app.run"}, "app_wsgi is app.run: ", "app_wsgi: "),
     "password that a URL must encode": (
         {"app_database_password": "50%-more"},
