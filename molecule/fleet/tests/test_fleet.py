@@ -188,7 +188,7 @@ def test_failed_post_deploy_command_is_reported_and_the_release_stays_active(
     assert not fleet["app-1"].file("/var/lib/sample/wiped").exists
     (release,) = set(serving().values())
     assert release not in before.values()
-    assert done.says(f"{release} is in use and stays so, but app_post_deploy_commands failed")
+    assert done.says(f"{release} is active, but app_post_deploy_commands failed")
     assert done.says("purged nothing")
     assert not fleet["app-1"].file("/srv/sample/deploy.json").exists
     again = operator.deploy(source, **commands)
