@@ -1,4 +1,4 @@
-"""What the tests of every scenario share."""
+"""Fixtures shared by all scenarios."""
 
 import os
 
@@ -11,19 +11,19 @@ from helpers.repository import ROOT
 
 @pytest.fixture(scope="module")
 def address(host):
-    """The server's address, to reach it from outside."""
+    """Return the server's address, as seen from outside."""
     return host.ansible.get_variables()["ansible_host"]
 
 
 @pytest.fixture
 def site(address):
-    """Return the site under the name that it has in inventory/local."""
+    """Return the site under its name in inventory/local."""
     return Site(address, "localhost")
 
 
 @pytest.fixture
 def sql(host):
-    """Return the database as its operator sees it."""
+    """Return a root connection to the database."""
     return Database(host)
 
 
@@ -37,25 +37,25 @@ def environment(host):
 
 @pytest.fixture(scope="session")
 def operator():
-    """Return who deploys."""
+    """Return an operator who deploys."""
     return Operator(os.environ["MOLECULE_INVENTORY_FILE"])
 
 
 @pytest.fixture(scope="session")
 def version(tmp_path_factory):
-    """Return a function that makes a new version of the sample app."""
+    """Return a function that creates a new version of the sample app."""
     return Versions(ROOT / "sample_app", tmp_path_factory.mktemp("versions"))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
-    """Add the journal of the host's services to a failing test's report."""
+    """Add the journal of the host's services to the report of a failed test."""
     report = yield
     host = item.funcargs.get("host")
     if report.when == "call" and report.failed and host:
         try:
             lines = journal(host, "*.service", since="-2min")
-        except Exception as error:  # a host that is away is no reason to lose the report
+        except Exception as error:  # an unreachable host must not suppress the report
             lines = [f"cannot be read: {error}"]
         report.sections.append(("journal of the last two minutes", "\n".join(lines[-60:])))
     return report

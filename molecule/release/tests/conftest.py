@@ -1,4 +1,4 @@
-"""A site under constant load, an operator who deploys, and what is on the host."""
+"""A site under constant load, an operator who deploys, and the state of the host."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ from helpers.clients import main_pid
 from helpers.load import HEADINGS, Load
 from helpers.wait import wait_for
 
-# Requests a second; fewer for a machine that has other things to do.
+# Requests per second; fewer on a busy machine.
 RATE = float(os.environ.get("LOAD_RATE", "100"))
 PHASES = pytest.StashKey[list]()
 
 
 class Home:
-    """The app's folder and units on the host."""
+    """The app's directory and units on the host."""
 
     def __init__(self, host):
-        """Look with testinfra's `host`."""
+        """Use testinfra's `host`."""
         self.host = host
 
     def __call__(self):
-        """Return what is there: what serves, which releases, what runs; equal when untouched.
+        """Return the active release, all releases and the running processes.
 
-        A deploy does not wait for the instance that it stops, so this does.
+        The result is equal when nothing changed. A deploy does not wait for the instance that it
+        stops, so this does.
         """
 
         def settled():
@@ -37,7 +38,7 @@ class Home:
         return wait_for(settled, 60)
 
     def look(self):
-        """Return the same as it is at this moment."""
+        """Return the current state without waiting."""
         return self.host.check_output(
             "cd /srv/sample && readlink current web.sock && ls -A releases instances environments"
             " && systemctl show --property=Id,ActiveState,MainPID"
@@ -48,12 +49,12 @@ class Home:
 
     @property
     def release(self):
-        """The release in use."""
+        """The active release."""
         return self.host.check_output("readlink /srv/sample/current").removeprefix("releases/")
 
     @property
     def instances(self):
-        """The slots that are in use, with their release."""
+        """The active slots and their releases."""
         found = self.host.check_output(
             "cd /srv/sample/instances && readlink -v * | xargs -n1 basename"
         )
@@ -62,17 +63,17 @@ class Home:
 
     @property
     def worker(self):
-        """The release that the background process runs."""
+        """The release of the background process."""
         pid = main_pid(self.host, "sample-worker@1.service")
         return self.host.check_output(f"readlink /proc/{pid}/cwd").rsplit("/", 1)[-1]
 
     @property
     def last(self):
-        """The last deploy that was noted."""
+        """The last deploy in the history."""
         return json.loads(self.host.check_output("tail --lines=1 /srv/sample/deploys.jsonl"))
 
     def end_what_deploys(self):
-        """Kill what a deploy has running on the host."""
+        """Kill the processes of a running deploy on the host."""
         locks = "lslocks --noheadings --output PID,PATH"
         for line in self.host.check_output(locks).splitlines():
             pid, *path = line.split()
@@ -81,19 +82,19 @@ class Home:
 
     @property
     def under_way(self):
-        """Whether a deploy has begun to change what serves, and not ended."""
+        """Whether a deploy has started to change the active release and has not ended."""
         return self.host.file("/srv/sample/.deploying").exists
 
 
 @pytest.fixture
 def home(host):
-    """Return the app's folder and units on the host."""
+    """Return the app's directory and units on the host."""
     return Home(host)
 
 
 @pytest.fixture(scope="session")
 def quiet(request):
-    """Return a function that gives the site's latencies when nothing else happens."""
+    """Return a function that measures the site's latencies without a deploy."""
     found = []
 
     def quiet(address):
@@ -109,11 +110,11 @@ def quiet(request):
 
 @pytest.fixture
 def under_load(request, address, sql, quiet):
-    """Return a context: constant load meanwhile, after which no request and no row is missing.
+    """Return a context that runs constant load and asserts that no request or row is lost.
 
-    `share` of the usual requests are sent: deploys that fail are many, and take a processor too.
-    `held` is how many requests may have failed nevertheless, `longest` the seconds that an answer
-    may take on a machine that has its hands full; bench/deploy measures what it takes otherwise.
+    `share` reduces the request rate, because the many failing deploys also need CPU time. `held` is
+    the number of requests that may fail. `longest` is the longest accepted answer in seconds on a
+    busy machine; bench/deploy measures the usual values.
     """
 
     @contextmanager
@@ -135,7 +136,7 @@ def under_load(request, address, sql, quiet):
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    """Print the latencies, for who reads the log of a run."""
+    """Print the latencies."""
     if lines := config.stash.get(PHASES, []):
         terminalreporter.section("latencies")
         for line in (HEADINGS, *lines):

@@ -1,4 +1,4 @@
-"""Code of dependencies and of the app is run by the build account alone, apart from everything."""
+"""Only the build account runs code of dependencies and of the app, in isolation."""
 
 import base64
 import hashlib
@@ -30,7 +30,7 @@ READS = [
     "/root",
     "/run/dbus",
 ]
-# Writes down who runs it, and what of all that it can read or connect to.
+# Records its user, and what it can read or connect to.
 PROBE = """
 import glob, json, os, socket
 def can(act, *given):
@@ -82,7 +82,7 @@ def packed(prefix, files):
 
 @pytest.fixture(scope="module")
 def probe(host):
-    """Return a function that gives the probe for a place, once all that it looks for is there."""
+    """Return a function that returns the probe for a directory, once all its targets exist."""
     serve = f"ip address add {METADATA}/32 dev lo; exec python3 -m http.server --bind {METADATA} 80"
     host.check_output("systemd-run --unit=metadata --collect sh -c %s", serve)
     host.check_output(f"touch /etc/{APP}/probed /dev/shm/probed")
@@ -110,7 +110,7 @@ def probe(host):
 
 @pytest.fixture(scope="module")
 def index(host, address, probe, tmp_path_factory):
-    """Return an index at localhost, here and there, with what probes and what waits."""
+    """Return a package index on localhost of both machines, with probes and a slow package."""
     with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as found:
         found.connect((address, 9))
         here = found.getsockname()[0]
@@ -142,7 +142,7 @@ def index(host, address, probe, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def command(host, index):
-    """Return a function that gives the command and arguments of a call of the program's."""
+    """Return a function that returns the command and arguments of a call."""
     told = HOME | {"uv_lock": UV_LOCK, "index_url": index.url, "index_ca": index.ca.read_text()}
 
     def command(name, **wanted):
@@ -153,13 +153,13 @@ def command(host, index):
 
 @pytest.fixture(scope="module")
 def call(host, command):
-    """Return a function that calls the program, and returns its answer."""
+    """Return a function that runs a call and returns its answer."""
     return lambda name, **wanted: json.loads(host.check_output(*command(name, **wanted)))
 
 
 @pytest.fixture(scope="module")
 def environment(host, index):
-    """Return what makes an environment of a package that is built where it is installed."""
+    """Return the input for an environment with a package that is built on the host."""
 
     def environment(package):
         (source,) = (index.folder / "simple" / package).glob("*.gz")
@@ -179,7 +179,7 @@ def environment(host, index):
 
 @pytest.fixture
 def seen(host):
-    """Return a function that gives what probes have written down since the last time."""
+    """Return a function that returns the new records of the probes."""
 
     def seen():
         files = host.run(f"ls {CACHE}/seen.*").stdout.split()
@@ -195,7 +195,7 @@ def seen(host):
 
 
 def only_roots(host, folder):
-    """Say whether nobody but root can change a folder and what is in it."""
+    """Return whether only root can change a directory and its content."""
     return host.check_output(f"find {folder} ! -user root -o ! -type l -perm /022") == ""
 
 
@@ -205,15 +205,15 @@ def put(host, path, content):
     host.check_output("printf %s %s | base64 -d > %s", "%s", text, path)
 
 
-def test_a_dependency_is_built_and_installed_apart(host, environment, call, seen):
+def test_a_dependency_is_built_and_installed_in_isolation(host, environment, call, seen):
     assert call("environment", **environment("nosy")) == {"changed": True}
     assert seen() == {"backend", "setup", "pth"}
     assert only_roots(host, f"/srv/{APP}/environments/test-nosy")
     assert call("environment", **environment("nosy")) == {"changed": False}
 
 
-def test_the_app_is_built_apart(host, environment, call, probe, seen):
-    """Its commands, here. They have a cache, and know which app is meant."""
+def test_the_app_is_built_in_isolation(host, environment, call, probe, seen):
+    """Build commands have a cache and know the app's name."""
     call("environment", **environment("nosy"))
     seen()
     put(host, f"/srv/{APP}/releases/.built.tar.gz", packed("", {"web.py": probe("app")}))
@@ -234,8 +234,8 @@ def test_the_app_is_built_apart(host, environment, call, probe, seen):
     assert not host.file(f"/srv/{APP}/releases/test-app").exists
 
 
-def test_placing_a_release_runs_nothing_of_it(host, environment, call, probe, seen):
-    """Neither modules that have the names of Python's, nor what an environment begins with."""
+def test_installing_a_release_runs_none_of_its_code(host, environment, call, probe, seen):
+    """Modules that shadow Python's own and start-up files of an environment are not run either."""
     call("environment", **environment("nosy"))
     seen()
     names = ("struct.py", "sitecustomize.py", "usercustomize.py", "compileall.py")
@@ -272,8 +272,8 @@ def test_an_interpreter_is_installed_and_never_run_by_root(host, call):
         host.run("rm -rf /opt/flaskstack/python/3.99.1")
 
 
-def test_what_is_cut_is_not_complete_and_made_anew(host, environment, command, call):
-    """And it stays confined meanwhile."""
+def test_an_interrupted_build_is_incomplete_and_repeated(host, environment, command, call):
+    """It stays confined while it runs."""
     wanted = environment("waits")
     folder, table = f"/srv/{APP}/environments/test-waits", f"inet flaskstack_{APP}-build"
     line, *given = command("environment", **wanted)

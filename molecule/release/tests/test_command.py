@@ -1,4 +1,4 @@
-"""The operator's command on the host, which needs no controller."""
+"""The operator's command on the host, which works without a controller."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def command(host):
 
 @pytest.fixture
 def ask(host):
-    """Return a function that gives what `flaskstack sample … --json` answers."""
+    """Return a function that returns the output of `flaskstack sample … --json`."""
     return lambda words: json.loads(host.check_output(f"flaskstack sample {words} --json"))
 
 
-def test_status_and_releases_say_what_serves(command, ask, home):
+def test_status_and_releases_report_the_active_release(command, ask, home):
     status = ask("status")
     assert status["release"] == home.release
     assert command("status").rc == 0
@@ -31,7 +31,7 @@ def test_status_and_releases_say_what_serves(command, ask, home):
     assert ask("releases")
 
 
-def test_status_ends_with_an_error_where_a_process_is_down(command, host):
+def test_status_fails_when_a_process_is_down(command, host):
     host.check_output("systemctl stop sample-worker@1")
     try:
         stopped = command("status")
@@ -41,7 +41,7 @@ def test_status_ends_with_an_error_where_a_process_is_down(command, host):
         host.check_output("systemctl start sample-worker@1")
 
 
-def test_rollback_and_restart_fail_no_request(command, under_load, operator, version, home, host):
+def test_rollback_and_restart_lose_no_request(command, under_load, operator, version, home, host):
     done = operator.deploy(version())
     assert done.code == 0, done.output
     before, web = home.release, live_web(host, "sample")
@@ -61,7 +61,7 @@ def test_rollback_and_restart_fail_no_request(command, under_load, operator, ver
     assert home.last["action"] == "rollback"
 
 
-def test_nothing_comes_between_a_deploy(command, ask, operator, version):
+def test_commands_are_rejected_during_a_deploy(command, ask, operator, version):
     with operator.playing("deploy", app_source_folder=str(version())):
         wait_for(lambda: "deploys a new release" in ask("status")["deploy"], 60)
         refused = command("rollback")
@@ -76,7 +76,7 @@ def test_run_and_logs(command):
     assert "unicorn" in command("logs --grep=gunicorn --lines=1 --no-pager").stdout
 
 
-def test_maintenance_is_answered_with_503_and_the_health_path_is_not(command, site):
+def test_maintenance_returns_503_except_for_the_health_path(command, site):
     assert command("maintenance on").rc == 0
     try:
         closed = site.get("/")

@@ -1,4 +1,4 @@
-"""Visitors do not notice that anything changes."""
+"""Clients notice no change."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pytest
 from helpers.clients import children, main_pid
 from helpers.wait import wait_for
 
-THREADS = 4  # requests that a worker answers at a time, at most
+THREADS = 4  # the most requests that a worker handles at a time
 
 
 def only_instance(home):
-    """Tell whether nothing but the release in use has an instance, and that one runs."""
+    """Return whether only the active release has an instance, and whether it runs."""
     (slot, release), *others = home.instances.items()
     units = home.host.check_output("systemctl list-units --plain --no-legend 'sample-web@*'")
     running = [line.split()[0] for line in units.splitlines()]
@@ -29,7 +29,7 @@ def releases_in(load):
 
 @pytest.fixture
 def key(host):
-    """Return the key that slow requests need."""
+    """Return the key for slow requests."""
     environment = host.file("/etc/sample/current/environment").content_string
     return re.search(r"^DIAGNOSTICS_KEY=\W?(\w+)", environment, re.MULTILINE)[1]
 
@@ -61,7 +61,7 @@ def test_three_deploys_and_a_rollback(under_load, operator, version, home, site,
         served.append(home.release)
     assert len(set(served)) == 4
     assert served[-1] == served[-3]
-    # The last answers come in while the load ends, so each release is among them.
+    # The last answers arrive as the load ends, so each release is among them.
     answered = [answer.release for answer in load.answers if answer.release]
     assert releases_in(load) == served[:-1]
     assert answered[-1] == served[-1]
@@ -74,8 +74,8 @@ def test_three_deploys_and_a_rollback(under_load, operator, version, home, site,
 
 
 @pytest.mark.parametrize(("signal", "held"), [("TERM", 0), ("KILL", THREADS)])
-def test_a_worker_that_ends_is_replaced(signal, held, under_load, home, host):
-    """One that is killed takes with it what it was answering, and nothing else."""
+def test_a_stopped_worker_is_replaced(signal, held, under_load, home, host):
+    """A killed worker loses only the requests that it was handling."""
     arbiter = main_pid(host, f"sample-web@{next(iter(home.instances))}.service")
     before = children(host, arbiter)
     with under_load(f"worker, {signal}", held) as load:
@@ -85,7 +85,7 @@ def test_a_worker_that_ends_is_replaced(signal, held, under_load, home, host):
         wait_for(lambda: load.now() > begin + 2)
 
 
-def test_nginx_takes_another_configuration(under_load, operator, host, site):
+def test_nginx_reloads_its_configuration(under_load, operator, host, site):
     def workers():
         return set(host.check_output("pgrep --uid www-data nginx").split())
 
@@ -97,7 +97,7 @@ def test_nginx_takes_another_configuration(under_load, operator, host, site):
     assert "max-age=600" in site.get("/static/style.css?v=1").headers["Cache-Control"]
 
 
-def test_a_restart_behind_the_socket_is_slow_and_refuses_nobody(
+def test_a_restart_behind_the_socket_is_slow_and_refuses_no_request(
     under_load, operator, version, home
 ):
     before = home.release

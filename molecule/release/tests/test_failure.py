@@ -1,4 +1,4 @@
-"""A deploy that fails leaves the old release serving, says why, and leaves nothing behind."""
+"""A failed deploy leaves the previous release active, reports why, and removes its files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def upgrade() -> None:
     """Ask for a table that is not there."""
     op.execute("SELECT * FROM a_table_from_nowhere")
 '''
-# With the app's secret on its way out.
+# Prints the secret key, which messages must not show.
 STARTS_NOT = """import os
 print(os.environ["SECRET_KEY"], flush=True)
 import not_there
@@ -33,7 +33,7 @@ DIES = """import os, threading
     threading.Timer(5, lambda: (print("had enough", flush=True), os._exit(3))).start()
     app = Flask(__name__)"""
 
-# What is changed in the app, what is set, and what the message has besides who serves.
+# The change to the app, the settings, and the expected message besides the active release.
 FAILURES = {
     "build": (
         (),
@@ -82,8 +82,8 @@ FAILURES = {
 }
 
 
-# The task in which the connection breaks, what is on the host by then, whether what runs of it on
-# the host ends too, and what is deployed next.
+# The task in which the connection breaks, the state of the host by then, whether the processes on
+# the host are killed too, and the next deploy.
 MOMENTS = {
     "as it is placed": ("Install the release", lambda home, before: True, False, "the same"),
     "as it starts": (
@@ -110,7 +110,7 @@ AFTER_A_CUT = [then for *_, then in MOMENTS.values()]
 
 @pytest.fixture
 def fails(operator, version):
-    """Return a function that deploys what fails, and looks whether that is said."""
+    """Return a function that runs a failing deploy and checks its message."""
 
     def fails(failure, serves, hidden):
         change, variables, words = FAILURES[failure]
@@ -118,7 +118,7 @@ def fails(operator, version):
         done = operator.deploy(version(*change), **variables)
         assert done.code != 0, done.output
         assert time.monotonic() - began < 120, "it was waited for"
-        # What the app needs is refused before a host is looked at.
+        # These failures are found before a host is contacted.
         words = words if failure == "interpreter" else [*words, serves]
         for sentence in words:
             assert done.says(sentence), f"{sentence!r} is not in:\n{done.output}"
@@ -136,11 +136,11 @@ def secret(host):
 
 
 @pytest.mark.parametrize("failure", [name for name in FAILURES if name not in AFTER_A_CUT])
-def test_a_deploy_that_fails_changes_nothing(failure, under_load, fails, home, secret):
+def test_a_failed_deploy_changes_nothing(failure, under_load, fails, home, secret):
     before, serves = home(), home.release
     with under_load(failure) as load:
         fails(failure, serves, secret)
-    # Background processes follow the switch, so this one is found out after it.
+    # Background processes restart after the switch, so this failure is found later.
     late = failure == "process dies at start"
     answered = [answer.release for answer in load.answers if answer.release]
     assert set(answered) == {serves} or (late and answered[-1] == serves), set(answered)
@@ -149,7 +149,7 @@ def test_a_deploy_that_fails_changes_nothing(failure, under_load, fails, home, s
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_a_deploy_that_was_cut_is_cleaned_up_by_the_next(
+def test_the_next_deploy_cleans_up_after_an_interrupted_one(
     moment, under_load, operator, version, fails, home, secret
 ):
     task, come, ends, then = MOMENTS[moment]

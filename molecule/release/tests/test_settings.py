@@ -1,4 +1,4 @@
-"""Settings go live as releases do: proved beside what serves, and together with the code."""
+"""Settings are activated like releases: verified beside the active ones, together with the code."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from helpers.clients import live_web, main_pid
 SITE = ("site.yml", "--skip-tags", "access")
 NOWHERE = "mysql+pymysql://nobody:nothing@127.0.0.1:1/sample"
 
-# Without the tiers below: MySQL gets other sizes for another kind of workers, and restarts.
+# Skip the other tiers: for another worker class MySQL gets other sizes, and restarts.
 SETTINGS = ("preflight release",)
 
-# How that is run, what is set, and what the message has besides who serves.
+# The playbook options, the settings, and the expected message besides the active release.
 WRONG = {
     "target": (SITE, {"app_wsgi": "sample_app.web:nowhere"}, ["app_wsgi", "nowhere"]),
     "worker class": (
@@ -33,10 +33,10 @@ WRONG = {
 
 
 class InUse:
-    """The settings that processes have."""
+    """The settings of running processes."""
 
     def __init__(self, host):
-        """Look with testinfra's `host`."""
+        """Use testinfra's `host`."""
         self.host = host
 
     def __call__(self, name):
@@ -45,30 +45,30 @@ class InUse:
         return tuple(self.variable(name, main_pid(self.host, unit)) for unit in units)
 
     def variable(self, name, pid):
-        """Return a variable of a process; empty when it has none."""
+        """Return a variable of a process; empty if unset."""
         lines = self.host.check_output("tr '\\0' '\\n' </proc/%s/environ", str(pid)).splitlines()
         return next((line.partition("=")[2] for line in lines if line.startswith(f"{name}=")), "")
 
 
 @pytest.fixture
 def in_use(host):
-    """Return a function that tells what a variable of the app is."""
+    """Return a function that reads a variable of the app's processes."""
     return InUse(host)
 
 
 @pytest.fixture
 def set_to(host):
-    """Return a function that gives the inventory's environment of the app with more in it."""
+    """Return a function that adds variables to the app's environment in the inventory."""
     known = host.ansible.get_variables().get("app_environment", {})
     return lambda **more: {"app_environment": known | more}
 
 
 @pytest.fixture
 def served(operator, version, home, served_once, served_state):
-    """Return the variables that say what serves, so that only settings change."""
+    """Return the variables that name the active release, so that only settings change."""
     if not served_once:
         served_once["app_source_folder"] = str(version())
-    # A test that changed nothing leaves nothing to restore.
+    # Nothing to restore after a test that changed nothing.
     if served_state.get("home") != home():
         done = operator.play(*SITE, **served_once)
         assert done.code == 0, done.output
@@ -89,9 +89,7 @@ def served_state():
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_settings_that_do_not_work_change_nothing(
-    wrong, under_load, operator, home, served, set_to
-):
+def test_failing_settings_change_nothing(wrong, under_load, operator, home, served, set_to):
     playbook, variables, words = WRONG[wrong]
     if "DATABASE_URL" in variables:
         variables = set_to(**variables)
@@ -105,7 +103,7 @@ def test_settings_that_do_not_work_change_nothing(
     assert home() == before
 
 
-def test_settings_and_code_change_and_go_back_together(
+def test_settings_and_code_change_and_roll_back_together(
     under_load, operator, version, home, served, set_to, in_use
 ):
     first, other = home.release, version()
@@ -125,7 +123,7 @@ def test_settings_and_code_change_and_go_back_together(
             assert (home.release, in_use("GREETING")) == (release, (greeting, greeting))
 
 
-def test_a_deploy_says_that_the_inventory_has_other_settings(
+def test_a_deploy_reports_different_settings_in_the_inventory(
     operator, version, home, served, set_to, in_use
 ):
     done = operator.deploy(version(), **set_to(GREETING="later"))
@@ -136,7 +134,7 @@ def test_a_deploy_says_that_the_inventory_has_other_settings(
     assert in_use("GREETING") == ("", "")
 
 
-def test_settings_that_do_not_work_are_taken_back_where_memory_is_scarce(
+def test_failing_settings_are_reverted_when_memory_is_scarce(
     operator, home, site, served, set_to, in_use
 ):
     scarce = {"release_strategy": "restart", "release_health_timeout": 10}

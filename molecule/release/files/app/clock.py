@@ -1,4 +1,4 @@
-"""The smallest background process."""
+"""A minimal background process."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""The smallest app that a release can be made of."""
+"""A minimal app to build releases of."""
 
 import os
 import threading
@@ -11,7 +11,7 @@ waiting = []
 
 
 def app(environ, start_response):
-    """Say which release answers; to /slow once it is told to, to /waiting how many wait so."""
+    """Return the release; /slow waits to be released, /waiting counts the waiting requests."""
     said = os.environ["APP_RELEASE"]
     if environ["PATH_INFO"] == "/slow":
         waiting.append(threading.get_ident())

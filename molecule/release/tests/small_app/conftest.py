@@ -1,4 +1,4 @@
-"""A small app to ask from outside, and what is on the host of it."""
+"""A small app, reached from outside, and its state on the host."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from helpers.repository import ROOT
 
 @pytest.fixture(scope="session")
 def operator():
-    """Return who deploys the small app, from the inventory that converge.yml has made."""
+    """Return an operator who uses the inventory that converge.yml created."""
     return Operator(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"] + "/small_app")
 
 
 @pytest.fixture(scope="module")
 def version(tmp_path_factory):
-    """Return a function that makes a new version of the app."""
+    """Return a function that creates a new version of the app."""
     app = ROOT / "molecule/release/files/app"
     return Versions(app, tmp_path_factory.mktemp("versions"))
 
 
 @pytest.fixture(scope="module")
 def site(host, address):
-    """Return the site, through a door that is to its socket what nginx is."""
+    """Return the site, reached through a proxy in front of the app's socket."""
     if not host.service("door.socket").is_running:
         proxy = "/usr/lib/systemd/systemd-socket-proxyd /srv/fixture/web.sock"
         host.check_output(f"systemd-run --unit=door --socket-property=ListenStream=8000 {proxy}")
@@ -36,7 +36,7 @@ def site(host, address):
 
 @pytest.fixture
 def state(host):
-    """Return a function that says what there is of the app; compare it before and after."""
+    """Return a function that reports the app's state, to compare before and after."""
 
     def state():
         folders = (
@@ -52,7 +52,7 @@ def state(host):
 
 @pytest.fixture(scope="module")
 def history(host):
-    """Return a function that gives the deploys that the host has noted."""
+    """Return a function that reads the host's deploy history."""
 
     def history():
         return [
@@ -65,7 +65,7 @@ def history(host):
 
 @pytest.fixture(scope="module")
 def current(host):
-    """Return a function that names the release in use."""
+    """Return a function that returns the active release."""
 
     def current():
         return host.check_output("readlink /srv/fixture/current").removeprefix("releases/")

@@ -1,4 +1,4 @@
-"""What a release is built of: dependencies, build commands and the app itself, on a real host."""
+"""Build a release on a real host: dependencies, build commands and the app itself."""
 
 import json
 import re
@@ -15,13 +15,13 @@ RELEASES = "/srv/fixture/releases /srv/fixture/environments"
 
 @pytest.fixture
 def left(host):
-    """Return a function that says what there is of releases; compare it before and after."""
+    """Return a function that lists release files, to compare before and after."""
     return lambda: host.check_output(f"ls -A {RELEASES}; ls -A /srv/fixture/releases")
 
 
 @pytest.fixture
 def index(host, address, tmp_path):
-    """Return an index, at localhost here and there: gunicorn, and what does not compile."""
+    """Return a package index on localhost of both machines, with Gunicorn and a broken package."""
     with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as probe:
         probe.connect((address, 9))
         here = probe.getsockname()[0]
@@ -37,14 +37,14 @@ def index(host, address, tmp_path):
 
 
 def loosely(version, *lines):
-    """Return a version whose requirements leave something open."""
+    """Return a version with unpinned requirements."""
     source = version()
     (source / "requirements.lock").unlink()
     (source / "requirements.txt").write_text("\n".join(lines))
     return source
 
 
-def test_what_is_left_open_is_resolved_once(site, current, operator, version, host):
+def test_unpinned_requirements_are_resolved_once(site, current, operator, version, host):
     complete = "stat -Lc '%i %z' /srv/fixture/current/.venv/.complete"
     settings = {"app_requirements": "requirements.txt", "app_extra_requirements": ["gunicorn"]}
     done = operator.deploy(loosely(version, "packaging<26"), **settings)
@@ -58,9 +58,7 @@ def test_what_is_left_open_is_resolved_once(site, current, operator, version, ho
     assert site.get("/").text == current()
 
 
-def test_an_index_with_a_password_and_a_ca_of_its_own(
-    site, current, operator, version, host, index
-):
+def test_an_index_with_a_password_and_its_own_ca(site, current, operator, version, host, index):
     watch = "while :; do cat /proc/[0-9]*/cmdline; sleep 0.05; done 2>/dev/null | tr '\\0' ' '"
     host.check_output(f"systemd-run --unit=watch --collect sh -c {watch!r}' > /tmp/seen'")
     source = loosely(version, "gunicorn  # of another index")
@@ -76,7 +74,7 @@ def test_an_index_with_a_password_and_a_ca_of_its_own(
     assert host.run("grep -r -F %s /etc /run /srv /var/cache", password).rc == 1
 
 
-def test_what_does_not_compile_leaves_nothing(left, site, current, operator, version, index):
+def test_a_failed_compilation_leaves_no_files(left, site, current, operator, version, index):
     before, now = left(), current()
     source = loosely(version, "gunicorn", "broken")
     settings = {"app_index_url": index.url, "app_index_ca": str(index.ca)}
@@ -89,7 +87,7 @@ def test_what_does_not_compile_leaves_nothing(left, site, current, operator, ver
     assert site.get("/").text == current() == now
 
 
-def test_versions_that_do_not_go_together_are_refused(left, current, operator, version, index):
+def test_conflicting_versions_are_rejected(left, current, operator, version, index):
     before = left()
     done = operator.deploy(
         loosely(version, "gunicorn>99"),
@@ -103,7 +101,7 @@ def test_versions_that_do_not_go_together_are_refused(left, current, operator, v
     assert left() == before
 
 
-# Writes down who builds with what, and what of the app's it can see or change.
+# Records the build user, its environment, and which files of the app it can access.
 LOOK = """import glob, json, os, sys
 def can(path, mode):
     try:
@@ -144,8 +142,10 @@ build-backend = "setuptools.build_meta"
 """
 
 
-def test_build_commands_run_as_nobody_with_the_environment(host, site, current, operator, version):
-    """And an app that is installed has metadata, entry points and programs."""
+def test_build_commands_run_unprivileged_with_the_environment(
+    host, site, current, operator, version
+):
+    """An installed app also has metadata, entry points and scripts."""
     source = version()
     (source / "look.py").write_text(LOOK)
     (source / "tool.py").write_text(INSTALLED)
@@ -176,7 +176,7 @@ def test_build_commands_run_as_nobody_with_the_environment(host, site, current, 
 
 
 def test_an_interpreter_is_found_by_its_version(site, current, operator, version, host):
-    """And what the app before had installed is gone with it."""
+    """Metadata and scripts of the previous release are removed."""
     there = host.check_output("python3 -c 'import sys; print(\"%d.%d\" % sys.version_info[:2])'")
     done = operator.deploy(version(), app_python=there)
     assert done.code == 0, done.output
@@ -184,7 +184,7 @@ def test_an_interpreter_is_found_by_its_version(site, current, operator, version
     assert host.run("flaskstack fixture run fixture-tool").rc == 127
 
 
-def test_a_failing_build_command_says_why_and_leaves_nothing(
+def test_a_failing_build_command_is_reported_and_leaves_no_files(
     left, site, current, operator, version
 ):
     before, now = left(), current()
@@ -199,7 +199,7 @@ def test_a_failing_build_command_says_why_and_leaves_nothing(
 
 
 @pytest.mark.parametrize("python", ["python3.99", "/opt/python/bin/python3"])
-def test_an_interpreter_that_is_not_there_is_refused(left, operator, version, host, python):
+def test_a_missing_interpreter_is_rejected(left, operator, version, host, python):
     before, there = left(), host.check_output("readlink -f /usr/bin/python3").rsplit("/", 1)[1]
     done = operator.deploy(version(), app_python=python)
     assert done.code != 0

@@ -1,6 +1,6 @@
-"""A release is in use whole and well, or not at all.
+"""A release becomes active completely, or not at all.
 
-Beside it (test_failure) are the other ways to fail, and deploys that are cut.
+test_failure covers the other failures and interrupted deploys.
 """
 
 import re
@@ -13,16 +13,16 @@ from helpers.wait import wait_for
 
 NEW = re.compile(r"(\S+) would replace")
 COMPLETE = "stat -Lc '%i %z' /srv/fixture/current/.venv/.complete"
-OFTEN = {"threads": 2, "most": 100_000, "pause": 0.02}  # how often the site is asked meanwhile
+OFTEN = {"threads": 2, "most": 100_000, "pause": 0.02}  # seconds between requests
 
 
-def test_the_release_serves_and_knows_its_name(site, current):
+def test_the_release_answers_and_knows_its_name(site, current):
     assert site.get("/").text == current()
 
 
 @pytest.fixture(scope="module")
 def deployed(site, host, current, history, operator, version):
-    """Deploy another version while visitors come, one of whom stays; with what was seen of it."""
+    """Deploy another version under load and during one slow request; return what clients saw."""
     before, source, noted = current(), version(), len(history())
     environment = host.check_output(COMPLETE)
     host.check_output("rm -f /var/lib/fixture/go")
@@ -48,30 +48,30 @@ def test_another_version_serves_from_the_same_environment(site, host, deployed):
     assert host.check_output(COMPLETE) == deployed.environment
 
 
-def test_no_request_is_refused_while_a_release_is_replaced(deployed):
+def test_no_request_is_refused_during_a_deploy(deployed):
     assert deployed.during > 20
     assert set(deployed.answers) == {"200"}
 
 
-def test_a_long_answer_is_finished_by_the_release_that_began_it(deployed):
+def test_a_slow_request_is_finished_by_its_release(deployed):
     assert deployed.slow_waits
     assert deployed.slow.text == deployed.before
 
 
-def test_each_deploy_is_noted(history, deployed):
+def test_each_deploy_is_recorded(history, deployed):
     (last,) = history()[deployed.noted :]
     assert (last["release"], last["previous"]) == (deployed.release, deployed.before)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", last["time"])
     assert "@" in last["by"]
 
 
-def test_deploying_the_same_again_changes_nothing(current, operator, deployed):
+def test_deploying_the_same_version_again_changes_nothing(current, operator, deployed):
     again = operator.deploy(deployed.source)
     assert (again.code, again.changed) == (0, 0)
     assert f"No change: {current()} is already active" in again.output
 
 
-def test_a_unit_that_does_not_run_is_started(site, host, current, operator, deployed):
+def test_a_stopped_unit_is_started(site, host, current, operator, deployed):
     host.check_output("systemctl stop fixture-clock@1.service")
     done = operator.deploy(deployed.source)
     assert done.code == 0, done.output
@@ -86,7 +86,7 @@ def test_an_import_may_take_longer_than_a_request(site, current, operator, versi
     assert site.get("/").text == current()
 
 
-def test_a_release_that_is_never_well_gets_no_request(site, state, operator, version):
+def test_an_unhealthy_release_gets_no_requests(site, state, operator, version):
     before = state()
     unwell = version("web.py", "WELL = True", "WELL = False\nprint('no good today', flush=True)")
     with site.under_load("/", **OFTEN) as answers:
@@ -101,7 +101,7 @@ def test_a_release_that_is_never_well_gets_no_request(site, state, operator, ver
     assert state() == before
 
 
-def test_a_release_whose_answer_is_another_one_is_not_well(state, operator, version):
+def test_a_release_with_a_different_health_answer_is_unhealthy(state, operator, version):
     before = state()
     done = operator.deploy(version(), release_health_timeout=5, release_health_body="^up$")
     assert done.says("(expected is a body with ^up$)")
@@ -121,7 +121,9 @@ def test_a_release_restarts_in_its_slot_where_memory_allows_only_one(
 
 
 @pytest.mark.parametrize("file", ["web.py", "clock.py"])
-def test_a_release_that_fails_in_its_slot_gives_it_back(site, state, operator, version, file):
+def test_a_release_that_fails_in_its_slot_restores_the_previous_one(
+    site, state, operator, version, file
+):
     before = state()
     first = {"web.py": "import os", "clock.py": "import time"}[file]
     with site.under_load("/", **OFTEN) as answers:
@@ -134,9 +136,7 @@ def test_a_release_that_fails_in_its_slot_gives_it_back(site, state, operator, v
     assert state() == before
 
 
-def test_a_dependency_that_is_not_what_was_locked_is_not_installed(
-    site, host, current, operator, version
-):
+def test_a_dependency_with_a_wrong_hash_is_not_installed(site, host, current, operator, version):
     before, environments = current(), host.check_output("ls -A /srv/fixture/environments")
     source = version("requirements.lock", "sha256:", "sha256:0000")
     lock = source / "requirements.lock"
@@ -152,13 +152,13 @@ def test_a_dependency_that_is_not_what_was_locked_is_not_installed(
     assert host.check_output("ls -A /srv/fixture/environments") == environments
 
 
-def test_check_mode_only_looks_and_what_was_interrupted_is_made_anew(
+def test_check_mode_changes_nothing_and_an_interrupted_build_is_repeated(
     site, host, current, operator, version
 ):
     source = version("requirements.lock", "gunicorn", "# another lock\ngunicorn")
     before, releases = current(), host.file("/srv/fixture/releases").listdir()
     look = operator.deploy(source, "--check")
-    assert (look.code, look.changed) == (0, 2)  # it would be built and put in use
+    assert (look.code, look.changed) == (0, 2)  # a deploy would build and activate it
     assert f"would replace {before}" in look.output
     assert host.file("/srv/fixture/releases").listdir() == releases
     release = NEW.search(look.output).group(1)
@@ -170,7 +170,7 @@ def test_check_mode_only_looks_and_what_was_interrupted_is_made_anew(
     assert done.code == 0, done.output
     assert site.get("/").text == current() == release
     assert not host.run("ls -d /srv/fixture/releases/*/half /srv/fixture/releases/.??*").stdout
-    # The same for its environment.
+    # The same applies to its environment.
     host.check_output(
         "cd /srv/fixture/current/.venv && rm -r .complete lib/python3*/site-packages/gunicorn"
     )
@@ -180,7 +180,7 @@ def test_check_mode_only_looks_and_what_was_interrupted_is_made_anew(
     assert site.get("/").text == current()
 
 
-def test_a_source_without_a_lock_is_refused(current, operator, version):
+def test_a_source_without_a_lock_is_rejected(current, operator, version):
     before, source = current(), version()
     (source / "requirements.lock").unlink()
     done = operator.deploy(source)
@@ -189,7 +189,7 @@ def test_a_source_without_a_lock_is_refused(current, operator, version):
     assert current() == before
 
 
-# Writes down who migrated with which address, and whether another process' arguments show it.
+# Records the database URL, and whether the arguments of another process show it.
 MIGRATE = """python -c "
 import glob, os, pwd
 url = os.environ['DATABASE_URL']
@@ -199,7 +199,7 @@ renamed = os.environ['OTHER_NAME'] == url
 print(user, url, renamed, shown, file=open(os.environ['HOME'] + '/migrations', 'a'))
 "
 """
-# One that is not ours to lock or to dump; molecule/fleet has one that is.
+# A server that the role neither locks nor dumps; molecule/fleet covers one that it does.
 DATABASE = {
     "app_database_driver": "postgresql+psycopg",
     "app_migrate_commands": [MIGRATE],
@@ -222,7 +222,7 @@ def test_a_release_migrates_once_as_the_migration_user(host, operator, version):
     assert url.startswith("postgresql+psycopg://fixture_migrate:of-the-migration@")
 
 
-def test_shared_folders_outlive_a_release_and_only_so_many_are_kept(
+def test_shared_folders_survive_releases_and_old_releases_are_removed(
     site, host, current, operator, version
 ):
     host.check_output("rm -rf /srv/fixture/shared/var")
