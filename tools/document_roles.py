@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Write the tables of variables: in each role's README and, of renamed ones, in UPGRADING.md.
+"""Write the tables of variables in role READMEs and of renamed variables in UPGRADING.md.
 
-tools/document_roles.py          writes what is out of date and names it
-tools/document_roles.py --check  writes nothing; exits with 1 if something is out of date
+tools/document_roles.py          updates outdated pages and prints their names
+tools/document_roles.py --check  only prints outdated pages, and exits with 1 if there are any
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ RENAMED_HEADER = "| old name | new name |\n|---|---|\n"
 
 
 def main() -> int:
-    """Go through all roles; return the exit code."""
+    """Update or check all pages. Return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing, only compare")
     check = parser.parse_args().check
@@ -46,7 +46,7 @@ def text(path: Path) -> str:
 
 
 def documented(page: Path) -> str:
-    """Return a page's text with its table as it should be."""
+    """Return a page's text with the current table."""
     table = renamed() if page == UPGRADING else options(page.parent)
     result, count = BETWEEN.subn(lambda _: table, text(page))
     if count != 1:
@@ -67,7 +67,7 @@ def renamed() -> str:
 
 
 def rows(options: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    """Yield one row an option, those inside lists and dicts below theirs."""
+    """Yield one row per option, followed by the rows of its suboptions."""
     for name, option in options.items():
         cells = [f"`{prefix}{name}`", kind(option), default(option), meaning(option)]
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
@@ -82,7 +82,7 @@ def kind(option: dict[str, Any]) -> str:
 
 
 def default(option: dict[str, Any]) -> str:
-    """Return an option's default as it is written in an inventory."""
+    """Return an option's default as YAML."""
     if option.get("required"):
         return "**required**"
     if "default" not in option:
@@ -96,7 +96,7 @@ def meaning(option: dict[str, Any]) -> str:
     """Return an option's description on one line, with its choices."""
     description = option["description"]
     sentences = " ".join(description) if isinstance(description, list) else description
-    # Outside of code, <name> would be HTML.
+    # Outside code, <name> would be HTML.
     pieces = " ".join(sentences.split()).split("`")
     pieces[::2] = [piece.replace("<", "&lt;") for piece in pieces[::2]]
     line = "`".join(pieces)

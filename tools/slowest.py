@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""List what took longest in the logs of ./stack test: playbooks, their tasks, and tests.
+"""List the slowest playbooks, tasks and tests in the logs of ./stack test.
 
 tools/slowest.py .local/test/*.log
 
@@ -19,7 +19,7 @@ from pathlib import Path
 ROWS = 10
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 STEP = re.compile(r"➜ (\w+): Executing$")
-# Below the banner TASKS RECAP: date, then the time of the last task and of the playbook.
+# Line below TASKS RECAP: date, duration of the last task, duration of the playbook.
 PLAYBOOK = re.compile(r"^\w+ \d+ \w+ \d{4} .*\) +(\d+):(\d\d):(\d\d\.\d+) ")
 TASK = re.compile(r"^(\S.*?) -* ?(\d+\.\d\d)s$")
 TEST = re.compile(r"^(\d+\.\d\d)s (setup|call|teardown) +(?:[^:]*/)?(\S.*)$")
@@ -27,7 +27,7 @@ TEST = re.compile(r"^(\d+\.\d\d)s (setup|call|teardown) +(?:[^:]*/)?(\S.*)$")
 
 @dataclass(frozen=True)
 class Time:
-    """How long something took."""
+    """Duration of a playbook, task or test."""
 
     kind: str
     name: str
@@ -54,7 +54,7 @@ def times(suite: str, lines: Iterable[str]) -> Iterator[Time]:
 
 
 def table(heading: str, entries: Iterable[Time]) -> Iterator[str]:
-    """Yield the lines about the slowest of these entries; those of one name are added up."""
+    """Yield the lines of the slowest entries. Durations of one name are added up."""
     all_of: dict[str, list[float]] = defaultdict(list)
     for entry in entries:
         all_of[entry.name].append(entry.seconds)

@@ -1,4 +1,4 @@
-"""Load filters and tests once, before Ansible begins to fork a process for each task."""
+"""Load filters and tests once, before Ansible forks a process for each task."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ author: Flaskstack
 
 
 class CallbackModule(CallbackBase):
-    """Is told that a playbook begins; says nothing."""
+    """Load plugins when a playbook starts, without output."""
 
     CALLBACK_VERSION = 2.0
     CALLBACK_TYPE = "aggregate"
@@ -29,6 +29,6 @@ class CallbackModule(CallbackBase):
     CALLBACK_NEEDS_ENABLED = True
 
     def v2_playbook_on_start(self, playbook: Any) -> None:
-        """Have both loaders keep what they find."""
+        """Cache the plugins of both loaders."""
         for loader in (filter_loader, test_loader):
             deque(loader.all(), maxlen=0)

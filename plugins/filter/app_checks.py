@@ -28,14 +28,14 @@ from urls import needing_encoding
 Settings = Mapping[str, Any]
 Check = dict[str, Any]
 
-# Names that packages use or that have a meaning. Names that a host uses are checked there.
+# Names that packages use or reserve. Names in use on a host are checked on the host.
 RESERVED = {
     *("acl", "ansible", "default", "fail2ban", "flaskstack", "gunicorn", "information_schema"),
     *("letsencrypt", "mariadb", "memcache", "memcached", "mysql", "mysqld", "nftables", "nginx"),
     *("performance_schema", "postgres", "postgresql", "private", "redis", "root", "sys", "system"),
     *("test", "valkey", "web", "www", "www_data"),
 }
-UNITS = ["web", "certificate"]  # that other roles create for the app
+UNITS = ["web", "certificate"]  # units that other roles create for the app
 DEBUG = ["DEBUG", "FLASK_DEBUG", "WERKZEUG_DEBUG"]
 OFF = {"", "0", "false", "no", "off"}
 NETWORK_KEYWORDS = {"internet", "any", "localhost"}
@@ -44,7 +44,7 @@ WSGI = re.compile(r"[A-Za-z_]\w*([.][A-Za-z_]\w*)*:[A-Za-z_]\w*([(].*[)])?")
 PLACEHOLDER = re.compile(
     "change.?me|secret|password|placeholder|example|insecure|development|your.?key", re.IGNORECASE
 )
-# Settings of Gunicorn that variables of the role or systemd set.
+# Gunicorn settings that role variables or systemd set.
 MANAGED = {
     *("bind", "chdir", "daemon", "graceful_timeout", "group", "max_requests"),
     *("max_requests_jitter", "pidfile", "preload_app", "pythonpath", "raw_env", "reload"),
@@ -72,12 +72,12 @@ def _check(variable: str, ok: Any, reason: str, **more: Any) -> Check:
 
 
 def _empty(variable: str, invalid: list[Any], reason: str, **more: Any) -> Check:
-    """Check that there are no invalid values, and show those there are."""
+    """Return the check that there are no invalid values; the message shows them."""
     return _check(variable, not invalid, reason, value=invalid, **more)
 
 
 def _variables(settings: Settings) -> list[tuple[str, Any]]:
-    """Return the environment variables of the app, its secret ones, and those of processes."""
+    """Return the app's environment variables, secret variables and process variables."""
     found = [settings["app_environment"], settings["app_secret_environment"]]
     found += [process.get("environment") or {} for process in settings["app_processes"]]
     return [item for variables in found for item in variables.items()]
@@ -266,7 +266,7 @@ def _process_checks(settings: Settings, hosts: list[str]) -> Iterable[Check]:
 
 
 def _development_server(wsgi: str) -> re.Pattern[str]:
-    """Match `flask run` with options, its counterparts, and the site's module run as a script."""
+    """Return the pattern of commands that start a development server or run the app's module."""
     module = wsgi.split(":")[0] or "-"
     script = re.escape(module.replace(".", "/"))
     return re.compile(
@@ -505,7 +505,7 @@ def gunicorn_checks(settings: Settings) -> Iterable[Check]:
 
 
 def schedule_checks(results: Iterable[Mapping[str, Any]]) -> Iterable[Check]:
-    """Return the check of what `systemd-analyze calendar` printed for each process."""
+    """Return the check of the `systemd-analyze calendar` results, one for each process."""
     yield _empty(
         "app_processes",
         [
@@ -528,8 +528,8 @@ def singleton_checks(
 ) -> Iterable[Check]:
     """Return the checks before singletons move to `host`.
 
-    `results` are those of hosts outside of this run; `stopped_here` is the host of this run that
-    stops them, where the run lacks the host that starts them.
+    `results` are those of hosts outside this run. `stopped_here` is the host of this run that stops
+    singletons if the host that starts them is not in the run.
     """
     results = list(results)
     names = ", ".join(units)
@@ -554,10 +554,10 @@ def singleton_checks(
 
 
 class FilterModule:
-    """Offer the filters to Ansible."""
+    """Filters for Ansible."""
 
     def filters(self) -> dict[str, Any]:
-        """Return the filters of this file by name."""
+        """Return the filters by name."""
         return {
             "app_checks": app_checks,
             "gunicorn_checks": gunicorn_checks,

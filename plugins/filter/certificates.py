@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-# No one can own these.
+# Reserved domains, for which no public certificate is issued.
 RESERVED = re.compile(
     r"(.*[.])?example[.](com|net|org)\Z|.*[.](example|invalid|internal|local|localhost|test)\Z"
 )
@@ -27,7 +27,7 @@ RESERVED = re.compile(
 def certificate_problems(
     certificate: str, key: str, names: list[str], now: datetime | None = None
 ) -> list[str]:
-    """Return why a PEM certificate (chain) and its key cannot serve `names`."""
+    """Return the reasons why a PEM certificate (chain) and its key cannot serve `names`."""
     now = now or datetime.now(UTC)
     try:
         chain = x509.load_pem_x509_certificates(certificate.encode())
@@ -224,7 +224,7 @@ def lego_command(names: list[str], options: dict[str, Any]) -> list[str]:
 
 
 def subject_alt_names(names: list[str]) -> list[str]:
-    """Return names and addresses as `DNS:` and `IP:` entries of a certificate."""
+    """Return names and addresses as `DNS:` and `IP:` subject alternative names."""
     return [f"{'IP' if _is_address(name) else 'DNS'}:{normalize_name(name)}" for name in names]
 
 
@@ -236,7 +236,7 @@ def _is_address(name: str) -> bool:
 
 
 def normalize_name(name: str) -> str:
-    """Return one of app_domains as a certificate names it: lower case, without brackets."""
+    """Return a domain in lower case and an IPv6 address without brackets."""
     try:
         return str(ipaddress.ip_address(name.strip("[]")))
     except ValueError:

@@ -1,4 +1,4 @@
-"""Write domain names as the DNS knows them."""
+"""Normalize domain names."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections.abc import Iterable
 
 
 def dns_names(names: Iterable[str]) -> list[str]:
-    """Return the names as the DNS and browsers have them: without scheme, port, path or final dot.
+    """Return the names without scheme, port, path, final dot and duplicates.
 
-    Letters are small, and a part that is not ASCII is its `xn--` name (IDNA 2008). An IPv6 address
-    is in brackets. A name that is there twice is named once.
+    Names are in lower case, with labels that are not ASCII in `xn--` form (IDNA 2008). An IPv6
+    address is in brackets.
     """
     return list(dict.fromkeys(_name(str(name).strip()) for name in names))
 
@@ -34,8 +34,8 @@ def _label(text: str) -> str:
 
 
 class FilterModule:
-    """Offer the filter to Ansible."""
+    """Filter for Ansible."""
 
     def filters(self) -> dict[str, object]:
-        """Return the filters of this file by name."""
+        """Return the filters by name."""
         return {"dns_names": dns_names}

@@ -1,4 +1,4 @@
-"""The ports that a host opens for its tiers, and the addresses that may connect to them."""
+"""Firewall rules of a host's tiers: ports and allowed source addresses."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def firewall_services(
 ) -> list[dict[str, Any]]:
     """Return the rules of the host `name`, each `{port, protocol, sources, comment}`.
 
-    Empty sources are all. Settings: `https`, `web_sources`, `database_port`, `cache_port`,
-    `queue_port`. Database, cache and queue are open to the other hosts of group app, by their
-    `firewall_addresses`, and only where they listen on the network.
+    Empty sources allow all addresses. Settings: `https`, `web_sources`, `database_port`,
+    `cache_port`, `queue_port`. Database, cache and queue are open to the `firewall_addresses` of
+    the other hosts of group app, and only if they listen on the network.
     """
     rules = []
     if name in groups.get("edge", []):
@@ -47,7 +47,7 @@ def hosts_without_address(hostvars: Hostvars, groups: Groups, name: str) -> list
 
 
 def contains_address(sources: Sequence[str], address: str) -> bool:
-    """Return whether an address is in one of the networks. No networks are all."""
+    """Return whether an address is in one of the networks. An empty list matches every address."""
     client = ip_address(address.split("%")[0])
     client = getattr(client, "ipv4_mapped", None) or client
     return not sources or any(client in ip_network(source, strict=False) for source in sources)
@@ -73,16 +73,16 @@ def _clients(groups: Groups, name: str) -> list[str]:
 
 
 def _addresses(client: Mapping[str, Any], server: str) -> list[str]:
-    """Return a client's addresses of the IP version of the server's address."""
+    """Return a client's addresses with the IP version of the server's address."""
     addresses = client.get("firewall_addresses") or []
     return [address for address in addresses if (":" in address) == (":" in server)]
 
 
 class FilterModule:
-    """Offer the filters to Ansible."""
+    """Filters for Ansible."""
 
     def filters(self) -> dict[str, Any]:
-        """Return the filters of this file by name."""
+        """Return the filters by name."""
         return {
             "firewall_services": firewall_services,
             "hosts_without_address": hosts_without_address,

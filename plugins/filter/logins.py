@@ -1,11 +1,11 @@
-"""Who may log in: what an inventory says of its users, with what the host knows of them."""
+"""Login users and jump hosts, from the inventory and facts of the hosts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-# On Debian and Ubuntu the users of services have lower numbers than those of people.
+# On Debian and Ubuntu, system users have lower user IDs than login users.
 FIRST_OF_PEOPLE = 1000
 NOBODY = 65534
 NO_SHELLS = ("/nologin", "/false")
@@ -14,9 +14,9 @@ NO_SHELLS = ("/nologin", "/false")
 def logins(
     users: Iterable[Mapping[str, Any]], passwd: Mapping[str, Sequence[str]]
 ) -> list[dict[str, Any]]:
-    """Return each user with all that it leaves out, and its account.
+    """Return each user with defaults for omitted options, and its account.
 
-    `passwd` is what getent says: name → [password, number, group, comment, home, shell].
+    `passwd` is the result of getent: name → [password, uid, gid, comment, home, shell].
     """
     return [_login(user, passwd) for user in users]
 
@@ -45,10 +45,10 @@ def _is_person(account: Sequence[str]) -> bool:
 def jump_hosts(
     addresses: Mapping[str, Iterable[str]], clients: Mapping[str, str]
 ) -> dict[str, list[str]]:
-    """Return the hosts that others are reached through: name → names of those.
+    """Return the jump hosts: name → names of the hosts behind it.
 
-    `addresses` are the hosts' own, `clients` what SSH_CONNECTION is on each. The controller may be
-    one of the hosts; then others see its address, and nothing passes through it.
+    `addresses` are the addresses of each host, `clients` its SSH_CONNECTION. The controller may be
+    one of the hosts. It is no jump host, although other hosts see its address.
     """
     clients = {host: client.split(" ")[0] for host, client in clients.items()}
     found = {}
@@ -62,8 +62,8 @@ def jump_hosts(
 
 
 class FilterModule:
-    """Offer the filters to Ansible."""
+    """Filters for Ansible."""
 
     def filters(self) -> dict[str, Any]:
-        """Return the filters of this file by name."""
+        """Return the filters by name."""
         return {"jump_hosts": jump_hosts, "logins": logins}

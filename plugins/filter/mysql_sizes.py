@@ -1,4 +1,4 @@
-"""Sizes of MySQL that follow from what its apps take and need."""
+"""MySQL settings that depend on the apps that use the server."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 RESERVED_CONNECTIONS = 10  # for administrators
-LEAST_PACKET, MOST_PACKET = 64, 1024  # MiB; MySQL's default, and what both servers take at most
+LEAST_PACKET, MOST_PACKET = 64, 1024  # MiB; MySQL's default, and the maximum of both servers
 
 
 def packet_size(upload: Any) -> int:
-    """Return the MiB of a statement that stores `upload` MiB, each byte of them written as two."""
+    """Return the MiB of a statement that stores `upload` MiB in hexadecimal: two digits a byte."""
     return min(max(LEAST_PACKET, 2 * int(upload) + 2), MOST_PACKET)
 
 
 def shared_settings(server: Mapping[str, Any], apps: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the settings that must suffice for all apps of a server.
 
-    `server` has what they are at least. An app has `connections`, `pool_recycle` and, unless an
-    older version wrote its facts, `packet`.
+    `server` has their minimum values. An app has `connections`, `pool_recycle` and `packet`. Facts
+    that an older version wrote lack `packet`.
     """
     apps = list(apps)
     recycle = max(int(app["pool_recycle"]) for app in apps)
@@ -33,8 +33,8 @@ def shared_settings(server: Mapping[str, Any], apps: Iterable[Mapping[str, Any]]
 
 
 class FilterModule:
-    """Offer the filters to Ansible."""
+    """Filters for Ansible."""
 
     def filters(self) -> dict[str, Any]:
-        """Return the filters of this file by name."""
+        """Return the filters by name."""
         return {"packet_size": packet_size, "shared_settings": shared_settings}

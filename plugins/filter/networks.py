@@ -1,4 +1,4 @@
-"""Sort addresses for rules of the firewall."""
+"""Addresses and networks for firewall rules and nginx."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def networks(texts: Iterable[str]) -> dict[str, list[str]]:
-    """Return the networks of each IP version as nftables writes them, none inside another."""
+    """Return the networks of each IP version in nftables syntax, without overlaps."""
     parsed = [ip_network(text, strict=False) for text in texts]
     return {
         f"ipv{version}": [
@@ -20,17 +20,17 @@ def networks(texts: Iterable[str]) -> dict[str, list[str]]:
 
 
 def ipv6_addresses(texts: Iterable[str]) -> list[str]:
-    """Return the IPv6 addresses, networks left out, as nginx writes them."""
+    """Return the IPv6 addresses in nginx syntax, without networks."""
     return [str(IPv6Address(text)) for text in texts if ":" in text and "/" not in text]
 
 
 def not_networks(texts: Iterable[Any]) -> list[Any]:
-    """Return what is neither an address nor a network."""
+    """Return the values that are neither an address nor a network."""
     return [text for text in texts if not _is_network(text)]
 
 
 def network_rule(server: Sequence[Any]) -> str:
-    """Return what nftables matches a server of `(host, port)` by; a name may have any address."""
+    """Return the nftables match for a server `(host, port)`; a host name matches any address."""
     host, port = server
     if host == "localhost":
         return f'oifname "lo" tcp dport {int(port)}'
@@ -49,10 +49,10 @@ def _is_network(text: Any) -> bool:
 
 
 class FilterModule:
-    """Offer the filters to Ansible."""
+    """Filters for Ansible."""
 
     def filters(self) -> dict[str, object]:
-        """Return the filters of this file by name."""
+        """Return the filters by name."""
         return {
             "ipv6_addresses": ipv6_addresses,
             "networks": networks,

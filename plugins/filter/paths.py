@@ -1,4 +1,4 @@
-"""Validate the paths of an app, and list its folders and links."""
+"""Validate the paths of an app, and list its directories and links."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from pathlib import PurePosixPath
 from posixpath import dirname, normpath
 from typing import Any
 
-# What makes a folder a release.
+# Paths in a release that the release role creates.
 OWN = (".venv", ".release.env")
-# What belongs to the system, or is hidden from the app by its sandbox, with all that is below.
+# Directories of the system or hidden by the sandbox, with everything below them.
 SYSTEM = {
     *("bin", "boot", "dev", "etc", "home", "lib", "lib32", "lib64", "libx32", "proc", "root"),
     *("run", "sbin", "sys", "tmp", "usr"),
 }
-# What many share: not these folders themselves, but those below.
+# Shared directories: an app may use a subdirectory, but not the directory itself.
 SHARED = {"/", "/data", "/media", "/mnt", "/opt", "/srv", "/var"}
-# The system's below /var: where each program has a folder of its name, and where none is an app's.
+# Directories of the system in /var. The first have a subdirectory for each program.
 VAR_NAMED = {"cache", "lib", "log", "opt", "spool"}
 VAR = VAR_NAMED | {"backups", "local", "lock", "mail", "run", "tmp"}
-# What no option of systemd can show to a unit with ProtectHome=.
+# No systemd option makes these visible to a unit with ProtectHome=.
 HIDDEN = ("/home", "/root", "/run/user")
 PLAIN = re.compile(r"(?:/[A-Za-z0-9._-]+)+")
 
 
 def leaving(paths: Iterable[str]) -> list[str]:
-    """Return the paths that are not inside a release, or are one of its own."""
+    """Return the paths that are outside the release or that the release role creates."""
     return [path for path in paths if _leaves(path)]
 
 
@@ -40,7 +40,7 @@ def _each(names: Iterable[str]) -> list[tuple[str]]:
 
 
 def overlapping(paths: Iterable[str]) -> list[str]:
-    """Return the paths that are named twice, or that are below another one of them."""
+    """Return duplicate paths and paths below another path of the list."""
     plain = [PurePosixPath(normpath(path)) for path in paths]
     return [
         str(path)
@@ -50,9 +50,9 @@ def overlapping(paths: Iterable[str]) -> list[str]:
 
 
 def outermost(paths: Iterable[str], within: Iterable[str] = ()) -> list[str]:
-    """Return the paths that are below no other one of them, nor within others.
+    """Return the paths that are not below another path of the list or of `within`.
 
-    Who owns a folder can put a link in the place of one below it, which root would follow.
+    The owner of a directory can replace a subdirectory by a link, which root would follow.
     """
     plain = dict.fromkeys(PurePosixPath(normpath(path)) for path in paths)
     above = {*plain, *(PurePosixPath(normpath(path)) for path in within)}
@@ -60,7 +60,7 @@ def outermost(paths: Iterable[str], within: Iterable[str] = ()) -> list[str]:
 
 
 def hidden(paths: Iterable[str]) -> list[str]:
-    """Return the absolute paths that the app cannot be shown, and those of the whole system."""
+    """Return the absolute paths that the sandbox always hides or that are the whole system."""
     return [path for path in paths if _is_hidden(PurePosixPath(normpath(path)))]
 
 
@@ -69,7 +69,7 @@ def _is_hidden(path: PurePosixPath) -> bool:
 
 
 def not_roots(paths: Iterable[str]) -> list[str]:
-    """Return the paths that cannot be the folder that all of an app is in."""
+    """Return the paths that cannot be an app's root directory."""
     return [path for path in paths if not PLAIN.fullmatch(path) or _is_no_root(path)]
 
 
@@ -81,7 +81,7 @@ def _is_no_root(path: str) -> bool:
 
 
 def not_for_apps(paths: Iterable[str], app_root: str, app_name: str) -> list[str]:
-    """Return the absolute paths that the app at `app_root` must not be given to write to."""
+    """Return the absolute paths that must not be writable by the app at `app_root`."""
     return [path for path in paths if _is_not_for(path, PurePosixPath(app_root), app_name)]
 
 
@@ -106,9 +106,9 @@ def _is_systems(folder: PurePosixPath) -> bool:
 def app_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the paths of an app, from its variables by name.
 
-    `links` (path in a release: target outside of it), `shared` and `generated` (relative paths of
-    folders and of `app_files` in a release), `absolute_dests` (of other `app_files`),
-    `shared_folders` (below shared/, parents first) and `writable` (elsewhere), and `instance`.
+    `links` (path in a release: target outside it), `shared` and `generated` (relative paths of
+    directories and of `app_files` in a release), `absolute_dests` (of other `app_files`),
+    `shared_folders` (below shared/, parents first), `writable` (elsewhere) and `instance`.
     """
     shared_root = f"{settings['app_root']}/shared"
     instance = settings["app_instance_path"]
@@ -141,8 +141,8 @@ def _normal(paths: Iterable[str]) -> list[str]:
 
 
 class FilterModule:
-    """Offer the filters to Ansible."""
+    """Filters for Ansible."""
 
     def filters(self) -> dict[str, object]:
-        """Return the filters of this file by name."""
+        """Return the filters by name."""
         return {"app_paths": app_paths, "outermost": outermost}

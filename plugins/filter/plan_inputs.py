@@ -1,4 +1,4 @@
-"""Collect what the plan is made from: each host's memory, CPUs, tiers and settings."""
+"""Collect the inputs of the plan: memory, CPUs, tiers and settings of each host."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 Site = dict[str, dict[str, Any]]
 Check = dict[str, Any]
 
-# What only the plan reads; role app's specs describe them.
+# Variables that only the plan reads. The argument specs of role app describe them.
 INPUTS = ("request_timeout", "host_memory", "host_cpus", "gunicorn_worker_memory")
 TIERS = ("edge", "app", "database", "cache", "queue")
-# What a server takes of the host's memory, whatever else uses it.
+# Settings of a database server that take memory of the host.
 SERVED = ("mysql_innodb_buffer_pool_size", "mysql_performance_schema")
-# What else people call them.
+# Other common names of the tiers.
 SERVERS = {"nginx": "edge", "gunicorn": "app", "mysql": "database", "mariadb": "database"}
 SERVERS |= {"db": "database", "redis": "cache"}
-# How a release is put in use: beside the one before, or in its place; others are refused by specs.
+# A release starts beside the previous one (switch) or replaces it (restart).
 STRATEGIES = ("switch", "restart")
-# What the inventory may set, for the plan to work around: least, most, a usual value, unit.
+# Settings that the inventory may override: minimum, maximum, usual value, unit.
 NUMBERS: dict[str, tuple[int, int, int, str]] = {
     "request_timeout": (5, 600, 30, "seconds"),
     "host_memory": (256, 4_194_304, 2048, "MiB"),
@@ -60,12 +60,12 @@ def plan_inputs(
 ) -> dict[str, dict[str, Any]]:
     """Return for every host `{memory, cpus, tiers, provider, server, processes, given, refused}`.
 
-    `given` holds the settings that the inventory makes, as numbers; `refused` are checks (for the
-    filter `problems`) of those that are none or out of range. `memory` is in MiB and, like `cpus`,
-    comes from `host_memory` and `host_cpus`, else from the host's facts, else it is None.
-    `streams` are the paths of long answers.
-    `server` has the `app` that MySQL's server belongs to, and its settings, if that is another app.
-    `processes` has the memory limit of each background process on the host, 0 where it has none.
+    `given` holds the settings of the inventory as numbers. `refused` holds failed checks (for the
+    filter `problems`) of settings that are not a number or are out of range. `memory` (MiB) and
+    `cpus` come from `host_memory` and `host_cpus`, or from facts, or are None. `streams` are the
+    paths of streamed responses. `server` has the `app` that owns the MySQL server and its settings,
+    if that is another app. `processes` has the memory limit (MiB) of each background process on the
+    host, 0 for no limit.
     """
     first = (groups.get("app") or [""])[0]
     return {
@@ -96,7 +96,7 @@ def _inputs(tiers: list[str], variables: Mapping[str, Any], singletons: bool) ->
         reason = "must be set, since all that the app owns carries its name"
         refused.append(_refused("app_name", reason, "shop"))
     if any("socket.io" in str(path) for path in variables.get("app_websocket_paths") or []):
-        given.setdefault("gunicorn_workers", 1)  # which every poll of a browser must reach
+        given.setdefault("gunicorn_workers", 1)  # browsers must poll the same worker
     if "mysql_performance_schema" in variables:
         given["mysql_performance_schema"] = bool(variables["mysql_performance_schema"])
     if variables.get("release_strategy") in STRATEGIES:
@@ -104,7 +104,7 @@ def _inputs(tiers: list[str], variables: Mapping[str, Any], singletons: bool) ->
     server = _server_of_another(variables, facts) if "database" in tiers else {}
     given.update({name: server[name] for name in SERVED if name in server})
     if server:
-        given.pop("mysql_max_connections", None)  # the server takes as many as its apps need
+        given.pop("mysql_max_connections", None)  # the server is sized for its apps
     return {
         "server": server,
         "memory": given.pop("host_memory", facts.get("memtotal_mb")),
@@ -124,7 +124,7 @@ def _inputs(tiers: list[str], variables: Mapping[str, Any], singletons: bool) ->
 
 
 def _server_of_another(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the app that the host's database server belongs to, and its settings; empty if own."""
+    """Return the other app that owns the database server, and its settings; empty if none."""
     server = (facts.get("ansible_local") or {}).get("flaskstack_mysql") or {}
     if server.get("app", variables.get("app_name")) == variables.get("app_name"):
         return {}
@@ -132,13 +132,13 @@ def _server_of_another(variables: Mapping[str, Any], facts: Mapping[str, Any]) -
 
 
 def _whole(value: Any) -> int | None:
-    """Read a whole number; one from the command line (`-e request_timeout=30`) is a string."""
+    """Return a whole number. Values from the command line (`-e request_timeout=30`) are strings."""
     text = str(value).strip()
     return int(text) if text.removeprefix("-").isdecimal() else None
 
 
 def _provider(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
-    """Return the server as role mysql chooses it; of an unknown host, the one that needs more."""
+    """Return the provider that role mysql selects; for an unknown host, the larger one."""
     stable = (
         facts.get("distribution") == "Debian"
         and str(facts.get("distribution_version", ""))[:1].isdecimal()
@@ -149,9 +149,9 @@ def _provider(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
 
 
 def _processes(variables: Mapping[str, Any], singletons: bool) -> list[int]:
-    """Return the memory limit of each process, a run at its time included; 0 where it has none.
+    """Return the memory limit of each process, scheduled ones included; 0 for no limit.
 
-    A malformed list is for the role's specs to refuse.
+    The argument specs of the role reject a malformed list.
     """
     entries = variables.get("app_processes") or []
     if not isinstance(entries, list):
@@ -165,12 +165,12 @@ def _processes(variables: Mapping[str, Any], singletons: bool) -> list[int]:
 
 
 def input_checks(site: Site) -> list[Check]:
-    """Return settings that are missing or out of range, unknown sizes, and wrong groups."""
+    """Return failed checks: settings missing or out of range, unknown sizes, wrong groups."""
     return [*_given_wrongly(site), *_unknown(site), *_misspelt(site), *_misplaced(site)]
 
 
 def _given_wrongly(site: Site) -> list[Check]:
-    """Return each of these settings once, with its hosts."""
+    """Return a failed check for each invalid setting, once, with its hosts."""
     hosts: dict[str, list[str]] = {}
     checks: dict[str, Check] = {}
     for host, inputs in site.items():
@@ -196,7 +196,7 @@ def _unknown(site: Site) -> list[Check]:
 
 
 def _misspelt(site: Site) -> list[Check]:
-    """Refuse groups that are nearly named as a tier: Ansible passes over them in silence."""
+    """Return failed checks of misspelt tier groups, which Ansible ignores silently."""
     there = {group for inputs in site.values() for group in inputs.get("groups", [])}
     missing = [tier for tier in TIERS if tier not in there]
     near = {
@@ -212,7 +212,7 @@ def _misspelt(site: Site) -> list[Check]:
 
 
 def _misplaced(site: Site) -> list[Check]:
-    """Refuse what Ansible would do on the wrong host, or twice."""
+    """Return failed checks: no app host, edge without app, two apps, or one host named twice."""
     found: list[tuple[str, str, str]] = []
     tiers = {tier: [host for host in site if tier in site[host]["tiers"]] for tier in TIERS}
     if not tiers["app"]:
@@ -249,8 +249,8 @@ def _refused(variable: str, reason: str, example: Any) -> Check:
 
 
 class FilterModule:
-    """Offer the filter to Ansible."""
+    """Filter for Ansible."""
 
     def filters(self) -> dict[str, Any]:
-        """Return the filters of this file by name."""
+        """Return the filters by name."""
         return {"plan_inputs": plan_inputs, "input_checks": input_checks}

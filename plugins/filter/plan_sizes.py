@@ -1,9 +1,9 @@
-"""One budget: the memory of each host is shared among what runs there. All memory is in MiB.
+"""Divide the memory of each host among its services. All memory is in MiB.
 
-Each service has a cost that no setting changes and a smallest size at which it works. Of what is
-then free, three quarters are handed out by weight; the last quarter stays for the page cache, peaks
-and the second release that runs beside the first during a deploy. Small hosts have swap for that;
-where even that is not enough, a new release takes the place of the one before.
+Each service has a fixed cost and a minimum size. Three quarters of the remaining memory are divided
+by weight. The last quarter is for the page cache, peaks and the second release that runs during a
+deploy. Small hosts use swap for that. If swap is not enough, a new release replaces the previous
+one instead of starting beside it.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from typing import Any
 
 Site = dict[str, dict[str, Any]]
 
-# What a server of each provider holds at rest, with its performance schema, and for each connection
+# Memory of each provider: idle, idle with performance schema, and per connection
 # (measured: MySQL 9.7 on sid, MariaDB 11.8 on Debian 13).
 SERVERS: dict[str, tuple[int, int, float]] = {"mysql": (190, 240, 1), "mariadb": (90, 110, 0.5)}
-# The same for the others, and one more worker of nginx or Python process with Flask or RQ.
+# Idle memory of the other services, an nginx worker, and a Python process with Flask or RQ.
 REDIS, GUNICORN, NGINX, NGINX_WORKER, WORKER = 8, 24, 8, 8, 80
-# From this memory on, MySQL's instruments are worth theirs; below this one, a host gets swap.
+# Memory from which the performance schema is enabled, and below which a host gets swap.
 PERFORMANCE_SCHEMA_FROM, SWAP_BELOW, SWAP = 3500, 1800, 1024
-# Connections kept for administrators, backups and migrations; the fewest that MySQL is given.
+# Connections reserved for administrators, backups and migrations, and the minimum in total.
 RESERVED_CONNECTIONS, LEAST_CONNECTIONS = 10, 30
 MOST_WORKERS = 32
-# Requests that a gevent worker has in hand at most, and those that one visitor may have.
+# Maximum concurrent requests of a gevent worker, and the range of the limit per client.
 GEVENT_CONNECTIONS, LEAST_REQUESTS, MOST_REQUESTS = 500, 4, 100
-# Of each setting: its tier, its smallest value, the weight of its claim on free memory, and the
-# memory that one unit costs (an append-only file is rewritten by a fork, which copies pages).
+# Each setting: its tier, minimum, weight for free memory, and memory per unit. The queue costs more
+# because a fork, which copies pages, rewrites its append-only file.
 CLAIMS: dict[str, tuple[str, int, int, float]] = {
     "mysql_innodb_buffer_pool_size": ("database", 32, 4, 1),
     "redis_cache_maxmemory": ("cache", 16, 1, 1),
@@ -37,8 +37,8 @@ CLAIMS: dict[str, tuple[str, int, int, float]] = {
 def plan_sizes(site: Site) -> Site:
     """Add the sizes to each host's `plan`.
 
-    Beside it, `parts` is the memory that each service may hold, and `connections_needed` what the
-    pools of all hosts add up to.
+    Also add `parts`, the memory limit of each service, and `connections_needed`, the sum of the
+    pools of all hosts.
     """
     counted = {
         host: inputs | {"plan": inputs.get("plan", {}) | _counts(inputs)}
@@ -49,7 +49,7 @@ def plan_sizes(site: Site) -> Site:
 
 
 def connections_needed(site: Site) -> int:
-    """Return the connections that all app hosts may hold while two releases run side by side."""
+    """Return the connections of all app hosts while two releases run side by side."""
     pools = sum(
         (inputs["plan"]["gunicorn_workers"] + len(inputs["processes"]))
         * inputs["plan"]["app_database_pool_size"]
@@ -60,7 +60,7 @@ def connections_needed(site: Site) -> int:
 
 
 def _counts(inputs: dict[str, Any]) -> dict[str, int]:
-    """Return workers, threads and pool: as the CPUs ask, as far as memory allows."""
+    """Return workers, threads and pool for the CPUs, as far as memory allows."""
     given = inputs["given"]
     threads = given.get("gunicorn_threads", 2 if _memory(inputs) < 700 else 4)
     workers = 1 + int(_shares(inputs)["gunicorn_workers"] // _worker(inputs))
@@ -76,16 +76,16 @@ def _counts(inputs: dict[str, Any]) -> dict[str, int]:
 def _pool(inputs: dict[str, Any], threads: int) -> int:
     """Return the connections that keep one worker busy.
 
-    A thread uses one session at a time; a larger pool would only idle. The many requests of a
-    gevent worker share one thread's time, so most of them wait for something else anyway.
+    A thread uses one session at a time. The requests of a gevent worker share one thread, so few
+    of them use a connection at the same time.
     """
     return {"sync": 1, "gevent": 2 * threads}.get(inputs["worker_class"], threads)
 
 
 def _limits(inputs: dict[str, Any]) -> dict[str, int]:
-    """Return how many requests and streams of one visitor the app has in hand at most.
+    """Return the maximum of concurrent requests and of streams per client.
 
-    Together they leave others a part of what its workers can answer at a time.
+    Together they are below the capacity of the workers, so one client cannot block others.
     """
     plan, gevent = inputs["plan"], inputs["worker_class"] == "gevent"
     each = {"sync": 1, "gevent": plan["gunicorn_worker_connections"]}
@@ -117,7 +117,7 @@ def _sized(inputs: dict[str, Any], needed: int) -> dict[str, Any]:
         plan[name] = given.get(name, _rounded(smallest + int(share)))
     parts = _parts(inputs, plan)
     plan |= _memory_limits(inputs, plan, parts)
-    # A host that leans on its swap as it is has none to spare for a second set of workers.
+    # A host that already needs its swap has none left for a second set of workers.
     fits = sum(parts.values()) <= _memory(inputs)
     fits = fits and room_beside(inputs, plan, parts) >= parts.get("web workers", 0)
     plan["release_strategy"] = given.get("release_strategy", "switch" if fits else "restart")
@@ -132,9 +132,9 @@ def _sized(inputs: dict[str, Any], needed: int) -> dict[str, Any]:
 def _memory_limits(
     inputs: dict[str, Any], plan: dict[str, Any], parts: dict[str, int]
 ) -> dict[str, int]:
-    """Return what the app may hold before the kernel kills, and when a worker is replaced.
+    """Return the memory limit of the app, and the size at which a worker is replaced.
 
-    An app that is larger than planned does no harm while all else has what it may hold.
+    The app may exceed its planned memory while the other services still fit.
     """
     own = parts.get("web workers", 0) + parts.get("background processes", 0)
     given, rest = inputs["given"], _memory(inputs) - (sum(parts.values()) - own)
@@ -149,7 +149,7 @@ def _memory_limits(
 def room_beside(inputs: dict[str, Any], plan: dict[str, Any], parts: dict[str, int]) -> int:
     """Return the MiB left for a second set of web workers while the first still serves.
 
-    Half of the swap counts: it may carry what processes hold and never touch.
+    Half of the swap counts, for unused pages of processes.
     """
     return _memory(inputs) - sum(parts.values()) + plan["base_swap_size"] // 2
 
@@ -157,8 +157,8 @@ def room_beside(inputs: dict[str, Any], plan: dict[str, Any], parts: dict[str, i
 def _shares(inputs: dict[str, Any]) -> dict[str, float]:
     """Return the MiB that each setting gets beyond its smallest value.
 
-    A setting that the inventory gives has its cost already in the parts and takes no share. Workers
-    are wanted only up to the number the CPUs can use; the rest of their share goes to the others.
+    A setting from the inventory takes no share, because `parts` includes its cost. Workers are
+    limited to the number that the CPUs can use. The rest of their share goes to other settings.
     """
     smallest = {name: inputs["given"].get(name, claim[1]) for name, claim in CLAIMS.items()}
     at_least = {
@@ -173,13 +173,13 @@ def _shares(inputs: dict[str, Any]) -> dict[str, float]:
     }
     workers = weights.pop("gunicorn_workers", 0)
     others = sum(weights.values())
-    # Two workers are better than one before anything else grows.
+    # A second worker comes before any other increase.
     second = _worker(inputs) if workers and free >= _worker(inputs) else 0
     free -= second
     handed_out = free * 3 / 4
     share = handed_out * workers / (workers + others or 1)
     if workers:
-        # No more than the CPUs can use, and what fits once more into the rest during a deploy.
+        # No more than the CPUs can use, and than fit twice during a deploy.
         rest = (free - handed_out if others else free / 2) + _swap(inputs) / 2
         again = rest - GUNICORN - 2 * _worker(inputs)
         share = min(share, max(0, again), (_most_workers(inputs) - 2) * _worker(inputs))
@@ -209,7 +209,7 @@ def _parts(inputs: dict[str, Any], plan: dict[str, Any]) -> dict[str, int]:
 
 
 def _rounded(size: int) -> int:
-    """Round down to whole chunks, as InnoDB would round up: 128 MiB, from 8 GiB on whole GiB."""
+    """Round down to whole chunks: 128 MiB, from 8 GiB whole GiB. InnoDB would round up."""
     step = 16 if size < 128 else 128 if size < 8192 else 1024
     return size // step * step
 
@@ -236,8 +236,8 @@ def _most_workers(inputs: dict[str, Any]) -> int:
 
 
 class FilterModule:
-    """Offer the filter to Ansible."""
+    """Filter for Ansible."""
 
     def filters(self) -> dict[str, Any]:
-        """Return the filters of this file by name."""
+        """Return the filters by name."""
         return {"plan_sizes": plan_sizes}

@@ -1,4 +1,4 @@
-"""Show a plan as two tables that a person can read."""
+"""Print a plan as two tables."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 Site = dict[str, dict[str, Any]]
 
-# What a row says, the variable that changes it, and the tier that has it.
+# Each row: its label, the variable that sets it, and its tier.
 CLOCK = (
     ("a request may take", "request_timeout", "app"),
     ("a statement waits for a lock", "mysql_innodb_lock_wait_timeout", "database"),
@@ -48,7 +48,7 @@ Row = list[str]
 
 
 def plan_tables(site: Site) -> str:
-    """Return the clock and the budget of the whole inventory, one column a host."""
+    """Return the tables of timeouts and of memory, with one column per host."""
     clock = [_setting(site, *row) for row in CLOCK]
     budget = [_setting(site, *row) for row in SIZES]
     owners = [inputs.get("server", {}).get("app", "") for inputs in site.values()]
@@ -62,7 +62,7 @@ def plan_tables(site: Site) -> str:
 
 
 def _streams(site: Site) -> list[str]:
-    """Say where streams may hold all that the workers can answer."""
+    """Return the notes on hosts where streams may occupy all workers."""
     notes = {}
     for inputs in site.values():
         if inputs["worker_class"] != "gevent" and "app" in inputs["tiers"] and inputs["streams"]:
@@ -82,7 +82,7 @@ def _setting(site: Site, text: str, name: str, tier: str) -> Row:
 
 
 def _memory(site: Site) -> list[Row]:
-    """Return what each service may hold, the sum, and what is left."""
+    """Return the rows of memory: each service, the sum and the rest."""
     parts = {part: None for inputs in site.values() for part in inputs["parts"]}
     sums = [sum(inputs["parts"].values()) for inputs in site.values()]
     left = [inputs["memory"] - used for inputs, used in zip(site.values(), sums, strict=True)]
@@ -96,7 +96,7 @@ def _memory(site: Site) -> list[Row]:
 
 
 def _table(header: Row, rows: list[Row]) -> str:
-    """Align words to the left and numbers to the right; a row of nothing stays an empty line."""
+    """Align words to the left and numbers to the right. An empty row becomes an empty line."""
     widths = [max(map(len, column)) for column in zip(header, *filter(None, rows), strict=True)]
     lines = []
     for row in [header, *rows]:
@@ -107,8 +107,8 @@ def _table(header: Row, rows: list[Row]) -> str:
 
 
 class FilterModule:
-    """Offer the filter to Ansible."""
+    """Filter for Ansible."""
 
     def filters(self) -> dict[str, Any]:
-        """Return the filters of this file by name."""
+        """Return the filters by name."""
         return {"plan_tables": plan_tables}

@@ -1,4 +1,4 @@
-"""One clock: every timeout of a request's path follows from `request_timeout`."""
+"""Derive every timeout of a request's path from `request_timeout`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Check = dict[str, Any]
 
 REQUEST_TIMEOUT = 30
 TIER = {"mysql": "database", "app": "app", "gunicorn": "app", "nginx": "edge"}
-# The first must be shorter than the second, or what follows happens.
+# The first timeout must be shorter than the second; otherwise the consequence occurs.
 ORDER = (
     (
         "mysql_innodb_lock_wait_timeout",
@@ -49,8 +49,8 @@ ORDER = (
 def timeouts(request: int) -> dict[str, int]:
     """Return every timeout in seconds for a request that may take `request` seconds (5 or more).
 
-    The innermost gives up first, so that whoever waits for it still has time to say so: a lock,
-    then the statement, then Gunicorn's worker, then nginx.
+    The innermost expires first, so that each outer layer has time to report it: lock, statement,
+    Gunicorn's worker, nginx.
     """
     return {
         "mysql_innodb_lock_wait_timeout": request // 2,
@@ -60,12 +60,12 @@ def timeouts(request: int) -> dict[str, int]:
         "nginx_proxy_read_timeout": request + 5,
         "nginx_proxy_send_timeout": request,
         "nginx_proxy_connect_timeout": 5,
-        # systemd kills what the graceful timeout has not ended; workers need a moment to exit.
+        # Workers need a moment to exit after the graceful timeout, before systemd kills them.
         "gunicorn_stop_timeout": request + 10,
         "mysql_connect_timeout": 5,
         "mysql_net_read_timeout": request,
         "mysql_net_write_timeout": request,
-        # The pool drops a connection at half the age at which MySQL would hang up on it.
+        # The pool drops a connection at half of the idle time after which MySQL closes it.
         "app_database_pool_recycle": 1800,
         "mysql_wait_timeout": 3600,
         "mysql_interactive_timeout": 3600,
@@ -73,7 +73,7 @@ def timeouts(request: int) -> dict[str, int]:
 
 
 def plan_timeouts(site: Site) -> Site:
-    """Add the timeouts to each host's `plan`; what the inventory gives stays as it is."""
+    """Add the timeouts to each host's `plan`. Values of the inventory win."""
     return {
         host: {**inputs, "plan": inputs.get("plan", {}) | _plan(inputs["given"])}
         for host, inputs in site.items()
@@ -87,7 +87,7 @@ def _plan(given: dict[str, Any]) -> dict[str, int]:
 
 
 def timeout_checks(site: Site) -> list[Check]:
-    """Return what is out of order, as checks for the filter `problems`."""
+    """Return failed checks (for the filter `problems`) of timeouts in the wrong order."""
     checks = []
     for inner, outer, consequence in ORDER:
         inners, outers = _values(site, inner), _values(site, outer)
@@ -101,7 +101,7 @@ def timeout_checks(site: Site) -> list[Check]:
 
 
 def _disorder(site: Site, inner: str, short: int, outer: str, long: int, consequence: str) -> Check:
-    """Name the setting that the inventory makes, and what it would be without."""
+    """Return a failed check of the timeout that the inventory sets, with the derived value."""
     usual = timeouts(next(iter(site.values()))["plan"]["request_timeout"])
     if any(inner in inputs["given"] for inputs in site.values()) and long > 1:
         example = usual[inner] if usual[inner] < long else max(1, long * 3 // 4)
@@ -113,7 +113,7 @@ def _disorder(site: Site, inner: str, short: int, outer: str, long: int, consequ
 
 
 def _values(site: Site, name: str) -> list[int]:
-    """Return a setting's values on the hosts of the tier that has it."""
+    """Return the values of a setting on the hosts of its tier."""
     tier = TIER[name.split("_", 1)[0]]
     return [inputs["plan"][name] for inputs in site.values() if tier in inputs["tiers"]]
 
@@ -129,8 +129,8 @@ def _failed(variable: str, value: int, reason: str, example: int) -> Check:
 
 
 class FilterModule:
-    """Offer the filter to Ansible."""
+    """Filter for Ansible."""
 
     def filters(self) -> dict[str, Any]:
-        """Return the filters of this file by name."""
+        """Return the filters by name."""
         return {"plan_timeouts": plan_timeouts, "timeout_checks": timeout_checks}

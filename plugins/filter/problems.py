@@ -16,9 +16,9 @@ def problems(checks: Iterable[Mapping[str, Any]], inventory_dir: str) -> list[st
     """Return an error message for each check that failed.
 
     A check is a dictionary: `ok` (boolean), `variable`, `value`, `reason` and `example`. Omit
-    `value` and `example` for secrets, and `example` where no single value suits everyone. The
+    `value` and `example` for secrets, and `example` where no single value fits all. The
     message names the file of the inventory that sets the variable; a non-empty `remedy` replaces
-    that where no variable of this inventory solves the problem.
+    that if no variable of this inventory solves the problem.
     """
     return [_message(check, inventory_dir) for check in checks if not _is_ok(check)]
 
@@ -56,7 +56,7 @@ def _message(check: Mapping[str, Any], inventory_dir: str) -> str:
 
 
 def generated(name: str) -> str:
-    """Return the value of a variable whose secret is generated, in the file that is rotated."""
+    """Return the lookup that reads a generated secret from the file that a rotation changes."""
     file = SECRET.sub(r"\1.txt", name)
     form = "length=40, chars=['ascii_letters', 'digits']"
     lookup = f"lookup('ansible.builtin.password', inventory_dir ~ '/secrets/{file}', {form})"
@@ -64,7 +64,7 @@ def generated(name: str) -> str:
 
 
 def file_of(name: str, inventory_dir: str) -> str:
-    """Return the file of an inventory that sets a variable, or the one that should."""
+    """Return the inventory file that sets a variable or, if none does, the one that should."""
     setting = re.compile(rf"""(^|[{{,])\s*["']?{re.escape(name)}["']?\s*:""", re.MULTILINE)
     folder = Path(inventory_dir)
     for path in (*sorted(folder.glob("*_vars/**/*.y*ml")), *sorted(folder.glob("*.y*ml"))):
@@ -75,7 +75,7 @@ def file_of(name: str, inventory_dir: str) -> str:
 
 
 def _yaml(value: Any) -> str:
-    """Write a value as a person would in a YAML file, on one line."""
+    """Return a value as one line of YAML."""
     if isinstance(value, bool):
         return str(value).lower()
     if value is None:
@@ -89,8 +89,8 @@ def _yaml(value: Any) -> str:
 
 
 class FilterModule:
-    """Offer the filters to Ansible."""
+    """Filters for Ansible."""
 
     def filters(self) -> dict[str, Any]:
-        """Return the filters of this file by name."""
+        """Return the filters by name."""
         return {"problems": problems, "renamed_variables": renamed_variables}

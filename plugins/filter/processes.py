@@ -1,4 +1,4 @@
-"""Say which background processes there are, what their units are called, and when they run."""
+"""Background processes of an app: their units, schedules and files."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ USUAL: Process = {
 
 
 def active_processes(processes: Iterable[Mapping[str, Any]]) -> list[Process]:
-    """Return the processes that run, each with everything that it leaves out.
+    """Return the enabled processes with defaults for omitted options.
 
-    All hosts have the units of a singleton; that of `app_singleton_host` runs it.
+    All app hosts have the units of a singleton. Only `app_singleton_host` runs it.
     """
     return [
         process
@@ -41,7 +41,7 @@ def active_processes(processes: Iterable[Mapping[str, Any]]) -> list[Process]:
 
 
 def process_services(processes: Iterable[Process], app_name: str) -> list[str]:
-    """Return the units of processes that run all the time, one an instance."""
+    """Return the units of long-running processes, one per instance."""
     return [
         f"{app_name}-{process['name']}@{number}.service"
         for process in processes
@@ -51,12 +51,12 @@ def process_services(processes: Iterable[Process], app_name: str) -> list[str]:
 
 
 def process_timers(processes: Iterable[Process], app_name: str) -> list[str]:
-    """Return the timers of processes that run at times."""
+    """Return the timers of scheduled processes."""
     return [f"{app_name}-{process['name']}.timer" for process in processes if process["schedule"]]
 
 
 def process_templates(processes: Iterable[Process], app_name: str) -> list[dict[str, Any]]:
-    """Return the unit files of the processes, as `{path, src, vars}` of a set of settings."""
+    """Return the unit files of the processes, as `{path, src, vars}` in a set of settings."""
     return [
         {
             "path": f"units/{app_name}-{process['name']}{kind}",
@@ -71,9 +71,9 @@ def process_templates(processes: Iterable[Process], app_name: str) -> list[dict[
 def app_file_templates(
     files: Iterable[Mapping[str, Any]], app_name: str, inventory: str
 ) -> list[dict[str, str]]:
-    """Return the app's own files, as `{path, src, dest}`: in a set of settings, and for the app.
+    """Return the files of `app_files`, as `{path, src, dest}`: `path` is in a set of settings.
 
-    A relative `dest` is inside of the release, which has a link to it; others are below /etc/<app>.
+    The release gets a link for a relative `dest`. An absolute `dest` is below /etc/<app>.
     """
     found = []
     for file in files:
@@ -89,7 +89,7 @@ def app_file_templates(
     return found
 
 
-# Systemd's OnCalendar: a word, or days, a date and a time, some of them; then maybe a time zone.
+# OnCalendar= of systemd: a keyword, or weekdays, date and time; then an optional time zone.
 WORDS = "minutely|hourly|daily|weekly|monthly|quarterly|semiannually|annually|yearly"
 DAY = "(?:mon|monday|tue|tuesday|wed|wednesday|thu|thursday|fri|friday|sat|saturday|sun|sunday)"
 DAYS = rf"{DAY}(?:(?:\.\.|-){DAY})?(?:,{DAY}(?:(?:\.\.|-){DAY})?)*"
@@ -105,19 +105,19 @@ CALENDAR = re.compile(
 
 
 def invalid_schedules(processes: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return the schedules that systemd would not take, such as cron's.
+    """Return the schedules that systemd would reject, for example in cron syntax.
 
-    It is about their form; whether there is a 25th hour is asked on the host.
+    This checks the syntax only. The host checks the values, for example a 25th hour.
     """
     schedules = [str(process.get("schedule") or "") for process in processes]
     return [text for text in schedules if text and not CALENDAR.fullmatch(text.strip())]
 
 
 class FilterModule:
-    """Offer the filters to Ansible."""
+    """Filters for Ansible."""
 
     def filters(self) -> dict[str, Any]:
-        """Return the filters of this file by name."""
+        """Return the filters by name."""
         return {
             "active_processes": active_processes,
             "process_services": process_services,

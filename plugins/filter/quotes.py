@@ -1,6 +1,6 @@
-r"""Write a value of a user's into a file, in the syntax of that file: one function for each format.
+r"""Quote values for files, with one function for each format.
 
-What a format cannot hold is an error. Its message never shows the value, which may be a secret.
+A value that a format cannot hold is an error. The message never shows it: it may be a secret.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from ansible.errors import AnsibleFilterError
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-# What a backslash escapes inside double quotes, in systemd's EnvironmentFile= and in sh alike.
+# Characters that a backslash escapes in double quotes, in EnvironmentFile= and in sh.
 _SPECIAL = re.compile(r'([\\"$`])')
 _BARE = re.compile(r"[\w@%+=:,./$-]+", re.ASCII)
-# What systemd makes of a dollar in a command: itself of two, and a variable of a name.
+# In a command, systemd replaces `$$` by a dollar and `$NAME` by a variable.
 _DOLLAR = re.compile(r"\$\$|\$\{[A-Za-z_]\w*\}|\$(?=[A-Za-z_])|(\$)")
 
 
 def text(value: Any, what: str = "a value") -> str:
-    """Return a value as one line of text: true, false and nothing as programs read them."""
+    """Return a value as one line of text; booleans and None as programs read them."""
     if isinstance(value, bool):
         value = str(value).lower()
     elif value is None:
@@ -43,7 +43,7 @@ def text(value: Any, what: str = "a value") -> str:
 
 
 def environment_file(variables: Mapping[str, Any]) -> str:
-    """Return lines `NAME="value"` that systemd and a shell read alike."""
+    """Return lines `NAME="value"` that systemd and a shell read the same way."""
     return "\n".join(
         f'{name}="' + _SPECIAL.sub(r"\\\1", text(value, f"environment variable {name}")) + '"'
         for name, value in _named(variables)
@@ -51,7 +51,7 @@ def environment_file(variables: Mapping[str, Any]) -> str:
 
 
 def systemd_environment(variables: Mapping[str, Any]) -> str:
-    """Return lines `Environment=` of a unit."""
+    """Return `Environment=` lines for a unit."""
     return "\n".join(
         f"Environment={_systemd_quoted(f'{name}=' + text(value, f'environment variable {name}'))}"
         for name, value in _named(variables)
@@ -59,9 +59,9 @@ def systemd_environment(variables: Mapping[str, Any]) -> str:
 
 
 def systemd_command(command: Any) -> str:
-    """Return a command, written as for a shell, as the words of `ExecStart=`.
+    """Return a shell command as the words of `ExecStart=`.
 
-    A word `$NAME`, and `${NAME}` anywhere, is replaced by systemd; `$$` is one dollar.
+    systemd replaces a word `$NAME`, and `${NAME}` anywhere. `$$` is one dollar.
     """
     words = shlex.split(text(command, "a command"))
     return " ".join(_systemd_word(_DOLLAR.sub(_dollar, word)) for word in words)
@@ -90,11 +90,11 @@ def _named(variables: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
         yield str(name), value
 
 
-# Others.
+# Other formats.
 
 
 def nginx_string(value: Any) -> str:
-    """Return a string of nginx', in which a dollar would begin a variable."""
+    """Return an nginx string. A dollar is an error: it would begin a variable."""
     line = text(value)
     if "$" in line:
         raise AnsibleFilterError("a value holds a $, which nginx takes for a variable")
@@ -102,7 +102,7 @@ def nginx_string(value: Any) -> str:
 
 
 def mysql_option(value: Any, name: str = "") -> str:
-    """Return a line `name = value` of an option file of MySQL or MariaDB; None is a bare name."""
+    """Return a line `name = value` of a MySQL option file, or a bare name for None."""
     if value is None:
         return name
     line = ("ON" if value else "OFF") if isinstance(value, bool) else text(value, name)
@@ -115,7 +115,7 @@ def mysql_option(value: Any, name: str = "") -> str:
 
 
 def python_literal(value: Any) -> str:
-    """Return a value as Python's source has it."""
+    """Return a value as a Python literal."""
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{k!r}: {python_literal(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list | tuple):
@@ -123,7 +123,7 @@ def python_literal(value: Any) -> str:
     return ascii(value)
 
 
-# What cannot be written.
+# Values that cannot be written.
 
 
 def _not_fitting(write: Callable[[Any], Any], value: Any) -> bool:
@@ -135,7 +135,7 @@ def _not_fitting(write: Callable[[Any], Any], value: Any) -> bool:
 
 
 def not_environment(variables: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return the names of those items `{key, value}` that no environment file can hold."""
+    """Return the keys of the items `{key, value}` that no environment file can hold."""
     return [
         str(item["key"])
         for item in variables
@@ -144,7 +144,7 @@ def not_environment(variables: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def not_commands(processes: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return the names of processes whose command is not one line of words."""
+    """Return the names of the processes with a command that is not one line of words."""
     return [str(process["name"]) for process in processes if not _words(process["command"])]
 
 
@@ -160,10 +160,10 @@ def not_lines(values: Mapping[str, Any]) -> list[str]:
 
 
 class FilterModule:
-    """Offer the filters to Ansible."""
+    """Filters for Ansible."""
 
     def filters(self) -> dict[str, Any]:
-        """Return the filters of this file by name."""
+        """Return the filters by name."""
         return {
             "environment_file": environment_file,
             "mysql_option": mysql_option,

@@ -1,4 +1,4 @@
-"""What a fleet runs, ran and may go back to, from what its hosts say of themselves."""
+"""Active, previous and installed releases of all hosts, from their states."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ sys.path.append(str(Path(__file__).resolve().parents[2] / "roles/release/files")
 from flaskstack.environment import name as environment_name
 from flaskstack.history import rollback_settings, rollback_target, table
 
-# What the tasks of role release register, each with the release that serves after it.
+# Variables that tasks of role release register, each with the resulting active release.
 LATEST_FIRST = ("__release_rolled_back", "__release_switched", "__release_state")
 State = Mapping[str, Any]  # as the call `look` returns it
 
@@ -21,14 +21,15 @@ State = Mapping[str, Any]  # as the call `look` returns it
 def plan_release(
     state: State, release: Mapping[str, Any], settings: str, python: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """Return a host's state with what it means for a release that is put in use with settings.
+    """Return a host's state with the plan for a release and its settings.
 
-    A new release has a `lock_hash`, and runs on `python`. Adds `environment` (name of the one that
-    the release needs), and whether it is `complete`, the release `shipped` with it, and whether it
-    `serves` with these settings and all that belongs to it.
+    A new release has a `lock_hash` and runs on `python`. Adds `environment` (the name of the
+    virtual environment that the release needs), `has_environment` (whether that is installed),
+    `is_installed` (whether the release is installed with it), and `is_active` (whether the release
+    is active with these settings).
     """
     own = state["environments"].get(release["id"], "")
-    environment = own  # a release of before: what it was shipped with
+    environment = own  # of a previous release
     if release.get("lock_hash") and python:
         environment = environment_name(release["lock_hash"], python["executable"])
     installed = environment in state["installed"]
@@ -45,9 +46,9 @@ def plan_release(
 
 
 def host_python(facts: Mapping[str, Any], name: str) -> dict[str, str]:
-    """Return version, machine and executable of an interpreter, as far as facts of a host tell.
+    """Return version, machine and executable of an interpreter from a host's facts.
 
-    The version is empty where only the host can tell.
+    The version is empty if the facts do not contain it.
     """
     own = facts.get("python", {}).get("version", {})
     version = ""
@@ -59,7 +60,7 @@ def host_python(facts: Mapping[str, Any], name: str) -> dict[str, str]:
 
 
 def missing_releases(states: Mapping[str, State], release: str) -> list[str]:
-    """Say which hosts do not have a release, and what they have."""
+    """Return the hosts without a release, and their releases."""
     return [
         f"{host} has no release {release}; there are: {', '.join(state['releases']) or 'none'}"
         for host, state in states.items()
@@ -68,7 +69,7 @@ def missing_releases(states: Mapping[str, State], release: str) -> list[str]:
 
 
 def hosts_to_switch(states: Mapping[str, State], release: str) -> dict[str, str]:
-    """Return the hosts that serve another release than this one, with that."""
+    """Return the hosts on which another release is active, with that release."""
     return {
         host: state["current"]
         for host, state in states.items()
@@ -77,10 +78,10 @@ def hosts_to_switch(states: Mapping[str, State], release: str) -> dict[str, str]
 
 
 def active_releases(variables: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return one line for each release in use, with the hosts that run it.
+    """Return one line for each active release, with its hosts.
 
-    `variables` are hosts' variables: what the release's tasks registered last is what counts. A
-    host that was not asked yet is left out.
+    `variables` are the variables of the hosts. The result that role release registered last counts.
+    A host without a result is omitted.
     """
     hosts: dict[str, list[str]] = {}
     for host, known in variables.items():
@@ -92,7 +93,7 @@ def active_releases(variables: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def release_table(states: Mapping[str, State]) -> str:
-    """Return what is on each host, which serves, since when, from where and by whom."""
+    """Return a table of each host's releases: active, time, source and author."""
     rows = [["host", "release", "serves", "last put in use", "commit", "by"]]
     for host, state in states.items():
         last = {entry["release"]: entry for entry in state["history"]}
@@ -106,10 +107,10 @@ def release_table(states: Mapping[str, State]) -> str:
 
 
 class FilterModule:
-    """Offer the filters to Ansible."""
+    """Filters for Ansible."""
 
     def filters(self) -> dict[str, Any]:
-        """Return the filters of this file by name."""
+        """Return the filters by name."""
         return {
             "plan_release": plan_release,
             "rollback_settings": rollback_settings,

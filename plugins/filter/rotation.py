@@ -31,7 +31,7 @@ def rotation_plan(
     `own` has for each secret of the stack its `variable`, the digests of its `present` and
     `previous` values in the inventory (or empty), and the `groups` of the hosts that use it.
     `files` is the result of module `secret_files`. `asked` are names, separated by commas; empty
-    means all that can be rotated.
+    means all secrets that can be rotated.
 
     In the plan, `generated` get a new value in their file, `external` have both values in the
     inventory, and `names` are both. `deferred` names were asked for, but an interrupted rotation of
@@ -156,7 +156,7 @@ def secrets_of(
     """Return the secrets of a host in the form of module `secret_digests`.
 
     `own` are those of the stack, with their `values`. Hosts of the app have all of them and those
-    of the environment, other hosts those of their groups. Passwords of servers outside of the
+    of the environment, other hosts those of their groups. Passwords of servers outside the
     inventory may change freely.
     """
     found = {}
@@ -269,10 +269,10 @@ def _reason(
 
 
 class FilterModule:
-    """Offer the filters to Ansible."""
+    """Filters for Ansible."""
 
     def filters(self) -> dict[str, Any]:
-        """Return the filters of this file by name."""
+        """Return the filters by name."""
         return {
             "files_in": files_in,
             "rotation_plan": rotation_plan,

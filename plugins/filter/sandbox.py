@@ -1,4 +1,4 @@
-"""Write the options of a sandbox, and exceptions from them, as lines of a unit."""
+"""Write sandbox options and exceptions to them as lines of a unit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OPTION = re.compile(r"[A-Z][A-Za-z0-9]+\Z")
 
 
 def sandbox_options(options: Mapping[str, Any]) -> str:
-    """Return the lines of options by name; a list is a line for each of its items."""
+    """Return the lines of options by name. A list becomes one line per item."""
     return "\n".join(line for name, value in options.items() for line in _lines(name, value))
 
 
@@ -31,13 +31,13 @@ def app_sandbox(
 ) -> dict[str, Any]:
     """Return the options for all units of an app.
 
-    `readable` and `writable` are paths outside of the app's own. A gevent worker has `connections`,
-    each of which is a file, and most of which hold another one.
+    `readable` and `writable` are paths outside the app's own directories. A gevent worker has
+    `connections`. Each is an open file, and most need a second one.
     """
     shared, state = f"{app_root}/shared", f"/var/lib/{app_name}"
-    tmp = f"/var/cache/{app_name}-tmp"  # on the disk, and the same for all processes of the app
+    tmp = f"/var/cache/{app_name}-tmp"  # on disk, shared by all processes of the app
     folders = [f"-{path}" for path in writable]
-    # The app could replace a path below a writable one by a link.
+    # The app could replace a path below a writable directory by a link.
     visible = outermost([app_root, *PACKAGE_DATA, *readable], [state, *writable])
     options = UNITS | {
         "TemporaryFileSystem": [*(f"{path}:ro" for path in EMPTY), SHARED_MEMORY],
@@ -51,10 +51,9 @@ def app_sandbox(
 
 
 def memory_limits(limit: int | str, swap: int = 4) -> str:
-    """Return the lines for a unit that may hold `limit` MiB, and 1/`swap` of it more in swap.
+    """Return the lines for a unit with `limit` MiB of memory and 1/`swap` of that as swap.
 
-    Shortly below the limit the kernel takes back what it can. It slows a process down there, all
-    the more the further up, so there is not much in between.
+    MemoryHigh= is close to MemoryMax=, because the kernel slows processes down between the two.
     """
     most = int(limit)
     sizes = {"MemoryHigh": most * 97 // 100, "MemoryMax": most, "MemorySwapMax": most // swap}
@@ -62,15 +61,15 @@ def memory_limits(limit: int | str, swap: int = 4) -> str:
 
 
 def redis_memory(data: int | str) -> int:
-    """Return the MiB for an instance of so much data: copied in a fork, and clients' buffers."""
+    """Return the MiB of an instance with `data` MiB, copies in a fork and client buffers."""
     return 64 + 3 * int(data)
 
 
 def sandbox_exceptions(exceptions: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the lines of `{option: {value, reason}}`, each below its reason as a comment.
 
-    They are meant to follow the rules that they are exceptions from: of systemd's options the last
-    line counts, and where an option is a list, a line adds to it.
+    Write them after the options that they override. systemd uses the last line of an option, or
+    appends the line if the option is a list.
     """
     return "\n".join(
         line
@@ -83,7 +82,7 @@ def sandbox_exceptions(exceptions: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def unjustified(exceptions: Mapping[str, Any]) -> list[str]:
-    """Return the names of exceptions that are no option, or lack a value or a reason."""
+    """Return the names of exceptions with an invalid option name or without value or reason."""
     return [
         name
         for name, exception in exceptions.items()
@@ -108,10 +107,10 @@ def _text(value: Any) -> str:
 
 
 class FilterModule:
-    """Offer the filters to Ansible."""
+    """Filters for Ansible."""
 
     def filters(self) -> dict[str, Any]:
-        """Return the filters of this file by name."""
+        """Return the filters by name."""
         return {
             "app_sandbox": app_sandbox,
             "memory_limits": memory_limits,

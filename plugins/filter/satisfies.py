@@ -1,4 +1,4 @@
-"""Compare a version with what a project says that it runs on."""
+"""Compare a version with version specifiers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 
 def satisfies(version: str, specifiers: str) -> bool:
-    """Say whether a version is one of those meant by, for example, `>=3.11,<4`."""
+    """Return whether a version matches specifiers, for example `>=3.11,<4`."""
     try:
         return SpecifierSet(specifiers).contains(version, prereleases=True)
     except InvalidSpecifier as error:
@@ -17,8 +17,8 @@ def satisfies(version: str, specifiers: str) -> bool:
 
 
 class FilterModule:
-    """Offer the filter to Ansible."""
+    """Filter for Ansible."""
 
     def filters(self) -> dict[str, Any]:
-        """Return the filters of this file by name."""
+        """Return the filters by name."""
         return {"satisfies": satisfies}

@@ -1,4 +1,4 @@
-"""Find the hosts of the inventory that an address belongs to."""
+"""Find inventory hosts by address."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ def hosts_at(
     addresses: list[str],
     *variables: str,
 ) -> list[str]:
-    """Return those of the hosts `names` that are reached at one of `addresses`.
+    """Return the hosts of `names` that have one of `addresses`.
 
-    That is the host's own name, its ansible_host, or what one of `variables` says of it.
+    A host's addresses are its name, its ansible_host and the values of `variables`.
     """
     return [
         name
@@ -29,8 +29,8 @@ def _own(name: str, known: Mapping[str, Any], variables: tuple[str, ...]) -> set
 
 
 class FilterModule:
-    """Offer the filter to Ansible."""
+    """Filter for Ansible."""
 
     def filters(self) -> dict[str, Any]:
-        """Return the filters of this file by name."""
+        """Return the filters by name."""
         return {"hosts_at": hosts_at}

@@ -13,8 +13,8 @@ def in_groups(roles: Iterable[Mapping[str, Any]], group_names: Iterable[str]) ->
 
 
 class FilterModule:
-    """Offer the filter to Ansible."""
+    """Filter for Ansible."""
 
     def filters(self) -> dict[str, Any]:
-        """Return the filters of this file by name."""
+        """Return the filters by name."""
         return {"in_groups": in_groups}

@@ -1,4 +1,4 @@
-"""Find the sizes of a plan that do not fit, as checks for the filter `problems`."""
+"""Checks of the sizes in a plan, for the filter `problems`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 Site = dict[str, dict[str, Any]]
 Check = dict[str, Any]
 
-# The part of the memory that a setting is in, and the MiB that one unit of it costs.
+# Each setting: its part of the memory, and MiB per unit.
 SETTINGS = {
     "gunicorn_workers": ("web workers", 80),
     "gunicorn_worker_memory": ("web workers", 1),
@@ -20,7 +20,7 @@ SETTINGS = {
 
 
 def size_checks(site: Site) -> list[Check]:
-    """Return what does not fit, all at once: pools, connections, memory, and two releases."""
+    """Return all failed checks: pools, connections, memory and two releases."""
     return [*_pools(site), *_connections(site), *_memory(site), *_limits(site), *_releases(site)]
 
 
@@ -60,7 +60,7 @@ def _pool(inputs: dict[str, Any]) -> str:
 
 
 def _too_many(apps: Site, allowed: int, needed: int, reason: str) -> Check:
-    """Name what makes so many connections: a pool, or the limit, that the inventory gives."""
+    """Return a failed check of the pool or the limit in the inventory that is too large."""
     name = "app_database_pool_size"
     pools = [inputs for inputs in apps.values() if name in inputs["given"]]
     if pools:
@@ -75,7 +75,7 @@ def _too_many(apps: Site, allowed: int, needed: int, reason: str) -> Check:
 
 
 def _memory(site: Site) -> list[Check]:
-    """Refuse what no longer fits; what processes hold and never touch may be half of the swap."""
+    """Return failed checks of the memory sum. Unused pages may take half of the swap."""
     checks = []
     for host, inputs in site.items():
         memory, swap = _memory_of(inputs), inputs["plan"]["base_swap_size"]
@@ -89,7 +89,7 @@ def _memory(site: Site) -> list[Check]:
 
 
 def _too_large(inputs: dict[str, Any], over: int, reason: str) -> Check:
-    """Name the largest setting that the inventory gives here, lowered by what is too much."""
+    """Return a failed check of the largest setting of the inventory, with a value that fits."""
     parts, given = inputs["parts"], inputs["given"]
     names = [name for name, (part, _cost) in SETTINGS.items() if name in given and part in parts]
     names = [name for name in names if name not in inputs.get("server", {})]
@@ -102,7 +102,7 @@ def _too_large(inputs: dict[str, Any], over: int, reason: str) -> Check:
 
 
 def _limits(site: Site) -> list[Check]:
-    """Refuse a limit of the app that is below what its processes are expected to hold."""
+    """Return failed checks of memory limits below the planned memory of the app."""
     checks = []
     for host, inputs in _hosts(site, "app").items():
         web, others = (inputs["parts"][name] for name in ("web workers", "background processes"))
@@ -114,11 +114,11 @@ def _limits(site: Site) -> list[Check]:
 
 
 def _releases(site: Site) -> list[Check]:
-    """Refuse two releases side by side, where the inventory asks for them and they don't fit."""
+    """Return failed checks of the switch strategy on hosts without room for two releases."""
     checks = []
     for host, inputs in _hosts(site, "app").items():
         room, second = inputs["room"], inputs["parts"]["web workers"]
-        # What does not fit even alone is told once.
+        # If not even one release fits, _memory reports it.
         if inputs["given"].get("release_strategy") == "switch" and 0 <= room < second:
             reason = (
                 f"a second set of web workers holds {second} MiB, and {host} has {room} MiB "
@@ -141,8 +141,8 @@ def _failed(variable: str, value: int | str, reason: str, **advice: Any) -> Chec
 
 
 class FilterModule:
-    """Offer the filter to Ansible."""
+    """Filter for Ansible."""
 
     def filters(self) -> dict[str, Any]:
-        """Return the filters of this file by name."""
+        """Return the filters by name."""
         return {"size_checks": size_checks}

@@ -1,4 +1,4 @@
-"""Read what an OpenSSH server says of itself."""
+"""Read the effective settings of an OpenSSH server."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 def sshd_settings(said: str) -> list[str]:
     """Return the settings that `sshd -T` prints, each as `keyword value`.
 
-    Keywords come back in small letters: OpenSSH 10.0 wrote them so, 10.6 writes them as the manual
-    does.
+    Keywords are in lower case, as OpenSSH 10.0 prints them. OpenSSH 10.6 prints them as in the
+    manual.
     """
     pairs = (line.partition(" ") for line in said.splitlines() if line)
     return [f"{keyword.lower()} {value}" for keyword, _, value in pairs]
 
 
 class FilterModule:
-    """Offer the filter to Ansible."""
+    """Filter for Ansible."""
 
     def filters(self) -> dict[str, Any]:
-        """Return the filters of this file by name."""
+        """Return the filters by name."""
         return {"sshd_settings": sshd_settings}

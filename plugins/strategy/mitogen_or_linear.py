@@ -1,7 +1,7 @@
-"""Run tasks with mitogen, or with Ansible's own `linear` where mitogen cannot be used.
+"""Run tasks with mitogen, or with `linear` if mitogen cannot be used.
 
 Mitogen keeps one Python interpreter on each host instead of starting one for each task. It comes
-from PyPI, pinned in requirements.lock; `ANSIBLE_STRATEGY=linear` does without it.
+from PyPI, pinned in requirements.lock. `ANSIBLE_STRATEGY=linear` disables it.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ description:
 author: Flaskstack
 """
 
-# "First Ansible 14 support" (ansible-core 2.21), says the changelog of mitogen 0.3.49.
+# Changelog of mitogen 0.3.49: "First Ansible 14 support" (ansible-core 2.21).
 NEWEST_SUPPORTED = (2, 21)
 ENFORCED = "StrictHostKeyChecking yes"
 
 
 def strategy(version: str = ansible_version) -> type[LinearStrategy]:
-    """Return mitogen's strategy for this version of ansible-core, or `linear` after a notice."""
+    """Return mitogen's strategy, or print a notice and return `linear` if it is unsupported."""
     try:
         if tuple(map(int, version.split(".")[:2])) > NEWEST_SUPPORTED:
             raise ImportError(f"it does not support ansible-core {version}")
@@ -38,10 +38,10 @@ def strategy(version: str = ansible_version) -> type[LinearStrategy]:
 
 
 def _leave_host_keys_to_ssh() -> None:
-    """Keep mitogen's StrictHostKeyChecking out where ssh has its own, as without mitogen.
+    """Remove mitogen's StrictHostKeyChecking if the ssh arguments set it.
 
-    Mitogen's comes first, and ssh goes by the first: a new server would be refused, whatever
-    ssh_common_args says.
+    ssh uses the first value, which is mitogen's. A new server would be rejected, whatever
+    ssh_common_args contains.
     """
     from mitogen.ssh import Connection
 
@@ -52,7 +52,7 @@ def _leave_host_keys_to_ssh() -> None:
         own = any("stricthostkeychecking" in word.lower() for word in self.options.ssh_args or [])
         if own and ENFORCED in words:
             place = words.index(ENFORCED)
-            del words[place - 1 : place + 1]  # with its -o
+            del words[place - 1 : place + 1]  # includes the preceding -o
         return words
 
     Connection.get_boot_command = get_boot_command
