@@ -1,4 +1,4 @@
-"""The program of the hosts, and an app on a host of its own."""
+"""Fixtures for the host program, with a simulated host for an app."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ UV = Path(sys.executable).with_name("uv")
 UV_VERSION = subprocess.run([UV, "--version"], stdout=subprocess.PIPE, text=True, check=True).stdout
 UV_VERSION = UV_VERSION.split()[1]
 
-# What systemd-run is to the program: properties, then a command in an environment of its own.
+# Stand-in for systemd-run: takes properties, then runs a command in its own environment.
 SYSTEMD_RUN = r"""#!/bin/bash
 printf '%s\n' "$@" >"${0%/*}/started"
 while [[ $1 != -- ]]; do
@@ -43,7 +43,7 @@ exec "${limit[@]}" "${@//'$$'/'$'}" # of two, systemd makes one
 
 @pytest.fixture
 def tools(tmp_path, monkeypatch):
-    """Return a folder of programs that come before those of this machine."""
+    """Return a directory of programs that precedes the others in PATH."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
@@ -52,7 +52,7 @@ def tools(tmp_path, monkeypatch):
 
 @pytest.fixture
 def program(tools):
-    """Return a function that puts a program there."""
+    """Return a function that creates a program in this directory."""
 
     def put(name, text):
         (tools / name).write_text(text)
@@ -63,7 +63,7 @@ def program(tools):
 
 @pytest.fixture
 def write_settings(tmp_path, monkeypatch):
-    """Return a function that writes a set of settings of `shop`, and returns its name."""
+    """Return a function that writes a settings set of `shop` and returns its name."""
     (tmp_path / "etc/shop").mkdir(parents=True)
     monkeypatch.setattr(sets, "ETC", tmp_path / "etc")
     monkeypatch.setattr(sets, "UNITS", tmp_path / "units")
@@ -79,7 +79,7 @@ def write_settings(tmp_path, monkeypatch):
 
 @pytest.fixture
 def root(tmp_path, program, write_settings):
-    """Return the folder of `shop`: release `one` serves with settings `first`; `two` is there."""
+    """Return the directory of `shop`, with active release `one`, settings `first` and release `two`."""
     root = tmp_path / "srv/shop"
     for release in ("one", "two"):
         (root / "releases" / release / ".venv/bin").mkdir(parents=True)
@@ -91,7 +91,7 @@ def root(tmp_path, program, write_settings):
 
 @pytest.fixture
 def app(tmp_path):
-    """Return the source of an app."""
+    """Return the source directory of an app."""
     folder = tmp_path / "app"
     (folder / "shop/static").mkdir(parents=True)
     (folder / "shop/web.py").write_text("app = 1\n")
@@ -109,7 +109,7 @@ def pack(tmp_path):
 
 @pytest.fixture
 def index(tmp_path):
-    """Return an index of packages that has two of everything."""
+    """Return a package index with two versions of each package."""
     index = Index(tmp_path / "index")
     index.add("gunicorn", "27.0.0", "packaging")
     index.add("gunicorn", "28.0.0", "packaging>=2")
@@ -122,7 +122,7 @@ def index(tmp_path):
 
 @pytest.fixture
 def host(tmp_path, monkeypatch):
-    """Return a played host, on which nothing has to be waited for."""
+    """Return a simulated host that needs no waiting."""
     for name in ("ETC", "UNITS", "STAMPS"):
         monkeypatch.setattr(sets, name, tmp_path / name.lower())
     monkeypatch.setattr(units, "children", lambda pid: set())
@@ -136,8 +136,8 @@ def host(tmp_path, monkeypatch):
     return host
 
 
-# As systemd runs a command in the sandbox, but for what holds it back: the tree under its final
-# path, the files of the sandbox, its environment.
+# Runs a command like systemd in the sandbox, but without its restrictions: the tree under its
+# final path, the sandbox's files and its environment.
 CONFINED = r"""#!/bin/bash
 while [[ $1 != /bin/sh ]]; do
     case $1 in
@@ -159,7 +159,7 @@ exit "$code"
 
 @pytest.fixture
 def sandboxed(tmp_path, monkeypatch, program):
-    """Return the folders of an app, `shop`, whose sandbox holds nothing back."""
+    """Return the directories of app `shop`, with a sandbox that restricts nothing."""
     for name in ("run", "cache", "tools", "root/environments", "root/releases"):
         (tmp_path / name).mkdir(parents=True)
     for name in [name for name in os.environ if re.match("PIP_|UV_|SSL_", name)]:
@@ -186,7 +186,7 @@ def sandboxed(tmp_path, monkeypatch, program):
 
 @pytest.fixture
 def host_wants(sandboxed):
-    """Return what each call is told: the app, and how packages are installed."""
+    """Return the parameters common to all calls: the app, and how to install packages."""
     return {
         "app": "shop",
         "root": str(sandboxed / "root"),

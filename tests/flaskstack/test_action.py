@@ -1,4 +1,4 @@
-"""The program gets to a host in one file, is installed there once, and answers Ansible."""
+"""The program is copied to a host as one file, is installed there once, and answers Ansible."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ PLAY = """
 
 @pytest.fixture
 def packed(tmp_path):
-    """Return the program in a file."""
+    """Return the packed program."""
     name, content = program.pack()
     path = tmp_path / name
     path.write_bytes(content)
@@ -69,7 +69,7 @@ def packed(tmp_path):
 
 
 def call(path, name, params):
-    """Call the program as the module does."""
+    """Call the program like the module does."""
     command = [sys.executable, "-I", path, "call", name]
     done = subprocess.run(
         command, input=json.dumps(params), capture_output=True, text=True, cwd="/", check=True
@@ -77,7 +77,7 @@ def call(path, name, params):
     return json.loads(done.stdout)
 
 
-def test_it_runs_by_itself(packed, tmp_path):
+def test_it_runs_standalone(packed, tmp_path):
     asks = {"by": "ada@desk", "controller": "desk", "pid": 1, "running": [1], "release": "one"}
     root = tmp_path / "srv"
     params = {"root": str(root), "holder": asks, "timeout": 60}
@@ -87,7 +87,7 @@ def test_it_runs_by_itself(packed, tmp_path):
     assert json.loads((root / "deploy.json").read_text())["by"] == "ada@desk"
 
 
-def test_every_call_is_in_it(packed):
+def test_it_contains_every_call(packed):
     find = "import sys; sys.path[0] = sys.argv[1]; from flaskstack.calls import CALLS; import "
     find += "importlib as i; [getattr(i.import_module('flaskstack.' + (p := w.partition(':'))[0]), "
     find += "p[2]) for w in CALLS.values()]; print(i.import_module('flaskstack').__file__)"
@@ -97,7 +97,7 @@ def test_every_call_is_in_it(packed):
     assert shown.stdout.startswith(str(packed)), shown.stderr
 
 
-def test_the_same_content_is_the_same_file_and_other_is_another(packed, tmp_path, monkeypatch):
+def test_the_same_content_makes_the_same_file(packed, tmp_path, monkeypatch):
     assert program.pack() == (packed.name, packed.read_bytes())
     copy = tmp_path / "copy"
     copy.mkdir()
@@ -109,7 +109,7 @@ def test_the_same_content_is_the_same_file_and_other_is_another(packed, tmp_path
     assert program.pack()[0] != packed.name
 
 
-def test_what_the_controller_does_stays_there(packed):
+def test_controller_code_is_not_packed(packed):
     names = zipfile.ZipFile(packed).namelist()
     assert {"__main__.py", "flaskstack/__main__.py", "flaskstack/change.py"} <= set(names)
     assert not [name for name in names if "controller" in name]
@@ -118,7 +118,7 @@ def test_what_the_controller_does_stays_there(packed):
 
 @pytest.fixture
 def library(tmp_path):
-    """Return a folder with the module, whose program is below tmp_path."""
+    """Return a directory with the module, which keeps its program below tmp_path."""
     (tmp_path / "library").mkdir()
     text = (ROOT / "plugins/modules/flaskstack.py").read_text()
     assert text.count("/usr/local/") == 2
@@ -129,7 +129,7 @@ def library(tmp_path):
 
 
 def module(library, **arguments):
-    """Run the module as Ansible does, and return its answer."""
+    """Run the module like Ansible does, and return its answer."""
     code = "import runpy, sys; from ansible.module_utils import basic; "
     code += "basic._ANSIBLE_ARGS = sys.argv[2].encode(); basic._ANSIBLE_PROFILE = 'legacy'; "
     code += "runpy.run_path(sys.argv[1], run_name='__main__')"
@@ -139,7 +139,7 @@ def module(library, **arguments):
     return json.loads(done.stdout)
 
 
-def test_the_module_says_that_it_is_missing_then_installs_it(library, packed, tmp_path):
+def test_the_module_reports_a_missing_program_then_installs_it(library, packed, tmp_path):
     (tmp_path / "srv").mkdir()
     params = {"app": "shop", "root": str(tmp_path / "srv"), "from": str(tmp_path), "paths": []}
     arguments = {"call": "migrations", "input": json.dumps(params | {"to": str(tmp_path)})}
@@ -160,7 +160,7 @@ def test_the_module_says_that_it_is_missing_then_installs_it(library, packed, tm
     assert "rollback" in shown.stdout
 
 
-def test_a_few_programs_are_kept_the_newest_is_the_command(tmp_path, monkeypatch):
+def test_the_newest_programs_are_kept_and_the_command_uses_the_latest(tmp_path, monkeypatch):
     spec = importlib.util.spec_from_file_location("module", ROOT / "plugins/modules/flaskstack.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -175,7 +175,7 @@ def test_a_few_programs_are_kept_the_newest_is_the_command(tmp_path, monkeypatch
     assert os.readlink(tmp_path / "flaskstack").endswith("flaskstack-5.pyz")
 
 
-def test_what_is_no_answer_is_shown(library, packed):
+def test_invalid_output_is_shown(library, packed):
     arguments = {"program": packed.name, "source": str(packed), "input": "{}", "call": "nothing"}
     said = module(library, **arguments)
     assert said["failed"] is True
@@ -183,7 +183,7 @@ def test_what_is_no_answer_is_shown(library, packed):
     assert "KeyError: 'nothing'" in said["msg"]
 
 
-def test_ansible_brings_it_and_calls_it(library, tmp_path):
+def test_ansible_installs_and_calls_the_program(library, tmp_path):
     (tmp_path / "srv").mkdir()
     (tmp_path / "environment.j2").write_text("{{ ansible_managed | comment }}\nSET={{ again }}\n")
     (tmp_path / "app.ini").write_text("{% for one in [1, 2] %}\n{{ one }}\n{% endfor %}\n")

@@ -1,4 +1,4 @@
-"""Build commands, the wheel of the app, and a release that comes into its folder complete."""
+"""Build commands, the app's wheel, and the atomic installation of a release."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def archive(tmp_path):
 
 @pytest.fixture
 def wanted(host_wants, sandboxed):
-    """Return what a build and a release in place have in common."""
+    """Return the parameters common to a build and to an installed release."""
     environment = sandboxed / "root/environments/env"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
     return host_wants | {"id": "one", "environment": "env"}
@@ -50,7 +50,7 @@ def wanted(host_wants, sandboxed):
 
 @pytest.fixture
 def run(wanted, archive, sandboxed):
-    """Return a function that builds an app; it returns the texts of what came out."""
+    """Return a function that builds an app and returns the text files of the result."""
 
     def run(files, *commands, **options):
         told = {"commands": commands, "install_project": False, "wsgi": "web:app"}
@@ -67,7 +67,7 @@ def run(wanted, archive, sandboxed):
     return run
 
 
-def test_commands_have_the_environment_and_what_is_set_for_them(run, sandboxed):
+def test_commands_get_the_environment_and_their_variables(run, sandboxed):
     commands = ["echo $FLASK_APP $COLOUR $PWD $VIRTUAL_ENV >told", "readlink .venv >>told"]
     commands += [
         "mkdir node_modules; touch node_modules/x",
@@ -84,7 +84,7 @@ def test_commands_have_the_environment_and_what_is_set_for_them(run, sandboxed):
     assert not list((root / "releases").iterdir())
 
 
-def test_a_wheel_of_the_app_is_installed_beside_it(run, sandboxed, tmp_path):
+def test_a_wheel_of_the_app_is_installed_with_it(run, sandboxed, tmp_path):
     with IndexServer(tmp_path / "served", "secret") as server:
         server.mirror("setuptools")
         settings = {"index_url": server.url, "index_ca": server.ca.read_text()}
@@ -111,7 +111,7 @@ def test_a_wheel_of_the_app_is_installed_beside_it(run, sandboxed, tmp_path):
         ("echo npm error code ENOTFOUND; false", "app_build_hosts: [registry.npmjs.org, "),
     ],
 )
-def test_a_command_that_fails_says_why(run, sandboxed, command, said):
+def test_a_failing_command_is_reported(run, sandboxed, command, said):
     with pytest.raises(ValidationError) as refused:
         run({}, "true", command)
     assert str(refused.value).startswith(f"app_build_commands: `{command}` failed with code ")
@@ -134,7 +134,7 @@ def test_a_release_has_its_files_bytecode_and_environment(wanted, archive, sandb
     assert (release / "app.py").read_text() == "changed"
 
 
-def test_an_archive_that_cannot_be_unpacked_leaves_nothing(wanted, sandboxed):
+def test_an_invalid_archive_leaves_no_files(wanted, sandboxed):
     (sandboxed / "broken.tar.gz").write_bytes(b"no archive")
     with pytest.raises(ValidationError, match="gzip"):
         build.place(wanted | {"archive": str(sandboxed / "broken.tar.gz")})

@@ -1,4 +1,4 @@
-"""A release is named after what makes it, and built the same anywhere."""
+"""A release is named after its inputs, and its build is reproducible."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def names(release):
         return set(archive.getnames())
 
 
-def test_looking_writes_no_archive(app, pack):
+def test_check_mode_writes_no_archive(app, pack):
     release = pack(folder=app, look=True)
     assert release["changed"]
     assert not Path(release["archive"]).exists()
     assert release["requires_python"] == ">=3.11"
 
 
-def test_the_same_content_is_the_same_archive(app, pack, tmp_path):
+def test_the_same_content_makes_the_same_archive(app, pack, tmp_path):
     one = pack(folder=app)
     copy = shutil.copytree(app, tmp_path / "copy", copy_function=shutil.copy)
     (copy / "shop/web.py").chmod(0o600)
@@ -53,7 +53,7 @@ def test_the_same_content_is_the_same_archive(app, pack, tmp_path):
         {"pythons": [PYTHON | {"executable": "/opt/python3.13/bin/python3"}]},
     ],
 )
-def test_whatever_makes_the_release_names_it(app, pack, settings):
+def test_the_release_name_depends_on_all_inputs(app, pack, settings):
     one = pack(folder=app, pythons=[PYTHON, PYTHON | {"version": "3.13.7"}])["id"]
     assert pack(folder=app, pythons=[PYTHON])["id"] == one
     assert pack(**{"folder": app, "pythons": [PYTHON]} | settings)["id"] != one
@@ -71,8 +71,8 @@ def test_code_names_the_release_and_the_lock_the_environment(app, pack):
     assert before["lock_hash"] == code["lock_hash"] != lock["lock_hash"]
 
 
-def test_files_have_dates_of_their_content(app, pack):
-    """Nginx makes its ETag of date and size: for another content of that size, it needs another."""
+def test_file_dates_depend_on_their_content(app, pack):
+    """Nginx builds its ETag from date and size, so files of equal size need different dates."""
 
     def date(release):
         with tarfile.open(release["archive"]) as archive:
@@ -85,7 +85,7 @@ def test_files_have_dates_of_their_content(app, pack):
     assert date(one) == date(two) != date(pack(folder=app))
 
 
-def test_a_release_knows_itself_and_its_shared_folders(app, pack):
+def test_a_release_contains_its_name_and_links_to_shared_folders(app, pack):
     (app / "var/uploads").mkdir(parents=True)
     (app / "var/uploads/old.png").write_text("")
     links = {"var/uploads": "/srv/shop/shared/var/uploads", "media": "/srv/shop/shared/media"}
@@ -98,7 +98,7 @@ def test_a_release_knows_itself_and_its_shared_folders(app, pack):
     assert "var/uploads/old.png" not in names(release)
 
 
-def test_only_the_last_archives_are_kept(app, pack, tmp_path):
+def test_only_the_newest_archives_are_kept(app, pack, tmp_path):
     for number in range(4):
         (app / "shop/web.py").write_text(f"app = {number}\n")
         last = pack(folder=app, keep=2)
@@ -109,7 +109,7 @@ def test_only_the_last_archives_are_kept(app, pack, tmp_path):
     assert not list((tmp_path / "cache").glob(".work-*"))
 
 
-def test_what_is_built_on_a_host_is_packed_when_it_comes_back(app, pack, tmp_path):
+def test_a_release_built_on_a_host_is_packed_when_fetched(app, pack, tmp_path):
     (app / "uploads").mkdir()
     (app / "uploads/old.png").write_text("")
     settings = {"commands": ["make"], "links": {"uploads": "/srv/shop/shared/uploads"}}
@@ -162,13 +162,13 @@ def test_an_installed_app_is_found_and_knows_its_version(app, pack):
     assert variables() == {}
 
 
-def test_nothing_is_resolved_for_a_python_that_the_app_does_not_run_on(app, pack):
+def test_nothing_is_resolved_for_an_unsupported_python(app, pack):
     (app / "requirements.lock").write_text("flask\n")
     release = pack(folder=app, pythons=[PYTHON, PYTHON | {"version": "3.10.1"}], uv="/nowhere")
     assert (release["fits"], release["requires_python"]) == (False, ">=3.11")
 
 
-def test_a_refusal_says_where_and_what(app, pack):
+def test_an_error_names_the_setting_and_the_reason(app, pack):
     with pytest.raises(ValidationError) as refusal:
         pack(folder=app / "nowhere")
     assert refusal.value.advice("site/main.yml") == (

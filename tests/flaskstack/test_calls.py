@@ -1,4 +1,4 @@
-"""What Ansible calls on a host: JSON in and out, and what the calls of a change answer."""
+"""Ansible's calls on a host: JSON in and out, and the answers of the calls of a deploy."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GROUP = grp.getgrgid(os.getgid()).gr_name
 
 @pytest.fixture
 def called(host, monkeypatch, capsys):
-    """Return a function that calls as Ansible does."""
+    """Return a function that calls like Ansible does."""
     for module in (calls, change):
         monkeypatch.setattr(module, "Units", partial(Units, host.run))
 
@@ -36,13 +36,13 @@ def called(host, monkeypatch, capsys):
 
 @pytest.fixture
 def applied(called, host):
-    """Return a function that applies a set to the release that serves."""
+    """Return a function that applies a settings set to the active release."""
     return lambda text, action="settings", **more: called(
         "apply", settings=host.set(text), action=action, **more
     )
 
 
-def test_a_refusal_and_a_failure_are_answers(called, monkeypatch):
+def test_an_error_and_a_failure_are_answers(called, monkeypatch):
     def refuse(params):
         raise ValidationError(
             "app_python must be there, not https://ada:pw@x", 'app_python: "3.13"'
@@ -56,14 +56,14 @@ def test_a_refusal_and_a_failure_are_answers(called, monkeypatch):
     assert 'two was not activated: it failed at "Find the release"' in said["msg"]
 
 
-def test_what_changes_something_is_no_part_of_a_dry_run(called, host):
+def test_calls_that_change_a_host_do_nothing_in_check_mode(called, host):
     before = sorted(host.root.rglob("*"))
     for name in calls.CALLS.keys() - set(calls.READS):
         assert called(name, check=True) == {"changed": False}
     assert sorted(host.root.rglob("*")) == before
 
 
-def test_what_is_built_is_built_one_after_the_other(called, host, monkeypatch):
+def test_builds_run_one_after_the_other(called, host, monkeypatch):
     monkeypatch.setattr(AppDir, "locked", partialmethod(AppDir.locked, 0))
     monkeypatch.setattr("flaskstack.build.place", lambda params: {"changed": True})
     assert called("place") == {"changed": True}
@@ -71,7 +71,7 @@ def test_what_is_built_is_built_one_after_the_other(called, host, monkeypatch):
         assert "another process changes shop" in called("place")["msg"]
 
 
-def test_a_host_tells_what_it_has(called, host):
+def test_gather_reports_the_state_of_a_host(called, host):
     assert (
         called("gather")["current"]
         == called("gather")["slot"]
@@ -97,7 +97,7 @@ def test_a_host_tells_what_it_has(called, host):
 
 
 def same_units(host):
-    """Write a set that differs from the one in use in its environment alone."""
+    """Write a settings set that differs from the current one only in its environment."""
     files = host.settings.files(host.settings.current()) | {"environment": "other"}
     return host.settings.write(files, {}, -1)
 
@@ -117,7 +117,7 @@ def same_units(host):
         lambda host: host.settings.assign_slot("a", same_units(host)),
     ],
 )
-def test_all_of_what_serves_is_there_and_runs_or_it_is_not_settled(called, host, change):
+def test_a_host_is_settled_only_when_everything_is_installed_and_running(called, host, change):
     host.deploy("one")
     assert called("gather")["settled"] is True
     change(host)
@@ -127,7 +127,7 @@ def test_all_of_what_serves_is_there_and_runs_or_it_is_not_settled(called, host,
 FILES = {"environment": 'SET="new"\n', "units/shop.target": "x"}
 
 
-def test_settings_are_written_and_compared_with_those_in_use(called, host):
+def test_settings_are_written_and_compared_with_the_current_ones(called, host):
     host.deploy("one", "SET=old")
     params = {"files": FILES, "release": {"plan": {}}}
     dry = called("settings", **params, check=True)
@@ -140,7 +140,7 @@ def test_settings_are_written_and_compared_with_those_in_use(called, host):
     assert called("gather")["settings"] == said["current"], "they are not in use yet"
 
 
-def test_with_code_alone_how_a_release_is_proved_is_new_and_its_processes_are_not(called, host):
+def test_a_code_only_deploy_updates_health_settings_and_keeps_processes(called, host):
     host.deploy("one", plan={"workers": 2}, watch=0)
     params = {"release": {"watch": 7, "services": [], "timers": [], "plan": {}}}
     called("settings", files=FILES, code_only=True, **params)
@@ -163,7 +163,7 @@ def test_steps_of_a_deploy(called, host):
     assert host.serves() == ("two", "second")
 
 
-def test_settings_are_applied_to_the_release_that_serves(applied, host):
+def test_settings_are_applied_to_the_active_release(applied, host):
     assert applied("second") == {"changed": False, "current": ""}
     host.deploy("one")
     assert applied("second", check=True) == {"changed": True, "current": "one"}
@@ -180,7 +180,7 @@ def test_settings_are_applied_to_the_release_that_serves(applied, host):
     assert host.serves() == ("one", "second")
 
 
-def test_after_a_rotation_no_retired_settings_are_left(applied, host, monkeypatch):
+def test_after_a_rotation_no_retired_settings_remain(applied, host, monkeypatch):
     host.deploy("one", "first")
     host.deploy("one", "kept")
     applied("second")
@@ -195,7 +195,7 @@ def test_after_a_rotation_no_retired_settings_are_left(applied, host, monkeypatc
     assert host.sets() == ["third"]
 
 
-def test_the_lock_is_taken_told_and_given_back(called, host):
+def test_the_lock_is_acquired_reported_and_released(called, host):
     ours = {
         "holder": {
             "by": "ada@desk",
@@ -218,7 +218,7 @@ def test_the_lock_is_taken_told_and_given_back(called, host):
     assert not (host.root / "deploy.json").exists()
 
 
-def test_a_deploy_that_is_undone_gives_its_lock_back(called, host):
+def test_a_deploy_that_is_undone_releases_its_lock(called, host):
     host.deploy("one")
     ours = {"holder": this_process("ada@desk", "two"), "timeout": 60}
     called("lock", **ours)

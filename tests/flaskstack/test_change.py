@@ -1,4 +1,4 @@
-"""What serves on a host, a release with its settings, changes whole or not at all."""
+"""A release and its settings are activated together, or not at all."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ STRATEGIES = pytest.mark.parametrize("strategy", ["switch", "restart"])
 
 
 def refused(host, *what, **options):
-    """Deploy what fails, and return why."""
+    """Run a failing deploy, and return the error."""
     with pytest.raises(DeployError) as raised:
         host.deploy(*what, **options)
     return raised.value
 
 
 @STRATEGIES
-def test_a_release_and_its_settings_take_over_together(host, strategy):
+def test_a_release_and_its_settings_are_activated_together(host, strategy):
     assert host.deploy("one", strategy=strategy)["previous"] == ""
     assert host.serves() == ("one", "first")
     said = host.deploy("two", "second", strategy=strategy)
@@ -36,14 +36,14 @@ def test_a_release_and_its_settings_take_over_together(host, strategy):
     assert (said["current"], said["previous"]) == ("two", "one")
     assert (said["settings"], said["previous_settings"]) == (host.set("second"), host.set())
     assert host.app_dir.live() == ("b" if strategy == "switch" else "a")
-    host.deploy("two", "second third", strategy=strategy)  # settings alone
+    host.deploy("two", "second third", strategy=strategy)  # only the settings change
     assert host.serves() == ("two", "second third")
     assert host.app_dir.previous() == "one"
     told = [(e["release"], e["settings"], e["previous_settings"]) for e in host.app_dir.history()]
     assert told[-1] == ("two", host.set("second third"), host.set("second"))
 
 
-def test_the_old_instance_is_stopped_last_and_takes_what_waits_for_it(host):
+def test_the_previous_instance_stops_last_and_handles_its_waiting_requests(host):
     host.deploy("one")
     host.log.clear()
     host.queue = [2, 0, 1, 0, 0, 0]
@@ -54,7 +54,7 @@ def test_the_old_instance_is_stopped_last_and_takes_what_waits_for_it(host):
     assert host.queue == []
 
 
-def test_only_background_processes_that_something_changed_for_restart(host):
+def test_only_changed_background_processes_restart(host):
     both = {"services": [WORKER, MAILER], "timers": []}
     host.deploy("one", **both)
     file = settings.UNITS / "shop-worker@.service"
@@ -81,7 +81,7 @@ FAILURES = {
 @pytest.mark.parametrize("failure", FAILURES)
 @pytest.mark.parametrize("new", ["{}, first", "{}, {} second", "one, {} first", "one, {} second"])
 @STRATEGIES
-def test_what_is_not_well_leaves_everything_as_it_was(host, strategy, new, failure):
+def test_a_failed_deploy_leaves_everything_unchanged(host, strategy, new, failure):
     release, text = new.format(failure, failure).split(", ")
     host.deploy("zero", strategy=strategy)
     host.deploy("one", strategy=strategy)
@@ -100,8 +100,8 @@ def test_what_is_not_well_leaves_everything_as_it_was(host, strategy, new, failu
         assert failure != "idles" or not any("kill" in line for line in host.log)
 
 
-def test_the_target_starts_with_the_first_release_and_only_then(host):
-    """Later on it would start again what is being stopped."""
+def test_the_target_starts_only_with_the_first_release(host):
+    """Starting it later would restart units that are being stopped."""
     host.deploy("one")
     assert "shop.target" in host.running
     host.stop("shop.target")
@@ -111,14 +111,14 @@ def test_the_target_starts_with_the_first_release_and_only_then(host):
 
 @pytest.mark.parametrize("release", ["dies", "idles"])
 @STRATEGIES
-def test_a_first_release_that_is_not_well_leaves_nothing_that_runs(host, release, strategy):
+def test_a_failed_first_release_leaves_no_running_units(host, release, strategy):
     refused(host, release, strategy=strategy)
     assert host.serves() == ("", "")
     assert not (host.root / "web.sock").is_symlink()
     assert host.releases() == []
 
 
-def test_a_restart_of_the_same_that_fails_keeps_its_requests_and_processes(host):
+def test_a_failed_restart_of_the_same_release_keeps_requests_and_processes(host):
     host.deploy("one")
     died = count()
     original = host.start
@@ -135,7 +135,7 @@ def test_a_restart_of_the_same_that_fails_keeps_its_requests_and_processes(host)
     assert not any("kill" in line for line in host.log), "requests of the new instance are lost"
 
 
-def test_a_redirect_at_the_health_path_fails_at_once(host):
+def test_a_redirect_at_the_health_path_fails_immediately(host):
     host.deploy("one")
     host.asked = 0
     error = refused(host, "redirects", timeout=60)
@@ -145,7 +145,7 @@ def test_a_redirect_at_the_health_path_fails_at_once(host):
     assert "app_health_path" in str(error)
 
 
-def test_a_release_is_warm_before_it_has_visitors(host, monkeypatch):
+def test_a_release_is_warmed_up_before_it_gets_requests(host, monkeypatch):
     warmed = []
     monkeypatch.setattr(units, "children", lambda pid: {"7", "8"})
     monkeypatch.setattr(
@@ -156,8 +156,8 @@ def test_a_release_is_warm_before_it_has_visitors(host, monkeypatch):
     assert warmed[1:] == [("one", host.app_dir.socket("b"), ["/", "/notes"], 8)]
 
 
-def test_while_it_is_warmed_it_is_watched_and_not_asked(host, monkeypatch):
-    """However long that takes: an instance that is busy is slow with an answer."""
+def test_an_instance_that_warms_up_is_watched_without_health_checks(host, monkeypatch):
+    """A busy instance answers slowly, however long the warm-up takes."""
     leave, inside, looked = threading.Event(), threading.Event(), []
 
     def warm(*_):
@@ -187,7 +187,7 @@ def test_a_background_process_may_finish_its_job_before_it_is_replaced(host):
     assert host.serves() == ("two", "first")
 
 
-def test_an_instance_that_does_not_end_is_the_next_deploys_to_clean(host, monkeypatch):
+def test_the_next_deploy_removes_an_instance_that_does_not_stop(host, monkeypatch):
     host.deploy("one")
     gone, stuck = Units.wait_stopped, iter([False, True])
 
@@ -204,13 +204,13 @@ def test_an_instance_that_does_not_end_is_the_next_deploys_to_clean(host, monkey
     assert host.releases() == ["one", "two"]
 
 
-def test_what_runs_in_a_slot_without_traffic_makes_room(host):
+def test_units_in_the_inactive_slot_are_stopped_before_a_deploy(host):
     host.running["shop-web@a.service"] = {"ActiveState": "active", "release": "other"}
     host.deploy("one")
     assert host.serves() == ("one", "first")
 
 
-def test_a_timer_that_goes_forgets_when_it_ran(host):
+def test_a_removed_timer_loses_its_last_run_time(host):
     host.deploy("one")
     for timer in ("nightly", "other"):
         (settings.STAMPS / f"stamp-shop-{timer}.timer").touch()
@@ -218,18 +218,18 @@ def test_a_timer_that_goes_forgets_when_it_ran(host):
     assert [path.name for path in settings.STAMPS.iterdir()] == ["stamp-shop-other.timer"]
 
 
-def test_another_strategy_takes_over(host):
+def test_a_deploy_can_change_the_strategy(host):
     for strategy in ("switch", "switch", "restart", "switch"):
         host.deploy(f"by-{len(host.log)}", strategy=strategy)
         host.serves()
     assert host.app_dir.live() == "a"
 
 
-# Cuts: before every step of a deploy in turn, until it has none left.
+# Interruptions: before each step of a deploy in turn, until no step is left.
 
 
 def cut_deploys(tmp_path, monkeypatch, before, strategy):
-    """Yield hosts whose deploy of `two` was cut, and whether it had taken over."""
+    """Yield hosts with an interrupted deploy of `two`, and whether `two` was already active."""
     for after in count():
         for name in ("ETC", "UNITS", "STAMPS"):
             monkeypatch.setattr(settings, name, tmp_path / str(after) / name.lower())
@@ -263,7 +263,7 @@ BEFORE = pytest.mark.parametrize("before", ["first", ""])
 @STRATEGIES
 @pytest.mark.parametrize("then", ["two", "dies", "undo"])
 @pytest.mark.usefixtures("host")
-def test_after_a_deploy_that_was_cut_the_next_one_cleans_up(
+def test_the_next_deploy_cleans_up_after_an_interrupted_one(
     tmp_path, monkeypatch, before, strategy, then
 ):
     for host, done in cut_deploys(tmp_path, monkeypatch, before, strategy):
@@ -285,7 +285,7 @@ def test_after_a_deploy_that_was_cut_the_next_one_cleans_up(
 @BEFORE
 @STRATEGIES
 @pytest.mark.usefixtures("host")
-def test_after_a_power_cut_a_boot_starts_what_served_or_what_took_over(
+def test_a_boot_after_a_power_cut_starts_the_active_release(
     tmp_path, monkeypatch, before, strategy
 ):
     for host, done in cut_deploys(tmp_path, monkeypatch, before, strategy):
@@ -300,8 +300,8 @@ def test_after_a_power_cut_a_boot_starts_what_served_or_what_took_over(
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null"])
 @pytest.mark.parametrize("boots", [True, False])
-def test_a_note_that_cannot_be_read_is_none(host, text, boots):
-    """What serves is what the slot of the requests has; all else goes back to that."""
+def test_an_unreadable_change_record_is_ignored(host, text, boots):
+    """The slot that gets the requests names the active release; everything else returns to that."""
     host.deploy("one")
     host.ship("two")
     host.change("two", host.set("second")).start()
@@ -318,11 +318,11 @@ def test_a_note_that_cannot_be_read_is_none(host, text, boots):
     assert host.serves() == ("three", "second")
 
 
-# What is left of a deploy, and what of those before.
+# What a deploy leaves on the host, and what earlier deploys left.
 
 
 @STRATEGIES
-def test_what_was_switched_on_one_host_goes_back_with_the_others(host, strategy):
+def test_a_host_that_switched_rolls_back_with_the_others(host, strategy):
     host.deploy("one", strategy=strategy)
     switched = host.deploy("two", "second", strategy=strategy)
     said = host.change("two", host.set("second", strategy=strategy)).undo(switched)
@@ -334,7 +334,7 @@ def test_what_was_switched_on_one_host_goes_back_with_the_others(host, strategy)
     assert host.app_dir.history()[-1]["action"] == "rollback"
 
 
-def test_it_goes_back_with_its_new_settings_where_the_old_ones_are_gone(host):
+def test_it_rolls_back_with_new_settings_when_the_previous_ones_are_gone(host):
     host.deploy("one")
     switched = host.deploy("two", "second")
     host.settings.prune(set())
@@ -343,7 +343,7 @@ def test_it_goes_back_with_its_new_settings_where_the_old_ones_are_gone(host):
 
 
 @pytest.mark.parametrize(("release", "left"), [("two", ["one"]), ("one", ["one", "two"])])
-def test_a_release_that_never_served_is_removed_when_its_deploy_fails(host, release, left):
+def test_a_release_that_was_never_active_is_removed_when_its_deploy_fails(host, release, left):
     host.deploy("one")
     host.ship("two")
     host.change(release, host.set("second")).undo({})
@@ -351,7 +351,7 @@ def test_a_release_that_never_served_is_removed_when_its_deploy_fails(host, rele
     assert host.serves() == ("one", "first")
 
 
-def test_a_release_that_once_served_is_kept_when_it_fails(host):
+def test_a_release_that_was_once_active_is_kept_when_it_fails(host):
     for release in ("one", "two"):
         host.deploy(release)
     host.ship("sick")
@@ -362,7 +362,7 @@ def test_a_release_that_once_served_is_kept_when_it_fails(host):
 
 
 @STRATEGIES
-def test_what_is_not_on_the_host_is_not_started(host, strategy):
+def test_a_missing_release_or_settings_set_is_not_started(host, strategy):
     host.deploy("one")
     host.ship("two")
     name = host.set("second", strategy=strategy)
@@ -372,7 +372,7 @@ def test_what_is_not_on_the_host_is_not_started(host, strategy):
         assert host.serves() == ("one", "first")
 
 
-def test_what_was_not_started_is_not_switched_to(host):
+def test_only_a_started_release_can_be_switched_to(host):
     host.deploy("one")
     host.ship("two")
     with pytest.raises(DeployError, match="it is not started on this host"):
@@ -384,7 +384,7 @@ def test_what_was_not_started_is_not_switched_to(host):
     assert host.serves() == ("one", "first")
 
 
-def test_the_history_tells_who_put_which_commit_in_use(host):
+def test_the_history_records_who_deployed_which_commit(host):
     host.deploy("one", commit="abc")
     host.deploy("two", commit="def")
     host.deploy("one", action="rollback")
@@ -402,7 +402,7 @@ def test_the_history_tells_who_put_which_commit_in_use(host):
     assert {entry["by"] for entry in host.app_dir.history()} == {"ada@desk"}
 
 
-def test_what_nothing_needs_any_more_goes(host):
+def test_unused_files_are_removed(host):
     host.ship("old", "old-env")
     host.deploy("one")
     (host.root / "releases/.half").mkdir()
@@ -417,7 +417,7 @@ def test_what_nothing_needs_any_more_goes(host):
     assert host.sets() == ["first 0", "first 1"]
 
 
-def test_a_release_in_which_something_still_runs_is_kept(host):
+def test_a_release_with_running_processes_is_kept(host):
     host.ship("busy", "busy-env")
     wait = [sys.executable, "-c", "input()"]
     folder = host.root / "releases/busy"
@@ -431,7 +431,7 @@ def test_a_release_in_which_something_still_runs_is_kept(host):
     assert "busy" not in host.releases()
 
 
-def test_changes_of_one_host_wait_for_each_other(host):
+def test_changes_on_one_host_run_one_at_a_time(host):
     order, inside = [], threading.Event()
 
     def second():

@@ -1,4 +1,4 @@
-"""The operator's command, on a played host and, where it runs programs, on one of its own."""
+"""The operator's command, on a simulated host or with programs in temporary directories."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ WORKER, TIMER = "shop-worker@1.service", "shop-nightly.timer"
 
 @pytest.fixture(autouse=True)
 def operator(monkeypatch):
-    """Have root ask, for ada."""
+    """Run as root, called by ada with sudo."""
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setenv("SUDO_USER", "ada")
 
 
 @pytest.fixture
 def shop(host, monkeypatch, capsys):
-    """Return a function that runs a command; `one`, then `two` was put in use."""
+    """Return a function that runs a command; `one` and then `two` were deployed."""
     monkeypatch.setattr(units.Units.__init__, "__defaults__", (host.run,))
     monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
     for release, text in (("one", "first"), ("two", "second")):
@@ -45,7 +45,7 @@ def answer(shop, *words):
     return code, json.loads(said)
 
 
-def test_status_of_what_is_well(shop):
+def test_status_of_a_healthy_app(shop):
     code, said = answer(shop, "status")
     assert (code, said["well"], said["release"], said["commit"]) == (0, True, "two", "ctwo")
     assert (said["slot"], said["by"], said["health"]) == ("b", "ada@desk", "GET /: 200")
@@ -59,21 +59,21 @@ def test_status_of_what_is_well(shop):
 @pytest.mark.parametrize(
     "unit", ["shop-mailer@1.service", "shop-hourly.service", "shop-web@b.service"]
 )
-def test_status_of_what_is_not(shop, unit):
+def test_status_of_an_unhealthy_app(shop, unit):
     shop.host.running[unit] = {"ActiveState": "failed", "release": "sick"}
     code, said = answer(shop, "status")
     assert (code, said["well"], said["units"][unit]) == (1, False, "failed")
     assert "NOT WELL" in shop("status")[1]
 
 
-def test_status_tells_what_to_set(shop):
+def test_status_suggests_a_setting(shop):
     assert answer(shop, "status")[1]["hint"] == ""
     shop.host.told = "A process of this unit has been killed by the OOM killer.\n"
     assert "gunicorn_memory_limit" in answer(shop, "status")[1]["hint"]
     assert "gunicorn_worker_memory: 300" in shop("status")[1]
 
 
-def test_status_where_nothing_serves(shop):
+def test_status_without_an_active_release(shop):
     (shop.host.root / "web.sock").unlink()
     assert shop("status")[0] == 1
 
@@ -89,7 +89,7 @@ def test_releases(shop):
 
 
 @pytest.mark.parametrize("words", [["rollback"], ["rollback", "one"]])
-def test_a_rollback_brings_back_the_release_with_its_settings(shop, words):
+def test_a_rollback_restores_the_release_with_its_settings(shop, words):
     for release, text in (("one", "a"), ("two", "b")):
         folder = shop.host.root / "releases" / release / "db/migrations"
         folder.mkdir(parents=True)
@@ -111,7 +111,7 @@ def test_a_restart_moves_to_the_other_slot(shop):
     assert shop.host.app_dir.history()[-1]["action"] == "restart"
 
 
-def test_what_fails_leaves_what_serves_and_is_told(shop):
+def test_a_failed_command_keeps_the_active_release_and_is_reported(shop):
     shop.host.deploy("one", "first", root=str(shop.host.root), action="rollback")
     shop.host.ship("sick")
     code, said = shop("rollback", "sick")
@@ -120,7 +120,7 @@ def test_what_fails_leaves_what_serves_and_is_told(shop):
     assert not Lock(shop.host.root).holder()
 
 
-def test_an_interrupted_one_is_undone(shop, monkeypatch):
+def test_an_interrupted_command_is_undone(shop, monkeypatch):
     def interrupted(change):
         change.begin(change.app_dir.free(), "switch")
         raise KeyboardInterrupt
@@ -132,7 +132,7 @@ def test_an_interrupted_one_is_undone(shop, monkeypatch):
 
 
 @pytest.mark.parametrize("command", ["rollback", "restart"])
-def test_a_deploy_is_not_disturbed_unless_that_is_asked_for(shop, command):
+def test_a_running_deploy_is_not_interrupted_without_break_lock(shop, command):
     asks = this_process("bob@lap", "three") | {"controller": "elsewhere", "pid": 7}
     Lock(shop.host.root).acquire(asks)
     code, said = shop(command)
@@ -150,7 +150,7 @@ def test_a_deploy_is_not_disturbed_unless_that_is_asked_for(shop, command):
         (["maintenance", "on"], "nginx does not serve shop on this host"),
     ],
 )
-def test_what_cannot_be_is_refused(shop, monkeypatch, tmp_path, words, told):
+def test_invalid_commands_are_rejected(shop, monkeypatch, tmp_path, words, told):
     monkeypatch.setattr(cli, "MAINTENANCE", tmp_path)
     code, said = shop(*words)
     assert code == 1
@@ -158,7 +158,7 @@ def test_what_cannot_be_is_refused(shop, monkeypatch, tmp_path, words, told):
     assert cli.main(["other", "status"]) == 1
 
 
-def test_maintenance_is_a_file_for_nginx(shop, monkeypatch, tmp_path):
+def test_maintenance_creates_a_file_for_nginx(shop, monkeypatch, tmp_path):
     monkeypatch.setattr(cli, "MAINTENANCE", tmp_path)
     (tmp_path / "shop.html").touch()
     assert shop("maintenance", "on")[0] == 0
@@ -168,13 +168,13 @@ def test_maintenance_is_a_file_for_nginx(shop, monkeypatch, tmp_path):
     assert not (tmp_path / "shop").exists()
 
 
-def test_who_is_not_root_is_told_the_command(monkeypatch, capsys):
+def test_without_root_the_sudo_command_is_shown(monkeypatch, capsys):
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert cli.main(["shop", "run", "flask", "routes"]) == 77
     assert "sudo flaskstack shop run flask routes" in capsys.readouterr().err
 
 
-def test_a_power_cut_is_cleaned_up_at_boot(shop):
+def test_a_boot_cleans_up_after_a_power_cut(shop):
     shop.host.app_dir.begin_change(
         id="x",
         slot="a",
@@ -189,12 +189,12 @@ def test_a_power_cut_is_cleaned_up_at_boot(shop):
     assert shop.host.serves() == ("two", "second")
 
 
-# Commands that take the place of this one's input and output.
+# Replacements for commands that take over standard input and output.
 
 
 @pytest.fixture
 def flaskstack(root, write_settings, tmp_path):
-    """Return a function that runs the program; release `one` serves."""
+    """Return a function that runs the program; release `one` is active."""
     Settings("shop").use(write_settings("first", {"root": str(root)}))
     package = os.path.dirname(cli.__file__)
     start = "import sys; from flaskstack import cli, settings; import os, pathlib; "
@@ -223,7 +223,7 @@ def test_run_passes_input_output_and_exit_code(flaskstack, root, words, output):
     assert process.returncode == 7
 
 
-def test_run_ends_its_unit_when_it_is_ended(flaskstack, program, tools):
+def test_run_stops_its_unit_when_it_is_terminated(flaskstack, program, tools):
     program("systemctl", f'#!/bin/sh\necho "$@" >{tools}/stopped\ntouch {tools}/go\n')
     script = f"echo begun; until test -e {tools}/go; do sleep 0.05; done"
     process = flaskstack(
@@ -237,7 +237,7 @@ def test_run_ends_its_unit_when_it_is_ended(flaskstack, program, tools):
     assert stopped == f"stop --no-block shop.run-{process.pid}-*.service\n"
 
 
-def test_logs_are_journalctls(flaskstack, program):
+def test_logs_calls_journalctl(flaskstack, program):
     program("journalctl", '#!/bin/sh\necho "$@"\n')
     words = ["logs", "-f", "-n", "5", "--since", "1 hour ago"]
     process = flaskstack(*words, stdout=subprocess.PIPE)

@@ -1,4 +1,4 @@
-"""Names that others have on a host are refused, and those that an app has are not."""
+"""Names that others use on a host are rejected, and the app's own names are accepted."""
 
 import json
 import pwd
@@ -15,7 +15,7 @@ from helpers.repository import ROOT
 UNIT = "# Ansible managed\n[Unit]\nDescription=Of {0}\n"
 UNITS, SYSTEMS = "etc/systemd/system", "usr/lib/systemd/system"
 SITES = "etc/nginx/sites-enabled"
-# What the roles leave of an app `shop` that is installed, as of one of an older version.
+# Files that the roles leave for an installed app `shop`, including those of an older version.
 OWN = {
     "etc/tmpfiles.d/shop.conf": "# Ansible managed\nd /etc/shop 0750\nd /srv/shop 0755\n"
     "d /var/lib/shop 0750\n",
@@ -31,7 +31,7 @@ OWN = {
     "listen 80;\nserver_name shop.example;\n",
     "etc/redis/redis-shop-cache.conf": "# Ansible managed\ndir /var/lib/redis/shop-cache\n",
     "etc/fail2ban/jail.d/shop.conf": "# Ansible managed\n[shop-probes]\n",
-    # Of others, whose names only begin alike, or that only look alike.
+    # Files of others with similar names or content.
     f"{UNITS}/shop-backup.service": "",
     f"{UNITS}/shop.service": "",
     "etc/redis/redis-shop-sessions.conf": "",
@@ -44,7 +44,7 @@ OWN = {
 
 @pytest.fixture
 def look(tmp_path, monkeypatch):
-    """Return a function that looks at a host with files, and returns what is said of them."""
+    """Return a function that checks a host with files, and returns the error message."""
     monkeypatch.setattr(conflicts, "ROOT", tmp_path)
 
     def look(files, **params):
@@ -65,7 +65,7 @@ def look(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("files", [{}, OWN], ids=["bare", "installed"])
-def test_what_is_free_or_the_apps_own(look, files):
+def test_free_names_and_the_apps_own_names_are_accepted(look, files):
     assert look(files) == ""
 
 
@@ -116,12 +116,12 @@ def test_what_is_free_or_the_apps_own(look, files):
         ),
     ],
 )
-def test_what_others_have(look, path, text, said):
-    """One that is like ours in its text is not ours where only packages write."""
+def test_names_of_others_are_rejected(look, path, text, said):
+    """In directories of packages, a file that looks like ours is not ours."""
     assert re.search(said, look({path: text}))
 
 
-def test_a_folder_that_was_restored_is_the_apps(look):
+def test_a_restored_folder_belongs_to_the_app(look):
     assert look({"srv/shop/shared/uploads/1.jpg": "", "srv/shop/lost+found/x": ""}) == ""
 
 
@@ -138,7 +138,7 @@ def test_a_folder_that_was_restored_is_the_apps(look):
         ),
     ],
 )
-def test_accounts_and_folders_of_the_machine(look, params, said):
+def test_system_accounts_and_folders_are_rejected(look, params, said):
     blog = {"etc/tmpfiles.d/blog.conf": "d /etc/blog 0750\nd /srv/blog 0755\n"}
     assert re.search(said, look(blog, **params))
 
@@ -153,17 +153,17 @@ def test_accounts_and_folders_of_the_machine(look, params, said):
         ("", "the user daemon exists already and is not this app's"),
     ],
 )
-def test_an_account_is_known_by_its_comment(look, monkeypatch, comment, said):
+def test_an_account_is_recognized_by_its_comment(look, monkeypatch, comment, said):
     known = pwd.getpwnam("daemon")
     fields = (*known[:4], comment, *known[5:])
     account = {"daemon": pwd.struct_passwd(fields)}
     monkeypatch.setattr(conflicts.pwd, "getpwnam", account.__getitem__)
     answer = look({"srv/shop/releases/x": "", "srv/shop/web.sock": ""}, user="daemon")
     assert said in answer
-    assert bool(answer) == bool(said)  # with the account, the folder is the app's
+    assert bool(answer) == bool(said)  # with its account, the folder belongs to the app too
 
 
-def test_databases_and_accounts_of_others(look, tmp_path, monkeypatch):
+def test_databases_and_accounts_of_others_are_rejected(look, tmp_path, monkeypatch):
     there = {"SHOW DATABASES": {"shop", "mysql"}, "SELECT DISTINCT user FROM mysql.user": {"root"}}
     monkeypatch.setattr(conflicts, "ask_server", there.__getitem__)
     assert "app_database_name is shop: the server has a database" in look({})
@@ -173,8 +173,8 @@ def test_databases_and_accounts_of_others(look, tmp_path, monkeypatch):
     assert look({"etc/ansible/facts.d/flaskstack_mysql_shop.fact": "{}"}, accounts=["root"]) == ""
 
 
-def test_it_is_called_as_ansible_does(tmp_path):
-    """Also with --check, where nothing is installed."""
+def test_ansible_can_call_it(tmp_path):
+    """Also in check mode, where nothing is installed."""
     params = {"app": "shop", "user": "daemon", "root": "/srv/shop", "groups": ["app"]}
     params |= {"folders": [], "units": [], "settings": "main.yml", "check": True}
     done = subprocess.run(

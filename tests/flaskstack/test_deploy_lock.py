@@ -1,4 +1,4 @@
-"""One deploy at a time: who holds the lock, and when it is nobody's any more."""
+"""One deploy at a time: who holds the lock, and when it expires."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from helpers.wait import wait_for
 
 
 def asks(**changed):
-    """Return what a deploy asks with."""
+    """Return the parameters with which a deploy requests the lock."""
     usual = {"by": "ada@desk", "controller": "desk", "pid": 100, "running": [100], "release": "one"}
     return usual | changed
 
 
 @pytest.fixture
 def held(tmp_path):
-    """Return the lock of a folder, which a deploy holds."""
+    """Return the lock of a directory, held by a deploy."""
     held = Lock(tmp_path)
     assert held.acquire(asks()) == {}
     return held
@@ -35,13 +35,13 @@ def held(tmp_path):
 
 @pytest.fixture
 def later(monkeypatch):
-    """Return a function that lets seconds pass."""
+    """Return a function that advances the clock."""
     now = time.time()
     return lambda seconds: monkeypatch.setattr(deploy_lock.time, "time", lambda: now + seconds)
 
 
 def refused(held, **changed):
-    """Ask, be refused and return why."""
+    """Request the lock and return the error."""
     before = held.path.read_text()
     with pytest.raises(ValidationError) as raised:
         held.acquire(asks(**changed), 60)
@@ -49,7 +49,7 @@ def refused(held, **changed):
     return str(raised.value)
 
 
-def test_it_says_who_deploys_what_since_when(held, monkeypatch, later):
+def test_the_error_names_the_holder_the_release_and_the_time(held, monkeypatch, later):
     known = json.loads(held.path.read_text())
     assert held.path.stat().st_mode & 0o777 == 0o644
     assert known.pop("time") == pytest.approx(time.time(), abs=60)
@@ -66,22 +66,22 @@ def test_it_says_who_deploys_what_since_when(held, monkeypatch, later):
         assert word in said
 
 
-def test_the_same_deploy_may_ask_again(held):
+def test_the_same_deploy_may_acquire_it_again(held):
     assert held.acquire(asks(release="two")) == {}
     assert held.holder()["release"] == "two"
 
 
-def test_one_that_runs_on_the_same_controller_never_expires(held, later):
+def test_a_running_deploy_of_the_same_controller_never_expires(held, later):
     later(10_000)
     refused(held, pid=101, running=[100, 101])
 
 
-def test_one_of_the_same_controller_that_died_is_over_at_once(held):
+def test_a_dead_deploy_of_the_same_controller_expires_at_once(held):
     assert held.acquire(asks(pid=101, running=[101]))["pid"] == 100
     assert held.holder()["pid"] == 101
 
 
-def test_one_of_another_controller_expires(held, later):
+def test_a_deploy_of_another_controller_expires(held, later):
     later(60)
     refused(held, controller="other", running=[])
     later(62)
@@ -93,7 +93,7 @@ def test_it_can_be_broken(held):
     assert held.holder()["controller"] == "other"
 
 
-def test_a_command_of_this_host_holds_it_as_long_as_it_lives(tmp_path, later):
+def test_a_command_on_this_host_holds_it_while_it_runs(tmp_path, later):
     held, here = Lock(tmp_path), this_process("ada@host", "a restart")
     assert here["pid"] == os.getpid()
     held.acquire(here)
@@ -106,20 +106,20 @@ def test_a_command_of_this_host_holds_it_as_long_as_it_lives(tmp_path, later):
     assert held.acquire(asks(controller="desk"), 60)["by"] == "ada@host"
 
 
-def test_a_command_from_before_the_host_was_booted_is_over(tmp_path):
+def test_a_command_from_before_a_reboot_expires(tmp_path):
     held = Lock(tmp_path)
     held.acquire(this_process("ada@host", "a restart") | {"controller": "host 1234"})
     assert held.acquire(asks(), 60)["controller"] == "host 1234"
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"pid": 100}'])
-def test_one_that_cannot_be_read_is_none(held, text):
+def test_an_unreadable_lock_is_ignored(held, text):
     held.path.write_text(text)
     assert held.holder() == {}
     assert held.acquire(asks(pid=7)) == {}
 
 
-def test_only_ones_own_is_given_back(held, tmp_path):
+def test_only_the_holder_can_release_it(held, tmp_path):
     held.release(asks(pid=101))
     assert held.path.exists()
     held.release(asks())
@@ -128,16 +128,16 @@ def test_only_ones_own_is_given_back(held, tmp_path):
     Lock(tmp_path / "gone").release(asks())
 
 
-def test_a_host_that_was_never_set_up_says_so(tmp_path):
+def test_a_missing_folder_is_reported(tmp_path):
     with pytest.raises(ValidationError, match=r"Run site\.yml"):
         Lock(tmp_path / "gone").acquire(asks())
 
 
-def test_of_many_that_ask_at_once_one_gets_it(tmp_path, monkeypatch):
+def test_one_of_many_simultaneous_requests_gets_it(tmp_path, monkeypatch):
     got, everybody, write = [], list(range(1, 9)), deploy_lock.write
 
     def slow(path, text):
-        threading.Event().wait(0.02)  # so long they would all see that there is none
+        threading.Event().wait(0.02)  # keep all requests waiting until each has seen no lock
         write(path, text)
 
     monkeypatch.setattr(deploy_lock, "write", slow)
@@ -157,7 +157,7 @@ def test_of_many_that_ask_at_once_one_gets_it(tmp_path, monkeypatch):
     assert got == [Lock(tmp_path).holder()["pid"]]
 
 
-def test_a_task_knows_its_playbook_and_which_others_run():
+def test_a_task_knows_its_playbook_and_other_running_playbooks():
     context = multiprocessing.get_context("fork")
     answers = context.SimpleQueue()
     task = context.Process(target=lambda: answers.put(holder.holder()))

@@ -1,4 +1,4 @@
-"""An environment is installed by uv from the app's index, complete or not at all."""
+"""uv installs an environment from the app's index, completely or not at all."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from helpers.package_index import IndexServer
 
 
 def digest(path):
-    """Return the hash of a file."""
+    """Return the SHA-256 digest of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @pytest.fixture
 def folder(sandboxed):
-    """Return where the environment will be."""
+    """Return the path of the future environment."""
     return sandboxed / "root/environments/one"
 
 
 @pytest.fixture
 def install(host_wants, folder, index, monkeypatch):
-    """Return a function that installs lines of a lock; it returns what was answered or refused."""
+    """Return a function that installs locked requirements and returns the answer or the error."""
     monkeypatch.setenv("UV_DEFAULT_INDEX", index.url)
 
     def install(*lines, **options):
@@ -50,7 +50,7 @@ def install(host_wants, folder, index, monkeypatch):
 
 @pytest.fixture
 def locked(index):
-    """Return a function that locks a package of the index."""
+    """Return a function that returns the lock line of a package in the index."""
 
     def locked(name, version):
         wheel = index.folder / name / f"{name}-{version}-py3-none-any.whl"
@@ -60,18 +60,18 @@ def locked(index):
 
 
 def packages(folder):
-    """Name what is installed in an environment."""
+    """Return the names of the installed packages."""
     found = folder.glob("lib/*/site-packages/*.dist-info")
     return sorted(path.name.removesuffix(".dist-info") for path in found)
 
 
-def test_the_name_tells_lock_and_interpreter():
+def test_the_name_depends_on_lock_and_interpreter():
     names = {environment.name(lock, f"{folder}/bin/python3.13") for lock in "ab" for folder in "xy"}
     assert len(names) == 4
     assert all(re.fullmatch("[0-9a-f]{16}-python3.13", name) for name in names)
 
 
-def test_an_environment_holds_its_lock_and_is_made_once(install, locked, folder):
+def test_an_environment_matches_its_lock_and_is_created_once(install, locked, folder):
     (folder / "lib").mkdir(parents=True)
     (folder / "lib/half").touch()
     lock = [locked("gunicorn", "27.0.0"), locked("packaging", "1.0")]
@@ -96,14 +96,14 @@ def test_a_lock_in_the_standard_format(install, index, folder):
     assert "Hash mismatch" in install(lock % (wheel.as_uri(), "0" * 64), lock_name="pylock.toml")
 
 
-def test_a_locked_file_is_found_in_whichever_index_has_it(install, index, tmp_path):
+def test_a_locked_file_is_found_in_any_index(install, index, tmp_path):
     other = Index(tmp_path / "other")
     wanted = other.add("gunicorn", "29.0")
     lines = [f"--extra-index-url {index.url}", f"gunicorn==29.0 --hash=sha256:{wanted}"]
     assert install(*lines, index_url=other.url) is True
 
 
-def test_the_cache_does_not_grow_without_end(install, locked, folder, sandboxed, monkeypatch):
+def test_the_cache_size_is_limited(install, locked, folder, sandboxed, monkeypatch):
     install(locked("gunicorn", "27.0.0"))
     cache = sandboxed / "cache/shop-build/uv"
     assert list(cache.glob("archive*/*"))
@@ -115,7 +115,7 @@ def test_the_cache_does_not_grow_without_end(install, locked, folder, sandboxed,
 
 @pytest.fixture
 def server(tmp_path):
-    """Return an index that asks for a password, with a certificate of its own CA."""
+    """Return an index with a password and a certificate of its own CA."""
     with IndexServer(tmp_path / "served", "secret") as server:
         server.add_source("broken", "raise RuntimeError('no compiler here')")
         yield server
@@ -124,7 +124,7 @@ def server(tmp_path):
 
 @pytest.fixture
 def settings(server):
-    """Return how the index is reached."""
+    """Return the settings that reach the index."""
     return {"index_url": server.url, "index_ca": server.ca.read_text()}
 
 
@@ -137,7 +137,7 @@ def settings(server):
         ({"index_url": "https://localhost:1/simple"}, "Connection refused", "app_index_url: "),
     ],
 )
-def test_advice_where_a_package_cannot_be_had(
+def test_advice_for_an_unavailable_package(
     install, server, settings, monkeypatch, change, words, example
 ):
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
@@ -161,11 +161,11 @@ def test_advice_where_a_package_cannot_be_had(
         ("gunicorn==27.0.0", True, "app_requirements: "),
     ],
 )
-def test_advice_where_the_lock_does_not_fit(install, line, complete, example):
+def test_advice_for_an_incompatible_lock(install, line, complete, example):
     assert f"for example: {example}" in install(line, complete=complete)
 
 
-def test_settings_of_the_host_do_not_win_over_those_of_the_app(monkeypatch):
+def test_settings_of_the_app_override_those_of_the_host(monkeypatch):
     for name in ("UV_DEFAULT_INDEX", "UV_EXTRA_INDEX_URL"):
         monkeypatch.setenv(name, "https://host.example")
     monkeypatch.setenv("SSL_CERT_DIR", "/etc/host")
@@ -179,7 +179,7 @@ def test_settings_of_the_host_do_not_win_over_those_of_the_app(monkeypatch):
     assert uv.Index("", "").variables["UV_DEFAULT_INDEX"] == uv.Index("", "").url
 
 
-def test_what_a_lock_and_an_index_name_can_be_reached(server, settings):
+def test_servers_named_by_a_lock_and_an_index_are_allowed(server, settings):
     page = server.folder / "simple/flask/index.html"
     page.parent.mkdir()
     page.write_text('<a href="https://files.example/a/flask.whl#sha256=0">flask</a>')
@@ -190,7 +190,7 @@ def test_what_a_lock_and_an_index_name_can_be_reached(server, settings):
 
 @pytest.fixture
 def lock(server):
-    """Return the lock of another uv, which the index has for this machine and others."""
+    """Return the lock of another uv version, with wheels for several machines in the index."""
     folder = server.folder / "simple/uv"
     folder.mkdir()
     for machine in ("x86_64", "aarch64", "riscv64"):
@@ -201,7 +201,9 @@ def lock(server):
     return "\n".join(["uv==99.0", *(f"--hash=sha256:{digest(p)}" for p in folder.glob("*.whl"))])
 
 
-def test_uv_comes_from_the_index_and_older_versions_go(sandboxed, lock, settings, server):
+def test_uv_is_installed_from_the_index_and_older_versions_are_removed(
+    sandboxed, lock, settings, server
+):
     index = uv.Index(settings["index_url"], settings["index_ca"])
     with pytest.raises(ValidationError, match="Hash mismatch"):
         uv.install(re.sub(r"sha256:\w+", "sha256:00", lock), index)

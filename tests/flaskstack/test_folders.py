@@ -1,4 +1,4 @@
-"""Folders become the app's, unless they are somebody else's or a link of the app's leads there."""
+"""The app gets its folders, unless another user owns them or a link of the app leads there."""
 
 import os
 import pwd
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="gives folders to other
 
 @pytest.fixture
 def folder(tmp_path):
-    """Return a function that has folders made for an app in `app`, and returns the owner of one."""
+    """Return a function that creates folders of the app and returns the new owner, if any."""
 
     def folder(name):
         path = tmp_path / name
@@ -27,12 +27,12 @@ def folder(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["app/shared/exports", "spool/shop"])
-def test_one_that_is_new(tmp_path, folder, name):
+def test_a_new_folder(tmp_path, folder, name):
     assert folder(name) == NOBODY.pw_uid
     assert (tmp_path / name).parent.stat().st_uid == 0
 
 
-def test_one_that_is_the_apps_already(tmp_path, folder):
+def test_a_folder_of_the_app_is_unchanged(tmp_path, folder):
     (tmp_path / "data").mkdir()
     os.chown(tmp_path / "data", NOBODY.pw_uid, NOBODY.pw_gid)
     (tmp_path / "data").chmod(0o750)
@@ -41,14 +41,14 @@ def test_one_that_is_the_apps_already(tmp_path, folder):
 
 
 @pytest.mark.parametrize("name", ["disk/lost+found", "app/shared/a/b"])
-def test_one_that_holds_nothing_of_others(tmp_path, folder, name):
-    """A disk that was just mounted, or what was made above another of the app's."""
+def test_an_empty_folder_becomes_the_apps(tmp_path, folder, name):
+    """A freshly mounted disk, or a parent of another folder of the app."""
     (tmp_path / name).mkdir(parents=True)
     assert folder(name.rpartition("/")[0]) == NOBODY.pw_uid
 
 
 @pytest.mark.parametrize("owner", [0, 1])
-def test_one_that_is_somebody_elses(tmp_path, folder, owner):
+def test_a_folder_of_another_user_is_rejected(tmp_path, folder, owner):
     other = tmp_path / "other"
     (other / "shared").mkdir(parents=True)
     os.chown(other, owner, owner)
@@ -60,7 +60,7 @@ def test_one_that_is_somebody_elses(tmp_path, folder, owner):
     assert (other.stat().st_uid, other.stat().st_mode) == (owner, mode)
 
 
-def test_modes_and_what_is_above(tmp_path):
+def test_modes_and_parent_folders(tmp_path):
     wanted = {
         "folders": [str(tmp_path / "static/uploads")],
         "user": "nobody",
@@ -77,7 +77,7 @@ def test_modes_and_what_is_above(tmp_path):
 
 
 @pytest.mark.parametrize("link", ["static", "static/uploads", "static/uploads/deep"])
-def test_a_link_is_followed_where_root_alone_can_have_made_it(tmp_path, link):
+def test_only_links_created_by_root_are_followed(tmp_path, link):
     target, there = tmp_path / "volume", tmp_path / "shared" / link
     there.parent.mkdir(parents=True)
     target.mkdir()
@@ -96,15 +96,15 @@ def test_a_link_is_followed_where_root_alone_can_have_made_it(tmp_path, link):
 
 
 @pytest.mark.parametrize(("what", "said"), [("loop", "is a link"), ("file", "is no folder")])
-def test_what_cannot_be_a_folder_is_refused(tmp_path, what, said):
+def test_an_invalid_path_is_rejected(tmp_path, what, said):
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "file").touch()
     with pytest.raises(ValidationError, match=f"{what} {said}"):
         make({"folders": [str(tmp_path / what)], "user": "nobody", "root": str(tmp_path)})
 
 
-def test_removal_ends_at_links_and_at_what_is_not_the_apps(tmp_path):
-    """The app has put links in the place of a folder, above one, and inside of one."""
+def test_removal_stops_at_links_and_at_files_of_others(tmp_path):
+    """The app replaced a folder, a parent and an entry with links."""
     for name in ("theirs/deep", "data/own", "data/deep/x", "other"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "theirs/file").touch()

@@ -1,4 +1,4 @@
-"""The lines that tell why, and advice that fits: what programs wrote, with fewer frames."""
+"""Extract the decisive lines of program output, with fewer frames, and give matching advice."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from flaskstack.hints import COMPILER, advice, decisive, noticed
 
 LIBRARY = "/srv/shop/environments/4f1b-python3.13/lib/python3.13/site-packages"
 APP = "/srv/shop/releases/20261129-5d6f/shop/web.py"
-# How Gunicorn 27 ends when a worker cannot import the app: the reason is in the middle.
+# Output of Gunicorn 27 when a worker cannot import the app: the reason is in the middle.
 JOURNAL = f"""\
 [2026-11-29 22:10:48 +0000] [2028] [INFO] Starting gunicorn 27.0.1
 [2026-11-29 22:10:48 +0000] [2029] [ERROR] Exception in worker process
@@ -68,7 +68,7 @@ hint: Build failures usually indicate a problem with the package or the build en
 def journal(exception, code=""):
     frames = f'  File "{APP}", line 3, in create_app\n    {code}\n' if code else ""
     more = f'  File "{LIBRARY}/other.py", line 9, in other\n    raise error\n'
-    # Gunicorn says the exception's message once more.
+    # Gunicorn repeats the exception's message.
     exception += "\n" + exception.partition(": ")[2]
     return JOURNAL.replace("FRAMES", frames + more).replace("EXCEPTION", exception)
 
@@ -106,7 +106,7 @@ def test_a_long_error_keeps_both_ends():
     assert len(lines) == 12
 
 
-# How the setting begins, and what a program wrote: of an app the line, if it is one, and what came.
+# The start of the suggested setting, the app's source line if any, and the exception.
 EXCEPTIONS = """
 app_extra_requirements: ["setu | import x | ModuleNotFoundError: No module named 'pkg_resources'
 app_extra_requirements: [redis | import x | ModuleNotFoundError: No module named 'redis'
@@ -178,17 +178,17 @@ def cases(text):
         (not_built("greenlet"), f"app_build_packages: [{COMPILER}]"),
         (not_built("mysqlclient"), f"app_build_packages: [{COMPILER}, default-libmysqlclient-dev]"),
         (not_built("psycopg2"), f"app_build_packages: [{COMPILER}, libpq-dev]"),
-        # An app that crashed does not answer, and why it does not is known.
+        # An app that crashed does not answer, and the cause of the crash is known.
         ("GET /: no answer\n" + journal("ValueError: 1", "x"), ""),
     ],
 )
-def test_advice_is_given_where_it_fits(text, setting):
+def test_advice_matches_the_error(text, setting):
     told = advice(text)
     assert told.partition(", for example: ")[2].startswith(setting)
     assert bool(told) is bool(setting)
 
 
-def test_build_commands_have_an_environment_of_their_own():
+def test_a_failed_build_command_suggests_the_build_environment():
     text = journal("KeyError: 'KEY'", 'os.environ["KEY"]')
     assert advice(text, "app_build_environment").endswith("app_build_environment: {KEY: value}")
 
@@ -198,9 +198,9 @@ def test_build_commands_have_an_environment_of_their_own():
     [
         ("Worker (pid:8) was sent SIGKILL! Perhaps out of memory?", "gunicorn_worker_memory"),
         ("ERROR: Zygote could not fork: process_type", "gunicorn_sandbox_exceptions"),
-        ("KeyError: 'KEY'", ""),  # of a request, which is the app's own affair
+        ("KeyError: 'KEY'", ""),  # in a request: a matter of the app
     ],
 )
-def test_of_an_app_that_serves_only_some_are_noticed(text, setting):
+def test_only_some_problems_of_a_running_app_are_reported(text, setting):
     assert noticed(text).partition(", for example: ")[2].startswith(setting)
     assert bool(noticed(text)) is bool(setting)
