@@ -1,4 +1,4 @@
-"""`flaskstack call NAME` is for Ansible, everything else for people."""
+"""Entry point: `flaskstack call NAME` is for Ansible, all other commands are for operators."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an app has on a host: releases, two slots to run them in, and which of them serves."""
+"""State of an app on a host: its releases, its two slots, and the active release."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from flaskstack.errors import DeployError
 from flaskstack.files import link, listing, read, remove, sync, target, write
 
 SLOTS = ("a", "b")
-PATIENCE = 30  # seconds for what another process changes at the same time
+PATIENCE = 30  # seconds to wait for a change by another process
 TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
 class AppDir:
-    """The folder of an app. Its links change in one step each, so that nobody sees half of it."""
+    """The folder of an app. Its links change atomically."""
 
     def __init__(self, root: str | Path, app: str) -> None:
-        """Look at `root`, the folder of the app named `app`."""
+        """Use `root`, the folder of the app named `app`."""
         self.root, self.app = Path(root), app
         self.releases, self.environments = self.root / "releases", self.root / "environments"
         self.instances = self.root / "instances"
@@ -33,10 +33,10 @@ class AppDir:
 
     @contextmanager
     def locked(self, seconds: float = PATIENCE) -> Iterator[TextIOWrapper]:
-        """Keep others off this app on this host; yields the file, which a child may inherit.
+        """Hold this app's lock on this host; yield its file, which a child may inherit.
 
-        What is written into it is told to others. Raises DeployError when it is not free within so
-        many seconds.
+        Text written to the file appears in the error message of other processes. Raises DeployError
+        when the lock is not free within `seconds`.
         """
         with (self.root / ".lock").open("a+") as file:
             deadline = time.monotonic() + seconds
@@ -62,11 +62,11 @@ class AppDir:
         return f"/run/{self.app}/{slot}.sock"
 
     def release_in(self, slot: str) -> str:
-        """Return the release that a slot is for; empty when it is not in use."""
+        """Return the release in a slot; empty when the slot is not in use."""
         return target(self.instances / slot) if slot else ""
 
     def live(self) -> str:
-        """Return the slot that has the traffic; empty when nothing serves."""
+        """Return the slot that has the traffic; empty when no release is active."""
         slot = target(self.socket_link).removesuffix(".sock")
         return slot if slot in SLOTS and self.release_in(slot) else ""
 
@@ -75,11 +75,11 @@ class AppDir:
         return "b" if self.live() == "a" else "a"
 
     def serving(self) -> str:
-        """Return the release that has the traffic; empty when there is none."""
+        """Return the active release; empty when there is none."""
         return self.release_in(self.live())
 
     def assign_slot(self, slot: str, release: str) -> None:
-        """Note that a slot is for a release; empty: that it is not in use."""
+        """Assign a release to a slot; an empty release clears the slot."""
         link(self.instances / slot, f"../releases/{release}" if release else "")
 
     def current(self) -> str:
@@ -87,21 +87,21 @@ class AppDir:
         return target(self.root / "current")
 
     def previous(self) -> str:
-        """Return the release that served before, whose files visitors may still ask for."""
+        """Return the previous release. Browsers may still request its static files."""
         return target(self.root / "previous")
 
     def activate(self, slot: str, release: str, previous: str) -> None:
-        """Move everything to a slot: files, background processes' folder, and last the requests."""
+        """Point the links to a slot's release. The socket, which moves requests, comes last."""
         link(self.root / "previous", f"releases/{previous}" if previous else "")
         link(self.root / "current", f"releases/{release}" if release else "")
         link(self.socket_link, self.socket(slot) if slot else "")
 
-    # The record of a change in progress, which an interrupted one leaves for the next to recover.
+    # Record of a change in progress. After an interruption, the next deploy recovers from it.
 
     def pending(self) -> dict[str, Any]:
-        """Return the record of a change that has begun and not ended; empty without one.
+        """Return the record of an unfinished change; empty when there is none.
 
-        In place of an unreadable record, return one with an empty `id`: the links have the rest.
+        For an unreadable record, return one with an empty `id`: the links hold the rest.
         """
         text = read(self.root / ".deploying")
         try:
@@ -119,10 +119,10 @@ class AppDir:
         (self.root / ".deploying").unlink(missing_ok=True)
         sync(self.root)
 
-    # What served, and when.
+    # Deploy history.
 
     def history(self) -> list[dict[str, str]]:
-        """Return the deploys of this host, the oldest first."""
+        """Return the deploys of this host, oldest first."""
         lines = (read(self.root / "deploys.jsonl") or "").splitlines()
         return [record for record in map(parsed, lines) if record]
 
@@ -138,24 +138,24 @@ class AppDir:
         }
         whole = [name for name in entry if name != "time"]
         if past and all(past[-1].get(name) == entry[name] for name in whole):
-            return  # written before a deploy was cut
+            return  # recorded before the deploy was interrupted
         commits = [each.get("commit", "") for each in past if each["release"] == pending["id"]]
         entry["commit"] = pending["commit"] or next(filter(None, reversed(commits)), "")
-        entry |= {"by": pending["by"], "action": pending["action"]}  # a rollback is no step forward
+        entry |= {"by": pending["by"], "action": pending["action"]}
         with (self.root / "deploys.jsonl").open("a") as file:
             file.write(json.dumps(entry) + "\n")
             file.flush()
             os.fsync(file.fileno())
 
     def settings_of(self, release: str) -> str:
-        """Return the settings that a release served with last; empty when that is not known."""
+        """Return the last settings that a release was active with; empty when unknown."""
         found = [each.get("settings", "") for each in self.history() if each["release"] == release]
         return found[-1] if found else ""
 
-    # What may go.
+    # Removal of old releases.
 
     def newest_first(self) -> list[Path]:
-        """Return the releases on this host, the one that served or came last first."""
+        """Return the releases on this host, most recently active or installed first."""
         served = {entry["release"]: entry["time"] for entry in self.history()}
 
         def age(release: Path) -> str:
@@ -169,19 +169,19 @@ class AppDir:
         return [path.name for path in listing(self.environments) if (path / ".complete").exists()]
 
     def in_use(self) -> set[str]:
-        """Return the releases that something needs: a link, or a process that began in one."""
+        """Return the releases that are linked or that a running process was started in."""
         used = {self.current(), self.previous(), *map(self.release_in, SLOTS)}
         for process in Path("/proc").glob("[0-9]*/cwd"):
             try:
                 folder = Path(os.readlink(process))
             except OSError:
-                continue  # it has ended
+                continue  # the process has ended
             if folder.is_relative_to(self.releases):
                 used |= set(folder.relative_to(self.releases).parts[:1])
         return used - {""}
 
     def prune(self, keep: int) -> list[str]:
-        """Remove all but the last `keep` releases, those in use, and environments of neither."""
+        """Keep `keep` releases and all in use; remove the others and unused environments."""
         kept, releases = self.in_use(), self.newest_first()
         for path in releases:
             if len(kept) < keep and not path.name.startswith("."):
@@ -194,7 +194,7 @@ class AppDir:
         return [str(path.relative_to(self.root)) for path in gone]
 
     def discard(self, release: str) -> bool:
-        """Remove a release that never served; return whether it did that."""
+        """Remove a release that was never active; return whether it was removed."""
         path = self.releases / release
         served = any(entry["release"] == release for entry in self.history())
         if not release or served or release in self.in_use() or not path.is_dir():
@@ -204,7 +204,7 @@ class AppDir:
 
 
 def parsed(line: str) -> dict[str, str]:
-    """Return a line of the history; empty when it was cut."""
+    """Return a parsed line of the history; empty when the line is truncated."""
     try:
         return json.loads(line)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Build what an app's build commands make of a release, and put releases in place."""
+"""Run an app's build commands on a release, and install releases."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flaskstack import hints, python, sandbox, uv
 from flaskstack.files import remove
 
 UNPACK = "tar --extract --gzip --no-same-owner\nln -sfn ../../environments/{environment} .venv"
-# The wheel is built where the commands left what belongs into it; what only building leaves goes.
+# The wheel contains what the build commands made. Artifacts of the wheel's own build are removed.
 WHEEL = """
 before=$(find . -maxdepth 2 | sed s,^..,,)
 uv build --quiet --wheel --out-dir=/tmp/wheel --no-create-gitignore
@@ -26,7 +26,7 @@ done
 """
 PACK = "tar --create --gzip --exclude=./.venv --exclude=./node_modules ."
 # Neither the app's modules nor the environment's .pth files are imported. A file that does not
-# compile (a template of code, say) is no reason to fail: the health check decides.
+# compile (such as a code template) does not fail the build: the health check decides.
 COMPILE = ".venv/bin/python -I -S -m compileall -qq . || true"
 WITHOUT = r"\benviron\b|KeyError|SECRET_KEY|[A-Z]_URL|Access denied|Can't connect"
 NO_NAME = r"ENOTFOUND|EAI_AGAIN|[Cc]ould not resolve|name resolution|Name or service not known"
@@ -41,7 +41,7 @@ def paths(params: dict[str, Any]) -> tuple[Path, Path]:
 def build(params: dict[str, Any]) -> dict[str, Any]:
     """Run an app's build commands and build its wheel, in a sandbox.
 
-    Keys: app, root, id, environment (name), archive (of the source), dest (of what came out),
+    Keys: app, root, id, environment (name), archive (of the source), dest (of the built files),
     commands (list), build_environment (dict), wsgi, install_project, uv_lock, index_url, index_ca,
     build_hosts (list). Raises ValidationError when a command fails.
     """
@@ -76,7 +76,7 @@ def build(params: dict[str, Any]) -> dict[str, Any]:
 
 
 def advise(output: str) -> str:
-    """Return what to set for a build command, which has less than the app has."""
+    """Return a hint for a failed build command, which sees fewer resources than the app."""
     if re.search(NO_NAME, output):
         return (
             "Build commands reach the package index and these hosts alone, for example: "
@@ -92,14 +92,14 @@ def advise(output: str) -> str:
 
 
 def place(params: dict[str, Any]) -> dict[str, Any]:
-    """Put a release in place, complete or not at all; one that is there stays as it is.
+    """Install a release atomically; an installed one is not changed.
 
     Keys: app, root, id, environment (name), archive (on the host).
     """
     release, environment = paths(params)
     if (release / ".venv").is_symlink():
         return {"changed": False}
-    remove(release)  # what an older version left when it was cut
+    remove(release)  # left by an interrupted deploy of an older version
     unpack = UNPACK.format(environment=quote(params["environment"]))
     with (
         sandbox.opened(params["app"], release, readable=[environment]) as box,

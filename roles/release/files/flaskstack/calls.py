@@ -1,6 +1,6 @@
-"""What Ansible calls on a host: each takes a dict and returns one with `changed`.
+"""Functions that Ansible calls on a host. Each takes a dict and returns one with `changed`.
 
-All know `app` (name), `root` (its folder) and `user`.
+Every call gets `app` (name), `root` (its folder) and `user`.
 """
 
 from __future__ import annotations
@@ -26,40 +26,38 @@ from flaskstack.settings import Settings, differences, name_of
 from flaskstack.units import Units
 
 Wanted = dict[str, Any]
-OWN = ("services", "timers", "plan")  # of a set of settings
+OWN = ("services", "timers", "plan")  # keys that belong to a set of settings
 
 
 def gather(params: Wanted) -> dict[str, Any]:
-    """Return what a host has of an app, and what of it runs.
+    """Return the state of an app on a host.
 
-    `python` names the interpreter that is looked for; empty for none. With `lock` the deploy lock
-    is taken first. Nothing else changes.
+    `python` names the interpreter to look up; empty for none. With `lock`, the deploy lock is
+    acquired first. Nothing else changes.
     """
     told = lock(params | params["lock"]) if params.get("lock") else {"changed": False}
     app_dir, settings = AppDir(params["root"], params["app"]), Settings(params["app"])
     releases = [path for path in app_dir.newest_first() if not path.name.startswith(".")]
     slot, current = app_dir.live(), settings.current()
     return told | {
-        "current": app_dir.serving(),  # release that has the traffic, empty when there is none
+        "current": app_dir.serving(),  # active release, empty when there is none
         "settings": current,
         "slot": slot,
         "previous": app_dir.previous(),
         "settled": settled(app_dir, settings),
-        "plan": settings.release(current).get("plan", {}),  # sizes that site.yml planned
+        "plan": settings.release(current).get("plan", {}),  # sizes planned by site.yml
         "releases": [path.name for path in releases],
         "environments": {path.name: environment_of(path) for path in releases},
-        "sets": [
-            path.name for path in listing(settings.sets) if path.name[0] != "."
-        ],  # of settings
-        "installed": app_dir.installed(),  # environments that are complete
-        "history": app_dir.history(),  # the oldest first
+        "sets": [path.name for path in listing(settings.sets) if path.name[0] != "."],
+        "installed": app_dir.installed(),  # only complete ones
+        "history": app_dir.history(),  # oldest first
         "python": python.find(params["python"]) if params.get("python") else {},
         "database_tools": all(find_tools()),
     }
 
 
 def settled(app_dir: AppDir, settings: Settings) -> bool:
-    """Return whether all of what serves runs, and nothing is left to clean up."""
+    """Return whether all active units run and no cleanup is pending."""
     slot, name = app_dir.live(), settings.current()
     if not slot or app_dir.current() != app_dir.serving() or app_dir.pending():
         return False
@@ -74,11 +72,11 @@ def settled(app_dir: AppDir, settings: Settings) -> bool:
 
 
 def lock(params: Wanted) -> dict[str, Any]:
-    """Take the deploy lock for `holder`; `timeout` is in seconds, `force` breaks another's."""
+    """Acquire the deploy lock for `holder`; `timeout` in seconds, `force` takes it over."""
     replaced = Lock(Path(params["root"])).acquire(
         params["holder"], params["timeout"], params.get("force", False)
     )
-    # One of this controller that was cut is nobody's news; one of elsewhere may be.
+    # Only a lock of another controller is worth a warning: its deploy may still run.
     if replaced and replaced.get("controller") != params["holder"]["controller"]:
         told = f"This deploy takes the place of another: {describe(replaced, int(time.time()))}"
         return {"changed": False, "warnings": [told]}
@@ -86,16 +84,16 @@ def lock(params: Wanted) -> dict[str, Any]:
 
 
 def unlock(params: Wanted) -> dict[str, Any]:
-    """Give the deploy lock of `holder` back."""
+    """Release the deploy lock of `holder`."""
     Lock(Path(params["root"])).release(params["holder"])
     return {"changed": False}
 
 
 def write_settings(params: Wanted) -> dict[str, Any]:
-    """Write a set of settings: texts by path in `files`, and `release`, how one is proved.
+    """Write a set of settings: `files` (texts by path) and `release` (health check and units).
 
-    With `check` nothing is written. With `code_only` the set that is in use stays in use, and takes
-    the new `release` but for what belongs to its own files.
+    With `check` nothing is written. With `code_only` the active set stays active. It takes the
+    new `release`, except for the keys that belong to its own files.
     """
     app_dir, settings = AppDir(params["root"], params["app"]), Settings(params["app"])
     current, files = settings.current(), params["files"]
@@ -112,24 +110,24 @@ def write_settings(params: Wanted) -> dict[str, Any]:
 
 
 def changing(params: Wanted, step: Callable[[Change], dict[str, Any]]) -> dict[str, Any]:
-    """Change what serves, with nobody else at it."""
+    """Run a step of a change while holding the app's lock."""
     change = Change(params)
     with change.app_dir.locked():
         return {"changed": True} | step(change)
 
 
 def start(params: Wanted) -> dict[str, Any]:
-    """Start a release with its settings beside what serves; see `Change`."""
+    """Start a release with its settings beside the active one; see `Change`."""
     return changing(params, Change.start)
 
 
 def switch(params: Wanted) -> dict[str, Any]:
-    """Give it the traffic and the background processes."""
+    """Switch traffic and background processes to the started release."""
     return changing(params, Change.switch)
 
 
 def apply(params: Wanted) -> dict[str, Any]:
-    """Put `settings` in use with the release that serves, by starting that anew beside itself."""
+    """Activate `settings` with the active release, by restarting it in the other slot."""
     app_dir, settings = AppDir(params["root"], params["app"]), Settings(params["app"])
     serves, name = app_dir.serving(), params["settings"]
     answer = {"changed": bool(serves), "current": serves}
@@ -141,18 +139,18 @@ def apply(params: Wanted) -> dict[str, Any]:
         params = params | {"release": serves}
         start(params)
         answer = switch(params)
-    if params["action"] == "rotation":  # the others hold secrets that are retired
+    if params["action"] == "rotation":  # the other sets hold revoked secrets
         settings.prune(set())
     return answer
 
 
 def undo(params: Wanted) -> dict[str, Any]:
-    """Go back to what served before; `switched` is what `switch` answered, if it did.
+    """Return to the previous release; `switched` is the result of `switch`, if it succeeded.
 
-    The deploy lock of `lock` is given back. Without it nothing is done.
+    Then release the deploy lock `lock`. Without that lock, nothing is done.
     """
     deploy = Lock(Path(params["root"]))
-    if not is_owner(deploy.holder(), params["lock"]["holder"]):  # another's, which goes on
+    if not is_owner(deploy.holder(), params["lock"]["holder"]):  # another deploy's
         return {"changed": False, "current": AppDir(params["root"], params["app"]).serving()}
     try:
         return changing(params, lambda change: change.undo(params.get("switched") or {}))
@@ -160,7 +158,7 @@ def undo(params: Wanted) -> dict[str, Any]:
         deploy.release(params["lock"]["holder"])
 
 
-# Modules are imported when they are called: each call is a Python of its own.
+# Modules are imported on demand: each call runs in its own Python process.
 CALLS = {
     "gather": "calls:gather",
     "lock": "calls:lock",
@@ -183,8 +181,8 @@ CALLS = {
     "migrate": "migrate:migrate",
     "migrations": "migrations:between",
 }
-ALONE = ("environment", "build", "place", "python")  # one at a time, however often it is begun
-# What a dry run may call.
+ALONE = ("environment", "build", "place", "python")  # calls that run one at a time
+# Calls that check mode may run.
 READS = (
     "gather",
     "settings",
@@ -198,7 +196,7 @@ READS = (
 
 
 def call(name: str) -> int:
-    """Read what is params from the standard input, write what came of it; return an exit code."""
+    """Read params from standard input, run a call and write its result; return an exit code."""
     try:
         module, _, function = CALLS[name].partition(":")
         found = getattr(importlib.import_module(f"flaskstack.{module}"), function)

@@ -1,6 +1,6 @@
-"""A change of what serves: begun, proved, made, undone, and cleaned up after one that was cut.
+"""Change the active release: start, check, switch, roll back, and recover from interruptions.
 
-What serves is a release with its settings. Both change together, in one slot or the other.
+A release and its settings change together, in one of the two slots.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from flaskstack.hints import advice, decisive
 from flaskstack.settings import Settings
 from flaskstack.units import Health, Units, Watch
 
-VISITORS = 4  # at once for each worker: one takes what another left
+VISITORS = 4  # warm-up requests at once per worker, so that each worker gets some
 
 
 class Change:
-    """The change of one host's app to a release with a set of settings."""
+    """The switch of an app on one host to a release with a set of settings."""
 
     def __init__(self, params: dict[str, Any], units: Units | None = None) -> None:
         """Take `app`, `root`, `release` (its id) and `settings` (name of a set).
 
-        Also, each optional: `commit`, `by` (who), `action` (deploy, rollback, restart, rotation).
+        Optional: `commit`, `by` (user), `action` (deploy, rollback, restart, rotation).
         """
         self.app_dir = AppDir(params["root"], params["app"])
         self.settings = Settings(params["app"])
@@ -39,14 +39,14 @@ class Change:
         self.began = time.time()
 
     def watcher(self, proof: dict[str, Any]) -> Watch:
-        """Return what asks and watches an instance, as its settings say."""
+        """Return the watch of an instance, as configured by its settings."""
         asked = proof.get("health", {"path": "/", "headers": {}, "status": 200, "body": ""})
-        # A busy host is slow with an answer, which is no reason to go back.
+        # A busy host answers slowly, which must not cause a rollback.
         return Watch(self.units, Health(**asked), max(10, proof.get("timeout", 30)))
 
     @property
     def strategy(self) -> str:
-        """Return how the release takes over: `switch`, or `restart` where memory is scarce."""
+        """Return the strategy: `switch`, or `restart` where memory is scarce."""
         return self.proof.get("strategy", "switch")
 
     def socket(self, slot: str) -> str:
@@ -65,15 +65,15 @@ class Change:
     # Steps of a change.
 
     def start(self) -> dict[str, Any]:
-        """Start the release beside the one that serves, which is not touched, and prove it."""
+        """Start the release beside the active one and check it. The active one is not touched."""
         pending: dict[str, Any] = {}
         try:
             self.prepare()
-            if self.strategy == "restart":  # all of it happens in the next step
+            if self.strategy == "restart":  # `switch` does everything
                 return self.serving()
             slot = self.app_dir.free()
             service, socket_path = self.service(slot), self.app_dir.socket(slot)
-            self.units.wait_stopped(self.socket(slot), service)  # the one before may still finish
+            self.units.wait_stopped(self.socket(slot), service)  # it may still finish
             pending = self.begin(slot, "switch")
             self.assign_slot(slot, self.id, self.set)
             self.units.start(self.socket(slot), service)
@@ -94,10 +94,10 @@ class Change:
         return self.serving() | {"answer": answer, "slot": slot}
 
     def switch(self) -> dict[str, Any]:
-        """Give the started release the traffic and the background processes.
+        """Switch traffic and background processes to the started release.
 
-        Where the strategy is `restart` it takes the place of the one that serves instead, while
-        requests wait in the socket. What is not well goes back to what served before.
+        With strategy `restart`, replace the active release in its slot, while requests wait in the
+        socket. On failure, roll back.
         """
         pending: dict[str, Any] = {}
         try:
@@ -121,9 +121,9 @@ class Change:
         return self.serving() | before | {"removed": removed}
 
     def undo(self, switched: dict[str, Any]) -> dict[str, Any]:
-        """Leave nothing of the change: where it had `switched`, what served before serves again.
+        """Undo the change. Where it had `switched`, activate the previous release again.
 
-        `switched` is what `switch` returned, empty where it did not get so far.
+        `switched` is the result of `switch`, empty if it did not run.
         """
         self.recover()
         if switched.get("previous") and self.app_dir.serving() == self.id:
@@ -138,13 +138,13 @@ class Change:
         return self.serving()
 
     def serving(self) -> dict[str, Any]:
-        """Return what serves: release and settings."""
+        """Return the active release and its settings."""
         return {"current": self.app_dir.serving(), "settings": self.settings.current()}
 
-    # Parts of these.
+    # Helpers of the steps.
 
     def prepare(self) -> None:
-        """Clean up, and see to it that all is there."""
+        """Recover an interrupted change, and check that release and settings are installed."""
         self.recover(keep=self.id)
         if not (self.app_dir.releases / self.id).is_dir():
             raise DeployError("Find the release", f"{self.id} is not on this host")
@@ -152,7 +152,7 @@ class Change:
             raise DeployError("Find the settings", f"{self.set or 'none'} is not on this host")
 
     def begin(self, slot: str, strategy: str) -> dict[str, Any]:
-        """Record the change: the state before it and the state after it. Return the record."""
+        """Record the state before and after the change. Return the record."""
         app_dir, live = self.app_dir, self.app_dir.live()
         pending = {
             "id": self.id,
@@ -169,7 +169,7 @@ class Change:
         return pending
 
     def started(self) -> dict[str, Any]:
-        """Return the record of the change whose release was started."""
+        """Return the record of the change that started the release."""
         pending = self.app_dir.pending()
         started = (self.app_dir.release_in(pending.get("slot", "")), pending.get("settings"))
         if started != (self.id, self.set):
@@ -177,7 +177,7 @@ class Change:
         return pending
 
     def assign_slot(self, slot: str, release: str, settings: str) -> None:
-        """Give a slot a release with its settings."""
+        """Assign a release with its settings to a slot."""
         changed = self.settings.assign_slot(slot, settings)
         self.app_dir.assign_slot(slot, release)
         if changed:
@@ -195,9 +195,9 @@ class Change:
         self.watch.wait_healthy("Start the release", service, socket_path, timeout)
 
     def commit(self, pending: dict[str, Any]) -> None:
-        """Move everything to the new release and settings. Services restart later.
+        """Switch all links and settings to the new release. Services restart later.
 
-        The requests are last: until then a change that is cut is undone, afterwards it is finished.
+        Requests switch last: a change interrupted before that is rolled back, otherwise completed.
         """
         self.stop_undeclared(pending["settings"])
         if changed := self.settings.use(pending["settings"]):
@@ -214,7 +214,7 @@ class Change:
         )
 
     def stop_undeclared(self, settings: str) -> None:
-        """Stop the background processes that a set of settings does not have, timers first."""
+        """Stop background processes that a set of settings does not declare, timers first."""
         services, timers = self.processes(settings)
         declared = {*services, *timers, *(started_by(timer) for timer in timers)}
         running = self.units.processes(self.app_dir.app) - declared
@@ -222,7 +222,7 @@ class Change:
         self.units.stop(*(unit for unit in running if not unit.endswith(".timer")))
 
     def restart_processes(self, pending: dict[str, Any]) -> None:
-        """Let the background processes follow, and watch everything."""
+        """Restart outdated background processes, and watch all processes."""
         slot, watch = pending["slot"], self.watch
         service, socket_path = self.service(slot), self.app_dir.socket(slot)
         services, timers = self.processes(self.set)
@@ -237,7 +237,7 @@ class Change:
         )
 
     def outdated(self, pending: dict[str, Any], services: list[str]) -> list[str]:
-        """Return the services that run with anything of before: release, environment, unit."""
+        """Return the services that run with a previous release, environment or unit."""
         changed = self.settings.changed(pending["serving_settings"], self.set) - {
             "gunicorn.conf.py"
         }
@@ -247,12 +247,12 @@ class Change:
         return [unit for unit in services if f"units/{file_of(unit)}" in changed]
 
     def rollback(self, pending: dict[str, Any], keep: str = "") -> None:
-        """Let serve again what served before a change that did not succeed; keep one release."""
+        """Roll back a failed change; keep release `keep`."""
         old, new, app_dir = pending["live"], pending["slot"], self.app_dir
         services, timers = self.processes(pending["serving_settings"])
         now = (app_dir.live(), app_dir.current(), self.settings.current())
         moved = now != (old, pending["serving"], pending["serving_settings"])
-        if not old:  # this was the first release; sockets would start what they belong to
+        if not old:  # first release: its sockets would activate their services
             started = [unit for units in self.processes(pending["settings"]) for unit in units]
             self.units.kill(self.socket(new), self.service(new), *started)
         self.stop_undeclared(pending["serving_settings"])
@@ -264,7 +264,7 @@ class Change:
         elif old == new:
             self.restart_units(self.service(old), *services)
             self.wait_healthy(old, pending["serving_settings"])
-        elif moved:  # it may hold requests
+        elif moved:  # the new instance may hold requests
             self.restart_units(*services)
             self.drain(new)
             self.units.wait_stopped(self.socket(new), self.service(new))
@@ -277,7 +277,7 @@ class Change:
         app_dir.end_change()
 
     def restore(self, pending: dict[str, Any]) -> None:
-        """Put links and unit files back to what served before a change; start and stop nothing."""
+        """Restore links and unit files of the previous state; start and stop nothing."""
         old, settings = pending["live"], pending["serving_settings"]
         if old == pending["slot"]:
             self.assign_slot(old, pending["serving"], settings)
@@ -286,13 +286,13 @@ class Change:
         self.app_dir.activate(old, pending["serving"], pending["previous"] if old else "")
 
     def restart_units(self, *units: str) -> None:
-        """Restart what belongs to the old release. What fails now has a journal of its own."""
+        """Restart units of the old release. Their failures are left to their own journal."""
         self.units.restart(*units)
         with suppress(DeployError):
             Watch(self.units, self.watch.health).wait_started("Go back", list(units))
 
     def wait_healthy(self, slot: str, settings: str) -> None:
-        """Give the old release the time to answer, before it is said that it serves."""
+        """Wait until the old release answers, so that it can be reported as active."""
         proof = self.settings.release(settings)
         service, socket_path = self.service(slot), self.app_dir.socket(slot)
         with suppress(DeployError):
@@ -301,7 +301,7 @@ class Change:
             )
 
     def drain(self, slot: str, looks: int = 3) -> None:
-        """Stop an instance once none has waited for it at so many looks in a row."""
+        """Stop an instance after its socket queue was empty in `looks` consecutive checks."""
         units, path = [self.socket(slot), self.service(slot)], self.app_dir.socket(slot)
         empty, deadline = 0, time.monotonic() + self.units.stop_timeout(*units)
         while empty < looks and time.monotonic() < deadline:
@@ -311,27 +311,27 @@ class Change:
         self.clear_slot(slot)
 
     def clear_slot(self, slot: str) -> None:
-        """Note that a slot is not in use."""
+        """Mark a slot as unused."""
         self.app_dir.assign_slot(slot, "")
         self.settings.assign_slot(slot, "")
 
     def finish(self, pending: dict[str, Any]) -> None:
-        """Let the old instance finish what it holds, and write the deploy down."""
+        """Drain the old instance and record the deploy."""
         self.app_dir.begin_change(**pending | {"done": True})
         if pending["live"] not in ("", pending["slot"]):
-            # After a watch nobody is on the way to it any more.
+            # After a watch of a second, no request is still on its way to the old socket.
             self.drain(pending["live"], looks=1 if self.proof.get("watch", 1) >= 1 else 3)
         self.app_dir.record(pending)
         target = f"{self.app_dir.app}.target"
         self.units.enable(target)
-        if not pending["live"]:  # later on it would start again what is being stopped
+        if not pending["live"]:  # in later deploys it would restart units that are stopping
             self.units.start(target)
         self.app_dir.end_change()
 
     def interrupted(self) -> dict[str, Any]:
-        """Return the record of an interrupted change; empty without one.
+        """Return the record of an interrupted change; empty when there is none.
 
-        Fields that it lacks, such as an unreadable one, come from the live slot.
+        Fields missing from it, as in an unreadable record, come from the live slot.
         """
         app_dir, live = self.app_dir, self.app_dir.live()
         now = {"live": live, "slot": app_dir.free(), "serving": app_dir.serving(), **self.about}
@@ -341,9 +341,9 @@ class Change:
         return now | pending if pending else {}
 
     def recover(self, keep: str = "") -> None:
-        """End a change that was cut: forward when it had switched, back otherwise."""
+        """Recover an interrupted change: complete it if it had switched, else roll back."""
         if pending := self.interrupted():
-            self.units.reload()  # it may have written units without that
+            self.units.reload()  # the change may have been interrupted before its reload
             if committed(pending, self.app_dir):
                 self.commit(pending)
                 self.units.restart(*self.processes(pending["settings"])[0])
@@ -360,7 +360,7 @@ class Change:
                 self.drain(slot)
 
     def recover_at_boot(self) -> None:
-        """End a change that a power cut ended, before the units start: files and links only."""
+        """Recover a change interrupted by a power cut, before units start: files and links only."""
         pending = self.interrupted()
         if not pending:
             return
@@ -374,11 +374,11 @@ class Change:
         self.app_dir.end_change()
 
     def fail(self, error: DeployError, pending: dict[str, Any]) -> None:
-        """Go back, and raise what to say of a release that is not in use."""
+        """Roll back, and raise an error that explains why the release was not activated."""
         failed = time.time()
-        with suppress(DeployError):  # what is left of it, the next deploy cleans up
+        with suppress(DeployError):  # the next deploy cleans up the rest
             if pending:
-                self.rollback(pending)  # at once: after a restart nobody is served until then
+                self.rollback(pending)  # first, as after a restart no release serves until then
         journal = self.units.journal(error.unit, self.began, failed) if error.unit else []
         lines = [f'{self.id} was not activated: it failed at "{error.step}": {error}.']
         lines += [error.answer] if error.answer else []
@@ -390,13 +390,13 @@ class Change:
 
 
 def committed(pending: dict[str, Any], app_dir: AppDir) -> bool:
-    """Return whether a change had given its release the traffic when it was cut."""
+    """Return whether an interrupted change had already switched traffic."""
     switched = pending["strategy"] == "switch" and pending["slot"] == app_dir.live()
     return switched or pending.get("done", False)
 
 
 def file_of(unit: str) -> str:
-    """Return the name of a service's file; that of an instance is its template's."""
+    """Return the file name of a service; for an instance, its template's."""
     return re.sub(r"@[^@]*\.service$", "@.service", unit)
 
 

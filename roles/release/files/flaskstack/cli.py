@@ -29,17 +29,17 @@ from flaskstack.run import run
 from flaskstack.settings import Settings
 from flaskstack.units import Deadline, Units
 
-MAINTENANCE = Path("/var/lib/flaskstack/maintenance")  # of role nginx
-NEEDS_ROOT = 77  # exit code, as sysexits.h has it
-# Of a status.
+MAINTENANCE = Path("/var/lib/flaskstack/maintenance")  # created by role nginx
+NEEDS_ROOT = 77  # exit code of sysexits.h
+# Keys of `status` that the table shows.
 SHOWN = ("release", "settings", "slot", "since", "by", "commit", "health", "deploy", "hint")
 
-# What a command answers: for programs, for people, and its exit code.
+# Result of a command: JSON, text and exit code.
 Answer = tuple[dict[str, Any], str, int]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command, print what came of it, and return the exit code."""
+    """Run a command, print its result, and return the exit code."""
     known, more = parser().parse_known_args(arguments)
     if known.name == "logs":
         os.execvp("journalctl", ["journalctl", f"--unit={known.app}-*", *more])
@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"flaskstack: needs root, for example: sudo flaskstack {said}", file=sys.stderr)
         return NEEDS_ROOT
     try:
-        root = "" if known.name == "maintenance" else root_of(known.app)  # nginx may be alone here
+        root = "" if known.name == "maintenance" else root_of(known.app)  # host may have only nginx
         answer, text, code = known.act(known, AppDir(root, known.app))
     except (ValidationError, DeployError) as error:
         answer, text, code = {"failed": True, "msg": str(error)}, f"flaskstack: {error}", 1
@@ -102,7 +102,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def root_of(app: str) -> str:
-    """Return the folder of an app. Raises ValidationError where there is no such app."""
+    """Return the folder of an app. Raises ValidationError when the app is unknown."""
     settings = Settings(app)
     for name in (settings.current(), *(path.name for path in listing(settings.sets))):
         if root := settings.release(name).get("root"):
@@ -148,7 +148,7 @@ def status(known: argparse.Namespace, app_dir: AppDir) -> Answer:
 
 
 def states(units: Units, names: list[str], at_times: list[str]) -> dict[str, str]:
-    """Return the states of units; one that runs at times only waits until then."""
+    """Return the states of units; a service started by a timer is shown as waiting between runs."""
     shown = {name: said["ActiveState"] for name, said in units.show([*names, *at_times]).items()}
     for name in at_times:
         if shown[name] != "failed":
@@ -157,7 +157,7 @@ def states(units: Units, names: list[str], at_times: list[str]) -> dict[str, str
 
 
 def releases(known: argparse.Namespace, app_dir: AppDir) -> Answer:
-    """List the releases on the host, the last active or installed first."""
+    """List the releases on the host, most recently active or installed first."""
     state = gather({"app": app_dir.app, "root": app_dir.root})
     last = {entry["release"]: entry for entry in state["history"]}
     columns = ["release", "serves", "time", "settings", "commit", "by", "action"]
@@ -170,7 +170,7 @@ def releases(known: argparse.Namespace, app_dir: AppDir) -> Answer:
 
 
 def rollback(known: argparse.Namespace, app_dir: AppDir) -> Answer:
-    """Activate a previous release, with the settings that it had last."""
+    """Activate a previous release with the settings it last had."""
     with deploying(known, app_dir, known.release or "the previous release"):
         state = gather({"app": app_dir.app, "root": app_dir.root})
         release = known.release or rollback_target({"this host": state})
@@ -208,7 +208,7 @@ def deploying(known: argparse.Namespace, app_dir: AppDir, what: str) -> Iterator
     """Hold the deploy lock. Raises ValidationError that names its holder."""
     lock, holder = Lock(app_dir.root), this_process(operator(), what)
     lock.acquire(holder, force=known.break_lock)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it is finished when the connection ends
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a lost connection must not interrupt the change
     try:
         yield
     finally:
@@ -230,7 +230,7 @@ def put_in_use(app_dir: AppDir, release: str, settings: str, action: str) -> Ans
 
 
 def run_command(known: argparse.Namespace, app_dir: AppDir) -> Answer:
-    """Run a command as the app runs, with input, output and exit code of this process."""
+    """Run a command as the app, with input, output and exit code of this process."""
     command = known.command[1:] if known.command[:1] == ["--"] else known.command
     if not command:
         raise ValidationError(
@@ -258,7 +258,7 @@ def run_command(known: argparse.Namespace, app_dir: AppDir) -> Answer:
 
 
 def maintenance(known: argparse.Namespace, app_dir: AppDir) -> Answer:
-    """Answer visitors with a page and 503, or as ever. nginx looks for a file at each request."""
+    """Enable or disable the maintenance page. nginx checks for the flag file on each request."""
     flag = MAINTENANCE / app_dir.app
     if not flag.with_suffix(".html").exists():
         raise ValidationError(

@@ -1,4 +1,4 @@
-"""What others have on a host under the names that an app would use."""
+"""Find files, accounts and units of others that conflict with an app's names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from flaskstack.folders import give
 from flaskstack.mysql import find_tools
 
 ROOT = Path("/")
-# Where systemd looks for units beside /etc/systemd/system, which is where ours are.
+# Where systemd finds units, except /etc/systemd/system, which holds the app's units.
 UNITS = ("run/systemd/system", "run/systemd/generator", "usr/local/lib/systemd/system")
 UNITS += ("usr/lib/systemd/system", "lib/systemd/system")
 OWN_UNITS = (".target", ".slice", ".network.service", ".recover.service", ".build.service")
@@ -25,23 +25,23 @@ OWN_UNITS += ("-processes.slice", "-timers.slice", "-commands.slice")
 OWN_UNITS += tuple(
     f"-web@{slot}.{kind}" for slot in ("", "a", "b") for kind in ("service", "socket")
 )
-SETTINGS = ("etc", "run", "usr/lib")  # of tmpfiles.d and sysusers.d
+SETTINGS = ("etc", "run", "usr/lib")  # parents of tmpfiles.d and sysusers.d
 SOCKET = "run/mysqld/mysqld.sock"
 MARK = "Ansible managed"
-# What the folder of an app has, also one that was restored from a backup before site.yml.
+# Entries of an app's folder. It may have been restored from a backup before site.yml runs.
 PARTS = {"current", "environments", "instances", "previous", "releases", "shared", "lost+found"}
 NAME, USER = "app_name", "app_user"
 OTHER = "Choose another"
 
-Problem = tuple[str, str, str]  # variable, its value, what is wrong
+Problem = tuple[str, str, str]  # variable, its value, reason
 
 
 def find(params: dict[str, Any]) -> dict[str, Any]:
-    """Refuse what would take something of others, or of another app.
+    """Check for conflicts with the system and with other apps.
 
-    Keys: app, user, root, groups (those of the host), folders (absolute paths that the app may
-    write to), units (names), settings (the inventory's file of variables); of the site also domains
-    and listen, of the database also database and accounts.
+    Keys: app, user, root, groups (of the host), folders (absolute paths that the app may write
+    to), units (names), settings (the inventory's variables file); for the site also domains and
+    listen, for the database also database and accounts.
     Raises ValidationError with all conflicts.
     """
     host = Host(params)
@@ -55,7 +55,7 @@ def find(params: dict[str, Any]) -> dict[str, Any]:
 
 
 class Host:
-    """A host, seen by an app that is about to be put there, or that is there."""
+    """The names on a host that an app uses or would use."""
 
     def __init__(self, params: dict[str, Any]) -> None:
         """Take the parameters of `find`."""
@@ -66,7 +66,7 @@ class Host:
         self.own = self.folders_of(ROOT / f"etc/tmpfiles.d/{self.app}.conf")
 
     def problems(self) -> Iterator[Problem]:
-        """Yield what is not this app's and has one of its names."""
+        """Yield conflicts of every kind."""
         if "app" in self.groups:
             yield from self.account(USER, self.user, f"App {self.app}")
             yield from self.account(NAME, f"{self.app}-build", f"Builds of {self.app}")
@@ -80,10 +80,10 @@ class Host:
             yield from self.databases()
         yield from self.files()
 
-    # Accounts: those that the roles have made say so in their comment.
+    # Accounts: those created by the roles are identified by their comment.
 
     def account(self, variable: str, name: str, comment: str) -> Iterator[Problem]:
-        """Yield why a user and its group cannot be the app's."""
+        """Yield a conflict if a user or its group is not the app's."""
         try:
             user = pwd.getpwnam(name)
         except KeyError:
@@ -104,7 +104,7 @@ class Host:
             )
 
     def system_users(self) -> set[str]:
-        """Return the users and groups that packages have systemd make."""
+        """Return the users and groups that packages declare in sysusers.d."""
         texts = [
             path.read_text(errors="replace")
             for place in SETTINGS
@@ -113,10 +113,10 @@ class Host:
         ]
         return set(re.findall(r"(?m)^\s*[ug]!?\s+([A-Za-z0-9_.-]+)", "\n".join(texts)))
 
-    # Files, by their names: ours have a mark and name the app.
+    # Files: those of the roles have a mark and the app's name in them.
 
     def files(self) -> Iterator[Problem]:
-        """Yield files of others where role gunicorn and others write the app's."""
+        """Yield files of others at paths where roles write the app's."""
         places = [f"{place}/tmpfiles.d/{self.app}.conf" for place in SETTINGS]
         places += [f"etc/nginx/sites-enabled/{self.app}.conf"]
         places += [f"etc/fail2ban/jail.d/{self.app}.conf"]
@@ -125,19 +125,19 @@ class Host:
             yield from self.file(ROOT / place)
 
     def file(self, path: Path) -> Iterator[Problem]:
-        """Yield a file of that name unless it is not there, or ours."""
+        """Yield a file that exists and is not the app's."""
         if os.path.lexists(path) and not (path.is_relative_to(ROOT / "etc") and self.made(path)):
             yield NAME, self.app, f"{path} exists already and is not this app's. {OTHER}"
 
     def made(self, path: Path) -> bool:
-        """Say whether a file was written by a role, for this app."""
+        """Return whether a role wrote the file for this app."""
         if path.is_symlink() or not path.is_file():
             return False
         text = path.read_text(errors="replace")
         return MARK in text and bool(re.search(rf"(?<![\w-]){self.app}(?!\w)", text))
 
     def units(self) -> Iterator[Problem]:
-        """Yield units of others that ours would replace, or that would replace ours."""
+        """Yield units that conflict with the app's units, in either direction."""
         names = {f"{self.app}{kind}" for kind in OWN_UNITS}
         names |= self.processes
         for name in sorted(names):
@@ -149,7 +149,7 @@ class Host:
                 yield from self.unit(name)
 
     def unit(self, name: str) -> Iterator[Problem]:
-        """Yield a unit in our folder that somebody else wrote."""
+        """Yield a unit in /etc/systemd/system that is not the app's."""
         path = ROOT / "etc/systemd/system" / name
         if name not in self.processes:
             yield from self.file(path)
@@ -159,10 +159,10 @@ class Host:
                 process = name.removeprefix(f"{self.app}-").rpartition(".")[0].rstrip("@")
                 yield "app_processes", process, f"{path} exists and is not this app's. {OTHER}"
 
-    # Folders: ours are in tmpfiles.d, and belong to the app or to root.
+    # Folders: the app's are in its tmpfiles.d and owned by the app or root.
 
     def folders(self) -> Iterator[Problem]:
-        """Yield folders of others, and those that are shared with another app."""
+        """Yield folders of others, and folders shared with another app."""
         root = Path(self.params["root"])
         for path, variable in (
             (root, "app_root"),
@@ -195,7 +195,7 @@ class Host:
         return [(Path(self.params["root"]), "app_root"), *writable]
 
     def foreign(self, path: Path, name: Path) -> bool:
-        """Say whether a folder holds what is not this app's."""
+        """Return whether a folder holds files that are not this app's."""
         if not os.path.lexists(path) or name in self.own:
             return False
         if not path.is_dir():
@@ -204,19 +204,19 @@ class Host:
         if {part.name for part in path.iterdir()} <= parts:
             return False
         found, account = path.stat(), self.own_account()
-        if account.pw_gecos.rstrip(",") == f"App {self.app}":  # tmpfiles.d was tidied up, say
+        if account.pw_gecos.rstrip(",") == f"App {self.app}":  # tmpfiles.d was cleaned up
             return found.st_gid != account.pw_gid and not (path / "releases").is_dir()
         return found.st_uid != account.pw_uid
 
     def own_account(self) -> pwd.struct_passwd:
-        """Return the app's account; before there is one, one that owns nothing."""
+        """Return the app's account; before it exists, a placeholder that owns nothing."""
         try:
             return pwd.getpwnam(self.user)
         except KeyError:
             return pwd.struct_passwd((self.user, "x", -1, -1, "", "/", ""))
 
     def other_apps(self) -> Iterator[tuple[str, list[Path]]]:
-        """Yield the other apps of the host, with the folders that are all theirs."""
+        """Yield the other apps of the host, with their folders."""
         for path in listing(ROOT / "etc/tmpfiles.d"):
             if path.suffix == ".conf" and path.stem != self.app:
                 folders = self.folders_of(path)
@@ -225,14 +225,14 @@ class Host:
 
     @staticmethod
     def folders_of(path: Path) -> list[Path]:
-        """Return the folders that a file of tmpfiles.d makes, but for those of the system."""
+        """Return the folders that a file of tmpfiles.d creates."""
         text = path.read_text(errors="replace") if path.is_file() else ""
         return [Path(name) for name in re.findall(r'(?m)^d "?(/[^"\s]+)', text)]
 
     # Sites and databases.
 
     def site(self) -> Iterator[Problem]:
-        """Yield names that another site of the same addresses answers to."""
+        """Yield domains that another site already serves on the same addresses."""
         for kind in ("certificate.service", "certificate.timer"):
             yield from self.unit(f"{self.app}-{kind}")
         names, listen = set(self.params["domains"]), set(self.params["listen"])
@@ -249,13 +249,13 @@ class Host:
                     )
 
     def databases(self) -> Iterator[Problem]:
-        """Yield databases and accounts that were there before role mysql."""
+        """Yield databases and accounts that existed before role mysql ran."""
         facts = listing(ROOT / "etc/ansible/facts.d")
         known = {path.name: path for path in facts if path.match("flaskstack_mysql_*.fact")}
         older = self.own_account().pw_gecos == f"App {self.app}"  # than these facts
         if f"flaskstack_mysql_{self.app}.fact" in known or older:
             return
-        others = "".join(path.read_text() for path in known.values())  # role mysql tells of these
+        others = "".join(path.read_text() for path in known.values())  # facts of role mysql
         kinds = (
             ("app_database_name", "database", "SHOW DATABASES", [self.params["database"]]),
             (
@@ -277,7 +277,7 @@ class Host:
 
 
 def has(find: Callable[[str], object], name: str) -> bool:
-    """Say whether an account or a group exists."""
+    """Return whether an account or a group exists."""
     try:
         find(name)
     except KeyError:
@@ -286,7 +286,7 @@ def has(find: Callable[[str], object], name: str) -> bool:
 
 
 def ask_server(statement: str) -> set[str]:
-    """Return what the database server of this host answers root; nothing when there is none."""
+    """Query the local database server as root; return the words of its output."""
     client, _ = find_tools()
     if not client or not (ROOT / SOCKET).exists():
         return set()

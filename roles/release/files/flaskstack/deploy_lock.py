@@ -15,11 +15,11 @@ from typing import Any
 from flaskstack.errors import ValidationError
 from flaskstack.files import read, write
 
-TIMEOUT = 3600  # seconds until the lock of another machine has expired
+TIMEOUT = 3600  # seconds until the lock of another machine expires
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 
-# Who holds it: by (user@machine), release (what), controller (the machine and boot whose process
-# ids count), pid there, time (seconds), and `running`, all processes there when it was asked for.
+# Holder of the lock: by (user@machine), release (release or action), controller (machine and boot
+# that its process ids belong to), pid, time (seconds), and `running`, all processes at that time.
 Holder = dict[str, Any]
 
 
@@ -95,16 +95,16 @@ def is_owner(held: Holder, requester: Holder) -> bool:
 def is_expired(held: Holder, requester: Holder, now: int, timeout: int) -> bool:
     """Return whether the deploy that holds the lock has ended or timed out."""
     here = this_process("", "")
-    for known in (requester, here):  # process ids of the requester's machine, and of this host
+    for known in (requester, here):  # process ids of the requester's machine and of this host
         if held.get("controller") == known["controller"]:
             return held.get("pid") not in known["running"]
     if str(held.get("controller", "")).startswith("host "):
-        return True  # a command of this host, before it was booted
+        return True  # taken by a command on this host before it was rebooted
     return now - held["time"] > timeout
 
 
 def describe(held: Holder, now: int) -> str:
-    """Describe a holder: who deploys what since when."""
+    """Describe a holder: user, release and start time."""
     minutes = max(0, now - held["time"]) // 60
     ago = f"{minutes} minutes ago" if minutes > 1 else "just now"
     since = datetime.fromtimestamp(held["time"], UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -1,4 +1,4 @@
-"""Make the Python environment of releases that have the same lock."""
+"""Create the Python environment that releases with the same lock share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from flaskstack import python, sandbox, uv
 
-CACHE_LIMIT = 1024**2  # KiB; where the cache is still larger without what is unused, it goes
+CACHE_LIMIT = 1024**2  # KiB; a cache that is still larger after pruning is removed
 SCRIPT = """uv venv --quiet --python={python} .
 cp {files}/lock {lock}
 {install}
@@ -28,11 +28,11 @@ def name(lock_hash: str, executable: str) -> str:
 
 
 def install(params: dict[str, Any]) -> dict[str, Any]:
-    """Make an environment, complete or not at all; one that is complete stays as it is.
+    """Create an environment atomically; a complete one is not changed.
 
     Keys: app, root, environment (its name), python (executable), lock (text), lock_name
-    (requirements.txt or pylock.toml), complete (the lock has all that its packages need), unhashed
-    (list of requirements beside the lock), uv_lock, index_url, index_ca,
+    (requirements.txt or pylock.toml), complete (the lock has all dependencies), unhashed
+    (requirements installed in addition to the lock), uv_lock, index_url, index_ca,
     build_hosts (optional list).
     """
     folder = Path(params["root"], "environments", params["environment"])
@@ -45,7 +45,7 @@ def install(params: dict[str, Any]) -> dict[str, Any]:
     hashed = [f"--requirements={params['lock_name']}"]
     hashed += ["--no-deps"] if params["complete"] else []
     hashed += [] if params["lock_name"].endswith(".toml") else ["--require-hashes"]
-    if "--extra-index-url" in lock:  # a file of either is the one that was locked
+    if "--extra-index-url" in lock:  # hashes identify a file whichever index it comes from
         hashed.append("--index-strategy=unsafe-best-match")
     commands = [hashed, ["--no-deps", *unhashed]] if unhashed else [hashed]
     commands[-1].append("--compile-bytecode")
@@ -65,6 +65,6 @@ def install(params: dict[str, Any]) -> dict[str, Any]:
         named=index.named("\n".join([lock, *unhashed])),
     ) as box:
         box.run("Installing the environment", script)
-        shutil.rmtree(folder, ignore_errors=True)  # one that is not complete
+        shutil.rmtree(folder, ignore_errors=True)  # left incomplete by an earlier attempt
         box.keep()
     return {"changed": True}

@@ -1,4 +1,4 @@
-"""Say what is wrong in words for the person who set it, and run other programs so."""
+"""Errors that name the setting to change, and a wrapper to run other programs."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any
 
 
 class ValidationError(Exception):
-    """What is wrong with a setting or with what it names."""
+    """A setting, or something that it refers to, is invalid."""
 
     def __init__(self, reason: str = "", example: str = "") -> None:
-        """Take the reason, which begins with the variable's name, and a value that works."""
+        """Take a reason that begins with the variable's name, and an example of a valid value."""
         super().__init__(reason)
         self.example = example
 
     def __str__(self) -> str:
-        """Leave out what a URL carries to log in with."""
+        """Return the reason without the logins of URLs."""
         return without_logins(super().__str__())
 
     def advice(self, settings: str) -> str:
-        """Return all of it: the reason, the file to change and a line that works."""
+        """Return the reason, the file to change and an example line."""
         if not self.example:
             return str(self)
         gap = "\n" if "\n" in str(self) else " "
@@ -28,26 +28,26 @@ class ValidationError(Exception):
 
 
 class DeployError(Exception):
-    """A release is not well: the step, the reason, and of a unit its name and what it answered."""
+    """A release failed. It has the step, the reason, and optionally the unit and its answer."""
 
     def __init__(self, step: str, reason: str, unit: str = "", answer: str = "") -> None:
-        """Keep what the message to the operator is made of."""
+        """Store the parts of the message."""
         super().__init__(reason)
         self.step, self.reason, self.unit, self.answer = step, reason, unit, answer
 
 
 def without_logins(text: str) -> str:
-    """Leave out the user names and passwords of URLs."""
+    """Remove user names and passwords from URLs."""
     return re.sub(r"://[^/@\s]+@", "://", text)
 
 
 def last_lines(text: str, number: int = 30) -> str:
-    """Return the end of a program's output."""
+    """Return the last lines of a program's output."""
     return "\n".join(text.strip().splitlines()[-number:])
 
 
 def run(command: list[str], **options: Any) -> str:
-    """Return a command's output, or refuse with the last of it."""
+    """Return a command's output. Raises ValidationError with its last lines when it fails."""
     try:
         done = subprocess.run(
             command,

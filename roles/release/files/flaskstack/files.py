@@ -1,4 +1,4 @@
-"""Files and links that change whole or not at all, also when the power goes."""
+"""Atomic and durable changes of files and links."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def sync(path: Path) -> None:
-    """Bring a file or a folder's list of names to the disk."""
+    """Flush a file or a directory to disk."""
     opened = os.open(path, os.O_RDONLY)
     try:
         os.fsync(opened)
@@ -17,7 +17,7 @@ def sync(path: Path) -> None:
 
 
 def write(path: Path, text: str, mode: int = 0o644, group: int = -1) -> None:
-    """Write a file in one step; `group` is a number, -1 leaves it."""
+    """Write a file atomically; `group` is a gid, -1 leaves it unchanged."""
     new = path.with_name(f".{path.name}.new")
     new.unlink(missing_ok=True)
     opened = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -32,7 +32,7 @@ def write(path: Path, text: str, mode: int = 0o644, group: int = -1) -> None:
 
 
 def read(path: Path) -> str | None:
-    """Return a file's text; None where there is none."""
+    """Return a file's text; None when it does not exist."""
     try:
         return path.read_text()
     except FileNotFoundError:
@@ -40,7 +40,7 @@ def read(path: Path) -> str | None:
 
 
 def link(path: Path, to: str) -> None:
-    """Point a link to something in one step, or remove it where that is empty."""
+    """Set a link atomically; an empty target removes it."""
     if to:
         new = path.with_name(f".{path.name}.new")
         new.unlink(missing_ok=True)
@@ -52,17 +52,17 @@ def link(path: Path, to: str) -> None:
 
 
 def target(path: Path) -> str:
-    """Return the name of what a link points to; empty when there is no link."""
+    """Return the name of a link's target; empty when there is no link."""
     return Path(os.readlink(path)).name if path.is_symlink() else ""
 
 
 def remove(path: Path) -> None:
-    """Remove a file, or a folder: under another name first, so that nobody takes half of it."""
+    """Remove a file or a folder. It is renamed first, so that it disappears atomically."""
     if path.is_dir() and not path.is_symlink():
         gone = path
         if not path.name.startswith("."):
             gone = path.with_name(f".{path.name}.gone")
-            if gone.exists():  # of a removal that was cut
+            if gone.exists():  # left by an interrupted removal
                 shutil.rmtree(gone)
             path.rename(gone)
         shutil.rmtree(gone)
@@ -71,5 +71,5 @@ def remove(path: Path) -> None:
 
 
 def listing(folder: Path) -> list[Path]:
-    """Return what is in a folder; nothing when there is none."""
+    """Return the entries of a folder; empty when it does not exist."""
     return list(folder.iterdir()) if folder.is_dir() else []

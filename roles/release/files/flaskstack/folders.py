@@ -1,4 +1,4 @@
-"""Folders of the app's, made and removed by root through no link that the app can make."""
+"""Create and remove folders of the app as root, without following links the app could plant."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from flaskstack.errors import ValidationError
 
 READ = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 MODE = 0o750
-LINKS = 40  # as many as the kernel follows
+LINKS = 40  # limit of the kernel
 
 
 def make(params: dict[str, Any]) -> dict[str, Any]:
-    """Make folders that belong to the app; those above them that are missing are root's.
+    """Create folders owned by the app; missing parents are owned by root.
 
     Keys: folders (absolute paths), user, root (of the app), check (optional: change nothing).
     Raises ValidationError when a link, file or folder of another account is in the way, or when a
-    folder outside of `root` is root's and not empty.
+    folder outside of `root` is owned by root and not empty.
     """
     owner, check, changed = pwd.getpwnam(params["user"]), params.get("check", False), False
     for folder in params["folders"]:
@@ -31,7 +31,7 @@ def make(params: dict[str, Any]) -> dict[str, Any]:
 
 
 def give(folder: str, owner: pwd.struct_passwd, check: bool, own: bool) -> bool:
-    """Make one folder; return whether that changed something."""
+    """Create one folder; return whether anything changed."""
     here, path, made = descend(folder, make=not check)
     if here is None:
         return True
@@ -48,9 +48,9 @@ def give(folder: str, owner: pwd.struct_passwd, check: bool, own: bool) -> bool:
 
 
 def descend(folder: str | Path, make: bool) -> tuple[int | None, Path, bool]:
-    """Open a folder through no link but root's; return its descriptor, path, and if it was made.
+    """Open a folder, following only root's links; return descriptor, path, and if it was created.
 
-    What is missing is made, or there is no descriptor.
+    With `make`, missing folders are created. Otherwise the descriptor is None if one is missing.
     """
     rest, here, path = list(Path(folder).parts), os.open("/", READ), Path("/")
     made, links = False, 0
@@ -85,10 +85,10 @@ def descend(folder: str | Path, make: bool) -> tuple[int | None, Path, bool]:
 
 
 def remove(params: dict[str, Any]) -> dict[str, Any]:
-    """Remove folders that belong to the app, with all that they hold.
+    """Remove folders owned by the app, with their content.
 
-    Keys: folders (absolute paths), user, check (optional: change nothing). One of another owner
-    stays, and so does what a link leads to.
+    Keys: folders (absolute paths), user, check (optional: change nothing). Folders of other
+    owners and the targets of links are kept.
     """
     owner, changed = pwd.getpwnam(params["user"]).pw_uid, False
     for folder in map(Path, params["folders"]):
@@ -106,12 +106,12 @@ def remove(params: dict[str, Any]) -> dict[str, Any]:
 
 
 def status(name: str, folder: int) -> os.stat_result:
-    """Return what is known of something in an open folder; of a link itself."""
+    """Return the status of an entry of an open folder, without following a link."""
     return os.stat(name, dir_fd=folder, follow_symlinks=False)
 
 
 def grant(folder: int, path: Path, owner: pwd.struct_passwd, check: bool) -> bool:
-    """Give an open folder to its owner; return whether it was another's."""
+    """Set owner and mode of an open folder; return whether they differed."""
     found = os.fstat(folder)
     if found.st_uid not in (0, owner.pw_uid):
         raise in_the_way(path, f"belongs to another user ({found.st_uid})")
@@ -124,7 +124,7 @@ def grant(folder: int, path: Path, owner: pwd.struct_passwd, check: bool) -> boo
 
 
 def target(name: str, folder: int) -> str:
-    """Return where a link leads; empty when there is none."""
+    """Return the target of a link; empty when it is not a link."""
     try:
         return os.readlink(name, dir_fd=folder)
     except OSError:
@@ -132,7 +132,7 @@ def target(name: str, folder: int) -> str:
 
 
 def exists(name: str, folder: int) -> bool:
-    """Say whether something of that name is in an open folder."""
+    """Return whether an open folder has an entry of that name."""
     try:
         status(name, folder)
     except FileNotFoundError:
@@ -141,13 +141,13 @@ def exists(name: str, folder: int) -> bool:
 
 
 def of_root(folder: int) -> bool:
-    """Say whether nobody but root can put something into an open folder."""
+    """Return whether only root can create entries in an open folder."""
     found = os.fstat(folder)
     return found.st_uid == 0 and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def in_the_way(path: Path, what: str) -> ValidationError:
-    """Return what is said of a path that is not what it should be."""
+    """Return the error for a path that is not a folder of the app."""
     return ValidationError(
         f"{path} {what}, where a folder of the app belongs (app_shared_paths, "
         "app_writable_paths …). Nothing was changed. Move it away, and what it holds "

@@ -1,4 +1,4 @@
-"""Options of systemd that confine code of an app: in builds, and in all units of the app."""
+"""Options of systemd that sandbox the app's code, in builds and in all units of the app."""
 
 from __future__ import annotations
 

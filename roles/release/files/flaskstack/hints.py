@@ -1,4 +1,4 @@
-"""Why something failed, out of its output or journal, and which setting cures it."""
+"""Find the reason of a failure in output or a journal, and the setting that fixes it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ SHOWN = 12  # lines
 TRACEBACK = "Traceback (most recent call last):"
 FRAME = re.compile(r'\s+File "([^"]+)", line \d+')
 OF_OTHERS = re.compile(r"(site|dist)-packages/|/lib/python3|^<")
-# What Gunicorn says after the reason.
+# Lines that Gunicorn adds after the reason.
 NOISE = re.compile(
     r"\[(INFO|DEBUG)\]|Worker \(pid:\d+\) exited|was sent SIGTERM|HaltServer|^StopIteration$|"
     r"Shutting down: Master|Reason: (App|Worker) failed to"
@@ -17,11 +17,11 @@ AFTER = re.compile(r"$|\[\d{4}-|\]$|During handling of|The above exception|Trace
 FAILED = re.compile(r"(?i)error: |fatal: |E: |npm err")
 ERROR = re.compile(r"\b(ERROR|CRITICAL|FATAL|[Ee]rror:)")
 
-# Sign, advice, example: the first that fits. The example may have groups of the sign. An answer
-# begins with GET; of an exception only its lines and the app's own last frame are looked at.
+# Sign, advice, example; the first match wins. The example may use groups of the sign. An answer
+# begins with GET. Of an exception, only its message and the app's last frame are searched.
 INDEX = "app_index_url: https://pypi.org/simple"
 COMPILER = "build-essential, python3-dev, pkg-config"
-# What the journal of an app that serves may tell, too.
+# Rows that also apply to the journal of a healthy app.
 RUNNING = [
     (
         r"ms-playwright|puppeteer[\s\S]*EACCES",
@@ -248,15 +248,15 @@ TABLE = [
         "The app needs longer until it answers",
         "release_health_timeout: 120",
     ),
-    RUNNING[-1],  # a worker that takes too long is killed, too
+    RUNNING[-1],  # also matches a worker killed by a timeout, so it comes last
 ]
 
 
 def decisive(lines: list[str]) -> list[str]:
-    """Return the lines that tell why, about a dozen at most.
+    """Return the lines that explain a failure, about a dozen at most.
 
-    These are the last exception with the last frame of the app's own code, or an error to its end,
-    or the last lines that speak of errors, or else the last lines.
+    These are, in order of preference: the last exception with the last frame of the app's code,
+    an error message to its end, the last lines that mention errors, or the last lines.
     """
     if found := exception(lines):
         return found
@@ -275,7 +275,7 @@ def exception(lines: list[str]) -> list[str]:
         end = start + 1
         while end < len(lines) and lines[end].startswith(" "):
             end += 1
-        # A traceback in another program's output is a part of what that has to say.
+        # An indented traceback is part of another program's output.
         if lines[start].startswith(" ") or end == len(lines) or NOISE.search(lines[end]):
             continue
         _, _, message = lines[end].partition(": ")
@@ -289,7 +289,7 @@ def exception(lines: list[str]) -> list[str]:
 
 
 def own_frame(lines: list[str]) -> list[str]:
-    """Return the last frame of a traceback that is the app's own code: its place, and the line."""
+    """Return the last frame of a traceback in the app's own code, with its source line."""
     for index in reversed(range(len(lines))):
         found = FRAME.match(lines[index])
         if found and not OF_OTHERS.search(found[1]):
@@ -299,9 +299,9 @@ def own_frame(lines: list[str]) -> list[str]:
 
 
 def advice(text: str, environment: str = "app_environment") -> str:
-    """Return what to set, for an output, a journal or an answer; empty when nothing fits.
+    """Return the fix for an output, a journal or an answer; empty when no row matches.
 
-    `environment` is the variable that gives what failed its environment.
+    `environment` is the variable that sets the environment of the failed command.
     """
     lines = text.splitlines()
     found = exception(lines)
@@ -316,11 +316,11 @@ def advice(text: str, environment: str = "app_environment") -> str:
 
 
 def noticed(text: str) -> str:
-    """Return what to set for a journal of an app that serves; empty when nothing fits."""
+    """Return the fix for problems in the journal of a healthy app; empty when no row matches."""
     found = [row for row in RUNNING if re.search(row[0], text)]
     return f"{found[0][1]}, for example: {found[0][2]}" if found else ""
 
 
 def explained(output: str) -> str:
-    """Return the decisive lines of an output, and below them what to set."""
+    """Return the decisive lines of an output, followed by the fix."""
     return "\n".join(filter(None, [*decisive(output.splitlines()), advice(output)]))

@@ -1,18 +1,19 @@
-"""What a host, or a fleet, may go back to, from what its hosts say of themselves."""
+"""Select rollback targets and settings from the history of hosts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-State = Mapping[str, Any]  # as the call `look` returns it
+State = Mapping[str, Any]  # result of the call `gather`
 
 
 def rollback_settings(state: State, release: str) -> str:
-    """Return the settings that a release of before is put in use with again.
+    """Return the settings that a rollback activates a release with.
 
-    Those that it served with last; of the one that serves, those before the present ones. Where
-    they are not on the host any more, such as after a rotation of secrets, the present ones.
+    These are the last settings of the release. For the active release, they are the settings
+    before the current ones. If they are not on the host, such as after a rotation of secrets,
+    they are the current ones.
     """
     present = (state["current"], state["settings"])
     found = [
@@ -25,11 +26,11 @@ def rollback_settings(state: State, release: str) -> str:
 
 
 def rollback_target(states: Mapping[str, State]) -> str:
-    """Return the release that the fleet served before; empty when there is none.
+    """Return the previous release of the fleet; empty when there is none.
 
-    Where a rollout stopped half way, that is the release it was to replace; where a rollback did,
-    the one it was to. A rollback is no step forward: after one, the next goes further back. Where
-    only settings changed, it is the release that serves: see `rollback_settings`.
+    After an incomplete rollout, this is the release that it was replacing; after an incomplete
+    rollback, the release it was activating. Repeated rollbacks go further back. If only settings
+    changed, this is the active release: see `rollback_settings`.
     """
     serving = {state["current"] for state in states.values()}
     histories = sorted((state["history"] for state in states.values()), key=_last, reverse=True)
@@ -48,16 +49,16 @@ def _last(history: list[Mapping[str, str]]) -> str:
 
 
 def _before(history: list[Mapping[str, str]]) -> tuple[str, str]:
-    """Return what a host served before what it serves now, without what was taken back.
+    """Return the previous release of a host and its settings, ignoring deploys rolled back since.
 
-    That is a release and its settings; both are empty when there is none.
+    Both are empty when there is none.
     """
     served: list[tuple[str, str]] = []
     for entry in history:
         now = (entry["release"], entry.get("settings", ""))
         previous = (entry.get("previous", ""), entry.get("previous_settings", ""))
         if previous[0] and (not served or served[-1] != previous):
-            served.append(previous)  # the history was cut, or something else was started by hand
+            served.append(previous)  # the history is truncated, or a release was activated by hand
         if entry.get("action") == "rollback" and now in served:
             del served[len(served) - 1 - served[::-1].index(now) :]
         if served[-1:] != [now]:
@@ -66,7 +67,7 @@ def _before(history: list[Mapping[str, str]]) -> tuple[str, str]:
 
 
 def table(rows: list[list[str]]) -> str:
-    """Return rows of text in columns; the first names them."""
+    """Return rows as an aligned text table; the first row is the header."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

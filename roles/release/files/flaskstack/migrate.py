@@ -1,4 +1,4 @@
-"""Bring an app's database to what a release needs: once, alone, and after a dump."""
+"""Migrate an app's database for a release: once per fleet, under a lock, after a dump."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ TRANSACTIONS = (
 
 
 def migrate(params: dict[str, Any]) -> dict[str, Any]:
-    """Lock, dump, run the commands, and give the lock back.
+    """Acquire the locks, dump the database, run the commands, and release the locks.
 
-    `params` has `app`, `root`, `release` and `settings` (those to come), `by` (who deploys),
-    `commands`, `environment` (lines NAME=value), and `dump`, `dump_folder`, `dump_keep` (number).
+    `params` has `app`, `root`, `release` and `settings` (of the new release), `by` (user),
+    `commands`, `environment` (lines NAME=value), `dump`, `dump_folder`, `dump_keep` (number).
     `database` is the login: host (empty: socket), port, socket, ca, user, password, name; empty
-    where the app has none of ours. Of a first installation: `first_install` (commands),
+    without a managed database. For a first installation: `first_install` (commands),
     `first_install_when` (auto, run, skip), `fleet_serves` (whether some host has, had or may have
     a release), `foreign_databases` (names of variables), `shared` (folders and files of data).
 
-    The answer has `dump_file`, `installed`, `note` and `tools_missing`, with which nothing was
-    done. Raises DeployError when the release cannot be used.
+    The result has `dump_file`, `installed`, `note` and `tools_missing`; if that is true, nothing
+    was done. Raises DeployError when the release cannot be used.
     """
     answer = {"changed": False, "dump_file": "", "note": "", "installed": False}
     answer["tools_missing"] = False
@@ -60,7 +60,7 @@ def migrate(params: dict[str, Any]) -> dict[str, Any]:
         session, options, tables = None, 0, 0
         if params.get("database"):
             session, options = open_database(stack, params, client)
-            locks.append(session.process.stdin.fileno())  # the client ends when nobody has it
+            locks.append(session.process.stdin.fileno())  # the client ends once all close it
             tables = count_tables(session)
         install, note = (
             decide_first_install(params, tables) if params["first_install"] else (False, "")
@@ -79,13 +79,13 @@ def migrate(params: dict[str, Any]) -> dict[str, Any]:
                     session.ask("SELECT 1")
             except DatabaseError as error:
                 answer["note"] = f"the database's lock was lost meanwhile ({error})"
-        if note:  # there was something before, which need not be said again
+        if note:  # recorded, so that the next deploy does not report it again
             write_marker(root, "found", params["release"])
         return answer | {"note": note or answer["note"]}
 
 
 def lock_host(stack: ExitStack, params: dict[str, Any]) -> int:
-    """Take the host's lock, and write into it who migrates; return its file's descriptor."""
+    """Acquire the host's lock and record the migration in it; return its file's descriptor."""
     file = stack.enter_context(AppDir(params["root"], params["app"]).locked())
     since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
     file.write(f"{params['by'] or 'somebody'} migrates to {params['release']} since {since}")
@@ -95,7 +95,7 @@ def lock_host(stack: ExitStack, params: dict[str, Any]) -> int:
 
 
 def open_database(stack: ExitStack, params: dict[str, Any], client: str) -> tuple[Session, int]:
-    """Log in and take the app's lock; return the session and the descriptor of its options."""
+    """Log in and acquire the app's lock; return the session and its options' descriptor."""
     login = params["database"]
     options = stack.enter_context(in_memory(option_file(login, client)))
     where = login.get("host") or login["socket"]
@@ -135,7 +135,7 @@ def take_dump(params: dict[str, Any], dumper: str, options: int) -> str:
 
 
 def prune(new: Path, releases: set[str], keep: int) -> None:
-    """Keep `new` and the dumps that were written last; others than of `releases` are not ours."""
+    """Keep `new` and the latest dumps of `releases`; other files are not touched."""
     names = re.compile(rf"\d{{8}}T\d{{6}}Z-({'|'.join(map(re.escape, releases))})\.sql\.gz")
     ours = [path for path in new.parent.iterdir() if names.fullmatch(path.name) and path != new]
     ours.sort(key=lambda path: path.stat().st_mtime, reverse=True)
@@ -144,10 +144,10 @@ def prune(new: Path, releases: set[str], keep: int) -> None:
 
 
 def run_commands(params: dict[str, Any], variable: str, locks: list[int], dump: str) -> None:
-    """Run a variable's commands as the app runs, one after the other, until one fails.
+    """Run a variable's commands in the app's environment, in order, until one fails.
 
-    This program ends with its SSH connection, a command does not. So it inherits the locks, which
-    stay taken until the last one that has them ends.
+    This program ends with its SSH connection, but a command may continue. It inherits the locks,
+    which are held until the last process that has them ends.
     """
     first = variable == "app_first_install_commands"
     for command in params["first_install" if first else "commands"]:
@@ -171,7 +171,7 @@ def run_commands(params: dict[str, Any], variable: str, locks: list[int], dump: 
 
 
 def find_transactions(database: dict[str, Any]) -> list[str]:
-    """Return the open transactions of a database, the oldest first, as root sees them there."""
+    """Return the open transactions of a database, oldest first; root's login lists them all."""
     if not database:
         return []
     if database["host"] not in ("", *LOOPBACK):
@@ -191,11 +191,11 @@ def find_transactions(database: dict[str, Any]) -> list[str]:
     return told
 
 
-# A first installation.
+# First installation.
 
 
 def decide_first_install(params: dict[str, Any], tables: int) -> tuple[bool, str]:
-    """Return whether the commands of a first installation may run, and if not, why, once."""
+    """Return whether to run the first-install commands, and if not, a reason to report once."""
     root, when = Path(params["root"]), params["first_install_when"]
     marker = read_marker(root)
     if when == "run":
@@ -229,7 +229,7 @@ def decide_first_install(params: dict[str, Any], tables: int) -> tuple[bool, str
 
 
 def holds_data(root: Path, shared: list[str]) -> str:
-    """Return the first of the shared folders and files that is not empty; empty for none."""
+    """Return the first shared folder or file that is not empty; empty string for none."""
     for name in shared:
         path = root / "shared" / name
         files = path.rglob("*") if path.is_dir() else [path]
@@ -239,7 +239,7 @@ def holds_data(root: Path, shared: list[str]) -> str:
 
 
 def read_marker(root: Path) -> dict[str, Any]:
-    """Return what is known about the first installation on this host."""
+    """Return the recorded state of the first installation on this host."""
     try:
         return json.loads(read(root / MARKER) or "{}")
     except ValueError:
@@ -247,6 +247,6 @@ def read_marker(root: Path) -> dict[str, Any]:
 
 
 def write_marker(root: Path, state: str, release: str) -> None:
-    """Note how far the first installation got: started, done, or found, one before ours."""
+    """Record the first installation: started, done, or found (data existed before)."""
     since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     write(root / MARKER, json.dumps({"state": state, "release": release, "time": since}) + "\n")

@@ -1,4 +1,4 @@
-"""Name the migrations in which two releases of a host differ."""
+"""Compare the migrations of two releases on a host."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ SUFFIXES = (".py", ".sql")
 
 
 def between(params: dict[str, Any]) -> dict[str, Any]:
-    """Return in `files` the migrations that the release to go back to lacks, or has otherwise.
+    """Return in `files` the migrations that the rollback target lacks or has with other content.
 
-    `params` has `from` and `to` (folders of releases), and `paths`: folders to compare instead of
-    those called versions beside an env.py (Alembic) and those called migrations.
+    `params` has `from` and `to` (folders of releases), and `paths`: folders to compare. Empty
+    `paths` selects folders named versions beside an env.py (Alembic) and folders named migrations.
     """
     old, new = (found(Path(params[key]), params.get("paths") or []) for key in ("from", "to"))
     differ = sorted(path for path, content in old.items() if new.get(path) != content)
@@ -21,7 +21,7 @@ def between(params: dict[str, Any]) -> dict[str, Any]:
 
 
 def found(release: Path, paths: list[str]) -> dict[str, str]:
-    """Return the migrations of a release, by path, with the hash of what they hold."""
+    """Return the migrations of a release: hash of the content by path."""
     own = [path for path in release.glob("*") if path.name != ".venv"]
     folders = [release / path for path in paths] or [
         folder
@@ -38,7 +38,7 @@ def found(release: Path, paths: list[str]) -> dict[str, str]:
 
 
 def holds_migrations(folder: Path) -> bool:
-    """Return whether a folder is one that migrations are usually in."""
+    """Return whether a folder usually contains migrations."""
     if folder.name == "versions":
         return (folder.parent / "env.py").is_file()
     return folder.name == "migrations" and not (folder / "versions").is_dir()

@@ -1,4 +1,4 @@
-"""The database of an app, by the command-line tools of MySQL or MariaDB: its lock and its dump."""
+"""Lock and dump an app's database with the command-line tools of MySQL or MariaDB."""
 
 from __future__ import annotations
 
@@ -13,22 +13,21 @@ from pathlib import Path
 from typing import Any
 
 END = "flaskstack-end-of-answer"
-# What the whole app is, and what an account without the right to PROCESS may ask for. A row is
-# written as drivers write it: what came through the server's max_allowed_packet comes back through
-# it, which it would not with --hex-blob.
+# Dump everything of the app that an account without PROCESS may read. Rows are escaped as drivers
+# do, so that the result fits max_allowed_packet again, which --hex-blob does not ensure.
 DUMP_OPTIONS = ["--single-transaction", "--quick", "--routines", "--triggers", "--events"]
 DUMP_OPTIONS += ["--no-tablespaces", "--max-allowed-packet=1G"]
-LOOPBACK = ("127.0.0.1", "localhost")  # where a server shows no certificate that is known
+LOOPBACK = ("127.0.0.1", "localhost")  # the server's certificate is not verified here
 SANDBOX = re.compile(rb"/\*M?!999999")
-MYSQL_OPTIONS = ["--set-gtid-purged=OFF", "--column-statistics=0"]  # that MariaDB's has not
+MYSQL_OPTIONS = ["--set-gtid-purged=OFF", "--column-statistics=0"]  # MariaDB's tool lacks these
 
 
 class DatabaseError(Exception):
-    """What the database's tools had to say."""
+    """An error of the database's tools."""
 
 
 def find_tools() -> tuple[str, str]:
-    """Return the client and the dumper of one maker; empty when there are none."""
+    """Return client and dump tool of the same vendor; empty when they are missing."""
     for client, dumper in (("mariadb", "mariadb-dump"), ("mysql", "mysqldump")):
         if found := shutil.which(client):
             return found, shutil.which(dumper) or ""
@@ -36,7 +35,7 @@ def find_tools() -> tuple[str, str]:
 
 
 def option_file(database: dict[str, Any], client: str) -> str:
-    """Return how to log in, in the words of the maker's option files."""
+    """Return an option file for the login, in the vendor's syntax."""
     lines = {"user": database["user"], "password": database["password"]}
     mariadb = os.path.basename(client) == "mariadb"
     if database.get("host"):
@@ -58,7 +57,7 @@ def _quoted(value: Any) -> str:
 
 
 class Session:
-    """A connection that stays open, and with it the lock that it holds."""
+    """An open connection, which holds its locks."""
 
     def __init__(self, client: str, options: int, name: str) -> None:
         """Log in to the database `name`."""
@@ -69,13 +68,13 @@ class Session:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             pass_fds=[options],
-            start_new_session=True,  # the end of the SSH connection does not end it
+            start_new_session=True,  # it outlives the SSH connection
             text=True,
         )
 
     def ask(self, statement: str) -> list[list[str]]:
         """Return the rows of a statement."""
-        with suppress(BrokenPipeError):  # the client says why
+        with suppress(BrokenPipeError):  # the client's error output has the reason
             self.process.stdin.write(f"{statement};\nSELECT '{END}';\n")
             self.process.stdin.flush()
         rows = []
@@ -86,7 +85,7 @@ class Session:
         raise DatabaseError(self.process.stderr.read().strip() or "the connection is closed")
 
     def close(self) -> None:
-        """Log out, which gives locks back."""
+        """Close the connection, which releases its locks."""
         with suppress(BrokenPipeError):
             self.process.stdin.close()
         self.process.wait()
@@ -95,12 +94,12 @@ class Session:
 
 
 def take_lock(session: Session, name: str) -> str:
-    """Take a lock of the server for as long as the session lives; say who has it, if not."""
-    session.ask("SET SESSION wait_timeout = 604800")  # seconds; migrations may take their time
+    """Acquire a named lock for the session; return its holder if it is not free."""
+    session.ask("SET SESSION wait_timeout = 604800")  # seconds; migrations may take long
     if session.ask(f"SELECT GET_LOCK('{name}', 0)") == [["1"]]:
         return ""
     ((holder,),) = session.ask(f"SELECT IS_USED_LOCK('{name}')")
-    # An account sees its own connections, and migrations have an account of their own.
+    # An account sees only its own connections, and migrations have a separate account.
     for row in session.ask("SHOW PROCESSLIST"):
         if row[0] == holder:
             return f"{row[1]} from {row[2]} (connection {holder}), for {row[5]} seconds"
@@ -108,13 +107,13 @@ def take_lock(session: Session, name: str) -> str:
 
 
 def count_tables(session: Session) -> int:
-    """Return how many tables and views the database has."""
+    """Return the number of tables and views of the database."""
     tables = "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE()"
     return int(session.ask(tables)[0][0])
 
 
 def write_dump(dumper: str, options: int, name: str, path: Path) -> None:
-    """Write all of the database to a compressed file, complete or not at all."""
+    """Dump the database to a compressed file, atomically."""
     command = [dumper, f"--defaults-file=/dev/fd/{options}", *DUMP_OPTIONS]
     if os.path.basename(dumper) == "mysqldump" and _is_mysql(dumper):
         command += MYSQL_OPTIONS
@@ -142,9 +141,10 @@ def _is_mysql(dumper: str) -> bool:
 
 
 def _compress(source: Any, path: Path) -> bytes:
-    """Write what comes to a compressed file, on the disk, and return the end of it.
+    """Compress output into a file, flush it to disk, and return the end of the output.
 
-    MariaDB's first line has its client run no programs, and ends older clients and MySQL's.
+    MariaDB's first line prevents its client from running programs, and stops older clients and
+    MySQL's.
     """
     last, first = b"", source.readline()
     if SANDBOX.match(first):

@@ -1,7 +1,7 @@
-"""The Python interpreters of a host: found, and installed where the distribution lacks one.
+"""Find Python interpreters on a host, and install one that the distribution lacks.
 
-No interpreter is run as root that somebody else could replace. One that was installed here is not
-run as root at all: its version is the name of its folder.
+root runs only interpreters that no other account can replace. It never runs an interpreter
+installed here: the folder name gives its version.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ DOWNLOADS = [
 UNPACK = "tar --extract --gzip --strip-components=1 --no-same-owner"
 FETCH = """uv python install --no-bin --install-dir=/tmp/pythons {python}
 mv /tmp/pythons/cpython-*.*.*/* ."""
-# The tests of the standard library have files that do not compile.
+# Some tests of the standard library do not compile.
 CHECK = """for python in bin/python3.[0-9]*; do case $python in *[0-9]) break ;; esac; done
 "$python" -I -S -m compileall -qq lib >/dev/null 2>&1 || true
 "$python" -I -c {ask}"""
-# Where no build of uv's can be had.
+# Platforms without a build of uv's.
 ELSEWHERE = (
     "Without app_python the app gets the host's own Python. Else give a build as a .tar.gz with "
     "python/bin/python3, from where the host can reach it, and its checksum, for example: "
@@ -49,10 +49,10 @@ ELSEWHERE = (
 
 
 def find(name: str) -> dict[str, Any]:
-    """Return what there is under a name (3.12, python3 or a path).
+    """Return the interpreter for a name (3.12, python3 or a path).
 
-    Keys: version and executable (both empty when it cannot be used; `reason` says why), machine,
-    found (the path of each version that can be used).
+    Keys: version and executable (both empty when unusable; `reason` explains why), machine,
+    found (the path of each usable version).
     """
     program, there = f"python{name}" if name[0].isdecimal() else name, known()
     asked = [Path(program)] if "/" in program else [path for path in there if path.name == program]
@@ -71,12 +71,12 @@ def find(name: str) -> dict[str, Any]:
 
 
 def reason_of(asked: list[Path]) -> str:
-    """Say why none of these interpreters can be used."""
+    """Return why none of these interpreters is usable."""
     return next((unusable(path) or "does not run" for path in asked), "is not there")
 
 
 def known() -> list[Path]:
-    """Return the interpreters that are looked at; of those installed here the newest first."""
+    """Return candidate interpreters; those installed here come newest first."""
     found = [path for folder in FOLDERS for path in Path("/").glob(f"{folder[1:]}/python3*")]
     named = [path for path in found if re.fullmatch(r"python3(\.\d+)?", path.name)]
     newest = {path: [-int(n) for n in re.findall(r"\d+", str(path.parent))] for path in named}
@@ -84,7 +84,7 @@ def known() -> list[Path]:
 
 
 def unusable(executable: Path) -> str:
-    """Say why neither root nor the app can use an interpreter, of which this is the real path."""
+    """Return why root and the app cannot use an interpreter, given by its real path."""
     for path in (executable, *executable.parents):
         status = path.lstat()
         if status.st_uid or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
@@ -95,7 +95,7 @@ def unusable(executable: Path) -> str:
 
 
 def version_of(executable: Path) -> str:
-    """Return the version of an interpreter that is usable; empty when it does not run."""
+    """Return the version of a usable interpreter; empty when it does not run."""
     if executable.is_relative_to(PYTHONS):
         return executable.relative_to(PYTHONS).parts[0]
     command = [str(executable), "-I", "-c", ASK]
@@ -104,15 +104,15 @@ def version_of(executable: Path) -> str:
 
 
 def variables(executable: str) -> dict[str, str]:
-    """Name the compiler, which an interpreter that was built elsewhere may call otherwise."""
+    """Return variables that set the compiler; an interpreter built elsewhere may name another."""
     return {"CC": "cc", "CXX": "c++"} if executable.startswith(f"{PYTHONS}/") else {}
 
 
 def install(params: dict[str, Any]) -> dict[str, Any]:
-    """Install an interpreter that the host lacks, complete or not at all.
+    """Install an interpreter that the host lacks, atomically.
 
     Keys: app, python (such as 3.11), url and checksum (sha256:…; both empty: uv's own build),
-    uv_lock, index_url, index_ca. Returns `changed` and `python`, what `find` returns.
+    uv_lock, index_url, index_ca. Returns `changed` and `python` (the result of `find`).
     """
     found = find(params["python"])
     if found["version"]:
@@ -149,7 +149,7 @@ def install(params: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def downloaded(url: str, checksum: str) -> Iterator[BinaryIO]:
-    """Have a file of the build that the user names; raises ValidationError when it is another."""
+    """Download the user's build. Raises ValidationError when the checksum differs."""
     digest = hashlib.sha256()
     with tempfile.TemporaryFile(dir=PYTHONS) as file:
         try:

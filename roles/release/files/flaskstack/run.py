@@ -1,4 +1,4 @@
-"""Run a command as the app runs: as its user, in its sandbox, with a set of its settings."""
+"""Run a command like the app: as its user, in its sandbox, with a set of its settings."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from flaskstack.errors import DeployError, ValidationError
 from flaskstack.hints import explained
 from flaskstack.settings import Settings
 
-SEARCH = "/usr/local/bin:/usr/bin:/bin"  # behind the environment's own
-# systemd-run looks for programs on its own PATH, and not on that of the command.
+SEARCH = "/usr/local/bin:/usr/bin:/bin"  # after the environment's own
+# systemd-run searches its own PATH, not the command's.
 FOUND = ("/bin/sh", "-c", 'exec "$@"', "sh")
 # `gunicorn --check-config` imports the app but not the worker class.
 CHECK = """
@@ -31,7 +31,7 @@ sys.stdout.flush()
 sys.stderr.flush()
 os._exit(0)  # threads that the app has started go on otherwise
 """
-# What the migration, which comes after the check, may bring.
+# Imports that a migration, which runs after the check, may make work.
 NO_SCHEMA = re.compile(
     r"no such (table|column)|(Table|relation|column) .* (doesn't|does not) exist|Unknown column|"
     r"(CREATE|ALTER|INDEX|REFERENCES) command denied"
@@ -41,10 +41,10 @@ NUMBERS = itertools.count(1)
 
 @contextmanager
 def in_memory(text: str) -> Iterator[int]:
-    """Yield the descriptor of a file that is on no disk and that root alone can read."""
+    """Yield the descriptor of an in-memory file readable only by root."""
     opened = os.memfd_create("flaskstack")
     try:
-        os.fchmod(opened, 0o600)  # the database's tools ignore one that everybody may write
+        os.fchmod(opened, 0o600)  # the database's tools ignore a world-writable file
         os.write(opened, text.encode())
         yield opened
     finally:
@@ -52,16 +52,16 @@ def in_memory(text: str) -> Iterator[int]:
 
 
 def quoted(line: str) -> str:
-    """Return a line NAME=value as systemd's environment files have it."""
+    """Quote a line NAME=value for systemd's environment files."""
     name, _, value = line.partition("=")
     return f'{name}="' + re.sub(r'(["\\$`])', r"\\\1", value) + '"\n'
 
 
 def properties(settings: Settings, name: str) -> list[str]:
-    """Return the options of systemd-run that give a command the sandbox of a set of settings.
+    """Return systemd-run options for the sandbox of a set of settings.
 
-    They are no drop-in in /etc: systemd reads one after the options, so that the settings in use
-    would win over those of a release to come.
+    A drop-in in /etc would not work: systemd reads it after the options, so the active settings
+    would override those of a new release.
     """
     text = (settings.sets / name / "commands.conf").read_text().replace("%%", "%")
     text = text.replace(f"{settings.etc}/current/", f"{settings.sets / name}/")
@@ -82,13 +82,13 @@ def run(
     stdout: IO[Any] | None = None,
     timeout: float = 0,
 ) -> int:
-    """Run a command as the app runs, and return its exit code.
+    """Run a command like the app, and return its exit code.
 
-    Empty `release` and `settings` are those that are in use. `environment` has more variables, a
-    line NAME=value each; they stand on no command line. The command has the input and output of
-    this process, which `terminal` says is one, or writes all to `stdout` and reads nothing.
-    `pass_fds` stay open until it has ended, also when this process ends before. It is ended after
-    `timeout` seconds, 0 is never.
+    Empty `release` and `settings` select the active ones. `environment` has more variables (lines
+    NAME=value), which appear on no command line. The command uses the input and output of this
+    process, with `terminal` as a terminal; with `stdout`, it writes there and has no input.
+    `pass_fds` stay open until the command ends, even if this process ends first. The command is
+    stopped after `timeout` seconds; 0 disables the timeout.
 
     Raises ValidationError when the release or its settings are not on this host.
     """
@@ -122,8 +122,8 @@ def run(
             stdin=subprocess.DEVNULL if stdout else None,
             stdout=stdout,
             stderr=subprocess.STDOUT if stdout else None,
-            start_new_session=not terminal,  # the end of an SSH connection does not end it
-            # On a terminal it is for the command alone to change the colours and the title.
+            start_new_session=not terminal,  # it outlives the SSH connection
+            # Only the command may change the terminal's colours and title.
             env=os.environ | {"SYSTEMD_TINT_BACKGROUND": "0", "SYSTEMD_ADJUST_TERMINAL_TITLE": "0"},
         ).returncode
 
@@ -131,19 +131,19 @@ def run(
 def output_of(
     app: str, root: str | Path, command: Sequence[str], **options: Any
 ) -> tuple[int, str]:
-    """Run a command as `run` does, and return its exit code and all that it wrote."""
-    with TemporaryFile("w+", errors="replace") as written:  # a pipe would end it with this process
+    """Run a command as `run` does, and return its exit code and its output."""
+    with TemporaryFile("w+", errors="replace") as written:  # a broken pipe would kill it
         code = run(app, root, command, stdout=written, **options)
         written.seek(0)
         return code, written.read()
 
 
 def check(params: dict[str, Any]) -> dict[str, Any]:
-    """Import what Gunicorn is to serve, with the settings that it is to be served with.
+    """Import the app and the worker class like Gunicorn, with the new settings.
 
-    `params` has `app`, `root`, `release` and `settings`. `note` in the answer says what was let
-    pass because the migration may still bring it. Raises DeployError with the reason and with the
-    setting that cures it.
+    `params` has `app`, `root`, `release` and `settings`. `note` in the result reports failures
+    that were tolerated because the migration may fix them. Raises DeployError with the reason and
+    the setting that fixes it.
     """
     app, sets = params["app"], Settings(params["app"])
     python = Path(params["root"], "releases", params["release"], ".venv/bin/python")

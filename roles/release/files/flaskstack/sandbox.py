@@ -1,7 +1,7 @@
-"""Run code that is not root's as the build account, apart from all else that is on the host.
+"""Run untrusted code as the build account, isolated from the rest of the host.
 
-It sees programs and settings of the system, a folder of its own under the path that this will have,
-and its cache; it reaches the addresses that were named for it. What came out becomes root's.
+It sees system programs and settings, a folder under its final path, and its cache. It can reach
+only named addresses. The result is then owned by root.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from flaskstack.errors import DeployError, ValidationError, last_lines
 from flaskstack.hardening import BUILDS, SHARED_MEMORY
 from flaskstack.hints import advice, decisive
 
-MEMORY = Path("/run")  # never on a disk
+MEMORY = Path("/run")  # a tmpfs
 CACHE = Path("/var/cache")
-FILES = "/run/build"  # where the sandbox has the files that it is given
+FILES = "/run/build"  # path of the input files in the sandbox
 PORTS = {"http": 80, "https": 443}
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
-AZURE = ipaddress.ip_address("168.63.129.16")  # tells of the host, at a public address
+AZURE = ipaddress.ip_address("168.63.129.16")  # Azure's metadata service, at a public address
 PROPERTIES = BUILDS | {
     "CacheDirectoryMode": "0700",
     "MemoryMax": "60%",
-    "OOMScoreAdjust": "900",  # of all on the host, it is what the kernel kills first
+    "OOMScoreAdjust": "900",  # the kernel kills the build first
     "KillSignal": "SIGKILL",  # no process outlives the command
     "UMask": "0022",
 }
 SYSTEM = "/usr /etc /opt -/bin -/sbin -/lib -/lib32 -/lib64"
-# What is in /etc of others, or of this app, is also closed by its mode.
+# Data of other apps and of this app in /etc is also protected by its mode.
 HIDDEN = "-/etc/{app} -/etc/ansible -/etc/flaskstack -/etc/nginx -/etc/redis -/etc/ssh"
 TABLE = """table inet {table} {{}}
 delete table inet {table}
@@ -59,11 +59,11 @@ table inet {table} {{
 
 @dataclass
 class Sandbox:
-    """A sandbox that is open: its tree, and how to run commands in it."""
+    """An open sandbox: its tree, and a method to run commands in it."""
 
     app: str
-    tree: Path  # what is made, out of reach for all but root and the commands
-    final: Path  # the path that the commands see it under
+    tree: Path  # accessible only to root and the commands
+    final: Path  # path of the tree inside the sandbox
     properties: list[str]
 
     def run(
@@ -91,10 +91,10 @@ class Sandbox:
         return output
 
     def keep(self, final: Path | None = None) -> None:
-        """Give the tree to root, and its final name once it is on the disk.
+        """Give the tree to root, flush it to disk and rename it to its final name.
 
-        No process is left that could change it meanwhile: each is in the cgroup of its command,
-        which systemd empties before the command counts as ended.
+        No process can change it in between: systemd kills the whole cgroup of a command before the
+        command counts as ended.
         """
         final = final or self.final
         for parent, folders, others in os.walk(self.tree):
@@ -122,11 +122,11 @@ def opened(
     trusted: Iterable[str] = (),
     named: Iterable[str] = (),
 ) -> Iterator[Sandbox]:
-    """Have a sandbox, whose tree will be the folder `final` if it is kept, else nothing.
+    """Yield a sandbox; `keep` turns its tree into the folder `final`, otherwise it is removed.
 
-    `readable` are more paths that it sees, `given` its files below FILES (name: text).
-    It reaches the hosts of `trusted`, and those of `named` (by a repository or an index, so they
-    must be public); each is a URL or a host with or without a port.
+    `readable` are more paths that it sees, `given` its files below FILES (name: text). It can reach
+    the hosts `trusted`, and the hosts `named` (by a repository or an index), which must be public.
+    Each is a URL or a host with or without a port.
     """
     account, cache = build_account(app), f"{CACHE}/{app}-build"
     work = final.with_name(f".{final.name}")
@@ -137,7 +137,7 @@ def opened(
     names = [f"{address} {host}\n" for address, _, host in reached]
     texts = {"environment": environment_file(known), **(given or {})}
     texts["hosts"] = "".join(["127.0.0.1 localhost\n::1 localhost\n", *names])
-    stop(app)  # what a cut deploy left, as these folders are
+    stop(app)  # left by an interrupted deploy, like these folders
     for left in final.parent.glob(".*/tree"):
         shutil.rmtree(left.parent, ignore_errors=True)
     try:
@@ -172,17 +172,17 @@ def opened(
 
 
 def unit(app: str) -> str:
-    """Name the unit. No process of the app's has such a name, since a dash follows the app's."""
+    """Return the unit's name. It is unique: the app's units have a dash after its name."""
     return f"{app}.build.service"
 
 
 def table(app: str) -> str:
-    """Name the table of nft. No other app's has such a name, since no app's has a dash."""
+    """Return the nft table's name. It is unique, as app names have no dash."""
     return f"flaskstack_{app}-build"
 
 
 def build_account(app: str) -> pwd.struct_passwd:
-    """Return the account that builds; raises DeployError without one."""
+    """Return the build account. Raises DeployError when it is missing."""
     try:
         return pwd.getpwnam(f"{app}-build")
     except KeyError as error:
@@ -191,7 +191,7 @@ def build_account(app: str) -> pwd.struct_passwd:
 
 
 def execute(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run a program of the system; raises DeployError when it is missing."""
+    """Run a system program. Raises DeployError when it is missing."""
     try:
         return subprocess.run(command, text=True, errors="replace", check=False, **options)
     except FileNotFoundError as error:
@@ -200,12 +200,12 @@ def execute(command: list[str], **options: Any) -> subprocess.CompletedProcess[s
 
 
 def stop(app: str) -> None:
-    """End what is still running in the sandbox."""
+    """Stop all processes of the sandbox."""
     execute(["systemctl", "stop", "--quiet", unit(app)], stderr=subprocess.DEVNULL)
 
 
 def filter_network(app: str, uid: int, reached: list[tuple[str, int, str]]) -> None:
-    """Let the build account connect to these addresses alone; the table is replaced in one step."""
+    """Allow the build account only these addresses; replace the table atomically."""
     rules = "".join(
         f"    {'ip6' if ':' in address else 'ip'} daddr {address} tcp dport {port} accept\n"
         for address, port, _ in reached
@@ -219,7 +219,7 @@ def filter_network(app: str, uid: int, reached: list[tuple[str, int, str]]) -> N
 
 
 def addresses(trusted: Iterable[str], named: Iterable[str]) -> list[tuple[str, int, str]]:
-    """Return address, port and name of hosts; what has no address is left out."""
+    """Resolve hosts to addresses with port and name; unresolvable ones are left out."""
     found: dict[tuple[str, int, str], None] = {}
     for places, checked in ((trusted, False), (named, True)):
         known = {(address, port) for address, port, _ in found}
@@ -234,13 +234,13 @@ def addresses(trusted: Iterable[str], named: Iterable[str]) -> list[tuple[str, i
 
 
 def numbers(host: str, port: int) -> list[str]:
-    """Return the addresses of a host, without the interface that a local one may name."""
+    """Return the addresses of a host, without zone ids of link-local ones."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [address.partition("%")[0] for *_, (address, *_) in found]
 
 
 def public(address: str) -> bool:
-    """Say whether an address is of the internet, and not of the host, its network or its cloud."""
+    """Return whether an address is on the internet, not on the host, its network or its cloud."""
     known = ipaddress.ip_address(address)
     if known.version == 6 and known in NAT64:
         known = ipaddress.ip_address(int(known) & 0xFFFFFFFF)
@@ -248,13 +248,13 @@ def public(address: str) -> bool:
 
 
 def environment_file(variables: dict[str, str]) -> str:
-    """Return a file of variables as systemd reads it. It shows those of a unit to everybody."""
+    """Return variables as a systemd environment file, as all users can read a unit's variables."""
     quoted = {name: re.sub(r'(["\\$`])', r"\\\1", str(text)) for name, text in variables.items()}
     return "".join(f'{name}="{text}"\n' for name, text in quoted.items())
 
 
 def settle(made: Path, final: Path) -> None:
-    """Give a folder its final name, once all of it is on the disk."""
+    """Flush a folder to disk and rename it to its final name."""
     subprocess.run(["sync", "--file-system", made], check=True)
     made.rename(final)
     files.sync(final.parent)

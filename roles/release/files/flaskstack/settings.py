@@ -1,7 +1,7 @@
-"""Sets of settings of an app: each is written once, and put in use together with a release.
+"""Sets of settings of an app. Each is written once and activated together with a release.
 
 A set holds the environment, Gunicorn's configuration, the app's own files and the unit files. Its
-name is the hash of all that. How a release is proved (`release.json`) is kept beside it.
+name is a hash of these. `release.json` (health check and units) is not hashed.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from flaskstack.files import link, listing, read, remove, sync, target, write
 
 ETC = Path("/etc")
 UNITS = Path("/etc/systemd/system")
-# When each timer ran last; one that is declared again would make up for all the time between.
+# Last run of each timer. An old one makes a restored timer catch up at once.
 STAMPS = Path("/var/lib/systemd/timers")
 
 
 class Settings:
-    """The sets of an app, which of them are in use, and the unit files that they become."""
+    """The sets of an app, the active ones, and the unit files created from them."""
 
     def __init__(self, app: str) -> None:
-        """Look at the app named `app`."""
+        """Use the settings of the app named `app`."""
         self.app, self.etc = app, ETC / app
         self.sets = self.etc / "settings"
-        self.marker = self.etc / "singletons"  # there where those of the fleet run
+        self.marker = self.etc / "singletons"  # exists on the host that runs the fleet's singletons
 
-    # What there is.
+    # Stored sets.
 
     def write(self, files: dict[str, str], release: dict[str, Any], group: int) -> str:
         """Write a set and return its name; `files` are texts by path, `group` the app's.
 
-        `release` is no part of what runs, so it is written anew where the set is there already.
+        `release` is not part of the hash, so it is rewritten for an existing set.
         """
         name = name_of(files)
         folder, partial = self.sets / name, self.sets / f".{name}"
@@ -52,21 +52,21 @@ class Settings:
         return name
 
     def prove(self, name: str, release: dict[str, Any], group: int) -> None:
-        """Write how a release is proved that is put in use with a set."""
+        """Write the health check and units of a set (`release.json`)."""
         text = json.dumps(release, indent=2, sort_keys=True) + "\n"
         self.fill(self.sets / name, {"release.json": text}, group)
 
     def fill(self, folder: Path, files: dict[str, str], group: int) -> None:
-        """Write texts by path into a folder, where they are not there already."""
+        """Write texts by path into a folder; unchanged files are not rewritten."""
         for path, text in files.items():
             create_folders((folder / path).parent, self.etc, group)
             if read(folder / path) != text:
                 write(folder / path, text, 0o640, group)
 
     def release(self, name: str) -> dict[str, Any]:
-        """Return how a release is proved that is put in use with this set.
+        """Return the health check and units of a set (`release.json`).
 
-        Singletons are among its `services` and `timers` on their host only.
+        On the singleton host, `services` and `timers` include the singletons.
         """
         found = json.loads(read(self.sets / name / "release.json") or "{}") if name else {}
         if singletons := [] if self.marker.exists() else found.get("singletons", []):
@@ -90,7 +90,7 @@ class Settings:
         """Return the paths in which two sets differ."""
         return different(self.files(old), self.files(new))
 
-    # What is in use.
+    # Active sets.
 
     def current(self) -> str:
         """Return the set of background processes and commands."""
@@ -101,9 +101,9 @@ class Settings:
         return target(self.etc / "slots" / slot) if slot else ""
 
     def assign_slot(self, slot: str, name: str) -> bool:
-        """Give a slot a set, empty: none; return whether systemd must read its units anew."""
+        """Assign a set to a slot (empty: none); return whether systemd must reload its units."""
         link(self.etc / "slots" / slot, f"../settings/{name}" if name else "")
-        changed = [  # without a set they stay: the instance may still be stopping
+        changed = [  # with no set, unit files stay: the instance may still be stopping
             self.install(unit.replace("-web@.", f"-web@{slot}."), text)
             for unit, text in self.units(name).items()
             if "-web@." in unit
@@ -111,7 +111,7 @@ class Settings:
         return any(changed)
 
     def use(self, name: str) -> list[str]:
-        """Give background processes and commands a set; return the unit files that changed."""
+        """Activate a set for background processes and commands; return the changed unit files."""
         link(self.etc / "current", f"settings/{name}" if name else "")
         units = {unit: text for unit, text in self.units(name).items() if "-web@." not in unit}
         gone = self.process_files() - set(units)
@@ -130,14 +130,14 @@ class Settings:
         }
 
     def installed(self, slot: str, name: str) -> bool:
-        """Return whether the unit files on the host are those of a set, in a slot."""
+        """Return whether the installed unit files match a set in a slot."""
         return all(
             read(UNITS / unit.replace("-web@.", f"-web@{slot}.")) == text
             for unit, text in self.units(name).items()
         )
 
     def install(self, unit: str, text: str | None) -> bool:
-        """Write a unit file; return whether it differs from what was there."""
+        """Write a unit file; return whether it changed."""
         path = UNITS / unit
         if text is None or read(path) == text:
             return False
@@ -146,7 +146,7 @@ class Settings:
         return True
 
     def process_files(self) -> set[str]:
-        """Return the unit files of the app's background processes, known by their slice."""
+        """Return the unit files of the app's background processes, identified by their slice."""
         slices = re.compile(
             rf"^Slice={re.escape(self.app)}-(processes|timers)\.slice$", re.MULTILINE
         )
@@ -158,10 +158,10 @@ class Settings:
         timers = {name.removesuffix(".service") + ".timer" for name in found}
         return found | {name for name in timers if (UNITS / name).exists()}
 
-    # What may go.
+    # Removal of old sets.
 
     def prune(self, kept: set[str]) -> None:
-        """Remove all sets but some, and but those in use."""
+        """Remove all sets except the given and the active ones."""
         kept = kept | {self.current(), self.in_slot("a"), self.in_slot("b")}
         for path in listing(self.sets):
             if path.name not in kept:
@@ -174,12 +174,12 @@ def name_of(files: dict[str, str]) -> str:
 
 
 def different(old: dict[str, str], new: dict[str, str]) -> set[str]:
-    """Return the keys of what differs."""
+    """Return the keys with different values."""
     return {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
 
 
 def differences(old: dict[str, str], new: dict[str, str]) -> list[str]:
-    """Return what differs between two sets' texts: names of variables, of files and of units."""
+    """Return the differences between two sets: names of variables, files and units."""
     found, variables = different(old, new), []
     if "environment" in found:
         for texts in (old, new):
@@ -190,7 +190,7 @@ def differences(old: dict[str, str], new: dict[str, str]) -> list[str]:
 
 
 def create_folders(folder: Path, start: Path, group: int) -> None:
-    """Create the folders between `start` and `folder`, which the app may enter and read."""
+    """Create the folders from `start` to `folder`, which the app may enter and read."""
     for path in [*reversed(folder.parents), folder]:
         if path.is_relative_to(start) and path != start and not path.exists():
             path.mkdir(mode=0o750)

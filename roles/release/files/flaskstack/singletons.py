@@ -1,6 +1,6 @@
-"""Processes that run on one host of the fleet, and whether that is this one.
+"""Place the processes that run on only one host of the fleet.
 
-A file says so that is in no set of settings: no deploy and no rollback moves them.
+A marker file outside the sets of settings enables them, so no deploy or rollback moves them.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from flaskstack.units import Units
 
 
 def place(params: dict[str, Any]) -> dict[str, Any]:
-    """Let the singletons run on this host (`here`), or on others only.
+    """Start the singletons on this host (`here`), or stop them because they run on another.
 
-    `units` has the inventory's singletons; the set of settings in use knows its own. Returns
-    whether that `moves` something. With `check` nothing changes. Raises ValidationError where a
-    scheduled run would go on here while the next one is on another host.
+    `units` has the inventory's singletons; those of the active settings are added. Returns `moves`:
+    whether anything moved. With `check` nothing changes. Raises ValidationError if a scheduled run
+    is still in progress here.
     """
     settings, units = Settings(params["app"]), Units()
     declared = settings.release(settings.current()).get("singletons", [])
@@ -45,13 +45,13 @@ def place(params: dict[str, Any]) -> dict[str, Any]:
     if change:
         settings.marker.unlink(missing_ok=True)
         units.stop(*running)
-        for timer in timers:  # back here, it would make up for what another host has done
+        for timer in timers:  # otherwise, a later move back would catch up on runs of another host
             (STAMPS / f"stamp-{timer}").unlink(missing_ok=True)
     moves = there or bool(running)
     return {"changed": moves, "moves": moves}
 
 
 def active(units: Units, names: Iterable[str]) -> list[str]:
-    """Return those of some units that are neither stopped nor failed."""
+    """Return the units that are neither stopped nor failed."""
     shown = units.show(names).items()
     return [name for name, said in shown if said["ActiveState"] not in ("inactive", "failed")]

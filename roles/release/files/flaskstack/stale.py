@@ -1,4 +1,4 @@
-"""Processes of an app that began with the settings of before, such as a scheduled run."""
+"""Find processes of an app that still run with previous settings, such as a scheduled run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flaskstack.settings import Settings
 
 
 class Process(NamedTuple):
-    """A process, its control group, and the time of day that it began at."""
+    """A process, its control group, and its start time."""
 
     pid: int
     name: str
@@ -22,7 +22,7 @@ class Process(NamedTuple):
     began: float
 
     def __str__(self) -> str:
-        """Return it for people; arguments may be secret."""
+        """Return a description without arguments, which may be secret."""
         began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.began))
         return f"{self.name} (process {self.pid}, since {began})"
 
@@ -33,11 +33,11 @@ def processes(uid: int, proc: Path, booted: float) -> Iterator[Process]:
         try:
             if folder.stat().st_uid != uid:
                 continue
-            # The name is in brackets, and may hold anything.
+            # The name is in brackets and may contain any character.
             before, _, after = (folder / "stat").read_text().rpartition(")")
             group = (folder / "cgroup").read_text()
         except OSError:
-            continue  # it has ended
+            continue  # the process has ended
         state, ticks = after.split()[0], int(after.split()[19])
         if state != "Z":
             began = booted + ticks / os.sysconf("SC_CLK_TCK")
@@ -45,9 +45,9 @@ def processes(uid: int, proc: Path, booted: float) -> Iterator[Process]:
 
 
 def stale_processes(uid: int, since: float, new: str, proc: Path = Path("/proc")) -> list[Process]:
-    """Return a user's processes that began before a time, the eldest first.
+    """Return a user's processes that started before a time, oldest first.
 
-    Those of the unit `new` are left out: they began with the settings that are in use since then.
+    Processes of the unit `new` are excluded: they started with the active settings.
     """
     booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
     found = [
@@ -59,7 +59,7 @@ def stale_processes(uid: int, since: float, new: str, proc: Path = Path("/proc")
 
 
 def wait(params: dict[str, Any]) -> dict[str, Any]:
-    """Wait until there are none, for at most `timeout` seconds; return those that are left."""
+    """Wait at most `timeout` seconds until no stale process is left; return those that are."""
     app_dir, settings = AppDir(params["root"], params["app"]), Settings(params["app"])
     uid = pwd.getpwnam(params["user"]).pw_uid
     since = (settings.etc / "current").lstat().st_mtime

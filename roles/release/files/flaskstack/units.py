@@ -1,4 +1,4 @@
-"""The units of an app under systemd, and the app asked over its socket."""
+"""Control the app's systemd units, and check the app's health over its socket."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from flaskstack.errors import DeployError
 PROPERTIES = "Id,ActiveState,SubState,MainPID,NRestarts,Result,Job,TimeoutStopUSec"
 UNITS = {"h": 3600, "min": 60, "s": 1, "ms": 0.001, "us": 0.000001}
 
-REDIRECT = re.compile(r"GET \S+: 30[12378] ")  # no app stops redirecting once it is up
-# What Gunicorn says of a worker that did not end by itself, as one does that is recycled.
+REDIRECT = re.compile(r"GET \S+: 30[12378] ")  # an app that redirects will not stop doing so later
+# Gunicorn's message about a worker that failed, unlike one that was recycled.
 CRASH = re.compile(
     r"Worker \(pid:(\d+)\) (?:was sent|exited with code)|WORKER TIMEOUT \(pid:(\d+)\)"
 )
@@ -38,14 +38,14 @@ def command(argv: list[str]) -> tuple[int, str, str]:
 
 
 class Units:
-    """systemctl, with what is asked of it here."""
+    """The systemctl and journalctl calls used here."""
 
     def __init__(self, run: Callable[[list[str]], tuple[int, str, str]] = command) -> None:
         """Run commands with `run`, which returns code, output and errors."""
         self.run = run
 
     def show(self, units: Iterable[str]) -> dict[str, dict[str, str]]:
-        """Return what systemd says of each unit."""
+        """Return the properties of each unit."""
         names = list(units)
         if not names:
             return {}
@@ -59,39 +59,39 @@ class Units:
         return self.show([unit])[unit]["ActiveState"]
 
     def systemctl(self, verb: str, *units: str) -> None:
-        """Give systemd a job without waiting for its end."""
+        """Queue a systemd job without waiting for it."""
         if units:
             code, _, errors = self.run(["systemctl", "--no-block", verb, *units])
             if code:
                 raise DeployError(verb, f"systemctl {verb} {' '.join(units)}: {errors.strip()}")
 
     def start(self, *units: str) -> None:
-        """Start units, also those that failed too often before."""
+        """Start units, including those over their start limit."""
         self.reset_failed(*units)
         self.systemctl("start", *units)
 
     def restart(self, *units: str) -> None:
-        """Restart units, also those that failed too often before."""
+        """Restart units, including those over their start limit."""
         self.reset_failed(*units)
         self.systemctl("restart", *units)
 
     def stop(self, *units: str) -> None:
-        """Stop units, and wait until they have finished what they do."""
+        """Stop units and wait for them."""
         if units:
             self.run(["systemctl", "stop", *units])
             self.reset_failed(*units)
 
     def reload(self) -> None:
-        """Have systemd read all unit files anew."""
+        """Reload all unit files."""
         self.run(["systemctl", "daemon-reload"])
 
     def enable(self, unit: str) -> None:
-        """Have a unit start at boot."""
+        """Enable a unit at boot."""
         if self.run(["systemctl", "is-enabled", "--quiet", unit])[0]:
             self.run(["systemctl", "enable", "--quiet", unit])
 
     def processes(self, app: str) -> set[str]:
-        """Return the services and timers of an app's background processes that are not inactive."""
+        """Return the app's background services and timers that are not inactive."""
         shown = ["systemctl", "show", "--all", "--property=Id,ActiveState,Slice"]
         _, output, _ = self.run([*shown, f"{app}-*.service", f"{app}-*.timer"])
         said = [
@@ -105,19 +105,19 @@ class Units:
         return active & (services | timers)
 
     def reset_failed(self, *units: str) -> None:
-        """Forget failures of units. Of one that is not loaded there is nothing to forget."""
+        """Reset failed units. Units that are not loaded have no failures."""
         if units:
             self.run(["systemctl", "reset-failed", *units])
 
     def kill(self, *units: str) -> None:
-        """End units that nobody waits for."""
+        """Kill units without waiting for their work."""
         self.run(["systemctl", "--no-block", "stop", *units])
         self.run(["systemctl", "kill", "--signal=KILL", *units])
         self.wait_stopped(*units)
         self.reset_failed(*units)
 
     def wait_stopped(self, *units: str) -> None:
-        """Wait until units have ended; they get as long as their own settings give them."""
+        """Wait until units have stopped, for at most their own stop timeout."""
         began, said = time.monotonic(), self.show(units)
         allowed = 15 + longest_stop(said)
         while True:
@@ -131,18 +131,18 @@ class Units:
             said = self.show(units)
 
     def stop_timeout(self, *units: str) -> float:
-        """Return the seconds that the slowest of the units may take to stop."""
+        """Return the longest stop timeout of the units, in seconds."""
         return longest_stop(self.show(units))
 
     def queue(self, path: str) -> int:
-        """Return how many connections wait in a listening socket."""
+        """Return the number of connections waiting in a listening socket."""
         _, output, _ = self.run(["ss", "--no-header", "--unix", "--listening", f"src = {path}"])
         return sum(int(line.split()[2]) for line in output.splitlines() if line.split()[4] == path)
 
     def journal(self, unit: str, since: float, until: float) -> list[str]:
-        """Return the last lines that a unit wrote to the journal in a time."""
+        """Return a unit's last journal lines in a time range."""
         self.run(["journalctl", "--sync"])
-        # Gunicorn's last words are 30 lines of traceback; why the app does not start is above them.
+        # Gunicorn ends with 30 lines of traceback; the app's error is above them.
         options = ["--no-pager", "--output=cat", "--quiet", "--lines=200"]
         options += [f"--since=@{since:.3f}", f"--until=@{until + 0.5:.3f}"]
         _, output, _ = self.run(["journalctl", *options, f"--unit={unit}"])
@@ -150,18 +150,18 @@ class Units:
 
 
 def longest_stop(said: dict[str, dict[str, str]]) -> float:
-    """Return the seconds that the slowest of some units may take to stop."""
+    """Return the longest stop timeout of units, in seconds."""
     return max((seconds(each.get("TimeoutStopUSec", "")) for each in said.values()), default=0)
 
 
 def seconds(text: str) -> float:
-    """Return a time span of systemd's, such as `1min 30s`, in seconds."""
+    """Convert a systemd time span, such as `1min 30s`, to seconds."""
     found = re.findall(r"([0-9.]+)(h|min|s|ms|us)\b", text)
     return sum(float(number) * UNITS[unit] for number, unit in found) if found else 90
 
 
 def has_pending_job(said: dict[str, str]) -> bool:
-    """Say whether systemd is at work on a unit, other than to start it once more."""
+    """Return whether a unit has a pending job other than an automatic restart."""
     if said.get("Job", "0") not in ("", "0"):
         return True
     moves = said["ActiveState"] in ("activating", "deactivating")
@@ -169,7 +169,7 @@ def has_pending_job(said: dict[str, str]) -> bool:
 
 
 def failure_reason(name: str, said: dict[str, str]) -> str:
-    """Say what is wrong with a unit that should run, or is about to; empty when nothing is."""
+    """Return why a unit is not running or starting; empty when it is."""
     state, result = said.get("ActiveState", ""), said.get("Result", "")
     why = f" ({result})" if result not in ("", "success") else ""
     if said.get("NRestarts", "0") not in ("", "0") or said.get("SubState") == "auto-restart":
@@ -182,39 +182,39 @@ def failure_reason(name: str, said: dict[str, str]) -> str:
 
 
 def children(pid: str, proc: Path = Path("/proc")) -> set[str]:
-    """Return the processes that a process has started: Gunicorn's workers."""
+    """Return the child processes of a process: Gunicorn's workers."""
     found: set[str] = set()
     for file in proc.glob(f"{pid}/task/*/children"):
         try:
             found |= set(file.read_text().split())
         except OSError:
-            continue  # it has ended
+            continue  # the process has ended
     return found
 
 
 def is_sleeping(pid: str, proc: Path = Path("/proc")) -> bool:
-    """Say whether a process waits for something: no CPU, nor the disk."""
+    """Return whether a process sleeps, using neither CPU nor disk."""
     try:
         return (proc / pid / "stat").read_text().rpartition(")")[2].split()[0] == "S"
     except OSError:
-        return False  # it has ended
+        return False  # the process has ended
 
 
 class IdleDetector:
-    """Says whether processes have begun to work.
+    """Detects whether processes have finished starting.
 
-    One that imports what it is made of computes, or waits for a CPU or the disk. One that works
-    sleeps in between, however busy: until there is a job, or the database answers.
+    A process that still imports modules computes, or waits for CPU or disk. A working process
+    sleeps at times, waiting for a job or the database.
     """
 
-    LOOKS = 3  # in a row, a tenth of a second apart
+    LOOKS = 3  # consecutive checks, 0.1 seconds apart
 
     def __init__(self) -> None:
-        """Begin to look."""
+        """Start without observations."""
         self.looks = 0
 
     def of(self, pids: list[str]) -> bool:
-        """Look once more, and say whether all slept at each of the last looks."""
+        """Check once more; return whether all slept in each of the last checks."""
         self.looks = self.looks + 1 if all(is_sleeping(pid) for pid in pids) else 0
         return self.looks >= self.LOOKS or not pids
 
@@ -223,21 +223,21 @@ class UnixConnection(http.client.HTTPConnection):
     """HTTP over a Unix socket."""
 
     def connect(self) -> None:
-        """Connect to the socket that the host's name stands for."""
+        """Connect to the socket path given as host name."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self.host)
 
 
 class Health:
-    """The question whether an app is well."""
+    """The health check of an app."""
 
     def __init__(self, path: str, headers: dict[str, str], status: int, body: str) -> None:
-        """Ask for `path`; well is an answer of `status` whose body matches `body`."""
+        """Request `path`; healthy is an answer with `status` and a body that matches `body`."""
         self.path, self.headers, self.status, self.body = path, headers, status, body
 
     def ask(self, socket_path: str, patience: Callable[[], bool]) -> tuple[bool, str]:
-        """Ask at a socket. Return whether the app is well, and its answer for people."""
+        """Check a socket. Return whether the app is healthy, and its answer as text."""
         connection = UnixConnection(socket_path, timeout=10)
         try:
             connection.request("GET", self.path, headers=self.headers)
@@ -261,9 +261,9 @@ class Health:
         return True, said
 
     def warm(self, socket_path: str, paths: list[str], visitors: int) -> None:
-        """Have so many visitors ask for each path at once. What they get is not looked at.
+        """Request each path with this many concurrent clients. The answers are ignored.
 
-        They leave with the first piece of an answer: some have no end.
+        Clients disconnect after the first chunk: some responses never end.
         """
 
         def visit(path: str) -> None:
@@ -279,32 +279,32 @@ class Health:
 
 
 class Deadline:
-    """Says whether there is time left; meanwhile it looks."""
+    """A time limit that runs a check on each call."""
 
     def __init__(self, length: float, look: Callable[[], None] = lambda: None) -> None:
-        """Begin to wait for `length` seconds."""
+        """Start a period of `length` seconds."""
         self.deadline, self.look = time.monotonic() + length, look
 
     def __call__(self) -> bool:
-        """Look, and say whether to wait on."""
+        """Run the check, and return whether to keep waiting."""
         self.look()
         return time.monotonic() < self.deadline
 
 
 class Watch:
-    """A web instance and background processes that must stay as they are."""
+    """A web instance and background processes that must not change."""
 
     def __init__(self, units: Units, health: Health, patience: float = 10) -> None:
-        """Look with `units` and ask with `health`; an answer may take `patience` seconds."""
+        """Check with `units` and `health`; an answer may take `patience` seconds."""
         self.units, self.health, self.patience = units, health, patience
         self.began = time.time()
-        self.pids: dict[str, str] = {}  # of each unit its main process
+        self.pids: dict[str, str] = {}  # main process of each unit
         self.workers: dict[str, set[str]] = {}
         self.gone: dict[str, set[str]] = {}  # workers that have ended
         self.asks: dict[str, int] = {}
 
     def look(self, step: str, names: Iterable[str]) -> None:
-        """Fail when a unit does not run as it did at the last look."""
+        """Raise DeployError when a unit no longer runs as in the last check."""
         for name, said in self.units.show(names).items():
             wrong, pid = failure_reason(name, said), said.get("MainPID", "0")
             if not wrong and self.pids.get(name, pid) != pid:
@@ -315,12 +315,12 @@ class Watch:
                 raise DeployError(step, wrong, name)
 
     def lost(self, name: str, workers: set[str]) -> str:
-        """Return what is wrong with an instance's workers: one that is recycled is no failure."""
+        """Return the failure of an instance's workers; a recycled worker is not a failure."""
         gone = self.workers[name] - workers
         self.workers[name] = workers
         if gone:
             self.gone.setdefault(name, set()).update(gone)
-            self.asks[name] = 3  # looks: Gunicorn writes it down a moment later
+            self.asks[name] = 3  # checks: Gunicorn logs the reason a moment later
         if not self.asks.get(name):
             return ""
         self.asks[name] -= 1
@@ -330,14 +330,14 @@ class Watch:
         return f"{name} lost {len(crashed)} of its workers" if crashed else ""
 
     def remember(self, *names: str, workers: bool = False) -> None:
-        """Keep which processes the units are made of now."""
+        """Record the current processes of units."""
         for name, said in self.units.show(names).items():
             self.pids[name] = said.get("MainPID", "0")
             if workers:
                 self.workers[name] = children(self.pids[name])
 
     def wait_healthy(self, step: str, unit: str, socket_path: str, timeout: float) -> str:
-        """Wait until an instance answers that it is well; return the answer."""
+        """Wait until an instance is healthy; return its answer."""
         patience = Deadline(timeout, lambda: self.look(step, [unit]))
         while True:
             well, answer = self.health.ask(socket_path, patience)
@@ -351,7 +351,7 @@ class Watch:
             time.sleep(0.1)
 
     def wait_started(self, step: str, names: list[str]) -> None:
-        """Wait until all units have been (re)started; old ones may finish what they do."""
+        """Wait until all units are (re)started; old processes may finish their work."""
         deadline = time.monotonic() + 30 + self.units.stop_timeout(*names)
         while True:
             said = self.units.show(names)
@@ -385,12 +385,11 @@ class Watch:
         new: Sequence[str] = (),
         visitors: Thread | None = None,
     ) -> None:
-        """Fail when a unit dies or the instance is not well within the next `length` seconds.
+        """Raise DeployError when a unit dies or the instance is unhealthy within `length` seconds.
 
-        Of units that are `new` no more is said before they have begun to work, or 10 seconds have
-        gone: one that dies of an import lives as long as that takes, which on a busy machine is
-        seconds. While there are `visitors` the instance may be too busy to answer; it is asked when
-        they have left.
+        For units that are `new`, the watch lasts until they start working, at most 10 seconds: a
+        failing import can take seconds on a busy machine. While there are `visitors`, the instance
+        may be too busy to answer; its health is checked after they finish.
         """
         now = time.monotonic()
         end, last, next_question = now + length, now + max(length, 10), 0.0

@@ -1,4 +1,4 @@
-"""uv on a host, which installs packages: a pinned version, and the way to the app's index."""
+"""Install a pinned uv on a host, and configure its access to the app's index."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ PYPI = "https://pypi.org/simple"
 TIMEOUT = 60  # seconds without an answer
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 SETTINGS = {"NO_COLOR": "1", "UV_NO_PROGRESS": "1", "UV_PYTHON_DOWNLOADS": "never"}
-# Variables of the host that say how the index and other hosts are reached.
+# Variables of the host that configure proxies and certificates.
 KNOWN = r"(?i)UV_.*|SSL_CERT_.*|REQUESTS_CA_BUNDLE|NODE_EXTRA_CA_CERTS|(HTTPS?|ALL|NO)_PROXY"
 
 
 class Index:
-    """An index of packages, whose URL may hold a password: uv reads that from a file.
+    """A package index. uv reads its URL from a file, as it may hold a password.
 
-    `variables` and `files` are for a sandbox, `trusted` the URLs that the operator has named.
+    `variables` and `files` are for a sandbox, `trusted` are the URLs named by the operator.
     """
 
     def __init__(self, url: str, ca: str) -> None:
-        """Take the URL (empty: as the host is set up) and the certificate of its CA in PEM."""
+        """Take the URL (empty: the host's setting) and the PEM certificate of its CA."""
         known = {name: text for name, text in os.environ.items() if re.fullmatch(KNOWN, name)}
         if url:
             known = {name: text for name, text in known.items() if not re.match("UV_.*INDEX", name)}
@@ -48,7 +48,7 @@ class Index:
         self.trusted = [self.url, *urls(" ".join(known.values()))]
         self.files: dict[str, str] = {}
         self.variables = dict(SETTINGS)
-        if CERTIFICATES.exists():  # those of the host; without the package uv has its own
+        if CERTIFICATES.exists():  # of the host; without ca-certificates, uv uses its own
             self.variables["UV_SYSTEM_CERTS"] = "true"
         self.variables |= known
         if url:
@@ -60,7 +60,7 @@ class Index:
             self.variables.pop("SSL_CERT_DIR", None)
 
     def named(self, text: str) -> list[str]:
-        """Return the URLs that requirements name, and those of files that their indexes name."""
+        """Return the URLs named by requirements, and the file URLs named by their indexes."""
         first = re.search(r'^(?:name = ")?([A-Za-z0-9][\w.-]*)(?:==|"$)', text, re.MULTILINE)
         package = re.sub(r"[-_.]+", "-", first[1]).lower() if first else "setuptools"
         found = urls(text)
@@ -78,13 +78,13 @@ class Index:
         return sorted(hosts)
 
     def links(self, page: str) -> list[str]:
-        """Return the links of a page of an index (PEP 503)."""
+        """Return the links on an index page (PEP 503)."""
         text, base = self.fetch(page)
         found = re.findall('href="(.*?)"', text.decode())
         return [urljoin(base, html.unescape(link)) for link in found]
 
     def fetch(self, url: str) -> tuple[bytes, str]:
-        """Download from the index; return what came, and from where in the end."""
+        """Download from the index; return the content and the final URL."""
         parts, own = urlsplit(url), urlsplit(self.url)
         host = parts.netloc.rpartition("@")[2]
         request = Request(parts._replace(netloc=host).geturl(), headers={"Accept-Encoding": "gzip"})
@@ -104,14 +104,14 @@ def urls(text: str) -> list[str]:
 
 
 def path(program: Path) -> str:
-    """Return the search path of a sandbox that has uv."""
+    """Return the search path of a sandbox with uv."""
     return f"{program.parent}:/usr/local/bin:/usr/bin:/bin"
 
 
 def install(lock: str, index: Index) -> Path:
-    """Return the program uv of the locked version (in pip's format), installed where it is missing.
+    """Return the path of the locked uv version (pip's format), and install it if missing.
 
-    Raises ValidationError when the index does not have it, or has another one.
+    Raises ValidationError when the index lacks it or has a different file.
     """
     version = re.search(r"^uv==(\S+)", lock, re.MULTILINE)
     if not version:
@@ -143,7 +143,7 @@ def download(version: str, index: Index) -> bytes:
 
 
 def place(program: bytes, folder: Path) -> None:
-    """Put a version in place, unless another deploy was faster, and remove older ones."""
+    """Install a version, unless another deploy did so first, and remove older ones."""
     TOOLS.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".uv-", dir=TOOLS) as work:
         new = Path(work, "new")
