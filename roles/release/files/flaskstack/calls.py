@@ -127,7 +127,7 @@ def switch(params: Wanted) -> dict[str, Any]:
 
 
 def apply(params: Wanted) -> dict[str, Any]:
-    """Activate `settings` with the active release, by restarting it in the other slot."""
+    """Activate `settings` by restarting the active release with them."""
     app_dir, settings = AppDir(params["root"], params["app"]), Settings(params["app"])
     serves, name = app_dir.serving(), params["settings"]
     answer = {"changed": bool(serves), "current": serves}
