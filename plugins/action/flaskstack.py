@@ -1,4 +1,4 @@
-"""Call the program `flaskstack` on a host, which gets it first where it is not there."""
+"""Call the program `flaskstack` on a host, and install it there if it is missing."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ PROGRAM = Path(__file__).resolve().parents[2] / "roles/release/files"
 
 
 class ActionModule(ActionBase):
-    """Bring files and the program to the host, and run the module of the same name there."""
+    """Copy files and the program to the host, and run the module of the same name there."""
 
     TRANSFERS_FILES = True
     _supports_check_mode = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> Any:
-        """Return what the call answers.
+        """Return the result of the call.
 
-        Arguments: `call` (its name), `params` (what it is told), `files` (paths on the controller
-        by the name under which the call is told where they are on the host), `templates` (a list of
-        `path`, `src` and `vars`: texts by path, told as `files`), `secrets` (masked in answers).
+        Arguments: `call` (name), `params` (dict), `files` (paths on the controller; each key becomes a
+        parameter with the path on the host), `templates` (list of `path`, `src` and `vars`, rendered
+        into the parameter `files`: texts by path), `secrets` (masked in results).
         """
         sys.path[:0] = [str(PROGRAM)] if str(PROGRAM) not in sys.path else []
         from flaskstack.controller.holder import holder
@@ -51,7 +51,7 @@ class ActionModule(ActionBase):
             arguments["secrets"] = self._task.args.get("secrets", [])
             answer = self._execute_module("flaskstack", arguments, task_vars=task_vars)
             if answer.get("missing"):
-                with NamedTemporaryFile(dir=C.DEFAULT_LOCAL_TMP) as local:  # of this host's alone
+                with NamedTemporaryFile(dir=C.DEFAULT_LOCAL_TMP) as local:  # hosts run in parallel
                     local.write(content)
                     local.flush()
                     arguments["source"] = self._transfer_file(local.name, self.remote(name))
@@ -64,7 +64,7 @@ class ActionModule(ActionBase):
         return result | answer
 
     def remote(self, name: str) -> str:
-        """Return where a file is on the host for the time of this task."""
+        """Return the temporary path of a file on the host."""
         shell = self._connection._shell
         if not shell.tmpdir:
             self._make_tmp_path()
@@ -73,7 +73,7 @@ class ActionModule(ActionBase):
     def rendered(
         self, templates: list[dict[str, Any]], task_vars: dict[str, Any]
     ) -> dict[str, str]:
-        """Return the texts of templates by path."""
+        """Return rendered templates by path."""
         roots = [*task_vars.get("ansible_search_path", []), self._loader.get_basedir()]
         search = [path for root in roots for path in (f"{root}/templates", root)]
         texts = {}

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Gather in one call what decides who reaches a host: sshd, login users, firewalls."""
+"""Gather SSH, login user and firewall facts in one call."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ UFW_ENABLED = re.compile(r"^ENABLED=yes", re.MULTILINE)
 
 
 def gather(user: str, address: str, root: Path = Path("/")) -> dict[str, Any]:
-    """Return the fact `access` of the host whose files are below `root`.
+    """Return the fact `access`, reading files below `root`.
 
     Raises:
-        subprocess.CalledProcessError: sshd does not accept its own configuration.
+        subprocess.CalledProcessError: sshd rejects its configuration.
     """
     users = {account.pw_name: [str(field) for field in account[1:]] for account in pwd.getpwall()}
     home = users[user][4] if user in users else "/root"
@@ -72,10 +72,10 @@ def gather(user: str, address: str, root: Path = Path("/")) -> dict[str, Any]:
 
 
 def _sshd(*arguments: str) -> str:
-    """Return what `sshd -T` prints; nothing on a host without sshd."""
+    """Return the output of `sshd -T`; empty on a host without sshd."""
     if not Path(SSHD).exists():
         return ""
-    # It wants this directory, which ssh.service makes: with ssh.socket not before a connection.
+    # sshd requires this directory. With ssh.socket it exists only after the first connection.
     RUN.mkdir(mode=0o755, exist_ok=True)
     command = [SSHD, "-T", *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
@@ -91,7 +91,7 @@ def _contains(file: Path, pattern: re.Pattern[str]) -> bool:
 
 def _firewalls(root: Path) -> list[str]:
     units = root / "etc/systemd/system"
-    # With the drop-in nftables.service loads Flaskstack's rules, without it an administrator's.
+    # With this drop-in, nftables.service loads only Flaskstack's rules.
     own = (units / "nftables.service.d/flaskstack.conf").exists()
     found = {
         "ufw": _contains(root / "etc/ufw/ufw.conf", UFW_ENABLED),
@@ -102,7 +102,7 @@ def _firewalls(root: Path) -> list[str]:
 
 
 def main() -> None:
-    """Answer Ansible."""
+    """Run the module."""
     module = AnsibleModule(
         argument_spec={"user": {"required": True}, "address": {"default": ""}},
         supports_check_mode=True,

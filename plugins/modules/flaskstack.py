@@ -20,25 +20,25 @@ description:
 author: Flaskstack
 """
 OPTIONS: dict[str, Any] = {
-    "program": {"type": "str", "required": True},  # name of its file, which holds its hash
-    "source": {"type": "path"},  # where the file is, to be installed
+    "program": {"type": "str", "required": True},  # file name, which contains its hash
+    "source": {"type": "path"},  # file on the host to install
     "call": {"type": "str", "required": True},
     "input": {"type": "str", "required": True, "no_log": True},  # JSON
     "secrets": {"type": "list", "elements": "str", "default": [], "no_log": True},
 }
 FOLDER = Path("/usr/local/lib/flaskstack")
 COMMAND = Path("/usr/local/bin/flaskstack")
-KEEP = 3  # versions: apps of several inventories may be on a host
+KEEP = 3  # versions: inventories of several apps may share a host
 
 
 def install(source: Path, program: Path) -> None:
-    """Put the program in its place, and let people find the newest."""
+    """Install the program, and link the operator's command to it."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     partial = program.with_name(f".{program.name}")
     with partial.open("wb") as file:
         file.write(source.read_bytes())
         file.flush()
-        os.fsync(file.fileno())  # after a power cut it is whole, or not there
+        os.fsync(file.fileno())  # complete or absent after a power cut
     partial.chmod(0o755)
     partial.rename(program)
     link = COMMAND.with_name(".flaskstack.new")
@@ -51,7 +51,7 @@ def install(source: Path, program: Path) -> None:
 
 
 def main() -> None:
-    """Run as an Ansible module."""
+    """Run the module."""
     module = AnsibleModule(argument_spec=OPTIONS, supports_check_mode=True)
     wanted = module.params
     program = FOLDER / wanted["program"]
@@ -63,7 +63,7 @@ def main() -> None:
             program = Path(wanted["source"])
         else:
             install(Path(wanted["source"]), program)
-    # It goes on when the connection ends, and with that this module.
+    # The program continues if the connection, and with it this module, ends.
     done = subprocess.run(
         [sys.executable, "-I", program, "call", wanted["call"]],
         cwd="/",

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Write and remove people's authorized keys without following what is in their home folders."""
+"""Write and remove authorized keys without following links in home directories."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ class RefusedError(Exception):
 
 
 class Home:
-    """The home of an account; nothing of it is created but .ssh and the file of keys."""
+    """An account's home directory. Only .ssh and the key file are created in it."""
 
     def __init__(self, account: pwd.struct_passwd, opened: ExitStack) -> None:
-        """Open the folder, and .ssh in it if there is one."""
+        """Open the home directory, and .ssh in it if it exists."""
         self.path, self.owner = account.pw_dir, (account.pw_uid, account.pw_gid)
         self._opened = opened
         self.folder = self._open(self.path)
@@ -70,7 +70,7 @@ class Home:
         return folder
 
     def state(self) -> str:
-        """Return owner, mode and text of the keys as they are."""
+        """Return owners, modes and text of the current keys."""
         if self.ssh is None:
             return ""
         folder = os.fstat(self.ssh)
@@ -84,12 +84,12 @@ class Home:
             return _state(folder, found, opened.read() if stat.S_ISREG(found.st_mode) else "")
 
     def wanted(self, text: str) -> str:
-        """Return what `state` is to be."""
+        """Return the intended value of `state`."""
         uid, gid = self.owner
         return f"{uid} {gid} 700\n{uid} {gid} 600\n{text}"
 
     def write(self, text: str) -> None:
-        """Write the keys in one step."""
+        """Write the keys atomically."""
         if self.ssh is None:
             os.mkdir(".ssh", 0o700, dir_fd=self.folder)
             self.ssh = self._open(".ssh")
@@ -121,7 +121,7 @@ def enter(
     """Write the keys of an account; return its state before and after.
 
     Raises:
-        RefusedError: something else is in the way.
+        RefusedError: the keys cannot be written safely.
     """
     with ExitStack() as opened:
         try:
@@ -145,13 +145,13 @@ def enter(
 
 
 def leave(account: pwd.struct_passwd, *, shared: bool, change: bool) -> tuple[str, str]:
-    """Remove the keys of an account, and close its home to the next one of its number."""
+    """Remove an account's keys, and close its home to a later account with the same uid."""
     with ExitStack() as opened:
         try:
             home = Home(account, opened)
         except (FileNotFoundError, RefusedError):
             return "", ""
-        before = home.state()  # nothing, where .ssh is a link: the keys it leads to are another's
+        before = home.state()  # empty if .ssh is a link: those keys may be another user's
         if change and home.ssh is not None and FILE in os.listdir(home.ssh):
             os.unlink(FILE, dir_fd=home.ssh)
         if change and not shared and home.holder == account.pw_uid:
@@ -161,14 +161,14 @@ def leave(account: pwd.struct_passwd, *, shared: bool, change: bool) -> tuple[st
 
 
 def _closed(found: os.stat_result) -> bool:
-    """Tell whether `leave` has closed a home."""
+    """Return whether `leave` has closed a home."""
     return (found.st_uid, stat.S_IMODE(found.st_mode)) == (0, 0o700)
 
 
 def apply(
     user: dict[str, Any], accounts: Sequence[pwd.struct_passwd], *, change: bool
 ) -> tuple[str, str]:
-    """Return the state of a user's keys before and after; without `change` only compare."""
+    """Apply a user's keys, or compare if not `change`; return the state before and after."""
     account = next((item for item in accounts if item.pw_name == user["name"]), None)
     if account is None:
         return "", user["authorized"] if user["present"] else ""
@@ -188,7 +188,7 @@ def _validate(authorized: str) -> None:
 
 
 def main() -> None:
-    """Answer Ansible."""
+    """Run the module."""
     module = AnsibleModule(
         argument_spec={"users": {"type": "list", "elements": "dict", "required": True}},
         supports_check_mode=True,

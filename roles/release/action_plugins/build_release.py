@@ -1,4 +1,4 @@
-"""Build a release of an app on the controller, in Ansible's own process."""
+"""Build a release of an app on the controller, in Ansible's process."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ PROGRAM = str(Path(__file__).resolve().parents[1] / "files")
 
 
 class ActionModule(ActionBase):
-    """Build a release; with `built`, pack what a host's build commands made of it."""
+    """Build a release; with `built`, pack the result of build commands on a host."""
 
     _supports_check_mode = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> Any:
-        """Return what the release is."""
+        """Return the release's description."""
         if PROGRAM not in sys.path:
             sys.path.append(PROGRAM)
         from flaskstack.controller.build import OPTIONS, build, repack

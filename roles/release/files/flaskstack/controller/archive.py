@@ -1,4 +1,4 @@
-"""One archive of an app's files that is the same wherever and whenever it is packed."""
+"""Create reproducible archives of an app's files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from flaskstack.controller.source import files
 
-FORMAT = 3  # raise when the same source gives another archive than before
+FORMAT = 3  # increment when the same source results in a different archive
 
 
 def describe(app: Path) -> list[tuple[str, int, str]]:
@@ -31,13 +31,13 @@ def describe(app: Path) -> list[tuple[str, int, str]]:
 
 
 def name_release(app: Path, commit: str, options: list[Any]) -> str:
-    """Hash everything that makes the release."""
+    """Return the release's name: a hash of its content and options."""
     digest = hashlib.sha256(json.dumps([FORMAT, options, describe(app)]).encode()).hexdigest()[:12]
     return f"{commit[:7]}-{digest}" if commit else digest
 
 
 def pack(app: Path, environment: dict[str, str], links: dict[str, str], path: Path) -> None:
-    """Write the archive: files in order, of no owner or date, then the links out of the release."""
+    """Write the archive: sorted files without owner or date, then the links out of the release."""
     below = tuple(f"{link}/" for link in links)
     shipped = [entry for entry in describe(app) if not f"{entry[0]}/".startswith(below)]
     names = [*links, *(name for name, _, _ in shipped)]
@@ -75,5 +75,5 @@ def member(name: str, **fields: Any) -> tarfile.TarInfo:
 
 
 def dated(digest: str) -> int:
-    """Date a file by its content, since nginx makes an ETag of its date and size."""
+    """Derive a file's date from its hash, since nginx computes an ETag from date and size."""
     return 315532800 + int(digest[:7], 16) * 4  # between 1980 and 2014

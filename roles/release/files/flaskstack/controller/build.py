@@ -1,8 +1,8 @@
-"""Turn an app's source into one archive and one lock that are the same on every host.
+"""Build an app's source into one archive and one lock for all hosts.
 
-A release is named after everything that makes it, and packed once. The source is only read; all
-that is written is below the folder `cache`. Where commands are still to be run on a host, the
-archive is `source` and not yet `archive`: `repack` makes that of what the commands made.
+A release is named by a hash of its inputs and packed once. The source is only read; all output is
+below the folder `cache`. If build commands remain to run on a host, only the archive `source`
+exists; `repack` creates `archive` from their result.
 """
 
 from __future__ import annotations
@@ -31,35 +31,35 @@ SOURCE = ("folder", "git", "ref", "archive", "checksum", "subfolder")
 OPTIONS: dict[str, Any] = {
     "source": {"type": "dict", "required": True, "options": dict.fromkeys(SOURCE, TEXT)},
     "requirements": LIST | {"required": True, "default": None},  # files inside the app
-    "hashed": {"type": "bool", "default": True},  # refuse what has no hash
-    "builds": {"type": "bool", "default": False},  # build packages here to learn what they need
+    "hashed": {"type": "bool", "default": True},  # reject requirements without a hash
+    "builds": {"type": "bool", "default": False},  # build packages here to read their dependencies
     "extras": LIST,  # of the app's project
-    "extra_requirements": LIST,  # lines
-    "pins": TEXT,  # lines
+    "extra_requirements": LIST,
+    "pins": TEXT,
     "index_url": TEXT | {"no_log": True},
-    "index_ca": TEXT,  # file
+    "index_ca": TEXT,  # path
     "pythons": LIST | {"elements": "dict"},  # of the hosts: version, machine, executable
-    "uv": TEXT,  # program
-    "commands": LIST,  # run in the release, on a host
-    "environment": DICT,  # of the commands
+    "uv": TEXT,  # path of the program
+    "commands": LIST,  # run on a host, in the release
+    "environment": DICT,  # variables of the commands
     "install_project": {"type": "bool", "default": False},
-    "links": DICT,  # out of the release, and where to
+    "links": DICT,  # links to shared paths, with their targets
     "root": TEXT,  # folder of releases on a host
     "cache": {"type": "path", "required": True},  # folder of built archives
     "keep": {"type": "int", "default": 5},  # archives to keep there
-    "without": LIST,  # folders that never enter a release
+    "without": LIST,  # folders that are never part of a release
     "secrets": LIST | {"no_log": True},  # texts that must not be in a release
-    "built": DICT,  # a release of which commands have been run
-    "look": {"type": "bool", "default": False},  # write no archive
-    "wheels": {"type": "bool", "default": False},  # tell which packages have none
-    "settings": TEXT | {"default": "the inventory"},  # where the user sets all this
+    "built": DICT,  # a release after its build commands ran
+    "look": {"type": "bool", "default": False},  # only check; write no archive
+    "wheels": {"type": "bool", "default": False},  # report packages without a wheel
+    "settings": TEXT | {"default": "the inventory"},  # file to set the variables in
 }
 
 
 def build(params: dict[str, Any]) -> dict[str, Any]:
-    """Name the release and pack it, unless it was built before or is only looked at.
+    """Name the release and pack it, unless it was built before or `look` is set.
 
-    Takes what OPTIONS describes. With `wheels` it tells `no_wheels`, None where it is not known.
+    Takes OPTIONS. With `wheels`, the result has `no_wheels` (list of packages); None if unknown.
     """
     cache = Path(params["cache"]).resolve()
     cache.mkdir(parents=True, exist_ok=True)
@@ -71,7 +71,7 @@ def build(params: dict[str, Any]) -> dict[str, Any]:
         target = Path(work, "app")
         app, commit = stage(source, target, cache, params["without"], params["secrets"])
         requires_python = read_requires_python(app, params["requirements"])
-        # Empty when the app does not say, and when the source is no checkout.
+        # Empty when the app does not set it, and when the source is not a checkout.
         result = {"changed": False, "requires_python": requires_python, "dirty": False}
         result |= {"commit": "", "commit_date": "", "commit_subject": "", "tag": ""} | commit
         if not fits(requires_python, [python["version"] for python in pythons]):
@@ -97,9 +97,9 @@ def build(params: dict[str, Any]) -> dict[str, Any]:
 
 
 def repack(release: dict[str, Any], links: dict[str, str]) -> None:
-    """Write the archive that hosts get of what build commands made of a release of `build`.
+    """Write the archive for hosts from a release of `build` and the result of its build commands.
 
-    That is taken from `.<id>.built.tar.gz` beside it.
+    That result is the file `.<id>.built.tar.gz` beside the archive.
     """
     archive, variable = Path(release["archive"]), "app_build_commands"
     built = archive.with_name(f".{release['id']}.built.tar.gz")
@@ -112,7 +112,7 @@ def repack(release: dict[str, Any], links: dict[str, str]) -> None:
 
 
 def fits(requires_python: str, versions: list[str]) -> bool:
-    """Say whether the app runs on the hosts' Python, so that there is anything to resolve."""
+    """Return whether the app supports the hosts' Python versions."""
     try:
         allowed = SpecifierSet(requires_python)
     except InvalidSpecifier as error:
@@ -121,7 +121,7 @@ def fits(requires_python: str, versions: list[str]) -> bool:
 
 
 def refuse_unhashed(lines: list[str], hashed: bool) -> None:
-    """Refuse what hosts cannot check or cannot fetch."""
+    """Reject requirements that hosts cannot verify or cannot fetch."""
     private = [line for line in lines if re.search(r"\+ssh:|@ *ssh:", line)]
     if private:
         raise ValidationError(
@@ -141,7 +141,7 @@ def refuse_unhashed(lines: list[str], hashed: bool) -> None:
 def released(
     params: dict[str, Any], app: Path, commit: dict[str, Any], lock: dict[str, Any], cache: Path
 ) -> dict[str, Any]:
-    """Return the release's name, and where all that it consists of is found."""
+    """Return the release's name and the paths of its files."""
     parts = [lock[name] for name in ("name", "text", "open", "complete")] + [params["hashed"]]
     pythons = {
         (minor(python["version"]), python["machine"], python.get("executable", ""))
@@ -160,22 +160,24 @@ def released(
     return {
         "fits": True,
         "id": name,
-        "archive": str(archive),  # what hosts get
-        "source": str(cache / f".{name}.source.tar.gz"),  # what commands begin with
+        "archive": str(archive),  # for hosts
+        "source": str(cache / f".{name}.source.tar.gz"),  # input of the build commands
         "built": archive.exists() or not on_host,
         "environment": environment,
         "build_environment": variables,
         "lock": str(cache / f"{name}.lock"),
-        "lock_name": lock["name"],  # which format it has
+        "lock_name": lock["name"],  # its format
         "lock_hash": hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12],
-        "complete": lock["complete"],  # nothing but the lock is to be installed
-        "unhashed": lock["open"] if lock["name"] == "requirements.txt" else [],  # beside the lock
+        "complete": lock["complete"],  # no dependencies outside the lock
+        "unhashed": lock["open"]
+        if lock["name"] == "requirements.txt"
+        else [],  # in addition to the lock
         "notice": lock["notice"],
     }
 
 
 def build_environment(params: dict[str, Any], tag: str) -> dict[str, str]:
-    """Return the variables of a build, with the version that git knows and that is not shipped."""
+    """Return the variables of a build, with the version from git: .git is not shipped."""
     name = "SETUPTOOLS_SCM_PRETEND_VERSION"
     set_already = any(variable.startswith(name) for variable in params["environment"])
     found = re.fullmatch(r"(.*?)(?:-(\d+)-(g[0-9a-f]+))?", tag)
@@ -192,7 +194,7 @@ def build_environment(params: dict[str, Any], tag: str) -> dict[str, str]:
 
 
 def forget(cache: Path, keep: int) -> None:
-    """Remove all but the archives used last."""
+    """Remove all but the most recently used archives."""
     archives = sorted(cache.glob("[!.]*.tar.gz"), key=lambda path: -path.stat().st_mtime)
     for old in archives[keep:]:
         old.unlink()

@@ -1,4 +1,4 @@
-"""Commits, read with git, which runs nothing that a repository or its configuration names."""
+"""Export commits with git, running no command that a repository or its configuration sets."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LOGIN = '!f() { printf "username=%s\\npassword=%s\\n" "$GIT_LOGIN_USER" "$GIT_LO
 
 
 def protocols() -> dict[str, str]:
-    """Return the environment that says where a repository may lead git to."""
+    """Return the environment that restricts the protocols of a repository's URLs."""
     return {"GIT_ALLOW_PROTOCOL": os.environ.get("GIT_ALLOW_PROTOCOL", "https:ssh")}
 
 
@@ -41,10 +41,10 @@ def split_login(url: str) -> tuple[str, str]:
 
 
 def repository(folder: Path, url: str = "") -> Callable[..., str]:
-    """Return a function that runs git in a folder; it reaches a server only with `env` given.
+    """Return a function that runs git in a folder. It has network access only with `env` given.
 
-    Filters are switched off by name, whoever configured them. The login of the URL goes through
-    the environment: the arguments of programs can be read by every account.
+    All configured filters are disabled by name. The login of the URL is passed in the environment,
+    as all users can read command lines.
     """
     known = {k: v for k, v in os.environ.items() if k not in ("GIT_DIR", "GIT_WORK_TREE")}
     known |= {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
@@ -69,18 +69,18 @@ def repository(folder: Path, url: str = "") -> Callable[..., str]:
 
 
 def describe(git: Callable[..., str]) -> dict[str, str | bool]:
-    """Return id, date, subject and the `git describe --tags` of what is checked out."""
+    """Return id, date, subject and `git describe --tags` of the commit checked out."""
     names = ("commit", "commit_date", "commit_subject")
     shown = git("log", "-1", "--format=%H%x00%cI%x00%s", "HEAD", "--").rstrip("\n")
     try:
         tag = git("describe", "--tags", "HEAD").strip()
-    except ValidationError:  # it has none
+    except ValidationError:  # there is no tag
         tag = ""
     return dict(zip(names, shown.split("\0"), strict=True)) | {"tag": tag, "dirty": False}
 
 
 def known_files(folder: Path) -> list[str] | None:
-    """Name all in a folder that git is not told to ignore; None where there is no checkout."""
+    """Return the files in a folder that git does not ignore; None when it is not a checkout."""
     if not any((above / ".git").exists() for above in (folder, *folder.parents)):
         return None
     try:
@@ -93,7 +93,7 @@ def known_files(folder: Path) -> list[str] | None:
 
 
 def checkout(folder: Path) -> dict[str, str | bool]:
-    """Describe the commit that a folder is a checkout of, and whether its files differ from it."""
+    """Describe the commit checked out in a folder, and whether files differ from it."""
     status = ("status", "--porcelain", "--untracked-files=all", "--ignore-submodules=dirty")
     try:
         git = repository(folder)
@@ -105,16 +105,16 @@ def checkout(folder: Path) -> dict[str, str | bool]:
 
 
 def export(url: str, ref: str, subfolder: str, target: Path, cache: Path) -> dict[str, str | bool]:
-    """Put a commit's files, with those of its submodules, into an empty folder and describe it.
+    """Check out a commit with its submodules into an empty folder, and describe it.
 
-    What was fetched stays in the cache: a commit that is there needs no server.
+    Fetched commits stay in the cache, so a known commit needs no server.
     """
     bare, _ = split_login(url)
     clone = cache / "git" / hashlib.sha256(bare.encode()).hexdigest()[:12]
     clone.parent.mkdir(exist_ok=True)
     with clone.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        for left in [*clone.rglob("*.lock"), clone / "index"]:  # by a run that was killed
+        for left in [*clone.rglob("*.lock"), clone / "index"]:  # left by a killed run
             left.unlink(missing_ok=True)
         git = repository(target, url)
         git("init", "--quiet", "--template=", f"--separate-git-dir={clone}")
@@ -126,9 +126,9 @@ def export(url: str, ref: str, subfolder: str, target: Path, cache: Path) -> dic
 
 
 def fetch(git: Callable[..., str], url: str, ref: str) -> str:
-    """Return the commit that a branch, a tag or an id means on the server."""
+    """Return the commit id of a branch, tag or id on the server."""
     resolve = ("rev-parse", "--verify", "--quiet", f"{ref or 'refs/remote/HEAD'}^{{commit}}")
-    for refs in [[], REFS, [ref]] if ID.fullmatch(ref) else [REFS]:  # an id may be on no branch
+    for refs in [[], REFS, [ref]] if ID.fullmatch(ref) else [REFS]:  # a commit may be on no branch
         with nullcontext() if refs == REFS else suppress(ValidationError):
             if refs:
                 git("fetch", "--quiet", "--prune", "--update-head-ok", "origin", *refs, env={})
@@ -140,12 +140,12 @@ def fetch(git: Callable[..., str], url: str, ref: str) -> str:
 
 
 def submodules(git: Callable[..., str], folder: str) -> list[str]:
-    """Name the submodules in a folder or around it, of those that have a URL."""
+    """Return the submodules with a URL that are in a folder or contain it."""
     entries = [line.partition("\t") for line in git("ls-files", "-sz").split("\0")]
     links = [path for mode, _, path in entries if mode.startswith("160000 ")]
     try:
         named = git("config", "--blob=HEAD:.gitmodules", "-z", "--get-regexp", r"\.path$")
-    except ValidationError:  # there is none
+    except ValidationError:  # no submodules
         return []
     known = {entry.partition("\n")[2] for entry in named.split("\0")} & set(links)
     app = PurePosixPath(folder)
@@ -153,7 +153,7 @@ def submodules(git: Callable[..., str], folder: str) -> list[str]:
 
 
 def update(git: Callable[..., str], paths: list[str], kept: Path) -> None:
-    """Check submodules out: from what is kept, or else from where they are now."""
+    """Check out submodules from the cache, or from their current URLs if that fails."""
     for last in (not kept.exists(), True):
         try:
             git("submodule", "--quiet", "update", "--init", "--recursive", "--", *paths,

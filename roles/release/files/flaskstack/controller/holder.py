@@ -1,4 +1,4 @@
-"""Who deploys: which person, controller and process."""
+"""Identify the deploy: user, controller and process."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from typing import Any
 
 
 def playbook_process() -> int:
-    """Return the id of ansible-playbook, of which a task's process is a child."""
+    """Return the process id of ansible-playbook, the parent of a task's process."""
     parent = multiprocessing.parent_process()
     return parent.pid if parent and parent.pid else os.getpid()
 
 
 def controller() -> str:
-    """Name what has the same process ids: a container of the same name elsewhere has not."""
+    """Return an id of the process namespace, which differs between containers of the same name."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{platform.node()} {boot} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:  # no Linux
+    except OSError:  # not Linux
         return platform.node()
 
 
 def running_playbooks() -> list[int]:
-    """Return the ids of this controller's processes that are Ansible's."""
+    """Return the ids of Ansible's processes on this controller."""
     try:
         folders = [name for name in os.listdir("/proc") if name.isdecimal()]
-    except OSError:  # no Linux
+    except OSError:  # not Linux
         shown = subprocess.run(
             ["ps", "-axo", "pid=,command="], capture_output=True, text=True, check=True
         )
@@ -42,7 +42,7 @@ def running_playbooks() -> list[int]:
 def _command_line(process: str) -> bytes:
     try:
         return Path("/proc", process, "cmdline").read_bytes()
-    except OSError:  # it has ended, or is not ours to see
+    except OSError:  # the process has ended or is not readable
         return b""
 
 
@@ -50,7 +50,7 @@ def person() -> str:
     """Return user@controller."""
     try:
         user = getpass.getuser()
-    except (KeyError, OSError):  # a container without an entry for its user
+    except (KeyError, OSError):  # the user has no entry, as in a container
         user = str(os.getuid())
     return f"{user}@{platform.node()}"
 

@@ -1,4 +1,4 @@
-"""The program that is shipped to hosts: this package in one file, named by its content."""
+"""Pack this package for hosts into one file, named by its content."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import zipfile
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
-DATE = (1980, 1, 1, 0, 0, 0)  # the same content is the same file
+DATE = (1980, 1, 1, 0, 0, 0)  # fixed, so that the same content results in the same file
 
 
 def pack() -> tuple[str, bytes]:
-    """Return the program's name and content, a zipapp; the controller's part stays behind."""
+    """Return the program's file name and content, a zipapp without the controller's part."""
     memory = io.BytesIO()
     memory.write(b"#!/usr/bin/python3\n")
-    with zipfile.ZipFile(memory, "w") as packed:  # not compressed: that differs between zlibs
+    with zipfile.ZipFile(
+        memory, "w"
+    ) as packed:  # uncompressed: zlib versions differ in their output
         for path in sorted(PACKAGE.glob("*.py")):
             packed.writestr(zipfile.ZipInfo(f"flaskstack/{path.name}", DATE), path.read_bytes())
         start = "import runpy\n\nrunpy.run_module('flaskstack', run_name='__main__')\n"

@@ -1,4 +1,4 @@
-"""What an app asks for: its requirements files, read with all that they include."""
+"""Read an app's requirements files and the files that they include."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ INCLUDE = re.compile(r"(?:-r|-c|--requirement|--constraint)[ =]*(\S.*)")
 EDITABLE = re.compile(r"^(?:-e\b|--editable\b)[ =]*")
 LOCAL = re.compile(r"\.{0,2}/|\.$|(?:\S+ *@ *)?(git\+)?file:")
 PYLOCK = re.compile(r"pylock\.([^.]+\.)?toml")
-# Files that uv does not read, and what makes one of them that it reads.
+# Files that uv does not read, and the command that converts each.
 INSTEAD = {
     "poetry.lock": "poetry export --output=requirements.lock`, or `uvx migrate-to-uv` and `uv lock",
     "pdm.lock": "pdm export --output=requirements.lock",
@@ -26,17 +26,17 @@ INSTEAD = {
 
 @dataclass
 class Requirements:
-    """What is asked for, in lines as pip reads them."""
+    """Requirements, as lines in pip's format."""
 
     lines: list[str] = field(default_factory=list)
     options: list[str] = field(default_factory=list)  # such as --extra-index-url
     constraints: list[str] = field(default_factory=list)
-    loose: list[str] = field(default_factory=list)  # files that leave anything open
+    loose: list[str] = field(default_factory=list)  # files with unpinned requirements
     read: list[Path] = field(default_factory=list)
 
 
 def kind(name: str) -> str:
-    """Say what sort of file a name means."""
+    """Return the format of a file, by its name."""
     last = name.rsplit("/", 1)[-1]
     if last in ("uv.lock", "pyproject.toml", *INSTEAD):
         return last
@@ -44,25 +44,25 @@ def kind(name: str) -> str:
 
 
 def logical_lines(text: str) -> list[str]:
-    """Join what goes on in the next line, and leave out comments."""
+    """Join continued lines, and remove comments."""
     lines = re.sub(r"\\\r?\n", " ", text).splitlines()
     bare = (re.sub(r"(^|\s)#.*", "", line).strip() for line in lines)
     return [re.sub(r"\s+", " ", line) for line in bare if line]
 
 
 def name_of(line: str) -> str:
-    """Return the normalized name of what a line asks for."""
+    """Return the normalized package name of a line."""
     found = re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", line)
     return re.sub(r"[-_.]+", "-", found.group()).lower() if found else ""
 
 
 def is_locked(line: str) -> bool:
-    """Say whether a line can only mean files that are known."""
+    """Return whether a line pins its files by hash."""
     return "--hash=" in line
 
 
 def check_file(app: Path, name: str) -> None:
-    """Refuse a file that is not there, or that uv does not read."""
+    """Raise ValidationError for a file that is missing or that uv does not read."""
     if command := INSTEAD.get(kind(name)):
         raise ValidationError(
             f"app_requirements: {name} is not read. `{command}` makes a file that is.",
@@ -88,7 +88,7 @@ def check_file(app: Path, name: str) -> None:
 
 
 def read_text(path: Path) -> str:
-    """Return a file's text as pip does: by its byte order mark, and else in UTF-8."""
+    """Return a file's text, decoded like pip does: by its byte order mark, otherwise as UTF-8."""
     data = path.read_bytes()
     utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
@@ -98,7 +98,7 @@ def read_text(path: Path) -> str:
 
 
 def read_file(app: Path, name: str, asked: Requirements, into: list[str]) -> None:
-    """Read a file in pip's format, and those that it includes."""
+    """Read a file in pip's format and the files that it includes."""
     path = app / name
     if path in asked.read:
         return
@@ -120,7 +120,7 @@ def read_file(app: Path, name: str, asked: Requirements, into: list[str]) -> Non
         if LOCAL.match(bare) or (bare != line and "://" not in bare):
             refuse_local(name, bare)
         if bare.startswith("-"):
-            known = [*asked.options, "--require-hashes"]  # which is asked for where it can be
+            known = [*asked.options, "--require-hashes"]  # hashes are required wherever possible
             asked.options += [bare] if bare not in known else []
             continue
         into.append(re.sub(r"^(git\+\S+?)#egg=([\w.-]+)\S*", r"\2 @ \1", bare))
@@ -129,7 +129,7 @@ def read_file(app: Path, name: str, asked: Requirements, into: list[str]) -> Non
 
 
 def refuse_local(name: str, line: str) -> None:
-    """Say what to write instead of what is on one machine alone."""
+    """Raise ValidationError for a local path, with the alternative."""
     asks = f"app_requirements: {name} asks for {line!r}, which hosts do not have."
     if found := re.match(r"([\w.-]+) *@ *file:", line):
         raise ValidationError(
@@ -142,7 +142,7 @@ def refuse_local(name: str, line: str) -> None:
 
 
 def pylock_lines(app: Path, name: str) -> list[str]:
-    """Return what a lock of the standard format (PEP 751) holds."""
+    """Return the packages of a pylock.toml (PEP 751) as lines."""
     lines = []
     for package in read_toml(app / name).get("packages", []):
         files = package.get("wheels", []) + [
@@ -161,7 +161,7 @@ def pylock_lines(app: Path, name: str) -> list[str]:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Return what a TOML file holds; nothing, when there is none."""
+    """Return the content of a TOML file; empty when it does not exist."""
     try:
         return tomllib.loads(read_text(path))
     except FileNotFoundError:
@@ -171,7 +171,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def read_requires_python(app: Path, names: list[str]) -> str:
-    """Return which versions of Python the app and its locks say that they are for."""
+    """Return the Python versions that the app and its locks require."""
     locks = [name for name in names if kind(name) in ("uv.lock", "pylock.toml")]
     said = [read_toml(app / "pyproject.toml").get("project", {}).get("requires-python", "")]
     said += [read_toml(app / name).get("requires-python", "") for name in locks]

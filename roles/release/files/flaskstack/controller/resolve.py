@@ -1,7 +1,7 @@
-"""Everything that a release needs installed, as one lock that leaves nothing open.
+"""Resolve a release's requirements into one complete lock.
 
-uv resolves and exports. It builds nothing here, which would run code of the app's source and of
-packages on the controller, unless it is allowed to.
+uv resolves and exports. It builds no packages here, unless that is allowed: builds run code of the
+app and of packages on the controller.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ from flaskstack.controller.requirements import (
 )
 from flaskstack.errors import ValidationError, run, without_logins
 
-FORMAT = 2  # raise when the same inputs give another lock than before
-KEEP = 20  # locks that are remembered
-LOWEST_GUNICORN = "22"  # the first that drops headers which could pass for the proxy's
-TIMEOUT = 5  # seconds that the question for wheels may take
+FORMAT = 2  # increment when the same inputs result in a different lock
+KEEP = 20  # locks kept in the cache
+LOWEST_GUNICORN = "22"  # the first that drops headers which imitate the proxy's
+TIMEOUT = 5  # seconds for the query for wheels
 NOTICE = (
     "{} not locked: versions are those of the day when this was first built here, "
     "until the file changes. `uv lock`, or `uv pip compile --generate-hashes`, makes a lock"
 )
 PINS = 'app_constraints: ["flask==3.1.2"]'
-# What cures what uv complains of: the first whose sign is in its output.
+# Fixes for errors of uv: the first match wins.
 CURES = [
     (
         "no usable wheels|[Bb]uilding source distributions is disabled",
@@ -73,14 +73,14 @@ CURES = [
 
 
 def make_lock(app: Path, params: dict[str, Any], cache: Path) -> dict[str, Any]:
-    """Return the lock of these inputs. What was resolved before is not resolved again.
+    """Return the lock for these inputs, from the cache if they were resolved before.
 
     `name` and `text` are the file for `uv pip`; `hashed` and `open` its lines with and without
-    hashes; `complete` says that nothing else is needed; `notice` tells what the app left open.
+    hashes; `complete` means that it has all dependencies; `notice` lists what the app did not pin.
     """
     for name in params["requirements"]:
         check_file(app, name)
-    parts = (".txt", ".in", ".toml", "lock")  # files of the app that may make it
+    parts = (".txt", ".in", ".toml", "lock")  # files of the app that can affect it
     asked = [entry for entry in describe(app) if entry[0].endswith(parts)]
     given = [params[name] for name in ("requirements", "extras", "extra_requirements", "pins")]
     inputs = [FORMAT, *given, platform(params), without_logins(params["index_url"]), asked]
@@ -101,7 +101,7 @@ def make_lock(app: Path, params: dict[str, Any], cache: Path) -> dict[str, Any]:
 
 
 def check_gunicorn(lines: list[str], params: dict[str, Any]) -> None:
-    """Refuse a lock without Gunicorn, or with one that does not know the site's settings."""
+    """Reject a lock without Gunicorn, or with a version that lacks settings in use."""
     names = " and ".join(params["requirements"])
     found = [line for line in lines if name_of(line) == "gunicorn"]
     if not found:
@@ -119,7 +119,7 @@ def check_gunicorn(lines: list[str], params: dict[str, Any]) -> None:
 
 
 def resolve(app: Path, params: dict[str, Any]) -> dict[str, Any]:
-    """Fill in what the app leaves open, and put in what the inventory adds."""
+    """Resolve unpinned requirements, and add those of the inventory."""
     asked, notices, pylock = Requirements(), [], ""
     with tempfile.TemporaryDirectory(dir=app.parent, prefix="lock-") as folder:
         work = Path(folder)
@@ -157,14 +157,14 @@ def resolve(app: Path, params: dict[str, Any]) -> dict[str, Any]:
         "text": pylock if as_it_is else "\n".join(asked.options + hashed) + "\n",
         "hashed": hashed,
         "open": [line for line in lines if not is_locked(line)],
-        # Where a person wrote it, uv is to find out what it lacks.
+        # A handwritten file may lack dependencies, so uv resolves them on the host.
         "complete": resolved or "requirements.txt" not in map(kind, params["requirements"]),
         "notice": ".\n".join(notices),
     }
 
 
 def export(app: Path, name: str, params: dict[str, Any], work: Path) -> list[str]:
-    """Return what a uv.lock says, for all projects of a workspace."""
+    """Return the packages of a uv.lock, for all projects of a workspace."""
     command = ["export", "--frozen", "--all-packages", "--no-emit-workspace", "--no-default-groups"]
     command += ["--no-header", "--no-annotate", "--format=requirements.txt", "--quiet"]
     command += [f"--extra={extra}" for extra in params["extras"]]
@@ -180,7 +180,7 @@ def export(app: Path, name: str, params: dict[str, Any], work: Path) -> list[str
 def compile_lock(
     app: Path, params: dict[str, Any], asked: Requirements, projects: list[str], work: Path
 ) -> list[str]:
-    """Resolve; of what is locked, versions and hashes are kept where they fit."""
+    """Resolve requirements. Locked versions and hashes are kept if they are compatible."""
     known = asked.lines + asked.constraints
     given = "\n".join([*known, *(read_text(app / name) for name in projects)])
     texts = {
@@ -204,7 +204,7 @@ def compile_lock(
 
 
 def explained(error: ValidationError, params: dict[str, Any]) -> ValidationError:
-    """Say which variable cures what uv complains of."""
+    """Return uv's error with the variable that fixes it."""
     said = str(error).partition("\n")[2].replace("app.in", "the app")
     reason, example = next((reason, cure) for sign, reason, cure in CURES if re.search(sign, said))
     pythons = dict.fromkeys(python["version"] for python in params["pythons"])
@@ -214,7 +214,7 @@ def explained(error: ValidationError, params: dict[str, Any]) -> ValidationError
 
 
 def with_extras(pins: str, asked: str) -> list[str]:
-    """Let a pin mean the extras, too, that the app asks for."""
+    """Add the extras that the app requires to each pin."""
     found = re.findall(r"(?m)^[\s\"']*([\w.-]+) *(\[[\w,. -]+\])", asked)
     extras = {name_of(name): those for name, those in found}
     return [
@@ -224,7 +224,7 @@ def with_extras(pins: str, asked: str) -> list[str]:
 
 
 def platform(params: dict[str, Any]) -> list[str]:
-    """Say which hosts the lock is for: all alike, or of several kinds."""
+    """Return uv's options for the hosts' platform; universal if they differ."""
     kinds = {(minor(python["version"]), python["machine"]) for python in params["pythons"]}
     lowest = min((python["version"] for python in params["pythons"]), key=Version, default="")
     command = [f"--python-version={lowest}"] if lowest else []
@@ -239,9 +239,9 @@ def minor(version: str) -> str:
 
 
 def without_wheels(lock: dict[str, Any], params: dict[str, Any], folder: Path) -> list[str] | None:
-    """Name what hosts must build of a lock, or refuse what they cannot even build.
+    """Return the packages that hosts must build. Raises ValidationError if one cannot be built.
 
-    None means that the index does not tell, or not soon.
+    None if the index does not answer in time.
     """
     lines = (re.sub(" --hash=.*", "", line) for line in lock["hashed"])
     (folder / "hashed.in").write_text("\n".join(lines))
@@ -253,7 +253,7 @@ def without_wheels(lock: dict[str, Any], params: dict[str, Any], folder: Path) -
         try:
             text = uv(params, [*command, *host], folder, timeout=TIMEOUT)
         except (ValidationError, subprocess.TimeoutExpired) as error:
-            if "no wheels with a matching" in str(error):  # nor anything to build
+            if "no wheels with a matching" in str(error):  # no source distribution either
                 raise explained(error, params) from error
             return None
         packages = tomllib.loads(text).get("packages", [])
@@ -262,7 +262,7 @@ def without_wheels(lock: dict[str, Any], params: dict[str, Any], folder: Path) -
 
 
 def uv(params: dict[str, Any], arguments: list[str], folder: Path, **options: Any) -> str:
-    """Run uv, which finds the index and the way into it in its environment alone."""
+    """Run uv. The index and its login are passed in the environment only."""
     program = params["uv"] if Path(params["uv"]).is_file() else shutil.which("uv")
     if not program:
         raise ValidationError(

@@ -1,4 +1,4 @@
-"""The source of an app: a folder, a commit or an archive, put into a folder of its own."""
+"""Stage the source of an app (a folder, a commit or an archive) in a separate folder."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ JUNK = {
     *("__pycache__", "node_modules", "venv"),
 }
 LFS = b"version https://git-lfs.github.com/spec/"
-SECRET_LENGTH = 8  # bytes; shorter ones are found in texts that have nothing to do with them
+SECRET_LENGTH = 8  # bytes; shorter secrets would match unrelated text
 
 
 def files(folder: Path) -> Iterator[str]:
-    """Name the files and links below a folder, without junk."""
+    """Yield the files and links below a folder, without junk."""
     for parent, folders, names in os.walk(folder):
         links = [name for name in folders if Path(parent, name).is_symlink()]
         folders[:] = [name for name in folders if name not in JUNK and name not in links]
@@ -38,20 +38,20 @@ def files(folder: Path) -> Iterator[str]:
 
 
 def source_files(folder: Path) -> list[str]:
-    """Name what a folder has to give: all but junk, and but what git is told to ignore."""
+    """Return the files of a folder, without junk and files that git ignores."""
     names = set(files(folder))
     known = known_files(folder)
     if known is None:
         return sorted(names)
     chosen = names.intersection(known)
     for name in (name.rstrip("/") for name in known):
-        if (folder / name).is_dir() and not (folder / name).is_symlink():  # a checkout in this one
+        if (folder / name).is_dir() and not (folder / name).is_symlink():  # a nested checkout
             chosen.update(f"{name}/{below}" for below in source_files(folder / name))
-    return sorted(chosen or names)  # nothing: the whole folder is ignored by a checkout around it
+    return sorted(chosen or names)  # empty when an outer checkout ignores the whole folder
 
 
 def stage_folder(source: Path, target: Path, without: list[Path]) -> None:
-    """Copy a folder, without some that may be in it."""
+    """Copy a folder, except for the folders `without`."""
     if not source.is_dir() or source in without:
         reason = "holds an inventory or its secrets" if source.is_dir() else "is not a folder"
         raise ValidationError(
@@ -66,7 +66,7 @@ def stage_folder(source: Path, target: Path, without: list[Path]) -> None:
 
 
 def stage_archive(source: str, checksum: str, target: Path, cache: Path) -> None:
-    """Unpack a file or a download, whose checksum must be right."""
+    """Unpack a local or downloaded archive after verifying its checksum."""
     path, remote = Path(source), "://" in source
     if remote:
         name = hashlib.sha256(f"{source} {checksum}".encode()).hexdigest()[:12]
@@ -90,7 +90,7 @@ def stage_archive(source: str, checksum: str, target: Path, cache: Path) -> None
 
 
 def unpack(archive: Path, target: Path, variable: str) -> None:
-    """Unpack an archive, and nothing of it outside the folder: tar and zipfile both see to that."""
+    """Unpack an archive. tar and zipfile keep members inside the folder."""
     try:
         if zipfile.is_zipfile(archive):
             shutil.unpack_archive(archive, target, "zip")
@@ -101,7 +101,7 @@ def unpack(archive: Path, target: Path, variable: str) -> None:
 
 
 def download(url: str, path: Path) -> None:
-    """Save what a URL gives, complete or not at all."""
+    """Download a file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}")
     try:
@@ -115,12 +115,12 @@ def download(url: str, path: Path) -> None:
 def stage(
     source: dict[str, Any], target: Path, cache: Path, without: list[str], secrets: list[str]
 ) -> tuple[Path, dict[str, str | bool]]:
-    """Put the app's files into a folder of their own; return it, and its commit or nothing."""
+    """Stage the app's files; return their folder and a description of the commit, if there is one."""
     target.mkdir()
     commit: dict[str, str | bool] = {}
     app, subfolder = target, source["subfolder"]
     if source["folder"]:
-        # A folder knows what git ignores, so the app's part is taken before it is copied.
+        # git must list the files in place, so only the app's part is copied.
         folder = Path(source["folder"], subfolder).resolve()
         stage_folder(folder, app, [cache, *(Path(each).resolve() for each in without)])
         commit = checkout(folder)
@@ -130,7 +130,7 @@ def stage(
     else:
         stage_archive(source["archive"], source["checksum"], target, cache)
         inside = [path for path in target.iterdir() if path.name != subfolder.split("/")[0]]
-        # Archives of releases are packed in a folder.
+        # Release archives usually have one top-level folder.
         packed = len(os.listdir(target)) == len(inside) == 1 and inside[0].is_dir()
         app = (inside[0] if packed else target) / subfolder
     if not app.is_dir() or not app.resolve().is_relative_to(target.resolve()):
@@ -144,7 +144,7 @@ def stage(
 
 
 def check(app: Path, secrets: list[bytes], variable: str) -> None:
-    """Refuse what must not be in a release: links out of it, secrets, what stands for a file."""
+    """Reject links out of the release, secrets, and pointers of Git LFS."""
     for name in files(app):
         path = app / name
         if not path.resolve().is_relative_to(app.resolve()):
