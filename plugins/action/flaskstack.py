@@ -25,9 +25,9 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> Any:
         """Return the result of the call.
 
-        Arguments: `call` (name), `params` (dict), `files` (paths on the controller; each key becomes a
-        parameter with the path on the host), `templates` (list of `path`, `src` and `vars`, rendered
-        into the parameter `files`: texts by path), `secrets` (masked in results).
+        Arguments: `call` (name), `params` (dict), `files` (paths on the controller; each key
+        becomes a parameter with the path on the host), `templates` (list of `path`, `src` and
+        `vars`, rendered into the parameter `files`: texts by path), `secrets` (masked in results).
         """
         sys.path[:0] = [str(PROGRAM)] if str(PROGRAM) not in sys.path else []
         from flaskstack.controller.holder import holder

@@ -34,8 +34,8 @@ OPTIONS: dict[str, Any] = {
     "hashed": {"type": "bool", "default": True},  # reject requirements without a hash
     "builds": {"type": "bool", "default": False},  # build packages here to read their dependencies
     "extras": LIST,  # of the app's project
-    "extra_requirements": LIST,
-    "pins": TEXT,
+    "extra_requirements": LIST,  # lines
+    "pins": TEXT,  # lines
     "index_url": TEXT | {"no_log": True},
     "index_ca": TEXT,  # path
     "pythons": LIST | {"elements": "dict"},  # of the hosts: version, machine, executable
@@ -169,9 +169,7 @@ def released(
         "lock_name": lock["name"],  # its format
         "lock_hash": hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12],
         "complete": lock["complete"],  # no dependencies outside the lock
-        "unhashed": lock["open"]
-        if lock["name"] == "requirements.txt"
-        else [],  # in addition to the lock
+        "unhashed": lock["open"] if lock["name"] == "requirements.txt" else [],
         "notice": lock["notice"],
     }
 

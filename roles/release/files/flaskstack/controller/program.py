@@ -15,9 +15,7 @@ def pack() -> tuple[str, bytes]:
     """Return the program's file name and content, a zipapp without the controller's part."""
     memory = io.BytesIO()
     memory.write(b"#!/usr/bin/python3\n")
-    with zipfile.ZipFile(
-        memory, "w"
-    ) as packed:  # uncompressed: zlib versions differ in their output
+    with zipfile.ZipFile(memory, "w") as packed:  # uncompressed: zlib's output varies
         for path in sorted(PACKAGE.glob("*.py")):
             packed.writestr(zipfile.ZipInfo(f"flaskstack/{path.name}", DATE), path.read_bytes())
         start = "import runpy\n\nrunpy.run_module('flaskstack', run_name='__main__')\n"

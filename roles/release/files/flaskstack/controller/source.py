@@ -115,7 +115,7 @@ def download(url: str, path: Path) -> None:
 def stage(
     source: dict[str, Any], target: Path, cache: Path, without: list[str], secrets: list[str]
 ) -> tuple[Path, dict[str, str | bool]]:
-    """Stage the app's files; return their folder and a description of the commit, if there is one."""
+    """Stage the app's files; return their folder and a description of the commit, if any."""
     target.mkdir()
     commit: dict[str, str | bool] = {}
     app, subfolder = target, source["subfolder"]
