@@ -28,7 +28,7 @@ NUMBER = re.compile(r"(\d+)([KMG]?)", re.IGNORECASE)
 
 
 def read(text: str) -> dict[str, str]:
-    """Return the settings of [mysqld], the last of a name."""
+    """Return the settings of [mysqld]; the last value of a name wins."""
     found, section = {}, ""
     for line in map(str.strip, text.splitlines()):
         if line.startswith("["):
@@ -41,7 +41,7 @@ def read(text: str) -> dict[str, str]:
 
 
 def number(value: str) -> int | float | None:
-    """Return a number, also one such as 64M; None for anything else."""
+    """Return a number, also with a unit such as 64M; None for other text."""
     if found := NUMBER.fullmatch(value):
         return int(found[1]) * UNITS[found[2].upper()]
     try:
@@ -51,7 +51,7 @@ def number(value: str) -> int | float | None:
 
 
 def raised(text: str, at_least: dict[str, Any]) -> str:
-    """Return an option file's text in which no number is lower than in `at_least`."""
+    """Return the text of an option file with its numbers raised to those of `at_least`."""
     for name, value in at_least.items():
         now, wanted = number(read(text).get(name, "")), number(str(value))
         if now is not None and wanted is not None and now < wanted:
@@ -61,7 +61,7 @@ def raised(text: str, at_least: dict[str, Any]) -> str:
 
 
 def apply(driver: Any, path: str, old: dict[str, str], new: dict[str, str]) -> list[str]:
-    """Set what differs, and return the names of the settings that need a restart."""
+    """Apply the settings that differ, and return the names of those that need a restart."""
     restart = sorted(old.keys() - new.keys())  # their defaults are unknown
     changed = {name: value for name, value in new.items() if old.get(name) != value}
     try:
@@ -73,7 +73,7 @@ def apply(driver: Any, path: str, old: dict[str, str], new: dict[str, str]) -> l
             found = number(value)
             try:
                 cursor.execute(f"SET GLOBAL `{name}` = %s", (value if found is None else found,))
-                # For example about a truncated value.
+                # The server may have truncated the value.
                 done = not cursor.execute("SHOW WARNINGS")
             except driver.err.MySQLError:
                 done = False

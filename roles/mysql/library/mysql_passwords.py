@@ -41,7 +41,7 @@ def mariadb_statements(
 ) -> list[Statement]:
     """Return the statements that make MariaDB accept the wanted passwords, and no others.
 
-    `more`: the account has a second authentication method. MariaDB tries one after the other.
+    `more`: the account has a second authentication method. MariaDB tries them in order.
     """
     if all(accepted[password] for password in wanted) and more == (len(wanted) > 1):
         return []
@@ -55,8 +55,9 @@ def mysql_statements(
 ) -> list[Statement]:
     """Return the statements that make MySQL accept the wanted passwords, and no others.
 
-    `more`: the account has a second password. A new first password leaves it unchanged, or with
-    RETAIN replaces it with the former first one; so the previous password is set first.
+    `more`: the account has a second password. A new first password leaves the second one
+    unchanged; with RETAIN, the former first password becomes the second one. So the previous
+    password is set first.
     """
     change = "ALTER USER %s@%s IDENTIFIED WITH caching_sha2_password BY %s"
     retain = f"{change} RETAIN CURRENT PASSWORD"
@@ -66,7 +67,7 @@ def mysql_statements(
         return [(retain, (*account, password)) for password in reversed(wanted)]
     if accepted[wanted[0]] and not more:
         return []
-    # The wanted password may be the second, which is discarded.
+    # The wanted password may be the second one, which is discarded below.
     first = [(change, (*account, wanted[0]))]
     return first + ([("ALTER USER %s@%s DISCARD OLD PASSWORD", account)] if more else [])
 
@@ -97,7 +98,7 @@ class Server:
         self.mariadb = "mariadb" in self.cursor.fetchone()[0].lower()
 
     def hashes(self, account: tuple[str, str]) -> list[str]:
-        """Return the password hashes of an account; empty without such an account."""
+        """Return the password hashes of an account; empty if the account is missing."""
         shown, table = ("Priv, NULL", "global_priv") if self.mariadb else (MYSQL_COLUMNS, "user")
         where = "WHERE User = %s AND Host = %s"
         self.cursor.execute(f"SELECT {shown} FROM mysql.{table} {where}", account)
@@ -107,7 +108,7 @@ class Server:
         if not self.mariadb:
             return [row[0], *filter(None, [json.loads(row[1] or "{}").get("additional_password")])]
         rights = json.loads(row[0])
-        # One of the methods is empty: it stands for the first.
+        # An empty entry of auth_or stands for the first method.
         methods = [rights, *filter(None, rights.get("auth_or", []))]
         return [method.get("authentication_string", "") for method in methods]
 

@@ -62,7 +62,7 @@ def is_rejection(error: Exception) -> bool:
 
 
 def has_passwords(client: redis.Redis, name: str, rules: list[str]) -> bool:
-    """Return whether a user of the running instance exists and has the passwords of its rules."""
+    """Return whether a user exists in the running instance, with the passwords of its rules."""
     user = client.acl_getuser(name)
     return bool(user) and set(user["passwords"]) == {r[1:] for r in rules if r.startswith("#")}
 
@@ -70,7 +70,7 @@ def has_passwords(client: redis.Redis, name: str, rules: list[str]) -> bool:
 def set_users(
     client: redis.Redis, users: dict[str, list[str]], apply: bool, check: bool
 ) -> list[str]:
-    """Set the users that differ, or all, and return their names. Each changes in one step."""
+    """Set the users that differ, or all, and return their names. Each user is set atomically."""
     names = [
         name for name, rules in users.items() if apply or not has_passwords(client, name, rules)
     ]

@@ -1,4 +1,4 @@
-"""Compare an inventory's secrets with digests of those that a host was set up with."""
+"""Compare an inventory's secrets with the digests that a host keeps of its secrets."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Digests:
     """The digests of an app's secrets on this host."""
 
     def __init__(self, folder: Path, app: str) -> None:
-        """Read the file, if there is one."""
+        """Read the file, which may be missing."""
         self.path = folder / f"{app}.json"
         try:
             self.read = json.loads(self.path.read_text())
@@ -58,15 +58,15 @@ class Digests:
         }
 
     def digest(self, value: str) -> str:
-        """Return the salted digest of a secret; empty for an empty one.
+        """Return the salted digest of a secret; empty for an empty secret.
 
-        Slow on purpose: secrets that people choose may be weak.
+        The hash is slow, because secrets chosen by people may be weak.
         """
         salt = bytes.fromhex(self.salt)
         return hashlib.scrypt(value.encode(), salt=salt, n=4096, r=8, p=1).hex() if value else ""
 
     def adopt(self, secrets: dict[str, dict[str, Any]], environment: dict[str, str]) -> None:
-        """Without a file, take the secrets from the app's environment."""
+        """Take the secrets from the app's environment if the file is missing."""
         if self.path.exists():
             return
         for name, secret in secrets.items():
@@ -78,13 +78,13 @@ class Digests:
                 self.secrets[name] = {"present": self.digest(value)}
 
     def problem(self, name: str, value: str, previous: str, strict: bool) -> str:
-        """Return the problem of a secret on this host; empty without one.
+        """Return the problem of a secret on this host; empty if it has none.
 
         - `other`: the host was set up with another value.
-        - `old`: a rotation has replaced it.
+        - `old`: a rotation has replaced this value.
         - `previous`: the previous value is missing, but still valid.
         - `refused`: the previous value is given, but revoked.
-        - `changed`: another value of a secret that users may change freely.
+        - `changed`: the value changed, which is allowed for this secret.
         """
         known = self.secrets.get(name)
         if not known:

@@ -1,4 +1,4 @@
-"""Rotate the secrets in an inventory's files without losing one that a server accepts."""
+"""Rotate the secrets in an inventory's files, and keep every value that a server accepts."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Folder:
         }
 
     def backup(self, names: list[str]) -> bool:
-        """Copy each secret to its previous value if there is none."""
+        """Copy each secret without a previous value to its previous value."""
         missing = [name for name in names if not self.previous(name).exists()]
         for name in missing:
             write(self.previous(name), self.present(name).read_text())
@@ -87,7 +87,7 @@ class Folder:
         return bool(same)
 
     def rotate(self, names: list[str]) -> bool:
-        """Start or continue a rotation: keep each secret as the previous one, then replace it."""
+        """Start or continue a rotation: copy each secret to its previous value, then replace it."""
         old = self.in_progress()
         if not old and not names:
             return False
