@@ -79,7 +79,7 @@ def write_settings(tmp_path, monkeypatch):
 
 @pytest.fixture
 def root(tmp_path, program, write_settings):
-    """Return the directory of `shop`, with active release `one`, settings `first` and release `two`."""
+    """Return the directory of `shop`: active `one` with settings `first`, and inactive `two`."""
     root = tmp_path / "srv/shop"
     for release in ("one", "two"):
         (root / "releases" / release / ".venv/bin").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""A release migrates once, alone, and after a dump; a first installation never twice."""
+"""A release migrates once, alone and after a dump; a first installation runs at most once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from flaskstack.migrate import migrate
 from flaskstack.run import in_memory
 from helpers.wait import wait_for
 
-# A client that answers as MySQL's does, from a file of answers: statement, tab-separated row.
+# A client that answers like MySQL's, from a file of statements and tab-separated rows.
 CLIENT = """#!/usr/bin/env python3
 import json, pathlib, sys
 here = pathlib.Path(__file__).parent
@@ -61,7 +61,7 @@ LOGIN = {
 
 @pytest.fixture
 def server(tools, program, monkeypatch):
-    """Return a function that changes what the database's tools have to say."""
+    """Return a function that sets the answers of the database tools."""
     there = {"mysql": "mysql", "mysqldump": "mysqldump"}
     monkeypatch.setattr(
         mysql.shutil,
@@ -83,7 +83,7 @@ def server(tools, program, monkeypatch):
 
 @pytest.fixture
 def wanted(root, tmp_path, write_settings):
-    """Return a function that returns the input for release `two` with settings `second`."""
+    """Return a function that returns the parameters for release `two` with settings `second`."""
     known = {"app": "shop", "root": str(root), "release": "two", "by": "ada@desk"}
     known |= {"settings": write_settings("second"), "environment": ""}
     known |= {"commands": [], "first_install": [], "first_install_when": "auto"}
@@ -117,13 +117,15 @@ def test_commands_run_in_order_in_the_new_release_with_its_settings(wanted, root
         ),
     ],
 )
-def test_a_command_that_fails_ends_it_and_its_output_is_shown(wanted, tmp_path, command, told):
+def test_a_failing_command_stops_the_migration_and_its_output_is_shown(
+    wanted, tmp_path, command, told
+):
     said = refused(wanted(commands=[command, f"touch {tmp_path}/never"]))
     assert said == f"app_migrate_commands failed with code 3 ({command}). Its output:\n{told}"
     assert not (tmp_path / "never").exists()
 
 
-# The database
+# Database
 
 
 def test_a_command_that_outlives_the_program_keeps_both_locks(
@@ -137,7 +139,7 @@ def test_a_command_that_outlives_the_program_keeps_both_locks(
         migrate(wanted(commands=[command], database=LOGIN))
         os._exit(0)
     wait_for(begun.exists)
-    os.killpg(program, signal.SIGKILL)  # as the end of an SSH connection does
+    os.killpg(program, signal.SIGKILL)  # like a closed SSH connection
     os.waitpid(program, 0)
     try:
         with pytest.raises(DeployError), AppDir(root, "shop").locked(0):
@@ -153,7 +155,7 @@ def test_a_command_that_outlives_the_program_keeps_both_locks(
     assert (root / ".lock").read_text() == ""
 
 
-def test_who_migrates_is_told_who_does(wanted, root, monkeypatch):
+def test_a_second_migration_names_the_first(wanted, root, monkeypatch):
     monkeypatch.setattr(AppDir, "locked", partialmethod(AppDir.locked, 0))
     with (root / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -177,12 +179,12 @@ def test_the_database_is_locked_dumped_and_unlocked(wanted, server, tools, maker
     assert dump.name.endswith("Z-two.sql.gz")
     assert "--single-transaction" in dumped
     assert ("--set-gtid-purged=OFF" in dumped) is (maker == "mysql")
-    # The password is no argument.
+    # The password is not an argument.
     assert '"b"' not in dumped + (tools / "arguments").read_text()
     assert 'password = "a \\"b\\" \\\\ #;"' in (tools / "options").read_text()
 
 
-def test_a_server_elsewhere_must_show_the_certificate_that_is_known():
+def test_a_remote_server_must_present_a_trusted_certificate():
     for_mysql, for_mariadb = (
         mysql.option_file(LOGIN, f"/usr/bin/{name}") for name in ("mysql", "mariadb")
     )
@@ -208,7 +210,7 @@ TAKEN = {"SELECT GET_LOCK": "0", "SELECT IS_USED_LOCK": "7", "SHOW PROCESSLIST":
         ({"SET SESSION": "fail"}, "does not take this user and password"),
     ],
 )
-def test_a_database_that_cannot_be_used_is_told_at_once(wanted, server, tmp_path, answers, told):
+def test_an_unusable_database_is_reported_immediately(wanted, server, tmp_path, answers, told):
     server(answers)
     assert told in refused(wanted(database=LOGIN, commands=[f"touch {tmp_path}/never"]))
     assert not (tmp_path / "never").exists()
@@ -221,7 +223,7 @@ def test_a_database_that_cannot_be_used_is_told_at_once(wanted, server, tmp_path
         ("10.0.0.5", "innodb_trx"),
     ],
 )
-def test_a_migration_that_gives_up_on_a_lock_names_who_holds_it(wanted, server, host, told):
+def test_a_migration_with_a_lock_timeout_names_the_lock_holder(wanted, server, host, told):
     server(FREE | {"SELECT p.id": "9\tshop\tlocalhost\t312"})
     command = "echo '(1205, Lock wait timeout exceeded; try restarting transaction)'; exit 1"
     said = refused(wanted(database=LOGIN | {"host": host}, commands=[command]))
@@ -229,7 +231,7 @@ def test_a_migration_that_gives_up_on_a_lock_names_who_holds_it(wanted, server, 
     assert "mysql_lock_wait_timeout" in said
 
 
-def test_a_dump_of_mariadb_is_taken_by_other_servers_too(wanted, server, program):
+def test_a_mariadb_dump_can_be_loaded_by_other_servers(wanted, server, program):
     first = r"echo '/*M!999999\- enable the sandbox mode */ '"
     program(
         "mysqldump",
@@ -240,7 +242,7 @@ def test_a_dump_of_mariadb_is_taken_by_other_servers_too(wanted, server, program
 
 
 @pytest.mark.parametrize("end", ["exit 2", "echo cut", "echo '-- Dump completed'; exit 2"])
-def test_half_a_dump_is_none_and_nothing_is_migrated(wanted, server, tmp_path, end):
+def test_an_incomplete_dump_is_removed_and_nothing_is_migrated(wanted, server, tmp_path, end):
     server(end=end)
     told = refused(wanted(database=LOGIN, commands=[f"touch {tmp_path}/never"]))
     assert "release_dump: false" in told
@@ -248,12 +250,12 @@ def test_half_a_dump_is_none_and_nothing_is_migrated(wanted, server, tmp_path, e
     assert not (tmp_path / "never").exists()
 
 
-def test_only_dumps_of_its_own_releases_go_the_oldest_first(wanted, root, server, tmp_path):
+def test_only_dumps_of_the_apps_releases_are_removed_oldest_first(wanted, root, server, tmp_path):
     folder = tmp_path / "backups/shop"
     folder.mkdir(parents=True)
     (root / "deploys.jsonl").write_text('{"release": "one"}\n')
     others = ["2024-before-import.sql.gz", "20200101T000000Z-database.sql.gz", "mine.sql.gz"]
-    # The clock was ahead once: a name says less than the time when the file was written.
+    # The modification time decides, not the name: the clock may have been wrong.
     ours = ["20300101T000000Z-one.sql.gz", "20200101T000000Z-two.sql.gz"]
     for age, name in enumerate([*others, *ours]):
         (folder / name).touch()
@@ -265,13 +267,13 @@ def test_only_dumps_of_its_own_releases_go_the_oldest_first(wanted, root, server
     assert {path.name for path in folder.iterdir()} == {*others, Path(again["dump_file"]).name}
 
 
-def test_a_dump_can_be_turned_off_and_an_empty_database_needs_none(wanted, server):
+def test_a_dump_can_be_disabled_and_an_empty_database_needs_none(wanted, server):
     assert migrate(wanted(database=LOGIN, commands=["true"], dump=False))["dump_file"] == ""
     server(FREE | {"SELECT COUNT(*)": "0"})
     assert migrate(wanted(database=LOGIN, commands=["true"]))["dump_file"] == ""
 
 
-def test_missing_tools_are_asked_for_before_anything_happens(wanted, server, tmp_path):
+def test_missing_tools_are_reported_before_anything_happens(wanted, server, tmp_path):
     asked = wanted(database=LOGIN, commands=[f"touch {tmp_path}/done"])
     server(names={"mysql": "mysql"})
     assert migrate(asked)["tools_missing"]
@@ -281,12 +283,12 @@ def test_missing_tools_are_asked_for_before_anything_happens(wanted, server, tmp
     assert migrate(asked | {"dump": False})["tools_missing"]
 
 
-# A first installation
+# First installation
 
 
 @pytest.fixture
 def first(wanted, tmp_path):
-    """Return a function that asks for a first installation and returns the note of it."""
+    """Return a function that requests a first installation and returns its parameters."""
     log = tmp_path / "installed"
     log.touch()
 
@@ -297,7 +299,7 @@ def first(wanted, tmp_path):
     return ask
 
 
-def test_the_first_release_installs_once_ever_before_it_migrates(first):
+def test_the_first_installation_runs_once_before_the_migration(first):
     for release in ("one", "two", "two"):
         command = f"echo {release} >>{first.log}"
         assert migrate(first(release=release, commands=[command]))["note"] == ""
@@ -313,16 +315,16 @@ def test_the_first_release_installs_once_ever_before_it_migrates(first):
         ({"first_install_when": "skip"}, "release_first_install says skip"),
     ],
 )
-def test_where_there_may_be_data_it_never_runs(first, root, server, changed, reason):
+def test_it_never_runs_when_data_may_exist(first, root, server, changed, reason):
     for name in ("empty", "data"):
         (root / "shared" / name).mkdir(parents=True)
     (root / "shared/data/app.sqlite").write_text("x")
     assert migrate(first(**changed))["note"] == reason
-    assert migrate(first())["note"] == ""  # it is told once
+    assert migrate(first())["note"] == ""  # reported only once
     assert first.log.read_text() == ""
 
 
-def test_what_nobody_can_know_is_refused_until_it_is_said(first):
+def test_an_unknown_state_is_rejected_until_the_operator_decides(first):
     asked = first(foreign_databases=["PG_URL"])
     assert "PG_URL names a database elsewhere" in refused(asked)
     assert first.log.read_text() == ""
@@ -332,7 +334,7 @@ def test_what_nobody_can_know_is_refused_until_it_is_said(first):
 
 
 @pytest.mark.parametrize("when", ["run", "skip"])
-def test_one_that_failed_half_way_is_run_again_only_when_that_is_asked_for(first, when):
+def test_a_failed_first_installation_runs_again_only_on_request(first, when):
     assert refused(first("exit 1")).startswith("app_first_install_commands failed with code 1")
     told = refused(first())
     assert "did not end well" in told
@@ -342,12 +344,12 @@ def test_one_that_failed_half_way_is_run_again_only_when_that_is_asked_for(first
     assert first.log.read_text().count("once") == {"run": 2, "skip": 1}[when]
 
 
-def test_a_marker_that_cannot_be_read_counts_as_begun(first, root):
+def test_an_unreadable_marker_counts_as_started(first, root):
     (root / "first_install.json").write_text("{")
     assert "did not end well" in refused(first())
 
 
-def test_options_are_in_no_file():
+def test_database_options_need_no_file():
     with in_memory("secret") as options:
         shown = subprocess.run(
             ["cat", f"/dev/fd/{options}"], pass_fds=[options], capture_output=True, check=True

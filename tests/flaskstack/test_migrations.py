@@ -1,4 +1,4 @@
-"""Which migrations lie between two releases."""
+"""The migrations between two releases."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NEWER = ALEMBIC | {"db/alembic/versions/2.py": "2", "db/alembic/versions/2.pyc":
         (OWN, {"web.py": ""}, ["schema"], ["schema/1.sql"]),
     ],
 )
-def test_the_migrations_that_a_release_lacks(tmp_path, served, target, paths, files):
+def test_the_missing_migrations_of_a_release(tmp_path, served, target, paths, files):
     for name, tree in (("one", served), ("two", target)):
         for path, text in tree.items():
             file = tmp_path / name / path

@@ -1,4 +1,4 @@
-"""Which interpreters of a host are used, and what is said where one is missing."""
+"""Which interpreters of a host are used, and the error when one is missing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ VERSION = SYSTEM.resolve().name.removeprefix("python")
 
 
 @pytest.mark.parametrize("name", ["python3", str(SYSTEM), VERSION])
-def test_an_interpreter_of_the_system_is_found(name):
+def test_a_system_interpreter_is_found(name):
     found = python.find(name)
     assert found["executable"] == str(SYSTEM.resolve())
     assert re.fullmatch(r"3\.\d+\.\d+", found["version"])
@@ -27,7 +27,7 @@ def test_an_interpreter_of_the_system_is_found(name):
 
 @pytest.fixture
 def foreign(tmp_path, monkeypatch):
-    """Return an interpreter where others than root can write."""
+    """Return an interpreter that other users can write."""
     path = tmp_path / "opt/conda/bin/python3.99"
     path.parent.mkdir(parents=True)
     path.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\necho 3.99.1\n")
@@ -38,7 +38,7 @@ def foreign(tmp_path, monkeypatch):
     return path
 
 
-def test_one_that_others_could_replace_is_never_run(foreign, tmp_path):
+def test_an_interpreter_that_others_can_replace_is_never_run(foreign, tmp_path):
     assert "3.99.1" not in python.find("python3")["found"]
     for name in ("3.99", str(foreign)):
         found = python.find(name)
@@ -53,16 +53,16 @@ def test_one_that_others_could_replace_is_never_run(foreign, tmp_path):
     ("name", "reason"),
     [("3.98", "is not there"), ("/usr/bin/python3.98", "is not there"), ("/etc/hostname", "below")],
 )
-def test_why_one_cannot_be_used(name, reason):
+def test_the_error_explains_why_one_cannot_be_used(name, reason):
     assert reason in python.find(name)["reason"]
 
 
 @pytest.fixture
 def install(host_wants, sandboxed, monkeypatch, tmp_path):
-    """Return a function that installs a build that the user names."""
+    """Return a function that installs a build that the user configured."""
     monkeypatch.setattr(python, "PYTHONS", sandboxed / "pythons")
     monkeypatch.setattr(python, "FOLDERS", (f"{sandboxed}/pythons/*/bin",))
-    monkeypatch.setattr(python, "unusable", lambda executable: "")  # where all is root's
+    monkeypatch.setattr(python, "unusable", lambda executable: "")  # where root owns all files
 
     def install(archive, **options):
         digest = hashlib.sha256(archive.read_bytes()).hexdigest()
@@ -74,7 +74,7 @@ def install(host_wants, sandboxed, monkeypatch, tmp_path):
 
 @pytest.fixture
 def archive(tmp_path):
-    """Return a build of Python 3.99.1."""
+    """Return the archive of a build of Python 3.99.1."""
     return build(tmp_path, "#!/bin/sh\necho 3.99.1\n")
 
 
@@ -89,7 +89,7 @@ def build(folder, text):
     return folder / "python.tar.gz"
 
 
-def test_a_build_that_the_user_names_is_installed_once(install, archive, sandboxed):
+def test_a_configured_build_is_installed_once(install, archive, sandboxed):
     answer = install(archive)
     assert answer["changed"]
     assert answer["python"]["version"] == "3.99.1"
@@ -99,7 +99,7 @@ def test_a_build_that_the_user_names_is_installed_once(install, archive, sandbox
     assert again == answer | {"changed": False}
 
 
-def test_another_build_than_the_named_one_is_refused(install, archive, sandboxed):
+def test_a_build_that_does_not_match_its_settings_is_rejected(install, archive, sandboxed):
     with pytest.raises(ValidationError, match="another checksum") as refused:
         install(archive, checksum="sha256:00")
     assert refused.value.example.startswith("app_python_checksum: sha256:")
@@ -115,7 +115,7 @@ def test_another_build_than_the_named_one_is_refused(install, archive, sandboxed
     assert list((sandboxed / "pythons").iterdir()) == []
 
 
-def test_where_uv_has_no_build_the_user_is_told_to_name_one(install, archive, monkeypatch):
+def test_without_a_uv_build_the_user_is_asked_to_configure_one(install, archive, monkeypatch):
     for name in ("UV_OFFLINE", "UV_HTTP_RETRIES"):
         monkeypatch.setenv(name, "1")
     with pytest.raises(ValidationError) as refused:

@@ -1,4 +1,4 @@
-"""What an app asks for becomes one lock that leaves nothing open."""
+"""Resolve an app's requirements to one complete lock."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ site = ["gunicorn<28"]
 
 @pytest.fixture
 def lock(app, pack, index):
-    """Return a function that gives the lock of an app of these files."""
+    """Return a function that returns the lock of an app with these files."""
 
     def lock(files=None, **settings):
         for name, text in (files or {}).items():
@@ -42,14 +42,14 @@ def lock(app, pack, index):
     return lock
 
 
-def test_a_complete_lock_is_taken_as_it_is_without_an_index(app, pack):
+def test_a_complete_lock_is_used_unchanged_without_an_index(app, pack):
     release = pack(folder=app, uv="/nowhere", index_url="https://nowhere.invalid")
     assert Path(release["lock"]).read_text() == "gunicorn==27.0.0 --hash=sha256:00\n"
     assert (release["complete"], release["notice"]) == (False, "")
     assert release["lock_name"] == "requirements.txt"
 
 
-def test_what_is_left_open_is_resolved_with_hashes_and_told(app, pack, index):
+def test_unpinned_requirements_are_resolved_with_hashes_and_reported(app, pack, index):
     digest = index.add("packaging", "2.0")
     (app / "requirements.txt").write_text("gunicorn<28\n")
     release = pack(folder=app, requirements=["requirements.txt"], index_url=index.url)
@@ -58,7 +58,7 @@ def test_what_is_left_open_is_resolved_with_hashes_and_told(app, pack, index):
     assert release["complete"]
 
 
-def test_files_are_read_as_pip_reads_them(lock):
+def test_requirements_files_are_read_like_pip_reads_them(lock):
     files = {
         "requirements.txt": "-r sub/base.txt\n--constraint=constraints.txt\ngunicorn\n",
         "sub/base.txt": "flask  # the framework\n-c more-constraints.txt\n",
@@ -87,7 +87,7 @@ def test_files_are_read_as_pip_reads_them(lock):
         ("packaging<1", r"(?s)Python 3\.13\.5\. .*packaging<1", "app_constraints: "),
     ],
 )
-def test_what_cannot_be_had_is_told(lock, tmp_path, line, reason, example):
+def test_unavailable_packages_are_reported(lock, tmp_path, line, reason, example):
     (tmp_path / "secret.txt").write_text("packaging\n")
     with pytest.raises(ValidationError, match=reason) as refusal:
         lock({"requirements.txt": f"gunicorn\n{line}\n"})
@@ -103,17 +103,17 @@ def test_what_cannot_be_had_is_told(lock, tmp_path, line, reason, example):
         ("pdm.lock", "pdm export"),
     ],
 )
-def test_what_uv_does_not_read_is_refused_with_the_next_step(lock, name, command):
+def test_unsupported_files_are_rejected_with_the_next_step(lock, name, command):
     with pytest.raises(ValidationError, match=f"{name} is not read. .*{command}"):
         lock({name: "[metadata]\n"})
 
 
-def test_dependencies_in_poetrys_own_format_are_refused_with_the_next_step(lock):
+def test_poetrys_dependency_format_is_rejected_with_the_next_step(lock):
     with pytest.raises(ValidationError, match=r"Poetry's format.* `poetry export"):
         lock({"pyproject.toml": "[tool.poetry]\npackage-mode = false\n"})
 
 
-def test_the_same_is_not_resolved_again(lock, index, app):
+def test_unchanged_requirements_are_not_resolved_again(lock, index, app):
     before = lock({"requirements.txt": "gunicorn\n"})
     index.add("gunicorn", "29.0.0")
     (app / "shop/web.py").write_text("app = 2\n")
@@ -123,8 +123,8 @@ def test_the_same_is_not_resolved_again(lock, index, app):
     assert lock({"requirements.txt": "# a word\ngunicorn\n"}) != before
 
 
-def test_the_inventory_adds_within_the_pins_of_the_app(lock, index):
-    """Also to a lock of what would have to be built to tell what it needs."""
+def test_extra_requirements_respect_the_pins_of_the_app(lock, index):
+    """This also holds for a lock with packages that only a build could resolve."""
     locked = f"packaging==1.0 {HASH}\nbuilt==1.0 {HASH}\n"
     assert lock({"requirements.lock": locked}, extra_requirements=["gunicorn<28"]) == [
         *("packaging==1.0", "built==1.0", "gunicorn==27.0.0")
@@ -136,8 +136,8 @@ def test_the_inventory_adds_within_the_pins_of_the_app(lock, index):
     assert refusal.value.example.startswith("app_constraints: ")
 
 
-def test_pins_of_the_inventory_replace_those_of_the_app(lock, app, pack, index):
-    """They keep extras, and what is locked keeps its hashes, whatever the index says."""
+def test_pins_of_the_inventory_override_those_of_the_app(lock, app, pack, index):
+    """Extras are kept, and locked packages keep their hashes regardless of the index."""
     files = {
         "requirements.txt": "gunicorn==27.0.0 " + HASH + "\nflask[async]==3.1\npackaging==2.0\n"
     }
@@ -150,7 +150,7 @@ def test_pins_of_the_inventory_replace_those_of_the_app(lock, app, pack, index):
     assert hashes["gunicorn"] == f"sha256:{'0' * 64}" != hashes["packaging"]
 
 
-def test_a_gunicorn_that_knows_the_settings_must_be_in_it(lock, index):
+def test_a_supported_gunicorn_version_is_required(lock, index):
     with pytest.raises(ValidationError, match=r"not in requirements\.txt") as refusal:
         lock({"requirements.txt": "flask\n"}, extra_requirements=["jinja"])
     assert refusal.value.example == 'app_extra_requirements: ["jinja", "gunicorn"]'
@@ -160,7 +160,7 @@ def test_a_gunicorn_that_knows_the_settings_must_be_in_it(lock, index):
     assert "gunicorn==28.0.0" in lock(old, pins="gunicorn>=22")
 
 
-def test_the_password_of_an_index_is_not_shown(lock, monkeypatch):
+def test_the_index_password_is_not_shown(lock, monkeypatch):
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     with pytest.raises(ValidationError) as refusal:
         lock({"requirements.txt": "gunicorn\n"}, index_url="https://me:s3cret@127.0.0.1:9/simple")
@@ -168,7 +168,7 @@ def test_the_password_of_an_index_is_not_shown(lock, monkeypatch):
     assert "app_index_url" in refusal.value.example
 
 
-def test_markers_are_those_of_the_hosts(lock):
+def test_markers_are_evaluated_for_the_hosts(lock):
     files = {"requirements.txt": "gunicorn==27.0.0\njinja ; python_version < '3.12'\n"}
     old, new = ({"version": version, "machine": "aarch64"} for version in ("3.11.2", "3.13.5"))
     assert "jinja==3.1" not in lock(files, pythons=[new])
@@ -177,7 +177,7 @@ def test_markers_are_those_of_the_hosts(lock):
     assert [line for line in both if line.startswith("jinja==3.1 ; python_full_version < '3.12'")]
 
 
-def test_a_project_says_what_it_needs(lock):
+def test_requirements_are_read_from_a_project_file(lock):
     with pytest.raises(ValidationError, match=r"not in pyproject\.toml"):
         lock({"pyproject.toml": PROJECT})
     found = lock({"pyproject.toml": PROJECT}, extras=["site"])
@@ -189,8 +189,8 @@ def run_uv(pack, index, app, *arguments):
     subprocess.run(command, cwd=app, check=True)
 
 
-def test_a_lock_of_uv_is_taken_as_it_is(app, pack, index, lock, tmp_path):
-    """Nothing of the app is run for it, not even an interpreter that it brings."""
+def test_a_uv_lock_is_used_unchanged(app, pack, index, lock, tmp_path):
+    """No code of the app runs, not even an interpreter that it contains."""
     (app / "pyproject.toml").write_text(PROJECT + '[dependency-groups]\ndev = ["asgiref"]\n')
     run_uv(pack, index, app, "lock")
     index.add("flask", "3.0.5")
@@ -211,7 +211,7 @@ def test_a_lock_of_uv_is_taken_as_it_is(app, pack, index, lock, tmp_path):
     assert not trace.exists()
 
 
-def test_a_workspace_is_shipped_as_a_whole(app, pack, index, lock):
+def test_a_workspace_is_shipped_completely(app, pack, index, lock):
     source = "[tool.uv.sources]\nlib = { workspace = true }\n"
     workspace = '[tool.uv.workspace]\nmembers = ["packages/*"]\n'
     files = {
@@ -230,7 +230,7 @@ def test_a_workspace_is_shipped_as_a_whole(app, pack, index, lock):
         pack(folder=app, requirements=["uv.lock"], subfolder="packages/web")
 
 
-def test_a_lock_of_the_standard_format_is_taken_as_it_is(app, pack, lock, index):
+def test_a_lock_in_the_standard_format_is_used_unchanged(app, pack, lock, index):
     (app / "in.txt").write_text("gunicorn<28\njinja ; python_version < '3.12'\n")
     arguments = ("pip", "compile", "in.txt", "--universal", "--output-file=pylock.toml")
     run_uv(pack, index, app, *arguments)
@@ -248,7 +248,7 @@ def test_a_lock_of_the_standard_format_is_taken_as_it_is(app, pack, lock, index)
         pack(folder=app, requirements=["pylock.toml"])
 
 
-def test_what_has_no_hash_is_refused_unless_allowed(lock, app, pack, index, tmp_path, monkeypatch):
+def test_missing_hashes_are_rejected_unless_allowed(lock, app, pack, index, tmp_path, monkeypatch):
     (tmp_path / "tool").mkdir()
     (tmp_path / "tool/pyproject.toml").write_text('[project]\nname = "tool"\nversion = "1"\n')
     url = f"git+file://{tmp_path}/tool@{commit(tmp_path / 'tool')}"
@@ -267,20 +267,20 @@ def test_what_has_no_hash_is_refused_unless_allowed(lock, app, pack, index, tmp_
 
 
 @pytest.mark.parametrize("there", ["dev-requirements.txt", "pyproject.toml"])
-def test_a_file_that_is_missing_is_named_with_those_that_are_there(app, pack, there):
+def test_the_error_for_a_missing_file_names_the_existing_ones(app, pack, there):
     (app / "requirements.lock").unlink()
     (app / there).touch()
     with pytest.raises(ValidationError, match=f"no file requirements.txt; it has .*{there}"):
         pack(folder=app, requirements=["requirements.txt"])
 
 
-def test_options_of_the_app_reach_the_host(lock, app, index):
+def test_index_options_of_the_app_reach_the_host(lock, app, index):
     found = lock({"requirements.txt": f"--extra-index-url {index.url}\ngunicorn\n"})
     assert found[0] == f"--extra-index-url {index.url}"
 
 
 def add_source(index, name, code):
-    """Add a package that must be built to tell what it needs."""
+    """Add a package that must be built to get its requirements."""
     folder = index.folder / name
     folder.mkdir(parents=True)
     backend = "[build-system]\nrequires = []\nbuild-backend = 'b'\nbackend-path = ['.']\n"
@@ -294,7 +294,7 @@ def add_source(index, name, code):
 
 
 def test_nothing_is_built_on_the_controller(lock, index, pack, app, tmp_path):
-    """Also not to find out what hosts must build, which is told early."""
+    """This includes the early check for packages that hosts must build."""
     trace = tmp_path / "trace"
     digest = add_source(index, "evil", f"open({str(trace)!r}, 'w')")
     index.add("other", "1.0", tag="cp311-cp311-manylinux_2_17_x86_64")
@@ -320,12 +320,12 @@ def test_nothing_is_built_on_the_controller(lock, index, pack, app, tmp_path):
     assert not trace.exists()
     (app / "requirements.txt").write_text("gunicorn\nevil\n")
     allowed = {"requirements": ["requirements.txt"], "builds": True, "wheels": False}
-    with suppress(ValidationError):  # what it would have said, if it were a build backend
+    with suppress(ValidationError):  # the package is not a working build backend
         pack(**settings | allowed)
     assert trace.exists()
 
 
-def test_only_so_many_locks_are_kept(lock, app):
+def test_only_the_newest_locks_are_kept(lock, app):
     for number in range(22):
         lock({"requirements.lock": LOCK.replace("00", f"{number:02}")})
     assert len(list((app.parent / "cache/locks").glob("*.json"))) == 20

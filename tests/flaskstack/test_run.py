@@ -1,4 +1,4 @@
-"""A command runs as the app does, with the settings of the release it is for."""
+"""A command runs like the app does, with the settings of its release."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flaskstack.run import check, output_of
 from flaskstack.settings import Settings
 
 SHOWN = 'echo "$PWD|${PATH%:/usr/local*}|$SET|$ASSETS"; exit 7'
-# What the check uses of Gunicorn.
+# The parts of Gunicorn that the check uses.
 GUNICORN = """
 import importlib, runpy, sys
 
@@ -33,7 +33,7 @@ def said(root, script, *words, **options):
     return code, output.removesuffix("\n")
 
 
-def test_a_release_to_come_has_its_own_settings(root, write_settings, tools):
+def test_a_new_release_has_its_own_settings(root, write_settings, tools):
     folder, new = root / "releases/two", write_settings("second")
     (folder / ".release.env").write_text("ASSETS=7\n")
     search = f"{folder}/.venv/bin:{folder}/.site-packages/bin"
@@ -44,20 +44,20 @@ def test_a_release_to_come_has_its_own_settings(root, write_settings, tools):
     assert not [option for option in started if "current" in option or "# confined" in option]
 
 
-def test_without_one_it_is_what_serves(root):
+def test_the_default_is_the_active_release(root):
     assert said(root, SHOWN)[1].startswith(f"{root}/releases/one|")
     assert said(root, 'echo "$SET"') == (0, "first")
 
 
 @pytest.mark.parametrize("value", ["mysql://a b", 'a "b" \\ `c` $HOME #', "x=y"])
-def test_variables_and_arguments_arrive_as_they_are(root, tools, value):
+def test_variables_and_arguments_are_passed_unchanged(root, tools, value):
     wanted = (0, f"{value}|{value}|$$")
     script = 'printf "%s|%s|%s" "$URL" "$1" \'$$\''
     assert said(root, script, "sh", value, environment=f"URL={value}\n") == wanted
     assert "URL=" not in (tools / "started").read_text()
 
 
-def test_what_is_not_there_is_refused(root, write_settings):
+def test_a_missing_release_is_rejected(root, write_settings):
     for options in ({"release": "three"}, {"settings": "gone"}):
         with pytest.raises(ValidationError, match=r"has no (three|settings) on this host"):
             said(root, "true", **options)
@@ -68,7 +68,7 @@ def test_what_is_not_there_is_refused(root, write_settings):
 
 @pytest.fixture
 def checked(root, write_settings):
-    """Return a function that checks release `two` with a module, and a worker class."""
+    """Return a function that checks release `two` with a module and a worker class."""
     folder = root / "releases/two"
     (folder / ".venv/bin/python").symlink_to(sys.executable)
     (folder / "gunicorn/app").mkdir(parents=True)
@@ -84,7 +84,7 @@ def checked(root, write_settings):
     return checked
 
 
-def test_an_app_that_can_be_imported_passes(checked):
+def test_an_importable_app_passes(checked):
     read = "import os\nassert os.environ['SET'] == 'second'\n"
     assert checked(read) == {"changed": False, "note": ""}
 
@@ -96,7 +96,7 @@ def test_an_app_that_can_be_imported_passes(checked):
         "raise RuntimeError('(1142, \"CREATE command denied to user shop for table note\")')\n",
     ],
 )
-def test_tables_are_for_the_migration_to_make(checked, text):
+def test_missing_tables_are_accepted_before_the_migration(checked, text):
     assert "tables" in checked(text)["note"]
 
 
@@ -108,6 +108,6 @@ def test_tables_are_for_the_migration_to_make(checked, text):
         ("import threading\nthreading.Event().wait(20)\n", "gthread", "release_health_timeout"),
     ],
 )
-def test_one_that_cannot_is_refused_with_its_reason(checked, text, worker, reason):
+def test_an_app_that_cannot_start_is_rejected_with_the_reason(checked, text, worker, reason):
     with pytest.raises(DeployError, match=reason):
         checked(text, worker)

@@ -1,4 +1,4 @@
-"""A sandbox reaches what was named, runs nothing unconfined, and gives its tree to root."""
+"""A sandbox reaches only allowed addresses, confines all its code, and gives its tree to root."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flaskstack.errors import DeployError, ValidationError
 
 @pytest.fixture
 def final(sandboxed):
-    """Return where what is made in the sandbox will be."""
+    """Return the final path of the sandbox's tree."""
     return sandboxed / "root/releases/one"
 
 
@@ -26,7 +26,7 @@ def final(sandboxed):
         (["https://no-such-host.invalid", "file:///index"], [], []),
     ],
 )
-def test_what_others_name_must_be_public_or_trusted(trusted, named, ports):
+def test_addresses_named_by_others_must_be_public_or_trusted(trusted, named, ports):
     assert [port for _, port, _ in sandbox.addresses(trusted, named)] == ports
 
 
@@ -49,7 +49,7 @@ def test_public_addresses(address, public):
     assert sandbox.public(address) is public
 
 
-def test_rules_and_names_are_those_of_the_hosts(sandboxed, final):
+def test_rules_and_names_match_those_of_the_hosts(sandboxed, final):
     with sandbox.opened("shop", final, trusted=["https://localhost:8443"]) as box:
         rules = (sandboxed / "bin/nft.log").read_text()
         names = box.run("Reading", f"cat {sandboxed}/files/hosts")
@@ -66,7 +66,7 @@ def test_rules_and_names_are_those_of_the_hosts(sandboxed, final):
     )
 
 
-def test_a_tree_becomes_roots(final, tmp_path):
+def test_the_tree_is_given_to_root(final, tmp_path):
     (tmp_path / "outside").touch(0o604)
     with sandbox.opened("shop", final) as box:
         box.run("Making", "mkdir -m 0777 a; touch a/file; chmod 0666 a/file; touch a/run")
@@ -78,7 +78,7 @@ def test_a_tree_becomes_roots(final, tmp_path):
     assert oct((tmp_path / "outside").stat().st_mode)[-3:] == "604"
 
 
-def test_what_is_no_data_is_not_kept(final):
+def test_special_files_are_rejected(final):
     with sandbox.opened("shop", final) as box:
         box.run("Making", "mkdir a; mkfifo a/pipe")
         with pytest.raises(DeployError, match="a/pipe is neither"):
@@ -86,8 +86,8 @@ def test_what_is_no_data_is_not_kept(final):
     assert not final.exists()
 
 
-def test_a_failure_says_why_and_leaves_nothing(sandboxed, final):
-    """Nor is anything left of others that were cut."""
+def test_a_failure_is_reported_and_leaves_no_files(sandboxed, final):
+    """Files of earlier interrupted runs are removed too."""
     (final.parent / ".another/tree/a").mkdir(parents=True)
     with pytest.raises(ValidationError) as refused, sandbox.opened("shop", final) as box:
         box.run("Step", "echo half >file; seq 50; echo 'no such $thing' >&2; exit 7")
@@ -97,7 +97,7 @@ def test_a_failure_says_why_and_leaves_nothing(sandboxed, final):
 
 
 @pytest.mark.parametrize("missing", ["nft", "systemd-run", "filter"])
-def test_nothing_runs_that_is_not_confined(sandboxed, final, program, monkeypatch, missing):
+def test_unconfined_code_is_never_run(sandboxed, final, program, monkeypatch, missing):
     if missing == "filter":
         program("nft", "#!/bin/sh\necho not permitted; exit 1\n")
     else:
@@ -110,12 +110,12 @@ def test_nothing_runs_that_is_not_confined(sandboxed, final, program, monkeypatc
     assert not (sandboxed / "ran").exists()
 
 
-def test_the_account_must_be_there(monkeypatch, final):
+def test_a_missing_account_is_reported(monkeypatch, final):
     monkeypatch.undo()
     with pytest.raises(DeployError, match=r"no_such-build is missing; site\.yml"):
         sandbox.build_account("no_such")
 
 
-def test_variables_are_read_by_systemd_as_they_are():
+def test_systemd_reads_variables_unchanged():
     text = sandbox.environment_file({"A": 'a $b `c` "d" \\'})
     assert text == 'A="a \\$b \\`c\\` \\"d\\" \\\\"\n'

@@ -1,4 +1,4 @@
-"""Sets of settings: written once, found by their hash, and become unit files in use."""
+"""Settings sets: written once, found by their hash, and installed as unit files."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ FILES = {
 
 @pytest.fixture
 def sets(host):
-    """Return the sets of `shop` on a host that has none."""
+    """Return the settings sets of `shop` on a host without any."""
     return host.settings
 
 
-def test_a_set_is_found_by_what_it_holds(sets):
+def test_a_set_is_named_after_its_content(sets):
     name = sets.write(FILES, {"timeout": 3}, os.getgid())
     assert name == name_of(dict(reversed(FILES.items())))
     assert name != name_of(FILES | {"environment": 'SET="b"\n'})
@@ -33,14 +33,14 @@ def test_a_set_is_found_by_what_it_holds(sets):
     assert sets.files("") == sets.release("") == {}
 
 
-def test_the_app_may_read_a_set_and_others_may_not(sets):
+def test_only_the_app_can_read_a_set(sets):
     name = sets.write(FILES, {}, os.getgid())
     for folder, _, names in os.walk(sets.sets / name):
         assert os.stat(folder).st_mode & 0o777 == 0o750
         assert {os.stat(os.path.join(folder, one)).st_mode & 0o777 for one in names} <= {0o640}
 
 
-def test_how_it_is_proved_changes_without_another_set(sets):
+def test_health_settings_change_without_another_set(sets):
     name = sets.write(FILES, {"timeout": 3}, -1)
     environment = sets.sets / name / "environment"
     written = environment.stat()
@@ -49,7 +49,7 @@ def test_how_it_is_proved_changes_without_another_set(sets):
     assert environment.stat() == written
 
 
-def test_half_a_set_is_none(sets, monkeypatch):
+def test_an_incomplete_set_does_not_exist(sets, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
@@ -73,11 +73,11 @@ def test_half_a_set_is_none(sets, monkeypatch):
         ),
     ],
 )
-def test_differences_are_names_and_never_values(changed, found):
+def test_differences_contain_names_but_never_values(changed, found):
     assert differences(FILES, FILES | changed) == found
 
 
-def test_a_slots_units_are_its_own(host):
+def test_each_slot_has_its_own_units(host):
     first, second = host.set(), host.set("second")
     assert host.settings.assign_slot("a", first)
     assert not host.settings.assign_slot("a", first), "systemd need not read them anew"
@@ -85,12 +85,12 @@ def test_a_slots_units_are_its_own(host):
     texts = {slot: (settings.UNITS / f"shop-web@{slot}.service").read_text() for slot in "ab"}
     assert (texts["a"][:7], texts["b"][:8]) == ("# first", "# second")
     assert [host.settings.in_slot(slot) for slot in ("a", "b", "")] == [first, second, ""]
-    assert host.settings.installed("a", first) is False  # its background processes are not in use
+    assert host.settings.installed("a", first) is False  # its background processes are not active
     host.settings.use(first)
     assert host.settings.installed("a", first)
 
 
-def test_only_units_of_the_apps_processes_are_its_own(host):
+def test_only_units_of_the_apps_processes_belong_to_it(host):
     for name in ("shop-worker@.service", "shop-other.service", "shop-web@a.service"):
         (settings.UNITS / name).write_text("Slice=shop-two-processes.slice\n")
     (settings.UNITS / "shop-two-worker@.service").write_text("Slice=shop-two-processes.slice\n")
@@ -101,7 +101,7 @@ def test_only_units_of_the_apps_processes_are_its_own(host):
     assert not (settings.UNITS / "shop-old.timer").exists()
 
 
-def test_sets_in_use_are_kept_whatever_is_asked(host):
+def test_sets_in_use_are_always_kept(host):
     names = [host.set(text) for text in ("current", "slot", "kept", "left")]
     host.settings.use(names[0])
     host.settings.assign_slot("b", names[1])
@@ -109,14 +109,14 @@ def test_sets_in_use_are_kept_whatever_is_asked(host):
     assert host.sets() == ["current", "kept", "slot"]
 
 
-def test_what_was_half_removed_is_removed_again(tmp_path):
+def test_an_incomplete_removal_is_finished(tmp_path):
     for folder in ("set", ".set.gone"):
         (tmp_path / folder / "inside").mkdir(parents=True)
     files.remove(tmp_path / "set")
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+def test_a_file_is_written_atomically(tmp_path, monkeypatch):
     path = tmp_path / "file"
     files.write(path, "old", 0o600)
     (tmp_path / ".file.new").write_text("half")
@@ -129,7 +129,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     assert (path.read_text(), path.stat().st_mode & 0o777) == ("new", 0o644)
 
 
-def test_a_link_changes_in_one_step(tmp_path, monkeypatch):
+def test_a_link_changes_atomically(tmp_path, monkeypatch):
     path, symlink_to = tmp_path / "link", Path.symlink_to
     files.link(path, "a")
 

@@ -1,4 +1,4 @@
-"""Singletons run on one host: they are stopped on all others, whatever their settings are."""
+"""Singletons run on one host and are stopped on all others, whatever their settings."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from flaskstack.errors import ValidationError
 from flaskstack.settings import Settings
 from flaskstack.singletons import place
 
-# A file for each unit that is active; a timer that is stopped may just have begun a run.
+# One file per active unit; a timer being stopped may just have started a run.
 SYSTEMCTL = r"""#!/bin/bash
 cd "${0%/*}/active" || exit
 [[ $1 != --no-block ]] || shift
@@ -29,7 +29,7 @@ WANTED = {"app": "shop", "units": SET["singletons"]}
 
 @pytest.fixture
 def stamp(tmp_path, monkeypatch):
-    """Return the file of when the report ran last."""
+    """Return the file with the last run time of the report."""
     monkeypatch.setattr(sets, "STAMPS", tmp_path)
     monkeypatch.setattr("flaskstack.singletons.STAMPS", tmp_path)
     stamp = tmp_path / f"stamp-{REPORT}"
@@ -39,7 +39,7 @@ def stamp(tmp_path, monkeypatch):
 
 @pytest.fixture
 def active(tools, program, stamp, write_settings):
-    """Return the folder of active units, on a host where all run."""
+    """Return the directory of active units, on a host where all of them run."""
     program("systemctl", SYSTEMCTL)
     folder = tools / "active"
     folder.mkdir()
@@ -50,19 +50,19 @@ def active(tools, program, stamp, write_settings):
 
 
 def names(folder):
-    """Return the names of what is in a folder."""
+    """Return the file names in a directory."""
     return {path.name for path in folder.iterdir()}
 
 
 def placed(here, **more):
-    """Return whether a call moved something; one that follows it moves nothing."""
+    """Return whether a call moved something, and check that a second one moves nothing."""
     moved = place(WANTED | {"here": here} | more)
     if not more.get("check"):
         assert place(WANTED | {"here": here}) == {"changed": False, "moves": False}
     return moved["moves"]
 
 
-def test_they_stop_where_they_do_not_belong_and_start_where_they_do(active, stamp):
+def test_they_run_only_on_their_host(active, stamp):
     assert placed(False)
     assert names(active) == {WORKER}
     assert not stamp.exists()
@@ -72,14 +72,14 @@ def test_they_stop_where_they_do_not_belong_and_start_where_they_do(active, stam
     assert names(active) == {WORKER}
 
 
-def test_a_dry_run_moves_nothing(active):
+def test_check_mode_moves_nothing(active):
     assert placed(False, check=True)
     assert placed(True, check=True)
     assert names(active) == {WORKER, TICKER, REPORT}
 
 
 @pytest.mark.parametrize("when", ["before", "meanwhile"])
-def test_a_run_is_not_cut_and_there_is_no_second_one(active, when):
+def test_a_running_timer_job_is_neither_interrupted_nor_duplicated(active, when):
     placed(True)
     (active / "shop-report.service" if when == "before" else active.parent / "begins").touch()
     with pytest.raises(ValidationError, match=r"shop-report.service runs here.*Nothing was moved"):
@@ -89,7 +89,7 @@ def test_a_run_is_not_cut_and_there_is_no_second_one(active, when):
 
 
 @pytest.mark.usefixtures("active")
-def test_a_set_of_settings_has_them_on_their_host_only(tmp_path):
+def test_settings_include_them_only_on_their_host(tmp_path):
     change = Change({"app": "shop", "root": str(tmp_path)})
     current = Settings("shop").current()
     assert change.processes(current) == ([WORKER], [])

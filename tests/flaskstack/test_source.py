@@ -1,4 +1,4 @@
-"""Where an app comes from: a folder, a commit or an archive, none of which is trusted."""
+"""Where an app comes from: a directory, a commit or an archive, none of which is trusted."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_junk_is_left_out(app, pack):
     assert pack(folder=app)["id"] == clean["id"]
 
 
-def test_what_git_ignores_is_left_out(app, pack, tmp_path):
+def test_files_ignored_by_git_are_left_out(app, pack, tmp_path):
     git(tmp_path, "init", "-q", ".")
     write(app, ".gitignore", text="*.sqlite\n")
     write(app, "notes.sqlite", "untracked.py", "gone.py", "vendor/tool/tool.py")
@@ -50,17 +50,17 @@ def test_what_git_ignores_is_left_out(app, pack, tmp_path):
     write(tmp_path, ".gitignore", text="app\n")
     shutil.rmtree(app / "vendor")
     (app / ".gitignore").unlink()
-    assert "notes.sqlite" in names(pack(folder=app))  # the checkout around it knows nothing of it
+    assert "notes.sqlite" in names(pack(folder=app))  # the surrounding checkout does not track it
 
 
-def test_a_checkout_that_git_does_not_read_is_refused(app, pack):
-    """Git refuses one of another account, for instance: nobody says then what is ignored."""
+def test_a_checkout_that_git_rejects_is_rejected(app, pack):
+    """Git rejects a checkout of another account, for instance; ignored files are then unknown."""
     write(app, ".git", text="gitdir: /nowhere\n")
     with pytest.raises(ValidationError, match="git does not say what is ignored"):
         pack(folder=app)
 
 
-def test_links_are_kept_inside_and_refused_outside(app, pack):
+def test_links_inside_are_kept_and_links_outside_are_rejected(app, pack):
     (app / "shop/latest.css").symlink_to("static/site.css")
     assert "shop/latest.css" in names(pack(folder=app))
     (app / "shop/passwd").symlink_to("/etc/passwd")
@@ -87,7 +87,7 @@ def test_inventory_and_secrets_never_enter_a_release(app, pack, tmp_path):
         assert "s3cret" not in str(refusal.value)
 
 
-def test_a_pointer_of_git_lfs_is_refused(app, pack):
+def test_a_git_lfs_pointer_is_rejected(app, pack):
     write(app, "shop/logo.png", text="version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
     with pytest.raises(ValidationError, match=r"app_source_folder: shop/logo.png .*`git lfs pull`"):
         pack(folder=app)
@@ -100,7 +100,7 @@ def repository(app):
     return app
 
 
-def test_a_git_ref_is_a_commit(repository, pack):
+def test_a_git_ref_selects_a_commit(repository, pack):
     first = git(repository, "rev-parse", "HEAD")
     one = pack(git=repository)
     assert one["id"].startswith(first[:7] + "-")
@@ -128,8 +128,8 @@ def test_a_known_commit_needs_no_server_and_survives_a_kill(repository, pack, tm
     assert pack(**source)["id"] == one["id"]
 
 
-def test_a_login_is_given_to_git_but_shown_nowhere(repository, pack, tmp_path, monkeypatch):
-    """Arguments of programs are read by every account, and Git's trace has all of them."""
+def test_credentials_reach_git_but_are_never_shown(repository, pack, tmp_path, monkeypatch):
+    """Every account can read the arguments of programs, and Git's trace contains them."""
     wanted, seen = f"Basic {b64encode(b'me:s3cret').decode()}", []
 
     class Handler(SimpleHTTPRequestHandler):
@@ -167,7 +167,7 @@ def packed(app, path, inside="."):
     return path
 
 
-def test_an_archive_is_its_content(app, pack, tmp_path):
+def test_an_archive_is_identified_by_its_content(app, pack, tmp_path):
     expected = pack(folder=app)["id"]
     for inside in (".", "shop-1.0"):
         archive = packed(app, tmp_path / "app.tar.gz", inside)
@@ -177,7 +177,7 @@ def test_an_archive_is_its_content(app, pack, tmp_path):
     assert pack(archive=archive)["id"] == expected
 
 
-def test_a_download_is_kept_if_its_checksum_is_right(app, pack, tmp_path):
+def test_a_download_needs_the_right_checksum(app, pack, tmp_path):
     archive = packed(app, tmp_path / "app.tar.gz")
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
     for _ in range(2):
@@ -189,7 +189,7 @@ def test_a_download_is_kept_if_its_checksum_is_right(app, pack, tmp_path):
     assert pack(**source)["id"] == one["id"]
 
 
-def test_part_of_a_source_is_an_app(repository, pack, tmp_path):
+def test_the_app_may_be_in_a_subfolder(repository, pack, tmp_path):
     whole = tmp_path / "whole"
     shutil.copytree(repository, whole / "web", ignore=shutil.ignore_patterns(".git"))
     expected = pack(folder=whole / "web")["id"]
@@ -204,7 +204,7 @@ def test_part_of_a_source_is_an_app(repository, pack, tmp_path):
 
 @pytest.fixture
 def nested(repository, tmp_path, monkeypatch):
-    """Return a repository with one below it, and one below that."""
+    """Return a repository with two levels of submodules."""
     monkeypatch.setenv("GIT_ALLOW_PROTOCOL", "file")
     for name, inside in (("tool", ""), ("theme", "tool")):
         write(tmp_path, f"{name}/{name}.py", text="one\n")
@@ -217,18 +217,18 @@ def nested(repository, tmp_path, monkeypatch):
     return repository
 
 
-def test_submodules_of_a_commit_are_taken_too(nested, pack, tmp_path):
+def test_submodules_of_a_commit_are_included(nested, pack, tmp_path):
     first = git(nested, "rev-parse", "HEAD")
     one = pack(git=nested)
     assert {"web/theme/theme.py", "web/theme/parts/tool/tool.py", "shop/web.py"} <= names(one)
     write(tmp_path, "theme/theme.py", text="two\n")
     commit(tmp_path / "theme")
-    assert pack(git=nested)["id"] == one["id"]  # which says what commit of it is meant
+    assert pack(git=nested)["id"] == one["id"]  # the parent commit selects the submodule's commit
     git(nested / "web/theme", "pull", "-q", "origin", "main")
     commit(nested)
     assert pack(git=nested)["id"] != one["id"]
     (tmp_path / "theme").rename(tmp_path / "moved")
-    assert pack(git=nested, ref=first)["id"] == one["id"]  # from what is kept
+    assert pack(git=nested, ref=first)["id"] == one["id"]  # from the cache
     write(tmp_path, "moved/theme.py", text="three\n")
     commit(tmp_path / "moved")
     git(nested, "config", "--file=.gitmodules", "submodule.web/theme.url", "../moved")
@@ -237,7 +237,7 @@ def test_submodules_of_a_commit_are_taken_too(nested, pack, tmp_path):
     assert pack(git=nested)["id"] != one["id"]
 
 
-def test_submodules_elsewhere_in_the_source_are_not_asked_for(nested, pack, tmp_path):
+def test_submodules_outside_the_subfolder_are_not_fetched(nested, pack, tmp_path):
     (tmp_path / "theme").rename(tmp_path / "away")
     shutil.copy(nested / "requirements.lock", nested / "shop")
     git(nested, "add", "shop")
@@ -245,7 +245,7 @@ def test_submodules_elsewhere_in_the_source_are_not_asked_for(nested, pack, tmp_
     assert "web.py" in names(pack(git=nested, subfolder="shop"))
 
 
-def test_a_release_tells_its_commit(repository, pack):
+def test_a_release_records_its_commit(repository, pack):
     last = git(repository, "rev-parse", "HEAD")
     for source in ({"git": repository}, {"folder": repository}):
         told = pack(**source)
@@ -254,7 +254,7 @@ def test_a_release_tells_its_commit(repository, pack):
         assert told["dirty"] is False
 
 
-def test_a_folder_tells_whether_it_is_what_was_committed(repository, pack, tmp_path):
+def test_a_folder_with_uncommitted_changes_is_reported(repository, pack, tmp_path):
     write(repository, ".gitignore", text="*.log\n")
     shutil.copy(repository / "requirements.lock", repository / "shop")
     commit(repository)
@@ -269,12 +269,14 @@ def test_a_folder_tells_whether_it_is_what_was_committed(repository, pack, tmp_p
     git(tmp_path, "init", "-q", ".")
     git(tmp_path, "add", "-f", ".gitignore")
     git(tmp_path, "commit", "-qm", "around")
-    assert pack(folder=repository)["commit"] == ""  # which knows nothing of this folder
+    assert (
+        pack(folder=repository)["commit"] == ""
+    )  # the surrounding repository does not track this directory
 
 
 @pytest.fixture
 def trace(tmp_path):
-    """Return a file that an attack would write, which is not there in the end."""
+    """Return a file that an attack would write, and check that it does not exist."""
     yield tmp_path / "trace"
     assert not (tmp_path / "trace").exists()
 
@@ -290,7 +292,7 @@ def trace(tmp_path):
         "url = https://127.0.0.1:9/x\n    update = !touch {trace}",
     ],
 )
-def test_a_submodule_runs_nothing_and_comes_from_no_folder(app, pack, tmp_path, trace, line):
+def test_a_submodule_runs_nothing_and_cannot_be_a_local_folder(app, pack, tmp_path, trace, line):
     write(tmp_path, "private/s3cret.txt", text="s3cret")
     link = commit(tmp_path / "private")
     line = line.format(trace=trace, private=tmp_path / "private")
@@ -344,7 +346,7 @@ def test_a_checkout_runs_nothing(app, pack, tmp_path, trace, attack):
     assert "shop/web.py" in names(pack(folder=app))
 
 
-def test_filters_of_the_operator_are_not_for_other_repositories(
+def test_the_operators_filters_do_not_apply_to_other_repositories(
     app, pack, tmp_path, trace, monkeypatch
 ):
     write(app, ".gitattributes", text="* filter=a\n")
@@ -369,7 +371,7 @@ FILE, LINK, HARD = tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE
         [("a", FILE, ""), ("part", LINK, "{outside}")],
     ],
 )
-def test_an_archive_stays_in_its_folder(app, pack, tmp_path, members):
+def test_an_archive_cannot_write_outside_its_folder(app, pack, tmp_path, members):
     outside = tmp_path / "outside"
     shutil.copytree(app, outside)
     write(outside, "private", text="mine")

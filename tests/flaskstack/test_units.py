@@ -1,4 +1,4 @@
-"""The units of an app as systemd tells of them, and the app as it answers at its socket."""
+"""The units of an app as reported by systemd, and the app's answers at its socket."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ACTIVE = {"ActiveState": "active", "SubState": "running", "NRestarts": "0", "Mai
         ({"ActiveState": "deactivating", "SubState": "stop-sigterm"}, "u is ending"),
     ],
 )
-def test_what_is_wrong_with_a_unit(said, wrong):
+def test_unit_problems_are_reported(said, wrong):
     assert units.failure_reason("u", said) == wrong
 
 
@@ -49,15 +49,15 @@ def test_what_is_wrong_with_a_unit(said, wrong):
     ("text", "length"),
     [("40s", 40), ("1min 30s", 90), ("2h", 7200), ("500ms", 0.5), ("infinity", 90)],
 )
-def test_time_spans_of_systemd(text, length):
+def test_systemd_time_spans(text, length):
     assert units.seconds(text) == length
 
 
 class App:
-    """Answers on a Unix socket."""
+    """An app on a Unix socket."""
 
     def __init__(self, path, answer):
-        """Listen at `path`, and give `answer` to whoever comes."""
+        """Listen at `path`, and return `answer` to each request."""
         self.server = socket.socket(socket.AF_UNIX)
         self.server.bind(str(path))
         self.server.listen()
@@ -77,7 +77,7 @@ class App:
     ("status", "body", "well"),
     [(200, "", True), (200, "^up to", True), (200, "^down", False), (204, "", False)],
 )
-def test_the_health_path_is_asked_as_nginx_would(tmp_path, status, body, well):
+def test_health_requests_look_like_those_of_nginx(tmp_path, status, body, well):
     socket_path = tmp_path / "web.sock"
     app = App(socket_path, b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nup to date")
     health = units.Health("/healthz", {"Host": "shop.example"}, status, body)
@@ -89,7 +89,7 @@ def test_the_health_path_is_asked_as_nginx_would(tmp_path, status, body, well):
     assert b"\r\nHost: shop.example\r\n" in app.asked
 
 
-def test_an_app_that_does_not_answer_is_asked_only_while_there_is_patience(tmp_path):
+def test_an_app_that_does_not_answer_is_retried_until_the_deadline(tmp_path):
     socket_path = tmp_path / "web.sock"
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(socket_path))
@@ -98,18 +98,18 @@ def test_an_app_that_does_not_answer_is_asked_only_while_there_is_patience(tmp_p
     assert said == (False, "GET /: no answer")
 
 
-def test_nobody_answers_where_nobody_listens(tmp_path):
+def test_a_missing_socket_is_reported(tmp_path):
     well, said = units.Health("/", {}, 200, "").ask(str(tmp_path / "no"), units.Deadline(10))
     assert (well, said[:27]) == (False, "GET /: FileNotFoundError: [")
 
 
-def test_visitors_of_a_new_release_come_at_once_and_whatever_they_get_is_right(tmp_path):
+def test_warm_up_requests_are_simultaneous_and_any_answer_is_accepted(tmp_path):
     socket_path, asked, together = tmp_path / "web.sock", [], threading.Barrier(4)
 
     class Visited(socketserver.StreamRequestHandler):
         def handle(self):
             asked.append(self.rfile.readline().split()[1].decode())
-            together.wait(10)  # for one that came alone nobody else is there
+            together.wait(10)  # fails unless all requests are simultaneous
             if len(asked) > 4:
                 self.wfile.write(b"HTTP/1.0 500 No\r\n\r\n")
 
@@ -123,7 +123,7 @@ def test_visitors_of_a_new_release_come_at_once_and_whatever_they_get_is_right(t
     assert not together.broken
 
 
-def test_a_visitor_of_a_new_release_does_not_stay_for_an_answer_without_end(tmp_path):
+def test_a_warm_up_request_does_not_wait_for_an_endless_answer(tmp_path):
     socket_path, left = tmp_path / "web.sock", threading.Event()
 
     class Endless(socketserver.StreamRequestHandler):
@@ -152,7 +152,7 @@ def test_workers_are_the_children_of_gunicorn():
     assert str(process.pid) not in units.children(str(os.getpid()))
 
 
-def test_a_process_that_dies_of_its_imports_is_seen_however_long_they_take(monkeypatch):
+def test_a_crash_is_detected_however_long_the_imports_take(monkeypatch):
     class Dying:
         looks = 0
 
@@ -161,7 +161,7 @@ def test_a_process_that_dies_of_its_imports_is_seen_however_long_they_take(monke
             state = {"ActiveState": "active", "SubState": "running", "MainPID": "7"}
             return dict.fromkeys(names, state | {"NRestarts": "0" if self.looks < 8 else "1"})
 
-    slept = cycle([True, True, False])  # a look now and then falls between two imports
+    slept = cycle([True, True, False])  # a check may fall between two imports
     monkeypatch.setattr(units, "is_sleeping", lambda pid: next(slept))
     monkeypatch.setattr(units.time, "sleep", lambda seconds: None)
     well = SimpleNamespace(ask=lambda socket_path, patience: (True, "200"))
@@ -173,10 +173,10 @@ def test_a_process_that_dies_of_its_imports_is_seen_however_long_they_take(monke
     watch.units.looks = 0
     watch.stay_healthy(
         "Restart", [WORKER], "web", "socket_path", 0, [WORKER]
-    )  # at work: comes to an end
+    )  # waiting for work: returns
 
 
-def test_a_process_that_waits_is_asleep_and_one_that_computes_is_not():
+def test_a_waiting_process_is_asleep_and_a_computing_one_is_not():
     for code, waits in (("input()", True), ("while True: pass", False)):
         with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as process:
             wait_for(
@@ -186,7 +186,7 @@ def test_a_process_that_waits_is_asleep_and_one_that_computes_is_not():
     assert not units.is_sleeping(str(process.pid))
 
 
-# Starts two workers, and others for those that end; says of these what Gunicorn 27 does.
+# Starts two workers and replaces those that end; logs the same messages as Gunicorn 27.
 ARBITER = """
 import os, signal
 for number, code in ((signal.SIGUSR1, 0), (signal.SIGUSR2, 1)):
@@ -211,7 +211,7 @@ while True:
 
 @pytest.fixture
 def watch(tmp_path):
-    """Return the watch over an instance that runs here, and whose journal is a file."""
+    """Return the watch over an instance on this machine, with a file as its journal."""
     log = tmp_path / "log"
     command = [sys.executable, "-c", ARBITER]
     with log.open("w") as output, subprocess.Popen(command, stdout=output) as arbiter:
@@ -229,12 +229,12 @@ def watch(tmp_path):
         )
         watch.remember(WEB, workers=True)
         yield watch
-        arbiter.send_signal(signal.SIGSTOP)  # it starts no more
+        arbiter.send_signal(signal.SIGSTOP)  # so that it starts no more workers
         for process in (*units.children(str(arbiter.pid)), arbiter.pid):
             os.kill(int(process), signal.SIGKILL)
 
 
-def test_a_worker_that_is_recycled_is_no_failure(watch):
+def test_a_recycled_worker_is_not_a_failure(watch):
     worker = min(watch.workers[WEB])
     os.kill(int(worker), signal.SIGUSR1)
     wait_for(lambda: not Path("/proc", worker).exists())
@@ -244,20 +244,20 @@ def test_a_worker_that_is_recycled_is_no_failure(watch):
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGKILL, signal.SIGABRT])
-def test_a_worker_that_crashed_is_one(watch, number):
+def test_a_crashed_worker_is_a_failure(watch, number):
     os.kill(int(min(watch.workers[WEB])), number)
     with pytest.raises(units.DeployError, match="lost 1 of its workers"):
         watch.stay_healthy("Watch", [WEB], WEB, "socket_path", 10)
 
 
-def test_one_that_hung_is_told_by_gunicorn_before_it_ends(watch, tmp_path):
+def test_a_hung_worker_is_reported_by_gunicorn_before_it_ends(watch, tmp_path):
     worker = min(watch.workers[WEB])
     (tmp_path / "log").write_text(f"[1] [CRITICAL] WORKER TIMEOUT (pid:{worker})\n")
     assert watch.lost(WEB, watch.workers[WEB] - {worker}) == f"{WEB} lost 1 of its workers"
 
 
 @pytest.mark.parametrize("status", [302, 307])
-def test_a_redirect_that_is_expected_is_well(monkeypatch, status):
+def test_an_expected_redirect_is_healthy(monkeypatch, status):
     answers = [{"ActiveState": "activating", "SubState": "start"}, ACTIVE]
     show = SimpleNamespace(show=lambda names: {WEB: answers[0] if len(answers) > 1 else ACTIVE})
     monkeypatch.setattr(units.time, "sleep", lambda _: answers.pop(0))
@@ -295,12 +295,12 @@ Slice=shop-processes.slice
 """
 
 
-def test_background_processes_are_known_by_their_slices():
+def test_background_processes_are_identified_by_their_slices():
     found = units.Units(lambda argv: (0, SHOWN, "")).processes("shop")
     assert found == {WORKER, "shop-nightly.timer", "shop-failed.service"}
 
 
-def test_connections_that_wait_in_a_socket_are_counted(tmp_path):
+def test_waiting_connections_of_a_socket_are_counted(tmp_path):
     path = str(tmp_path / "web.sock")
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(path)
@@ -313,13 +313,13 @@ def test_connections_that_wait_in_a_socket_are_counted(tmp_path):
             assert units.Units().queue(path + "x") == 0
 
 
-def test_what_systemd_does_not_take_is_told():
+def test_an_error_of_systemd_is_reported():
     refused = units.Units(lambda argv: (5, "", "Unit x.service not found.\n"))
     with pytest.raises(units.DeployError, match=r"systemctl start x\.service: Unit x"):
         refused.systemctl("start", "x.service")
 
 
-def test_a_process_from_before_is_an_elder(tmp_path):
+def test_a_process_started_before_a_change_is_stale(tmp_path):
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         wait_for(lambda: stale.stale_processes(os.getuid(), time.time() + 1, WEB))
         old = {one.pid for one in stale.stale_processes(os.getuid(), time.time() + 1, WEB)}
