@@ -1,4 +1,4 @@
-"""The inventories and sites of six users."""
+"""The inventories and sites of six apps."""
 
 from __future__ import annotations
 

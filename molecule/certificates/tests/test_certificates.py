@@ -63,7 +63,7 @@ def renew(host):
     """Return a function that runs the renewal unit and returns its exit status."""
 
     def renew(force=True):
-        if force:  # the current certificate becomes one of other settings
+        if force:  # rename the certificate, as if the settings had changed
             host.check_output(
                 "cd %s && other=acme-other-$(date +%%s%%N)"
                 " && mv $(readlink current) $other && ln -sfn $other current",
@@ -160,7 +160,7 @@ def test_a_renewal_under_load_fails_no_request(address, served, renew):
 
 
 def restart_pebble(host, lifetime):
-    """Restart pebble, which loses its accounts and key; certificates live so many seconds."""
+    """Restart pebble without its accounts and key; `lifetime` of certificates in seconds."""
     config = json.loads(host.file("/srv/pebble/config.json").content_string)
     config["pebble"]["certificateValidityPeriod"] = lifetime
     host.check_output("echo %s >/srv/pebble/config.json", json.dumps(config))
@@ -293,7 +293,7 @@ def test_the_play_fails_with_the_servers_reason_and_the_site_stays_up(operator, 
     assert served() == before
 
 
-def test_a_wildcard_by_dns_and_no_one_can_read_the_token(host, operator, served):
+def test_a_wildcard_certificate_over_dns_does_not_expose_the_token(host, operator, served):
     wanted = {
         "app_domains": ["shop.example.org", "*.shop.example.org"],
         "certificates_acme_challenge": "dns-01",

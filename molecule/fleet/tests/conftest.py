@@ -1,4 +1,4 @@
-"""A fleet to ask from outside, and what serves where."""
+"""Hosts, sites and active releases of the fleet."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def fleet():
 
 @pytest.fixture(scope="session")
 def sites(fleet):
-    """Return the site of each app host."""
+    """Return a client of each app host by name."""
     hosts = {name: host for name, host in fleet.items() if name != "data"}
     return {
         name: Site(host.ansible.get_variables()["ansible_host"], "localhost")
@@ -30,7 +30,7 @@ def sites(fleet):
 
 @pytest.fixture
 def serving(fleet):
-    """Return a function that says which release serves on each app host."""
+    """Return a function that returns the active release of each app host."""
 
     def serving():
         return {

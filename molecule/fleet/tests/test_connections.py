@@ -1,4 +1,4 @@
-"""Ways to connect that the other scenarios do not have, with mitogen."""
+"""sudo with a password and a jump host, with mitogen."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def connect(operator, tmp_path):
 
 
 def assert_mitogen_ran_it_as_root(done):
-    """Each host ran both its tasks as root, in one interpreter."""
+    """Check that each host ran both tasks as root, in one interpreter."""
     assert done.code == 0, done.output
     for name in ("app-1", "app-2"):
         found = re.findall(rf"interpreter (\d+) of root on \S*{name}$", done.output, re.MULTILINE)

@@ -11,7 +11,7 @@ from helpers.wait import wait_for
 
 APPS = ("app-1", "app-2")
 DUMPS = "/var/backups/sample"
-# Can be imported on both hosts, and starts on the first one only.
+# The import works on both hosts, but the app starts only on the first.
 FACTORY, IMPORT = "sample_app/web/__init__.py", "from flask import Flask\n"
 FAILS_ON_SECOND = f"""import os, socket
 serves = "NOTIFY_SOCKET" in os.environ
@@ -225,7 +225,7 @@ def test_second_deploy_fails_and_names_the_holder_of_the_lock(fleet, serving, op
         second = operator.deploy(version())
         assert second.code != 0
         assert second.says(f"{lock['by']} deploys {lock['release']} since")
-        # The controller is killed; its migration on the host goes on, and still excludes others.
+        # The killed controller's migration continues on the host and still blocks other deploys.
         end()
     try:
         third = operator.deploy(version())

@@ -88,7 +88,7 @@ def test_the_journal_rate_limit(host):
 
 
 def test_only_security_upgrades_would_be_installed(host):
-    """unattended-upgrade itself reads its settings and the package sources."""
+    """unattended-upgrade reads its settings and the package sources in a dry run."""
     done = host.run("unattended-upgrade --dry-run --debug 2>&1")
     assert done.rc == 0, done.stdout
     origins = re.search(r"Allowed origins are: (.*)", done.stdout).group(1)

@@ -1,6 +1,6 @@
 """Bans of addresses, and exemptions.
 
-nginx is not on these hosts: a unit of its name writes its lines as it would.
+nginx is not installed. A unit with its name writes the log lines.
 """
 
 import json
@@ -12,7 +12,7 @@ from helpers.wait import wait_for
 
 testinfra_hosts = ["ansible://site"]
 
-OUTSIDER = "fd00:f1a5::66"  # of the network that the hosts share, and none of theirs
+OUTSIDER = "fd00:f1a5::66"  # in the hosts' network, but not an address of a host
 SCANNERS = "fd00:f1a5:0:7"
 CLIENT = "198.51.100.7"
 NETWORK = ("2001:db8:1::", "2001:db8:1:0:")
@@ -58,7 +58,7 @@ def line(uri="/", status=404, client=CLIENT, **more):
 
 @pytest.fixture
 def write(host):
-    """Give `write(tag, lines, …)`: write them to the journal as lines of a unit."""
+    """Give `write(tag, lines, …)`: write lines of a unit to the journal."""
 
     def write(tag, lines, level=NOTICE, unit="nginx"):
         command = f"systemd-run --quiet --wait --collect --unit={unit} python3 -c %s {level} {tag}"
@@ -186,7 +186,7 @@ def test_bursts_of_denied_and_refused_requests_are_banned(write, banned):
 
 
 def test_ordinary_requests_do_not_count(write, banned, found):
-    """The last line shows that all before it were read."""
+    """The last line counts, which proves that all lines were read."""
     posing = '"},{"remote_addr":"203.0.113.5","uri":"/.env","status":404,"x":"'
     harmless = [
         line("/.env", 200),
@@ -195,8 +195,8 @@ def test_ordinary_requests_do_not_count(write, banned, found):
         line("/index.php?id=3"),
         line("/wp-content/uploads/2019/a.jpg"),
         line("/autodiscover/autodiscover.xml"),
-        line("/.env", forwarded_for="203.0.113.5"),  # by a proxy that nobody declared
-        line("/.env", client="fd00:f1a5::2"),  # the other host, whose network is not to blame
+        line("/.env", forwarded_for="203.0.113.5"),  # from a proxy missing in app_trusted_proxies
+        line("/.env", client="fd00:f1a5::2"),  # the other host, whose network must not be banned
         line("/ok", 400, user_agent=posing),
         line('/.env?"","status":404,"', 200),
     ]

@@ -135,7 +135,7 @@ def test_open_connections_survive_a_reload_and_a_restart(hosts, addresses, held)
     assert [echo("after") for echo in echoes] == ["after"] * 2
 
 
-def test_tables_of_other_programs_are_left_alone(hosts, rules):
+def test_tables_of_other_programs_are_kept(hosts, rules):
     """Debian's own configuration of nftables.service flushes them."""
     host, before = hosts["site"], rules("site")
     host.check_output("nft add table inet others '{ set banned { type ipv4_addr; }; }'")

@@ -82,7 +82,7 @@ def test_common_clients_log_in(login, client):
     assert done.stdout == "anna\n", done.stderr
 
 
-# Echoes on a Unix socket, in place of a database.
+# Echoes on a Unix socket, as a stand-in for a database.
 ECHO = """
 import os, socket
 with socket.socket(socket.AF_UNIX) as server:

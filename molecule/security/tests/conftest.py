@@ -1,4 +1,4 @@
-"""Two sites, asked from outside over https, and playbooks as their operators run them."""
+"""Clients of the two sites, their secrets, and runs of playbooks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from helpers.operator import Operator
 
 INVENTORIES = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"], "inventories")
 NAME = "localhost"
-# Logs in with what is in a file, since arguments are seen by all and logged.
+# Logs in with the passwords in a file, since arguments are visible to all users and logged.
 PROBE = """
 import json, os, socket, sys
 import pymysql
@@ -43,19 +43,19 @@ print(json.dumps({name: [ask(name, word) for word in words] for name, words in g
 
 @pytest.fixture(scope="module")
 def inventory(host):
-    """Return the folder of the inventory that the host was set up from."""
+    """Return the directory of the host's inventory."""
     return INVENTORIES / host.backend.host
 
 
 @pytest.fixture(scope="module")
 def operator(inventory):
-    """Return who runs playbooks on the host: `operator.play("deploy", …)`."""
+    """Return an operator of the host, which runs playbooks: `operator.play("deploy", …)`."""
     return Operator(str(inventory))
 
 
 @pytest.fixture(scope="module")
 def settings(host, inventory):
-    """Return the variables of the host in its own inventory."""
+    """Return the host's inventory variables."""
     name = f"ansible://{host.backend.host}"
     own = testinfra.get_host(name, ansible_inventory=str(inventory))
     return own.ansible.get_variables()
@@ -63,13 +63,13 @@ def settings(host, inventory):
 
 @pytest.fixture(scope="module")
 def https(settings):
-    """Tell whether nginx answers https itself."""
+    """Return whether nginx terminates TLS."""
     return settings.get("app_https", repository.defaults("app").get("app_https", False))
 
 
 @pytest.fixture(scope="module")
 def ca(host, tmp_path_factory):
-    """Return a file with the certificate that the site shows; it signed itself."""
+    """Return a file with the self-signed certificate of the site."""
     file = tmp_path_factory.mktemp("site") / "certificate.pem"
     shown = "/etc/nginx/certificates/sample/current/fullchain.pem"
     file.write_text(host.check_output("cat %s", shown))
@@ -78,19 +78,19 @@ def ca(host, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def plain_site(address):
-    """Return the site over http, which sends visitors to https."""
+    """Return a client over http, which redirects to https."""
     return Site(address, NAME)
 
 
 @pytest.fixture(scope="module")
 def site(address, plain_site, https, request):
-    """Return the site as visitors reach it."""
+    """Return a client over the scheme of the site."""
     return Site(address, NAME, ca=request.getfixturevalue("ca")) if https else plain_site
 
 
 @pytest.fixture
 def secrets(inventory):
-    """Return every secret that was generated for the site, by name."""
+    """Return every generated secret of the site by name."""
     return {file.stem: file.read_text().strip() for file in (inventory / "secrets").iterdir()}
 
 
@@ -107,7 +107,7 @@ def diagnostics(site, secrets):
 
 @pytest.fixture
 def lets_in(host, tmp_path):
-    """Return a function that logs in with passwords, and says which were let in."""
+    """Return a function that returns which passwords are accepted, by the name of their secret."""
 
     def ask(**passwords):
         for name, text in (("probe.json", json.dumps(passwords)), ("probe.py", PROBE)):
@@ -124,7 +124,7 @@ def lets_in(host, tmp_path):
 
 @pytest.fixture
 def read(inventory):
-    """Return a function that reads all secrets of the inventory, by name."""
+    """Return a function that reads all secrets of the inventory by name."""
 
     def files():
         paths = (inventory / "secrets").glob("*.txt")

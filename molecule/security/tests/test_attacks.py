@@ -1,4 +1,4 @@
-"""What enemies send: none of it gets what it wants, or reaches the app as something else."""
+"""Malicious requests fail, and do not reach the app in another form."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import pytest
 from helpers import attacks
 from helpers.attacks import ATTACKS, Target
 
-SENT = {}  # what each host's attacks got: all are sent once, then looked at one by one
+SENT = {}  # results by host: all attacks are sent once, then checked by kind
 
 
 @pytest.fixture
 def target(address, ca):
-    """Return the host's site, as something to attack."""
+    """Return the host's site as a target."""
     return Target(address, "localhost", ca)
 
 
 @pytest.fixture
 def results(host, target, request):
-    """Return what each attack got, by its kind and name; the first time, print the table."""
+    """Return the result of each attack by kind and name; the first call prints a table."""
     name = target.address
     if name not in SENT:
         found = attacks.results(target, host)
@@ -33,13 +33,13 @@ def results(host, target, request):
 
 
 @pytest.mark.parametrize("kind", dict.fromkeys(attack.kind for attack in ATTACKS))
-def test_attacks_get_nothing(results, kind):
+def test_attacks_fail(results, kind):
     wrong = {f"{k}: {name}": found.problems for (k, name), found in results.items() if k == kind}
     assert wrong
     assert {name: problems for name, problems in wrong.items() if problems} == {}
 
 
-def test_headers_that_never_end_keep_nobody_out(target, host):
+def test_slow_headers_do_not_block_other_clients(target, host):
     patience = int(re.search(r"client_header_timeout (\d+)s", nginx(host)).group(1))
     alive, longest = attacks.slowloris(target, 200, patience + 3)
     assert alive == 0
@@ -47,26 +47,26 @@ def test_headers_that_never_end_keep_nobody_out(target, host):
 
 
 def nginx(host):
-    """Return nginx' whole configuration."""
+    """Return the complete configuration of nginx."""
     return host.check_output("nginx -T 2>/dev/null")
 
 
 @pytest.mark.parametrize("beyond", ["//evil.example", "/\\evil.example", "https://evil.example"])
-def test_a_form_leads_nowhere_else(site, beyond):
+def test_a_form_does_not_redirect_to_other_sites(site, beyond):
     answer = site.write(site.get("/"), author="Eve", body="come", next=beyond)
     assert answer.status_code == 303
     assert "evil" not in answer.headers["Location"]
 
 
-def test_the_session_cookie_is_for_this_site_over_https_and_for_no_script(site):
+def test_the_session_cookie_is_secure_and_hidden_from_scripts_and_other_sites(site):
     cookie = site.get("/").headers["Set-Cookie"]
     assert cookie.startswith("__Secure-")
     for word in ("Secure", "HttpOnly", "SameSite=Lax"):
         assert f"; {word}" in cookie
 
 
-def test_posts_are_limited_by_address_and_pages_are_not(host):
-    """From the host itself, which is not exempt, unlike where the tests run."""
+def test_posts_are_rate_limited_and_pages_are_not(host):
+    """Sent from the host, since the controller is exempt."""
     ask = (
         "import collections, http.client, json, ssl; c = collections.Counter(); e = {};"
         "context = ssl._create_unverified_context()\n"

@@ -92,7 +92,7 @@ ELSEWHERE = {
     "another host's SSH over IPv6": ("fd00:213::2", 22),
     "another host's MySQL": ("10.213.0.2", 3306),
 }
-INTERNET = ("198.51.100.7", 443)  # reserved for examples, and public to whoever asks for rules
+INTERNET = ("198.51.100.7", 443)  # reserved for examples, but public for the egress rules
 ADDRESSES = sorted({address for address, _ in (*ELSEWHERE.values(), INTERNET)})
 LISTEN = """
 import socket, selectors

@@ -1,11 +1,11 @@
-"""All secrets are rotated under load, and no visitor notices."""
+"""All secrets are rotated under load without failed requests."""
 
 from __future__ import annotations
 
 from helpers.load import Load
 from helpers.wait import wait_for
 
-# Two passwords at a time are shown on every version of the servers by scenario data.
+# Scenario data tests two passwords at a time on each version of the servers.
 testinfra_hosts = ["ansible://trixie"]
 NAMES = ("database", "migration", "cache", "queue", "secret_key")
 SERVERS = NAMES[:-1]
@@ -31,7 +31,7 @@ def test_no_request_fails_and_nothing_is_lost(
     assert new["diagnostics_key"] == old["diagnostics_key"]
     tried = {name: [new[name], old[name]] for name in SERVERS}
     assert lets_in(**tried) == {name: [True, False] for name in SERVERS}
-    # The old session, and the form that it was given, are still good.
+    # The previous session and its form are still accepted.
     assert site.write(page, body="as before").status_code == 303
     batch = wait_for(lambda: (got := diagnostics("GET", jobs).json())["finished"] == 20 and got, 60)
     assert batch["failed"] == 0

@@ -9,8 +9,8 @@ from helpers.operator import Operator
 # A rotation takes minutes, mostly on the controller, so one host is enough.
 testinfra_hosts = ["ansible://trixie"]
 NAMES = ("database", "cache", "secret_key")
-# After the new secrets are written, and after the servers accept both. The plans for inventories
-# that were left at other points are in tests/plugins/test_rotation.py.
+# After the new secrets are written, and after the servers accept both. The plans after
+# interruptions at other points are tested in tests/plugins/test_rotation.py.
 INTERRUPTED_AT = (
     "redis : Configure the users of the running instances",
     "gunicorn : Restart the active release if its settings changed",

@@ -1,4 +1,4 @@
-"""No generated secret is anywhere but where it must be: on the host, or in what playbooks leave."""
+"""Generated secrets are only in their own files on the host, and not in the output of playbooks."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 
 from helpers.wait import wait_for
 
-testinfra_hosts = ["ansible://trixie"]  # the one whose secrets were rotated
-# Everything but programs and the kernel's own folders. Those two are where secrets are kept.
+testinfra_hosts = ["ansible://trixie"]  # its secrets were rotated
+# All directories but those of programs and the kernel. KEPT has the intended places of secrets.
 PLACES = "/etc /home /opt /root /run /srv /tmp /usr/local /var"
 KEPT = ("/etc/sample/", "/run/credentials/")
 SEARCH = r"""
@@ -27,18 +27,18 @@ true
 
 
 def forms(secret):
-    """Return a secret as it may be written: plain, in a URL, in base64 at any place of a text."""
+    """Return the forms of a secret: plain, in a URL, and in base64 at any offset."""
     found = {secret, quote(secret, safe="")}
     for shift in range(3):
         coded = base64.b64encode(b"\0" * shift + secret.encode()).decode()
-        # What is at the edges depends on what is beside it.
+        # The first and last characters depend on the adjacent bytes.
         found.add(coded[4 if shift else 0 : len(coded) - 4])
     return found
 
 
 @pytest.fixture
 def found_on(host, tmp_path):
-    """Return a function that says where on the host these secrets are, in any form."""
+    """Return a function that returns the places on the host that contain secrets, in any form."""
 
     def search(secrets):
         sought = tmp_path / "secrets-sought"
@@ -67,8 +67,8 @@ def test_every_secret_has_enough_entropy(secrets):
     assert len(set(made.values())) == len(made)
 
 
-def test_the_search_finds_what_is_planted(host, found_on):
-    """What finds nothing proves nothing, unless it is seen to find."""
+def test_the_search_finds_planted_secrets(host, found_on):
+    """Control of the tests below, which expect that the search finds no secret."""
     planted = random.token_urlsafe(30)
     coded = base64.b64encode(f"user:{planted}@host".encode()).decode()
     host.check_output("logger --tag planted %s", f"it is {planted}, plain")
@@ -84,15 +84,15 @@ def test_the_search_finds_what_is_planted(host, found_on):
     assert [line for line in where if line.startswith("/proc/")]
 
 
-def test_no_secret_is_elsewhere_on_the_host(secrets, found_on):
-    """Files, journal and arguments, after all that was done to the host."""
+def test_no_secret_is_in_other_places_on_the_host(secrets, found_on):
+    """Files, journal and arguments, after the other tests."""
     assert found_on(secrets.values()) == []
 
 
-def test_no_secret_is_in_what_playbooks_leave(
+def test_no_secret_is_in_output_log_or_facts_of_playbooks(
     operator, version, secrets, tmp_path, monkeypatch, found_on
 ):
-    """Their output with all details and differences, their log, the facts that they keep."""
+    """Output with -vvv and --diff, log, cached facts and temporary files."""
     log, facts = tmp_path / "ansible.log", tmp_path / "facts"
     for name, value in {
         "LOG_PATH": log,
@@ -105,7 +105,7 @@ def test_no_secret_is_in_what_playbooks_leave(
         "-vvv",
         "--diff",
         app_source_folder=str(version()),
-        app_environment={"SCHEDULER_INTERVAL": "11"},  # so that the environment is written anew
+        app_environment={"SCHEDULER_INTERVAL": "11"},  # so that the environment file changes
         redis_cache_maxmemory=61,
     )
     assert done.code == 0, done.output[-3000:]
@@ -122,8 +122,8 @@ def test_no_secret_is_in_what_playbooks_leave(
     assert found_on(secrets.values()) == []
 
 
-def test_a_crash_leaves_no_memory_behind(host, secrets, found_on):
-    """A core dump holds all that the process knew."""
+def test_a_crash_writes_no_core_dump(host, secrets, found_on):
+    """A core dump contains the secrets of the process."""
     limits = host.check_output(
         "for pid in $(pgrep --uid sample; pgrep --uid sample-redis; pgrep --uid mysql); do"
         " grep '^Max core file size' /proc/$pid/limits; done"

@@ -13,10 +13,10 @@ testinfra_hosts = ["ansible://bookworm"]
 
 
 def test_testssl_gives_grade_a(host, address, https):
-    """The certificate is trusted for the test, as one of a public CA would be."""
+    """The test trusts the certificate, as if a public CA had issued it."""
     assert https
     shown = host.check_output("cat /etc/nginx/certificates/sample/current/fullchain.pem")
-    # testssl.sh of Debian 13 runs on the other host: that of Debian 12 gives no grades.
+    # testssl.sh runs on the other host, since that of Debian 12 gives no grades.
     inventory = os.environ["MOLECULE_INVENTORY_FILE"]
     scanner = testinfra.get_host("ansible://trixie", ansible_inventory=inventory, sudo=True)
     audits.install(scanner.check_output, "testssl.sh")
