@@ -181,7 +181,7 @@ class AppDir:
         return used - {""}
 
     def prune(self, keep: int) -> list[str]:
-        """Keep `keep` releases and all in use; remove the others and unused environments."""
+        """Remove releases beyond the last `keep` that are not in use, and unused environments."""
         kept, releases = self.in_use(), self.newest_first()
         for path in releases:
             if len(kept) < keep and not path.name.startswith("."):

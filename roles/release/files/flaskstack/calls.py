@@ -33,7 +33,7 @@ def gather(params: Wanted) -> dict[str, Any]:
     """Return the state of an app on a host.
 
     `python` names the interpreter to look up; empty for none. With `lock`, the deploy lock is
-    acquired first. Nothing else changes.
+    acquired first. The call changes nothing else.
     """
     told = lock(params | params["lock"]) if params.get("lock") else {"changed": False}
     app_dir, settings = AppDir(params["root"], params["app"]), Settings(params["app"])

@@ -17,7 +17,7 @@ END = "flaskstack-end-of-answer"
 # do, so that the result fits max_allowed_packet again, which --hex-blob does not ensure.
 DUMP_OPTIONS = ["--single-transaction", "--quick", "--routines", "--triggers", "--events"]
 DUMP_OPTIONS += ["--no-tablespaces", "--max-allowed-packet=1G"]
-LOOPBACK = ("127.0.0.1", "localhost")  # the server's certificate is not verified here
+LOOPBACK = ("127.0.0.1", "localhost")  # no verifiable certificate here
 SANDBOX = re.compile(rb"/\*M?!999999")
 MYSQL_OPTIONS = ["--set-gtid-purged=OFF", "--column-statistics=0"]  # MariaDB's tool lacks these
 
@@ -143,8 +143,8 @@ def _is_mysql(dumper: str) -> bool:
 def _compress(source: Any, path: Path) -> bytes:
     """Compress output into a file, flush it to disk, and return the end of the output.
 
-    MariaDB's first line prevents its client from running programs, and stops older clients and
-    MySQL's.
+    MariaDB's first line, which enables its client's sandbox, is dropped: older clients and MySQL's
+    fail on it.
     """
     last, first = b"", source.readline()
     if SANDBOX.match(first):

@@ -219,7 +219,10 @@ def filter_network(app: str, uid: int, reached: list[tuple[str, int, str]]) -> N
 
 
 def addresses(trusted: Iterable[str], named: Iterable[str]) -> list[tuple[str, int, str]]:
-    """Resolve hosts to addresses with port and name; unresolvable ones are left out."""
+    """Resolve hosts to addresses with port and name.
+
+    Unresolvable hosts and private addresses of `named` are left out.
+    """
     found: dict[tuple[str, int, str], None] = {}
     for places, checked in ((trusted, False), (named, True)):
         known = {(address, port) for address, port, _ in found}
@@ -248,7 +251,7 @@ def public(address: str) -> bool:
 
 
 def environment_file(variables: dict[str, str]) -> str:
-    """Return variables as a systemd environment file, as all users can read a unit's variables."""
+    """Return a systemd environment file: all users could read variables set on the unit."""
     quoted = {name: re.sub(r'(["\\$`])', r"\\\1", str(text)) for name, text in variables.items()}
     return "".join(f'{name}="{text}"\n' for name, text in quoted.items())
 

@@ -59,7 +59,7 @@ def stale_processes(uid: int, since: float, new: str, proc: Path = Path("/proc")
 
 
 def wait(params: dict[str, Any]) -> dict[str, Any]:
-    """Wait at most `timeout` seconds until no stale process is left; return those that are."""
+    """Wait until no stale process is left, at most `timeout` seconds; return the rest."""
     app_dir, settings = AppDir(params["root"], params["app"]), Settings(params["app"])
     uid = pwd.getpwnam(params["user"]).pw_uid
     since = (settings.etc / "current").lstat().st_mtime

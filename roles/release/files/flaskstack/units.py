@@ -117,7 +117,7 @@ class Units:
         self.reset_failed(*units)
 
     def wait_stopped(self, *units: str) -> None:
-        """Wait until units have stopped, for at most their own stop timeout."""
+        """Wait until units have stopped, at most 15 seconds beyond their stop timeout."""
         began, said = time.monotonic(), self.show(units)
         allowed = 15 + longest_stop(said)
         while True:

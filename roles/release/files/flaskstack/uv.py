@@ -60,7 +60,7 @@ class Index:
             self.variables.pop("SSL_CERT_DIR", None)
 
     def named(self, text: str) -> list[str]:
-        """Return the URLs named by requirements, and the file URLs named by their indexes."""
+        """Return the hosts of URLs in requirements and of files on their index pages, as URLs."""
         first = re.search(r'^(?:name = ")?([A-Za-z0-9][\w.-]*)(?:==|"$)', text, re.MULTILINE)
         package = re.sub(r"[-_.]+", "-", first[1]).lower() if first else "setuptools"
         found = urls(text)

@@ -101,7 +101,7 @@ def make_lock(app: Path, params: dict[str, Any], cache: Path) -> dict[str, Any]:
 
 
 def check_gunicorn(lines: list[str], params: dict[str, Any]) -> None:
-    """Reject a lock without Gunicorn, or with a version that lacks settings in use."""
+    """Reject a lock without Gunicorn, or with a version below LOWEST_GUNICORN."""
     names = " and ".join(params["requirements"])
     found = [line for line in lines if name_of(line) == "gunicorn"]
     if not found:
