@@ -1,6 +1,6 @@
-"""Servers accept two secrets while they are rotated, and what is accepted before and after always.
+"""During a rotation servers accept two secrets. A secret valid before and after is always accepted.
 
-What the servers make of it is shown on hosts, by scenarios data and security.
+Scenarios data and security test this with real servers.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ ACCOUNT = ("shop", "localhost")
 
 
 class Mysql:
-    """An account of MySQL, as the statements change it."""
+    """A MySQL account, changed by statements."""
 
     def __init__(self, first: str, second: str = "") -> None:
-        """Begin with a password, or two."""
+        """Start with one password or two."""
         self.first, self.second = first, second
         self.always = {first, second} - {""}
 
     def run(self, wanted: list[str]) -> int:
-        """Have it accept these; return how many statements that took."""
+        """Set the accepted passwords; return the number of statements."""
         accepted = {password: password in (self.first, self.second) for password in wanted}
         statements = mysql_passwords.mysql_statements(ACCOUNT, wanted, accepted, bool(self.second))
         for statement, values in statements:
@@ -42,7 +42,7 @@ class Mysql:
     "account",
     [Mysql("old"), Mysql("old", "new"), Mysql("new", "old"), Mysql("old", "older"), Mysql("new")],
 )
-def test_mysql_takes_both_then_one(account):
+def test_mysql_accepts_both_passwords_then_one(account):
     account.run(["new", "old"])
     assert {account.first, account.second} == {"new", "old"}
     assert not account.run(["new", "old"])
@@ -51,7 +51,7 @@ def test_mysql_takes_both_then_one(account):
     assert not account.run(["new"])
 
 
-def test_mysql_never_refuses_what_it_goes_on_to_accept():
+def test_mysql_always_accepts_a_password_valid_before_and_after():
     account = Mysql("old")
     account.run(["new", "old"])
     assert account.always == {"old"}
@@ -71,16 +71,16 @@ def test_mysql_never_refuses_what_it_goes_on_to_accept():
         (["new"], {"new": False}, False, 1),
     ],
 )
-def test_mariadb_changes_in_one_statement(wanted, accepted, more, ways):
+def test_mariadb_changes_passwords_in_one_statement(wanted, accepted, more, ways):
     statements = mysql_passwords.mariadb_statements(ACCOUNT, wanted, accepted, more)
     assert len(statements) == min(ways, 1)
     for statement, values in statements:
         assert statement.count("USING %s") == ways
-        # The statement is logged: no password is in it.
+        # The statement is logged, so it must not contain a password.
         assert values == (*ACCOUNT, *map(mysql_passwords.native_hash, wanted))
 
 
-def test_what_servers_keep_of_a_password_is_known():
+def test_password_matches_its_hash():
     assert mysql_passwords.native_hash("password") == "*2470C0C06DEE42FD1618BB99005ADCA2EC9D1E19"
     assert mysql_passwords.matches("password", "*2470C0C06DEE42FD1618BB99005ADCA2EC9D1E19")
     assert not mysql_passwords.matches("Password", "*2470C0C06DEE42FD1618BB99005ADCA2EC9D1E19")
@@ -91,7 +91,7 @@ def test_what_servers_keep_of_a_password_is_known():
 
 
 class FakeRedis:
-    """A running instance: the passwords of its users, and its settings."""
+    """A running instance with users, their passwords, and settings."""
 
     def __init__(self, settings: dict[str, str] | None = None, **users: list[str]) -> None:
         """Start with users and settings."""
@@ -114,7 +114,7 @@ class FakeRedis:
         self.settings[name] = value
 
 
-def test_redis_file_is_parsed():
+def test_redis_acl_file_is_parsed():
     users, settings = redis_users.parse(
         "# it's\nuser shop on #aa #bb ~* -@all\nuser default off\n\nmaxmemory 20\n"
     )
@@ -122,7 +122,7 @@ def test_redis_file_is_parsed():
     assert settings == {"maxmemory": "20"}
 
 
-def test_redis_settings_that_differ_are_set():
+def test_changed_redis_settings_are_set():
     client = FakeRedis({"maxmemory": "10", "appendfsync": "always"})
     wanted = {"maxmemory": "20", "appendfsync": "always"}
     assert redis_users.set_settings(client, wanted, check=True) == ["maxmemory"]
@@ -132,7 +132,7 @@ def test_redis_settings_that_differ_are_set():
     assert redis_users.set_settings(client, wanted, check=False) == []
 
 
-def test_redis_users_that_differ_are_set():
+def test_changed_redis_users_are_set():
     users = {"shop": ["on", "#bb", "#aa"], "default": ["off"]}
     same, other = FakeRedis(shop=["aa", "bb"], default=[]), FakeRedis(shop=["aa"], default=[])
     assert redis_users.set_users(same, users, apply=False, check=False) == []

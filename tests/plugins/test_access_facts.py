@@ -1,4 +1,4 @@
-"""What decides who reaches a host, gathered from its files and its sshd."""
+"""Facts about SSH access and firewalls, from a host's files and its sshd."""
 
 import pytest
 
@@ -7,7 +7,7 @@ import access_facts
 
 @pytest.fixture
 def gather(tmp_path, monkeypatch):
-    """Give `gather()`: the facts of a host whose files are below tmp_path, for the user root."""
+    """Return a function that gathers the facts of a host with files below tmp_path, for root."""
     sshd = tmp_path / "sshd"
     sshd.write_text('#!/bin/sh\necho "asked $*"\n')
     sshd.chmod(0o755)
@@ -17,13 +17,13 @@ def gather(tmp_path, monkeypatch):
 
 
 def write(folder, path, text=""):
-    """Write a file below the folder."""
+    """Write a file below the directory."""
     file = folder / path
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text)
 
 
-def test_a_bare_host(gather, tmp_path):
+def test_facts_of_a_new_host(gather, tmp_path):
     facts = gather()
     assert facts["users"]["root"][1:3] == ["0", "0"]
     assert facts["users"]["root"][4] == "/root"
@@ -36,7 +36,7 @@ def test_a_bare_host(gather, tmp_path):
         assert facts[name] is False, name
 
 
-def test_a_host_without_sshd(gather, monkeypatch):
+def test_facts_of_a_host_without_sshd(gather, monkeypatch):
     monkeypatch.setattr(access_facts, "SSHD", "/nonexistent/sshd")
     assert gather()["sshd"] == ""
 
@@ -50,7 +50,7 @@ def test_a_host_without_sshd(gather, monkeypatch):
         ("UsePAM yes\n", False),
     ],
 )
-def test_drop_ins_are_read_where_sshd_config_includes_them(gather, tmp_path, text, included):
+def test_include_of_drop_ins_is_detected(gather, tmp_path, text, included):
     write(tmp_path, "etc/ssh/sshd_config", text)
     assert gather()["sshd_includes"] is included
 
@@ -59,12 +59,12 @@ def test_drop_ins_are_read_where_sshd_config_includes_them(gather, tmp_path, tex
     ("text", "has_key"),
     [("ssh-ed25519 AAAA ada\n", True), ("# ssh-ed25519 AAAA\n", False), ("\n", False)],
 )
-def test_a_key_counts_unless_it_is_a_comment(gather, tmp_path, text, has_key):
+def test_authorized_key_is_detected_unless_commented_out(gather, tmp_path, text, has_key):
     write(tmp_path, "root/.ssh/authorized_keys", text)
     assert gather()["has_key"] is has_key
 
 
-def test_firewalls_that_are_enabled(gather, tmp_path):
+def test_enabled_firewalls_are_detected(gather, tmp_path):
     write(tmp_path, "etc/ufw/ufw.conf", "ENABLED=no\n")
     assert gather()["firewalls"] == []
     write(tmp_path, "etc/ufw/ufw.conf", "# ufw\nENABLED=yes\n")
@@ -79,7 +79,7 @@ def test_firewalls_that_are_enabled(gather, tmp_path):
     assert gather()["firewalls"] == ["ufw", "firewalld"]
 
 
-def test_what_flaskstack_wrote_before(gather, tmp_path):
+def test_files_of_a_previous_run_are_detected(gather, tmp_path):
     write(tmp_path, "etc/sudoers.d/flaskstack_root")
     write(tmp_path, "etc/flaskstack/firewall.nft")
     facts = gather()

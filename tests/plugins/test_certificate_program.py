@@ -58,7 +58,7 @@ class Host:
         self.stub("lego", before="\n".join([f"mkdir -p {made}", *copies]))
 
     def certificate(self, name, lived=0.0, days=90.0):
-        """Put a certificate on the host that has lived a part of its days."""
+        """Install a certificate of which a fraction `lived` of its `days` has passed."""
         start = datetime.now(UTC) - timedelta(days=days * lived)
         pair = self.authority.certify("shop.example", start=start, end=start + timedelta(days=days))
         (self.site / name).mkdir()

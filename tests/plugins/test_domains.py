@@ -1,4 +1,4 @@
-"""Names of the DNS."""
+"""Domain names are normalized."""
 
 import pytest
 
@@ -25,6 +25,6 @@ from domains import dns_names
         ("localhost", "localhost"),
     ],
 )
-def test_a_name_as_the_dns_knows_it(name, known):
+def test_domain_name_is_normalized(name, known):
     assert dns_names([name, name]) == [known]
     assert dns_names([known]) == [known]

@@ -1,4 +1,4 @@
-"""The firewall's rules follow from the groups and the addresses of the inventory."""
+"""Firewall rules follow from the groups and addresses of the inventory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SETTINGS = {
 
 
 def fleet(**hosts):
-    """Return hostvars and groups of app-1, app-2 and data, which has all tiers below the app."""
+    """Return hostvars and groups: app-1, app-2 and data, which has all tiers except app."""
     hostvars = {
         "app-1": {"firewall_addresses": ["10.0.0.1"]},
         "app-2": {"firewall_addresses": ["10.0.0.2", "2001:db8::/64"]},
@@ -41,7 +41,7 @@ def test_each_tier_is_open_to_the_addresses_of_the_app_hosts():
     assert [rule["comment"] for rule in rules] == ["database", "cache", "queue"]
 
 
-def test_the_edge_is_open_to_all_or_to_the_web_sources():
+def test_edge_is_open_to_all_or_to_web_sources():
     rules = firewall_services(*fleet(), "app-1", SETTINGS)
     assert sources(rules) == {"tcp/80": [], "tcp/443": [], "udp/443": []}
     behind = SETTINGS | {"https": False, "web_sources": ["10.0.0.100"]}
@@ -55,7 +55,7 @@ def test_unix_sockets_need_no_rules():
     assert hosts_without_address(hostvars, groups, "data") == []
 
 
-def test_a_host_of_all_tiers_is_open_to_the_others():
+def test_host_of_all_tiers_is_open_to_other_app_hosts():
     hostvars, groups = fleet(app_1={"mysql_bind_address": "10.0.0.1"})
     groups = groups | {"database": ["app-1"]}
     rules = firewall_services(hostvars, groups, "app-1", SETTINGS)

@@ -1,4 +1,4 @@
-"""Keys are written and removed in homes whose owners may put links anywhere."""
+"""Keys are written and removed safely in home directories where users can create links."""
 
 import os
 import pwd
@@ -13,7 +13,7 @@ ANNA = {"name": "anna", "authorized": KEY, "present": True}
 
 @pytest.fixture
 def home(tmp_path):
-    """Return the home of anna."""
+    """Return the home directory of anna."""
     folder = tmp_path / "anna"
     folder.mkdir(0o755)
     return folder
@@ -21,7 +21,7 @@ def home(tmp_path):
 
 @pytest.fixture
 def others(tmp_path):
-    """Return a folder with the keys of somebody else."""
+    """Return a directory with another user's keys."""
     folder = tmp_path / "others"
     folder.mkdir()
     (folder / "authorized_keys").write_text("theirs")
@@ -30,7 +30,7 @@ def others(tmp_path):
 
 @pytest.fixture
 def accounts(home):
-    """Return what getent says."""
+    """Return the passwd entries."""
     return [pwd.struct_passwd(("anna", "x", os.getuid(), os.getgid(), "", str(home), "/bin/bash"))]
 
 
@@ -48,14 +48,14 @@ def test_keys_are_written_once(home, accounts):
 
 
 @pytest.mark.parametrize("change", [True, False])
-def test_a_link_in_place_of_the_folder_is_refused(home, others, accounts, change):
+def test_link_instead_of_the_directory_is_rejected(home, others, accounts, change):
     (home / ".ssh").symlink_to(others)
     with pytest.raises(login_keys.RefusedError, match=r"anna/[.]ssh is a link"):
         login_keys.apply(ANNA, accounts, change=change)
     assert (others / "authorized_keys").read_text() == "theirs"
 
 
-def test_a_link_in_place_of_the_keys_is_neither_read_nor_followed(home, others, accounts):
+def test_link_instead_of_the_key_file_is_replaced(home, others, accounts):
     (home / ".ssh").mkdir()
     (home / ".ssh/authorized_keys").symlink_to(others / "authorized_keys")
     before, _ = login_keys.apply(ANNA, accounts, change=True)
@@ -64,15 +64,15 @@ def test_a_link_in_place_of_the_keys_is_neither_read_nor_followed(home, others, 
     assert (home / ".ssh/authorized_keys").read_text().endswith(KEY)
 
 
-def test_who_leaves_takes_no_keys_of_others_along(home, others, accounts, monkeypatch):
+def test_removing_a_user_keeps_the_keys_of_others(home, others, accounts, monkeypatch):
     given = []
-    monkeypatch.setattr(os, "fchown", lambda _, *owner: given.append(owner))  # takes root
+    monkeypatch.setattr(os, "fchown", lambda _, *owner: given.append(owner))  # needs root
     leaving = ANNA | {"present": False}
     (home / ".ssh").symlink_to(others)
     login_keys.apply(leaving, accounts, change=True)
     assert (others / "authorized_keys").read_text() == "theirs"
     assert given == [(0, 0)]
-    assert home.stat().st_mode & 0o777 == 0o700  # nobody else enters
+    assert home.stat().st_mode & 0o777 == 0o700  # closed to other users
 
     (home / ".ssh").unlink()
     login_keys.apply(ANNA, accounts, change=True)
@@ -80,7 +80,7 @@ def test_who_leaves_takes_no_keys_of_others_along(home, others, accounts, monkey
     assert not (home / ".ssh/authorized_keys").exists()
 
 
-def test_the_home_of_another_user_is_refused(home):
+def test_home_of_another_user_is_rejected(home):
     if os.getuid() == 0:
         os.chown(home, 4711, 4711)
     annas = home.stat().st_uid
@@ -90,6 +90,6 @@ def test_the_home_of_another_user_is_refused(home):
         login_keys.apply(ANNA | {"name": "bert"}, [*accounts, stranger], change=True)
 
 
-def test_what_is_no_key_is_refused(accounts):
+def test_invalid_key_is_rejected(accounts):
     with pytest.raises(login_keys.RefusedError, match="cannot read"):
         login_keys.apply(ANNA | {"authorized": "ssh-ed25519 AAAA\n"}, accounts, change=True)

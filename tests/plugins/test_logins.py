@@ -1,4 +1,4 @@
-"""Who may log in, and through which hosts the way leads."""
+"""Login users and jump hosts."""
 
 import pytest
 
@@ -19,26 +19,26 @@ def of(passwd=PASSWD, **user):
     return login
 
 
-def test_a_new_user_has_the_home_and_group_that_debian_gives():
+def test_new_user_has_debians_default_home_and_group():
     login = of(name="bert")
     assert (login["home"], login["group"], login["new"]) == ("/home/bert", "bert", True)
 
 
-def test_one_that_is_there_keeps_its_own():
+def test_existing_user_keeps_home_and_group():
     login = of(name="anna")
     assert (login["home"], login["group"], login["new"]) == ("/home/a", "100", False)
 
 
-def test_what_is_left_out():
+def test_omitted_options_have_defaults():
     login = of(name="bert", keys=[])
     assert (login["present"], login["sudo"], login["authorized"]) == (True, False, "")
 
 
-def test_keys_are_a_line_each():
+def test_keys_are_one_per_line():
     assert of(name="bert", keys=[KEY + "\n", KEY])["authorized"] == f"{KEY}\n{KEY}\n"
 
 
-def test_who_is_to_go():
+def test_absent_users():
     assert not of(name="anna", state="absent")["present"]
 
 
@@ -53,22 +53,22 @@ def test_who_is_to_go():
         ("vendor", True),
     ],
 )
-def test_services_are_not_people(name, system):
+def test_system_users_are_detected(name, system):
     assert of(name=name)["system"] is system
 
 
 ADDRESSES = {"edge": ["10.0.0.1", "203.0.113.1"], "app": ["10.0.0.2"], "database": ["10.0.0.3"]}
 
 
-def test_a_jump_host_is_where_others_are_reached_from():
+def test_jump_host_is_the_client_of_other_hosts():
     clients = {"edge": "198.51.100.9", "app": "10.0.0.1", "database": "10.0.0.1"}
     assert jump_hosts(ADDRESSES, clients) == {"edge": ["app", "database"]}
 
 
-def test_none_is_one_where_all_are_reached_directly():
+def test_no_jump_host_with_direct_connections():
     assert jump_hosts(ADDRESSES, dict.fromkeys(ADDRESSES, "198.51.100.9")) == {}
 
 
 @pytest.mark.parametrize("own", ["", "127.0.0.1", "::1", "10.0.0.1"])
-def test_the_controller_itself_is_no_jump_host(own):
+def test_controller_is_no_jump_host(own):
     assert jump_hosts(ADDRESSES, {"edge": own, "app": "10.0.0.1"}) == {}

@@ -1,4 +1,4 @@
-"""Which strategy a run takes, by whether its tasks share one Python interpreter."""
+"""The strategy of a run: with mitogen, tasks share one Python interpreter."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PLAYBOOK = """
     - {command: "sh -c 'echo interpreter $PPID'"}
 """
 NOTICE = "Mitogen is not used"
-# Python imports this module at its start.
+# Python imports this module when it starts.
 AT_START = "sitecustomize.py"
 MISSING = """
 import sys
@@ -39,13 +39,13 @@ ansible.release.__version__ = "2.99.0"
 
 @dataclass
 class Run:
-    """What a run of the playbook wrote."""
+    """Output of a playbook run."""
 
     output: str
 
     @property
     def shared(self):
-        """Whether one interpreter ran all the tasks."""
+        """Whether one interpreter ran all tasks."""
         interpreters = re.findall(r"interpreter (\d+)", self.output)
         assert len(interpreters) == 3, self.output
         return len(set(interpreters)) == 1
@@ -57,7 +57,7 @@ class Run:
 
 @pytest.fixture
 def run(tmp_path):
-    """Return a function that runs the playbook with ansible.cfg of the repository."""
+    """Return a function that runs the playbook with the repository's ansible.cfg."""
 
     def run(at_start="", **environment):
         (tmp_path / "play.yml").write_text(PLAYBOOK)
@@ -88,7 +88,7 @@ def test_mitogen_is_used_where_it_is_installed(run):
     [(MISSING, "ansible_mitogen"), (NEWER, "it does not support ansible-core 2.99.0")],
     ids=["missing", "newer ansible-core"],
 )
-def test_linear_is_used_in_its_place_and_one_line_says_so(run, at_start, reason):
+def test_fallback_to_linear_prints_one_line(run, at_start, reason):
     done = run(at_start)
     assert not done.shared
     (notice,) = done.notices
@@ -96,7 +96,7 @@ def test_linear_is_used_in_its_place_and_one_line_says_so(run, at_start, reason)
     assert reason in notice
 
 
-def test_it_can_be_switched_off(run):
+def test_mitogen_can_be_disabled(run):
     done = run(ANSIBLE_STRATEGY="linear")
     assert not done.shared
     assert done.notices == []
@@ -105,8 +105,8 @@ def test_it_can_be_switched_off(run):
 @pytest.mark.parametrize(
     ("own", "checking"), [("", "accept-new"), ("-o StrictHostKeyChecking=yes", "yes")]
 )
-def test_a_new_server_is_met_as_ssh_is_told(tmp_path, own, checking):
-    """Ssh goes by the first of its options."""
+def test_host_key_checking_follows_the_ssh_arguments(tmp_path, own, checking):
+    """OpenSSH uses the first value of an option."""
     (tmp_path / "ssh").write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/asked; exit 255\n')
     (tmp_path / "ssh").chmod(0o755)
     (tmp_path / "play.yml").write_text("- {hosts: all, gather_facts: false, tasks: [{ping: }]}")

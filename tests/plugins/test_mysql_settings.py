@@ -1,4 +1,4 @@
-"""What a running server takes over, and what an app gets from the server of another."""
+"""Settings of a running server, and of a server that several apps share."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ wait_timeout = 5
 """
 
 
-def test_the_settings_of_an_option_file():
+def test_option_file_is_parsed():
     assert live.read(FILE) == {
         "max_connections": "100",
         "wait_timeout": "3600",
@@ -34,11 +34,11 @@ def test_the_settings_of_an_option_file():
 @pytest.mark.parametrize(
     ("text", "value"), [("64M", 64 << 20), ("1g", 1 << 30), ("0.5", 0.5), ("ON", None)]
 )
-def test_numbers_have_units(text, value):
+def test_numbers_with_units_are_parsed(text, value):
     assert live.number(text) == value
 
 
-def test_only_what_is_lower_is_raised():
+def test_only_lower_settings_are_raised():
     text = live.raised(
         FILE, {"max_connections": 130, "wait_timeout": 60, "max_allowed_packet": "202M"}
     )
@@ -50,10 +50,10 @@ def test_only_what_is_lower_is_raised():
     assert live.raised(text, {"max_connections": 130, "unknown": 5}) == text
 
 
-def test_a_server_suffices_for_all_of_its_apps():
+def test_shared_server_suffices_for_all_apps():
     apps = [
         {"connections": 60, "pool_recycle": 1800, "packet": 202},
-        {"connections": 30, "pool_recycle": 1800},  # of an older version
+        {"connections": 30, "pool_recycle": 1800},  # facts of an older version
     ]
     own = {"max_connections": 50, "wait_timeout": 3000}
     assert shared_settings(own, apps) == {
@@ -64,5 +64,5 @@ def test_a_server_suffices_for_all_of_its_apps():
     assert shared_settings({"wait_timeout": 1800}, apps)["wait_timeout"] == 3600
 
 
-def test_a_packet_holds_an_upload_that_is_written_in_hexadecimal_digits():
+def test_packet_holds_an_upload_in_hexadecimal():
     assert [packet_size(upload) for upload in ("10", 64, 4000)] == [64, 130, 1024]

@@ -1,23 +1,23 @@
-"""Addresses are sorted for the firewall's rules."""
+"""Addresses and networks in firewall rules."""
 
 import pytest
 
 from networks import network_rule, networks, not_networks
 
 
-def test_sorted_by_version_and_without_those_inside_others():
+def test_networks_are_sorted_by_version_without_overlaps():
     assert networks(["10.0.0.7", "10.0.0.0/8", "fd00:1::5/64", "192.0.2.1"]) == {
         "ipv4": ["10.0.0.0/8", "192.0.2.1/32"],
         "ipv6": ["fd00:1::/64"],
     }
 
 
-def test_none():
+def test_no_networks():
     assert networks([]) == {"ipv4": [], "ipv6": []}
 
 
 @pytest.mark.parametrize("text", ["example.com", "10.0.0.0/33", "", "internet ", 5, None])
-def test_no_network(text):
+def test_invalid_network(text):
     assert not_networks([text, "10.0.0.0/8", "::1"]) == [text]
 
 
@@ -30,5 +30,5 @@ def test_no_network(text):
         (("localhost", 6379), 'oifname "lo" tcp dport 6379'),
     ],
 )
-def test_rule_of_a_server(server, rule):
+def test_network_rule_of_a_server(server, rule):
     assert network_rule(server) == rule

@@ -1,4 +1,4 @@
-"""Paths that a setting must not name are found, and others are left alone."""
+"""Invalid paths are found, and valid ones are accepted."""
 
 import pytest
 
@@ -8,17 +8,17 @@ ROOT = "/srv/shop"
 
 
 @pytest.mark.parametrize("path", ["", ".", "a/..", "..", "../a", "a/../../b", "/a", "//a", "a\n"])
-def test_a_path_that_leaves_the_release(path):
+def test_path_outside_the_release(path):
     assert leaving([path]) == [path]
 
 
 @pytest.mark.parametrize("path", [".venv", ".venv/lib", "./.venv", ".release.env"])
-def test_a_path_that_makes_the_release(path):
+def test_path_that_the_release_role_creates(path):
     assert leaving([path]) == [path]
 
 
 @pytest.mark.parametrize("path", ["a", "a/", "a/../b", "..a", ".env", "a b/c", ".venv2"])
-def test_a_path_inside_the_release(path):
+def test_path_inside_the_release(path):
     assert leaving([path]) == []
 
 
@@ -31,7 +31,7 @@ def test_a_path_inside_the_release(path):
         (["a", "b/../a/c"], ["a/c"]),
     ],
 )
-def test_paths_that_overlap(paths, found):
+def test_overlapping_paths(paths, found):
     assert overlapping(paths) == found
 
 
@@ -46,7 +46,7 @@ def test_paths_that_overlap(paths, found):
         *("/var/backups/shop", "/var/tmp/shop", "/var/cache/shop-build", "/var/lib/../lib/mysql"),
     ],
 )
-def test_a_folder_that_is_not_the_apps(path):
+def test_directory_that_an_app_must_not_write_to(path):
     assert not_for_apps([path], ROOT, "shop") == [path]
 
 
@@ -57,11 +57,11 @@ def test_a_folder_that_is_not_the_apps(path):
         *("/var/spool/shop", "/var/log/shop/x", "/var/lib/shop/x"),
     ],
 )
-def test_a_folder_of_the_apps_own(path):
+def test_directory_that_an_app_may_write_to(path):
     assert not_for_apps([path], ROOT, "shop") == []
 
 
-def test_an_app_may_not_own_what_it_is_in():
+def test_app_must_not_own_the_parent_of_its_root():
     paths = ["/data/web", "/data/web/files"]
     assert not_for_apps(paths, "/data/web/shop", "shop") == ["/data/web"]
 
@@ -75,27 +75,27 @@ def test_an_app_may_not_own_what_it_is_in():
         *("/srv/my app", "srv/shop", "", "/srv/shop/", "/srv/./shop", "/srv/shop\n", "/srv/%n"),
     ],
 )
-def test_a_folder_that_no_app_can_be_in(path):
+def test_invalid_app_root(path):
     assert not_roots([path]) == [path]
 
 
 @pytest.mark.parametrize("path", ["/srv/shop", "/opt/shop", "/data/web/shop_2", "/var/www/a.b"])
-def test_a_folder_that_an_app_can_be_in(path):
+def test_valid_app_root(path):
     assert not_roots([path]) == []
 
 
 @pytest.mark.parametrize("path", ["/home/x", "/root", "/run/user/1000", "/srv/../home/x", "/a/.."])
-def test_a_path_that_the_app_cannot_see(path):
+def test_path_hidden_from_the_app(path):
     assert hidden([path]) == [path]
 
 
 @pytest.mark.parametrize("path", ["/srv/films", "/mnt/a/", "/homes", "/run/postgresql", "/srv/..a"])
-def test_a_path_that_the_app_can_see(path):
+def test_path_visible_to_the_app(path):
     assert hidden([path]) == []
 
 
-def test_what_root_may_bind_and_remove():
-    """Not what is below a folder of the app's, where it can put a link."""
+def test_outermost_paths():
+    """The app could place links below its directories, which root must not follow."""
     paths = ["/data/shop/a/b", "/data/shop", "/data/shop/", "/data/shop2", "/var/lib/shop/x"]
     assert outermost(["/b", "/a"]) == ["/b", "/a"]
     assert outermost(paths, ["/var/lib/shop"]) == ["/data/shop", "/data/shop2"]

@@ -1,4 +1,4 @@
-"""What the plan knows of a host comes from the inventory first, then from the host itself."""
+"""Inputs of the plan come from the inventory first, then from facts."""
 
 import pytest
 
@@ -20,12 +20,12 @@ def inputs(**variables):
     return plan_inputs(groups, {"one": {"ansible_facts": FACTS, "app_name": "shop"} | variables})
 
 
-def test_facts_give_the_size():
+def test_size_comes_from_facts():
     one = inputs()["one"]
     assert (one["memory"], one["cpus"], one["tiers"]) == (960, 1, ["app", "database"])
 
 
-def test_socket_io_has_one_worker_unless_the_inventory_says_otherwise():
+def test_socket_io_has_one_worker_unless_the_inventory_sets_more():
     paths = ["/ws/", "/socket.io/"]
     assert inputs(app_websocket_paths=paths)["one"]["given"] == {"gunicorn_workers": 1}
     more = inputs(app_websocket_paths=paths, gunicorn_workers=4)["one"]["given"]
@@ -33,7 +33,7 @@ def test_socket_io_has_one_worker_unless_the_inventory_says_otherwise():
     assert inputs(app_websocket_paths=["/ws/"])["one"]["given"] == {}
 
 
-def test_the_inventory_wins_over_facts():
+def test_inventory_wins_over_facts():
     one = inputs(host_memory=2048, host_cpus="2")["one"]
     assert (one["memory"], one["cpus"]) == (2048, 2)
 
@@ -50,7 +50,7 @@ def test_the_inventory_wins_over_facts():
         ({"ansible_facts": {}}, "mysql"),
     ],
 )
-def test_provider_is_the_one_that_the_role_takes(variables, provider):
+def test_provider_is_the_one_that_the_role_selects(variables, provider):
     assert inputs(**variables)["one"]["provider"] == provider
 
 
@@ -70,7 +70,7 @@ def test_background_processes_are_counted_with_their_limits(processes, limits):
 
 
 @pytest.mark.parametrize("named", [{}, {"app_singleton_host": "two"}])
-def test_a_singleton_counts_on_its_host_only(named):
+def test_singleton_counts_on_its_host_only(named):
     processes = [{"name": "worker"}, {"name": "ticker", "singleton": True, "memory_limit": 50}]
     variables = {"ansible_facts": FACTS, "app_name": "shop", "app_processes": processes} | named
     groups = {"all": ["db", "two", "one"], "app": ["one", "two"], "database": ["db"]}
@@ -86,19 +86,19 @@ def test_a_singleton_counts_on_its_host_only(named):
     ("value", "given"),
     [("restart", {"release_strategy": "restart"}), ("at once", {}), (["switch"], {})],
 )
-def test_the_strategy_of_a_release_may_be_given(value, given):
+def test_release_strategy_of_the_inventory_is_used(value, given):
     assert inputs(release_strategy=value)["one"]["given"] == given
 
 
 @pytest.mark.parametrize("value", [5, 600, "30", " 30 "])
-def test_whole_numbers_in_range_are_taken(value):
+def test_whole_numbers_in_range_are_accepted(value):
     site = inputs(request_timeout=value)
     assert site["one"]["given"] == {"request_timeout": int(value)}
     assert input_checks(site) == []
 
 
 @pytest.mark.parametrize("value", [0, -1, 4, 601, 2.5, True, None, "", "30s", [30], "²"])
-def test_others_are_refused_with_the_range(value):
+def test_other_values_are_rejected_with_the_range(value):
     site = inputs(request_timeout=value)
     assert site["one"]["given"] == {}
     (check,) = input_checks(site)
@@ -108,7 +108,7 @@ def test_others_are_refused_with_the_range(value):
     assert check["example"] == 30
 
 
-def test_the_same_mistake_on_two_hosts_is_told_once():
+def test_same_error_on_two_hosts_is_reported_once():
     variables = {"ansible_facts": FACTS, "request_timeout": 0}
     variables["app_name"] = "shop"
     groups = {"all": ["one", "two"], "app": ["one", "two"]}
@@ -117,7 +117,7 @@ def test_the_same_mistake_on_two_hosts_is_told_once():
     assert check["reason"].endswith("(on one, two)")
 
 
-def test_a_host_without_facts_must_have_its_size_in_the_inventory():
+def test_host_without_facts_needs_its_size_in_the_inventory():
     checks = input_checks(inputs(ansible_facts={}))
     assert [check["variable"] for check in checks] == ["host_memory", "host_cpus"]
     assert input_checks(inputs(ansible_facts={}, host_memory=960, host_cpus=1)) == []
@@ -141,15 +141,15 @@ SHOP = {"ansible_facts": FACTS, "app_name": "shop"}
         ({"app": ["one", "two"]}, {"ansible_host": "192.0.2.1", "ansible_port": 23}, "", ""),
     ],
 )
-def test_groups_and_hosts_that_are_not_what_they_seem(groups, hosts, variable, words):
-    """All hosts of group app are those that they are meant to be; `hosts` is what host two has."""
+def test_wrong_groups_and_hosts_are_reported(groups, hosts, variable, words):
+    """`hosts` holds the variables of host two."""
     both = {"one": SHOP | {"ansible_host": "192.0.2.1"}, "two": SHOP | hosts}
     checks = input_checks(plan_inputs({"all": ["one", "two"]} | groups, both))
     assert [check["variable"] for check in checks][:1] == [variable][: len(variable)]
     assert words in str([check["remedy"] for check in checks])
 
 
-def test_an_app_must_have_a_name():
+def test_app_needs_a_name():
     site = plan_inputs({"all": ["one"], "app": ["one"]}, {"one": {"ansible_facts": FACTS}})
     assert [check["variable"] for check in input_checks(site)] == ["app_name"]
     site = plan_inputs(
@@ -159,8 +159,8 @@ def test_an_app_must_have_a_name():
     assert [check["variable"] for check in input_checks(site)] == ["app_name"]
 
 
-def test_a_guests_plan_has_the_servers_settings():
-    """The server is that of another app; the guest's own settings of it mean nothing."""
+def test_plan_of_a_shared_server_has_the_owners_settings():
+    """Another app owns the server, so this app's settings of it are ignored."""
     settings = {"mysql_innodb_buffer_pool_size": 320, "mysql_wait_timeout": 7200}
     settings |= {"mysql_performance_schema": False, "mysql_max_connections": 150}
     server = {"flaskstack_mysql": {"app": "blog", "plan": settings}}

@@ -1,4 +1,4 @@
-"""The memory of a host is enough for what is put on it, from 512 MB to 32 GB."""
+"""Plans fit the memory of hosts from 512 MB to 32 GB."""
 
 import pytest
 
@@ -29,8 +29,8 @@ def left(planned_host):
 @pytest.mark.parametrize("provider", PROVIDERS)
 @pytest.mark.parametrize("tiers", LAYOUTS, ids="-".join)
 @pytest.mark.parametrize(("memory", "cpus"), HOSTS)
-def test_the_sum_fits(memory, cpus, tiers, provider):
-    """MySQL and three Python processes are more than 512 MB: there, some of it is swap's."""
+def test_sum_fits(memory, cpus, tiers, provider):
+    """MySQL and three Python processes need more than 512 MB, so small hosts use swap."""
     result = one(memory, cpus, tiers, provider=provider)
     small = memory < 512 and tiers == TIERS
     assert left(result) >= (-256 if small else 0)
@@ -38,7 +38,7 @@ def test_the_sum_fits(memory, cpus, tiers, provider):
 
 
 @pytest.mark.parametrize("tiers", LAYOUTS, ids="-".join)
-def test_the_sum_fits_between_the_usual_sizes(tiers):
+def test_sum_fits_between_the_usual_sizes(tiers):
     for memory in range(440, 33_000, 130):
         result = one(memory, max(1, memory // 2048), tiers)
         assert size_checks({"one": result}) == [], memory
@@ -47,7 +47,7 @@ def test_the_sum_fits_between_the_usual_sizes(tiers):
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 @pytest.mark.parametrize("tiers", LAYOUTS, ids="-".join)
-def test_a_larger_host_never_gets_less(tiers, provider):
+def test_larger_host_never_gets_less(tiers, provider):
     plans = [one(memory, cpus, tiers, provider=provider)["plan"] for memory, cpus in HOSTS]
     for name in GROWING:
         sizes = [plan[name] for plan in plans]
@@ -57,7 +57,7 @@ def test_a_larger_host_never_gets_less(tiers, provider):
 @pytest.mark.parametrize("provider", PROVIDERS)
 @pytest.mark.parametrize("tiers", [TIERS, ("app",), ("edge", "app")], ids="-".join)
 @pytest.mark.parametrize(("memory", "cpus"), HOSTS)
-def test_a_second_release_fits_beside_the_first(memory, cpus, tiers, provider):
+def test_second_release_fits_beside_the_first(memory, cpus, tiers, provider):
     result = one(memory, cpus, tiers, provider=provider)
     room = left(result) + result["plan"]["base_swap_size"] // 2
     assert room >= result["parts"]["web workers"]
@@ -67,14 +67,14 @@ def test_a_second_release_fits_beside_the_first(memory, cpus, tiers, provider):
     ("memory", "swap", "strategy"),
     [(960, 1024, "switch"), (960, 0, "restart"), (460, 1024, "restart"), (460, 0, "restart")],
 )
-def test_a_release_takes_the_place_of_the_other_where_both_do_not_fit(memory, swap, strategy):
+def test_release_restarts_where_two_do_not_fit(memory, swap, strategy):
     result = one(memory, 1, base_swap_size=swap)
     assert result["plan"]["release_strategy"] == strategy
     both = left(result) >= 0 and left(result) + swap // 2 >= result["parts"]["web workers"]
     assert both is (strategy == "switch")
 
 
-def test_two_releases_that_do_not_fit_are_refused_with_the_numbers():
+def test_switch_without_room_is_rejected_with_the_numbers():
     result = one(960, 1, base_swap_size=0, release_strategy="switch")
     web, room = result["parts"]["web workers"], left(result)
     assert 0 <= room < web
@@ -84,7 +84,7 @@ def test_two_releases_that_do_not_fit_are_refused_with_the_numbers():
     assert size_checks({"one": one(960, 1, base_swap_size=0, release_strategy="restart")}) == []
 
 
-def test_the_limit_of_a_process_counts_instead_of_the_usual_memory():
+def test_memory_limit_of_a_process_replaces_the_usual_memory():
     parts = one(1960, 2, processes=[0, 300, 20])["parts"]
     assert parts["background processes"] == 80 + 300 + 20
     checks = size_checks({"one": one(1960, 2, processes=[0, 3000])})
@@ -95,7 +95,7 @@ def test_the_limit_of_a_process_counts_instead_of_the_usual_memory():
     ("memory", "cpus", "workers", "threads"),
     [(460, 1, 1, 2), (960, 1, 2, 4), (1960, 2, 3, 4), (7940, 4, 9, 4), (32100, 32, 32, 4)],
 )
-def test_workers_follow_the_cpus_as_far_as_memory_goes(memory, cpus, workers, threads):
+def test_workers_follow_the_cpus_as_memory_allows(memory, cpus, workers, threads):
     plan = one(memory, cpus)["plan"]
     assert (plan["gunicorn_workers"], plan["gunicorn_threads"]) == (workers, threads)
     assert plan["app_database_pool_size"] == threads
@@ -104,7 +104,7 @@ def test_workers_follow_the_cpus_as_far_as_memory_goes(memory, cpus, workers, th
 @pytest.mark.parametrize(
     ("memory", "share"), [(460, 0.25), (960, 0.4), (1960, 0.55), (7940, 0.6), (32100, 0.68)]
 )
-def test_a_host_of_its_own_gives_the_database_most_of_it(memory, share):
+def test_database_gets_most_memory_of_a_dedicated_host(memory, share):
     size = one(memory, 4, ["database"])["plan"]["mysql_innodb_buffer_pool_size"]
     assert share <= size / memory < 0.75
 
@@ -115,18 +115,18 @@ def test_small_hosts_get_swap(memory, swap):
 
 
 @pytest.mark.parametrize(("memory", "on"), [(460, False), (1960, False), (3900, True)])
-def test_small_hosts_do_without_the_performance_schema(memory, on):
+def test_small_hosts_have_no_performance_schema(memory, on):
     assert one(memory)["plan"]["mysql_performance_schema"] is on
 
 
-def test_the_buffer_pool_is_whole_chunks():
-    """InnoDB would round up, past the budget."""
+def test_buffer_pool_is_whole_chunks():
+    """InnoDB would round up and exceed the budget."""
     for memory in range(440, 33_000, 97):
         size = one(memory, 4)["plan"]["mysql_innodb_buffer_pool_size"]
         assert size % (128 if size >= 128 else 16) == 0
 
 
-def test_connections_are_for_every_app_host_twice():
+def test_connections_suffice_for_two_releases_on_every_app_host():
     web = host(1960, 2, ["app"], processes=3)
     site = planned(web1=web, web2=web, db=host(7940, 4, ["database"]))
     per_host = 2 * (5 + 3) * 4
@@ -134,7 +134,7 @@ def test_connections_are_for_every_app_host_twice():
     assert connections_needed(site) == 2 * per_host + 10
 
 
-def test_there_are_never_fewer_than_30_connections():
+def test_minimum_is_30_connections():
     assert one(460, 1, processes=0)["plan"]["mysql_max_connections"] == 30
 
 
@@ -153,20 +153,20 @@ def test_there_are_never_fewer_than_30_connections():
     ],
     ids=str,
 )
-def test_the_inventory_wins_and_the_rest_gives_way(given):
+def test_inventory_wins_and_other_sizes_adjust(given):
     result = one(1960, 2, **given)
     assert result["plan"] | given == result["plan"]
     assert left(result) >= 0
     assert size_checks({"one": result}) == []
 
 
-def test_what_one_does_not_take_goes_to_the_others():
+def test_unused_share_goes_to_other_settings():
     usual, modest = one(1960, 2)["plan"], one(1960, 2, redis_cache_maxmemory=16)["plan"]
     assert modest["redis_queue_maxmemory"] > usual["redis_queue_maxmemory"]
     assert modest["mysql_innodb_buffer_pool_size"] >= usual["mysql_innodb_buffer_pool_size"]
 
 
-def test_the_queue_has_room_to_rewrite_its_file():
+def test_queue_has_room_to_rewrite_its_file():
     result = one(1960, 2, ["queue"])
     assert result["parts"]["Redis queue"] == 8 + result["plan"]["redis_queue_maxmemory"] * 3 // 2
 
@@ -182,7 +182,7 @@ def test_the_queue_has_room_to_rewrite_its_file():
     ],
     ids=str,
 )
-def test_more_than_the_memory_is_refused_and_the_example_works(given):
+def test_exceeding_the_memory_is_rejected_with_a_valid_example(given):
     checks = size_checks({"one": one(1960, 2, **given)})
     assert failing(checks) == list(given)
     assert "one would hold" in checks[0]["reason"]
@@ -191,21 +191,21 @@ def test_more_than_the_memory_is_refused_and_the_example_works(given):
     assert size_checks({"one": one(1960, 2, **(given | example))}) == []
 
 
-def test_a_host_that_is_too_small_is_refused_with_what_it_lacks():
+def test_small_host_is_rejected_with_the_missing_memory():
     (check,) = size_checks({"one": one(460, 1, processes=12)})
     assert check["variable"] == "host_memory"
     assert "MiB more, or give one of its groups" in check["remedy"]
     assert "background processes 960" in check["reason"]
 
 
-def test_a_setting_for_another_host_is_not_blamed():
+def test_setting_for_another_host_is_not_reported():
     site = planned(app=host(460, 1, ["app"], processes=20, redis_cache_maxmemory=16))
     assert failing(size_checks(site)) == ["host_memory"]
 
 
 @pytest.mark.parametrize("given", [{}, {"gunicorn_worker_class": "gevent"}], ids=str)
 @pytest.mark.parametrize(("memory", "cpus"), HOSTS[1:])
-def test_one_visitor_cannot_have_all_that_the_workers_can_answer(memory, cpus, given):
+def test_one_client_cannot_occupy_all_workers(memory, cpus, given):
     plan = one(memory, cpus, **given)["plan"]
     each = plan["gunicorn_worker_connections" if given else "gunicorn_threads"]
     together = plan["nginx_limit_connections"] + plan["nginx_limit_streams"]
@@ -214,58 +214,58 @@ def test_one_visitor_cannot_have_all_that_the_workers_can_answer(memory, cpus, g
     assert plan["nginx_limit_streams"] >= (500 if given else 2)
 
 
-def test_limits_of_a_visitor_may_be_given():
+def test_client_limits_of_the_inventory_win():
     given = {"nginx_limit_connections": 0, "nginx_limit_streams": 900}
     assert one(**given)["plan"].items() >= given.items()
 
 
 @pytest.mark.parametrize("tiers", [TIERS, ("edge", "app")], ids="-".join)
 @pytest.mark.parametrize(("memory", "cpus"), HOSTS)
-def test_the_app_may_hold_what_nothing_else_may(memory, cpus, tiers):
+def test_app_may_use_the_remaining_memory(memory, cpus, tiers):
     result = one(memory, cpus, tiers)
     parts, plan = result["parts"], result["plan"]
     own = parts["web workers"] + parts["background processes"]
     limit, each = plan["gunicorn_memory_limit"], plan["gunicorn_worker_memory_limit"]
     assert limit >= own
     assert limit + sum(parts.values()) - own <= max(memory, sum(parts.values()))
-    # A worker is replaced while all of them fit, but not before it is larger than planned.
+    # A worker is replaced before all exceed the limit, but not below its planned size.
     assert 120 <= each <= max(limit // plan["gunicorn_workers"], 120)
 
 
-def test_limits_of_memory_may_be_given():
+def test_memory_limits_of_the_inventory_win():
     given = {"gunicorn_memory_limit": 700, "gunicorn_worker_memory_limit": 0}
     assert one(**given)["plan"].items() >= given.items()
     assert one(gunicorn_memory_limit=0)["plan"]["gunicorn_worker_memory_limit"] == 0
 
 
-def test_a_limit_below_what_the_workers_hold_is_refused():
+def test_limit_below_the_memory_of_the_workers_is_rejected():
     (check,) = size_checks({"one": one(gunicorn_memory_limit=100)})
     assert (check["variable"], check["value"]) == ("gunicorn_memory_limit", 100)
     assert size_checks({"one": one(gunicorn_memory_limit=check["example"])}) == []
 
 
-def test_a_pool_smaller_than_the_threads_is_refused():
+def test_pool_smaller_than_the_threads_is_rejected():
     (check,) = size_checks({"one": one(gunicorn_threads=8, app_database_pool_size=4)})
     assert (check["variable"], check["value"], check["example"]) == ("app_database_pool_size", 4, 8)
 
 
-def test_a_pool_is_as_large_as_the_worker_class_can_use():
+def test_pool_size_follows_the_worker_class():
     sync = one(gunicorn_worker_class="sync", gunicorn_threads=4)
     gevent = one(gunicorn_worker_class="gevent", gunicorn_threads=4)
     assert sync["plan"]["app_database_pool_size"] == 1
     assert gevent["plan"]["app_database_pool_size"] == 8
-    # Its hundreds of requests wait for one another, so fewer than threads may do.
+    # Requests of a gevent worker share a thread, so a small pool may suffice.
     few = one(gunicorn_worker_class="gevent", gunicorn_threads=4, app_database_pool_size=2)
     assert size_checks({"few": few, "sync": sync}) == []
 
 
-def test_a_pool_too_large_for_the_database_is_refused():
+def test_pool_too_large_for_the_database_is_rejected():
     checks = size_checks({"one": one(1960, 2, app_database_pool_size=500)})
     assert failing(checks)[0] == "app_database_pool_size"
     assert checks[0]["example"] == 4
 
 
-def test_more_pools_than_connections_are_refused_with_the_numbers():
+def test_pools_that_exceed_the_connections_are_rejected_with_the_numbers():
     web = host(1960, 2, ["app"])
     database = host(1960, 2, ["database"], mysql_max_connections=100)
     (check,) = size_checks(planned(web1=web, web2=web, db=database))
@@ -280,13 +280,13 @@ def test_more_pools_than_connections_are_refused_with_the_numbers():
     )
 
 
-def test_a_limit_far_above_the_pools_is_refused():
+def test_connection_limit_far_above_the_pools_is_rejected():
     (check, *_) = size_checks({"one": one(1960, 2, mysql_max_connections=5000)})
     assert check["variable"] == "mysql_max_connections"
     assert check["remedy"].startswith("Leave it out")
 
 
-def test_a_small_database_of_a_large_fleet_is_refused():
+def test_small_database_for_many_hosts_is_rejected():
     webs = {f"web{number}": host(7940, 4, ["app"]) for number in range(10)}
     checks = size_checks(planned(db=host(960, 1, ["database"]), **webs))
     assert failing(checks)[0] == "mysql_max_connections"

@@ -1,4 +1,4 @@
-"""The plan is printed as tables that a person can read."""
+"""The plan is printed as tables."""
 
 import pytest
 
@@ -14,7 +14,7 @@ def words(table):
     return [" ".join(line.split()) for line in table.splitlines()]
 
 
-def test_a_row_names_the_setting_its_variable_and_its_value():
+def test_row_has_setting_variable_and_value():
     clock, budget = tables(one=host(460, 1, request_timeout=60))
     assert "a statement runs mysql_statement_timeout 45" in words(clock)
     assert "memory, MiB host_memory 460" in words(budget)
@@ -23,7 +23,7 @@ def test_a_row_names_the_setting_its_variable_and_its_value():
     assert "how a release is put in use release_strategy restart" in words(budget)
 
 
-def test_the_sum_and_the_rest_are_of_the_parts():
+def test_sum_and_rest_match_the_parts():
     _clock, budget = tables(db=host(7940, 4, ["database"]))
     cells = {
         line.rsplit(" ", 1)[0]: line.rsplit(" ", 1)[1] for line in words(budget) if " " in line
@@ -34,7 +34,7 @@ def test_the_sum_and_the_rest_are_of_the_parts():
     assert sum(parts) + int(cells["left for page cache and deploys, MiB"]) == 7940
 
 
-def test_a_host_shows_only_what_it_has():
+def test_column_shows_only_the_tiers_of_its_host():
     clock, budget = tables(web=host(960, 1, ["edge"]), db=host(7940, 4, ["database"]))
     assert words(clock)[0] == "Clock, seconds variable web db"
     assert "nginx waits for the answer nginx_proxy_read_timeout 35" in words(clock)
@@ -43,7 +43,7 @@ def test_a_host_shows_only_what_it_has():
 
 
 @pytest.mark.parametrize("given", [{}, {"gunicorn_worker_class": "gevent"}], ids=str)
-def test_streams_that_hold_threads_are_told(given):
+def test_streams_that_occupy_threads_are_noted(given):
     text = plan_tables(planned(one=host(streams=["/events"], **given)))
     note = "\n\nNote: 12 visitors of /events hold all threads, and others wait."
     assert (note in text) is (given == {})

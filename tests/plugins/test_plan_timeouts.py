@@ -1,4 +1,4 @@
-"""One clock, strictly ordered, whatever `request_timeout` is."""
+"""Timeouts are strictly ordered for any `request_timeout`."""
 
 import itertools
 
@@ -28,7 +28,7 @@ def test_order_is_strict_for_any_request_timeout(request_timeout):
     assert timeout_checks(planned(one=host(request_timeout=request_timeout))) == []
 
 
-def test_usual_clock():
+def test_usual_timeouts():
     assert timeouts(30) == {
         "mysql_innodb_lock_wait_timeout": 15,
         "mysql_statement_timeout": 22,
@@ -47,7 +47,7 @@ def test_usual_clock():
     }
 
 
-def test_the_inventory_wins():
+def test_inventory_wins():
     plan = planned(one=host(request_timeout=60, mysql_statement_timeout=50))["one"]["plan"]
     assert plan["mysql_statement_timeout"] == 50
     assert plan["gunicorn_timeout"] == 60
@@ -67,14 +67,14 @@ CONTRADICTIONS = [
 
 
 @pytest.mark.parametrize(("given", "variable"), CONTRADICTIONS)
-def test_a_contradiction_is_refused_and_the_example_works(given, variable):
+def test_wrong_order_is_rejected_with_a_valid_example(given, variable):
     checks = timeout_checks(planned(one=host(**given)))
     assert variable in failing(checks)
     examples = {check["variable"]: check["example"] for check in checks}
     assert timeout_checks(planned(one=host(**(given | examples)))) == []
 
 
-def test_a_message_names_both_settings_and_their_values():
+def test_message_names_both_settings_and_their_values():
     (check,) = timeout_checks(planned(one=host(mysql_wait_timeout=10)))[:1]
     assert check["variable"] == "mysql_wait_timeout"
     assert check["value"] == 10
@@ -88,11 +88,11 @@ def test_settings_of_different_hosts_are_compared():
     assert failing(timeout_checks(site)) == ["app_database_pool_recycle"]
 
 
-def test_a_setting_of_a_tier_that_is_not_there_is_of_no_matter():
+def test_setting_of_a_missing_tier_is_ignored():
     site = planned(web=host(tiers=["app"], nginx_proxy_read_timeout=1, mysql_statement_timeout=99))
     assert timeout_checks(site) == []
 
 
-def test_all_contradictions_at_once():
+def test_all_errors_are_reported_together():
     site = planned(one=host(mysql_statement_timeout=31, mysql_wait_timeout=60))
     assert failing(timeout_checks(site)) == ["mysql_statement_timeout", "mysql_wait_timeout"]

@@ -29,7 +29,7 @@ PLAYBOOK = """
 
 
 @pytest.mark.parametrize(("settings", "loads"), [(ROOT / "ansible.cfg", 1), ("none.cfg", 3)])
-def test_a_run_loads_its_filters_once_and_not_in_each_task(tmp_path, settings, loads):
+def test_filters_are_loaded_once_and_not_in_each_task(tmp_path, settings, loads):
     (tmp_path / "counting.py").write_text(COUNTING)
     (tmp_path / "play.yml").write_text(dedent(PLAYBOOK))
     (tmp_path / "none.cfg").touch()

@@ -1,4 +1,4 @@
-"""A message names the variable, its value, the reason, the file and a value that works."""
+"""A message has the variable, its value, the reason, the file and a valid value."""
 
 import pytest
 import yaml
@@ -14,18 +14,18 @@ CHECK = {
 }
 
 
-def test_message_says_everything():
+def test_message_is_complete():
     assert problems([CHECK], "/etc/site") == [
         "mysql_wait_timeout is 10: must be longer than app_database_pool_recycle (1800). "
         "Set it in /etc/site/group_vars/all/main.yml, for example: mysql_wait_timeout: 3600"
     ]
 
 
-def test_what_is_ok_is_silent():
+def test_successful_check_has_no_message():
     assert problems([CHECK | {"ok": True}], "/etc/site") == []
 
 
-def test_all_problems_at_once():
+def test_all_problems_are_reported_together():
     assert len(problems([CHECK, CHECK | {"variable": "other"}], "/etc/site")) == 2
 
 
@@ -40,13 +40,13 @@ def test_all_problems_at_once():
         ({"url": "/static/", "folder": "static"}, "{url: /static/, folder: static}"),
     ],
 )
-def test_values_are_written_as_in_yaml(value, text):
+def test_values_are_yaml(value, text):
     (message,) = problems([CHECK | {"value": value, "example": value}], "/etc/site")
     assert message.startswith(f"mysql_wait_timeout is {text}: ")
     assert message.endswith(f"mysql_wait_timeout: {text}")
 
 
-def test_a_secret_without_value_is_only_named():
+def test_message_about_a_secret_has_no_value():
     check = {"ok": False, "variable": "mail_password", "reason": "must not be empty"}
     assert problems([check], "/etc/site") == [
         "mail_password: must not be empty. Set it in /etc/site/group_vars/all/main.yml"
@@ -56,7 +56,7 @@ def test_a_secret_without_value_is_only_named():
 @pytest.mark.parametrize(
     ("name", "file"), [("app_secret_key", "secret_key"), ("app_cache_password", "cache")]
 )
-def test_a_secret_of_the_stack_is_told_with_its_file_and_a_line_to_paste(name, file, tmp_path):
+def test_message_about_a_generated_secret_has_a_line_to_paste(name, file, tmp_path):
     (message,) = problems([{"ok": False, "variable": name, "reason": "is no"}], str(tmp_path))
     assert f"Set it in {tmp_path}/group_vars/all/secrets.yml, for example: {name}: " in message
     line = yaml.safe_load(message.partition("for example: ")[2])
@@ -66,24 +66,24 @@ def test_a_secret_of_the_stack_is_told_with_its_file_and_a_line_to_paste(name, f
 @pytest.mark.parametrize(
     "file", ["group_vars/all/vault.yml", "group_vars/app.yaml", "host_vars/shop-1/x.yml", "h.yml"]
 )
-def test_the_file_that_sets_a_variable_is_named(tmp_path, file):
+def test_message_has_the_file_that_sets_the_variable(tmp_path, file):
     (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / file).write_text("# mysql_wait_timeout\n  mysql_wait_timeout: 10\n")
     (message,) = problems([CHECK], str(tmp_path))
     assert f"Set it in {tmp_path}/{file}, for example: " in message
 
 
-def test_a_remedy_replaces_the_file():
+def test_remedy_replaces_the_file():
     (message,) = problems([CHECK | {"remedy": "Take a larger host"}], "/etc/site")
     assert message.endswith("(1800). Take a larger host")
 
 
-def test_a_check_that_is_no_condition_is_a_mistake():
+def test_check_must_be_boolean():
     with pytest.raises(TypeError, match="mysql_wait_timeout gives 'yes'"):
         problems([CHECK | {"ok": "yes"}], "/etc/site")
 
 
-def test_an_old_name_is_rejected_with_the_new_one_and_its_file(tmp_path):
+def test_renamed_variable_is_rejected_with_its_new_name(tmp_path):
     (tmp_path / "hosts.yml").write_text("shop-1: {old_size: 8}")
     settings = {"old_size": 8, "new_limit": 1}
     renamed = {"old_size": "new_size", "old_limit": "new_limit"}

@@ -1,4 +1,4 @@
-"""Which processes run where, and when."""
+"""Background processes: units, schedules and defaults."""
 
 import subprocess
 
@@ -25,7 +25,7 @@ def test_units_of_processes():
     assert process_timers(processes, "shop") == ["shop-nightly.timer"]
 
 
-def test_a_process_has_one_unit_file_and_a_scheduled_one_two():
+def test_scheduled_process_has_two_unit_files():
     worker, nightly = active_processes([WORKER, NIGHTLY])
     found = process_templates([worker, nightly], "shop")
     assert [(each["path"], each["src"]) for each in found] == [
@@ -36,7 +36,7 @@ def test_a_process_has_one_unit_file_and_a_scheduled_one_two():
     assert [each["vars"]["process"] for each in found] == [worker, nightly, nightly]
 
 
-def test_what_is_left_out_is_filled_in():
+def test_omitted_options_have_defaults():
     (here,) = active_processes([WORKER])
     assert (here["stop_signal"], here["stop_timeout"], here["catch_up"]) == ("SIGTERM", 60, True)
 
@@ -67,17 +67,17 @@ WRONG = ["*/5 * * * *", "@daily", "*:*/5", "weekly 3", "3", "every day", "at 3:0
 
 
 @pytest.mark.parametrize("schedule", RIGHT)
-def test_schedules_of_systemd_are_taken(schedule):
+def test_schedules_of_systemd_are_accepted(schedule):
     assert invalid_schedules([NIGHTLY | {"schedule": schedule}]) == []
 
 
 @pytest.mark.parametrize("schedule", WRONG)
-def test_others_are_refused(schedule):
+def test_other_schedules_are_rejected(schedule):
     assert invalid_schedules([NIGHTLY | {"schedule": schedule}]) == [schedule]
 
 
 @pytest.mark.parametrize("schedule", RIGHT + WRONG)
-def test_systemd_thinks_the_same(schedule):
+def test_systemd_accepts_the_same_schedules(schedule):
     command = ["systemd-analyze", "calendar", "--", schedule]
     done = subprocess.run(command, capture_output=True, check=False)
     assert (done.returncode == 0) == (schedule in RIGHT)

@@ -1,6 +1,6 @@
-"""What a value was is what the program reads from the file that it was written into.
+"""Programs read quoted values from files unchanged.
 
-systemd itself reads units, with the same hostile values, in molecule/gunicorn.
+In scenario gunicorn, systemd reads units with the same hostile values.
 """
 
 import ast
@@ -38,7 +38,7 @@ VALUES = {
 EXPECTED = VALUES | {"NOTHING": "", "NUMBER": "30", "YES": "true"}
 
 
-def test_a_shell_reads_the_same(tmp_path):
+def test_shell_reads_the_same_values(tmp_path):
     path = tmp_path / "environment"
     path.write_text(environment_file(VALUES) + "\n")
     command = ["sh", "-c", 'set -a; . "$1"; exec env -0', "sh", str(path)]
@@ -58,7 +58,7 @@ FORMATS = [
 
 @pytest.mark.parametrize("write", FORMATS)
 @pytest.mark.parametrize("value", ["two\nlines", "return\r", "nul\0", "escape\x1b", "half \ud83d"])
-def test_what_is_no_line_of_text_is_refused_without_showing_it(write, value):
+def test_invalid_text_is_rejected_and_not_shown(write, value):
     with pytest.raises(AnsibleFilterError, match=r"holds (a newline|half of a)") as error:
         write(value)
     assert value not in str(error.value)
@@ -84,8 +84,8 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("value", HOSTILE)
-def test_other_formats_hold_the_same(value):
-    """As their own rules say: quotes around, a backslash before quote and backslash, two %."""
+def test_other_formats_keep_the_value(value):
+    """They use double quotes, a backslash before quotes and backslashes, and %% for %."""
     (line,) = systemd_environment({"A": value}).splitlines()
     quoted = line.removeprefix("Environment=").replace("\\t", "\t")
     assert shlex.split(quoted) == [f"A={value.replace('%', '%%')}"]
@@ -110,11 +110,11 @@ def test_other_formats_hold_the_same(value):
         ("x ; y", 'x ";" y'),
     ],
 )
-def test_what_systemd_replaces_in_a_command(command, words):
+def test_systemd_command_is_escaped(command, words):
     assert systemd_command(command) == words
 
 
-def test_dollars_that_nginx_would_take_for_a_variable_are_refused():
+def test_dollar_in_an_nginx_string_is_rejected():
     with pytest.raises(AnsibleFilterError, match=r"holds a \$"):
         nginx_string("$host")
 
@@ -123,40 +123,40 @@ def test_dollars_that_nginx_would_take_for_a_variable_are_refused():
     ("value", "line"),
     [(None, "a"), (True, "a = ON"), (7, "a = 7"), ("'x y'", 'a = "x y"'), ("x # y", 'a = "x # y"')],
 )
-def test_options_of_mysql(value, line):
+def test_mysql_options(value, line):
     assert mysql_option(value, "a") == line
 
 
 @pytest.mark.parametrize("command", ["x", "x\n", "sh -c 'a; b'", 'x "a b"', "x 50% ä"])
-def test_a_command_is_one_line(command):
+def test_command_on_one_line_is_accepted(command):
     assert not_commands([{"name": "worker", "command": command}]) == []
 
 
 @pytest.mark.parametrize(
     "command", ["", " ", "x\n--all", "x\rUser=root", "x 'a", 'x "', "x \\", "x\ud83d"]
 )
-def test_what_is_no_command_is_named(command):
+def test_process_with_an_invalid_command_is_named(command):
     commands = [{"name": "worker", "command": "x"}, {"name": "nightly", "command": command}]
     assert not_commands(commands) == ["nightly"]
 
 
-def test_what_is_no_line_is_named():
+def test_value_that_is_not_one_line_is_named():
     assert not_lines({"a": "x", "b": "x\ny", "c": [1], "d": None}) == ["b", "c"]
 
 
 @pytest.mark.parametrize("name", ["", "1ST", "WITH-DASH", "A B", "A=B", "A\n", "É"])
-def test_names_that_no_shell_takes_are_refused(name):
+def test_invalid_variable_names_are_rejected(name):
     with pytest.raises(AnsibleFilterError, match="cannot name an environment variable"):
         environment_file({name: "x"})
 
 
 @pytest.mark.parametrize("value", [["a"], {"a": 1}])
-def test_values_must_be_one_string(value):
+def test_lists_and_dictionaries_are_rejected(value):
     with pytest.raises(AnsibleFilterError, match="NAME is a"):
         environment_file({"NAME": value})
 
 
-def test_what_no_file_can_hold_is_named():
+def test_variables_that_no_environment_file_can_hold_are_named():
     variables = {"GOOD": "x", "NUMBER": 1, "NONE": None, "A-B": "x", "LINES": "a\nb", "LIST": [1]}
     items = [{"key": name, "value": value} for name, value in variables.items()]
     assert not_environment(items) == ["A-B", "LINES", "LIST"]

@@ -1,4 +1,4 @@
-"""Which release a fleet goes back to, and what it is told of itself."""
+"""Rollback targets, release plans and release tables."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from releases import (
 
 
 def state(*steps, releases=(), current=None):
-    """Return a host's state after `steps`: a release that was deployed, or `<release` gone back.
+    """Return a host's state after `steps`: `release` for a deploy, `<release` for a rollback.
 
-    Settings are behind a slash, and else those of before.
+    `/settings` may follow. The default is the previous settings.
     """
     history, serves, settings = [], "", ""
     for number, step in enumerate(steps):
@@ -70,7 +70,7 @@ def state(*steps, releases=(), current=None):
         ("1/x 1/y", "1"),
     ],
 )
-def test_back_is_to_what_served_before(steps, before):
+def test_rollback_target_is_the_previously_active_release(steps, before):
     assert rollback_target({"a": state(*steps.split()), "b": state(*steps.split())}) == before
 
 
@@ -85,33 +85,33 @@ def test_back_is_to_what_served_before(steps, before):
         ("1/gone 2/y", "1", "y"),
     ],
 )
-def test_a_release_comes_back_with_the_settings_that_it_had(steps, release, settings):
+def test_rollback_uses_the_settings_of_the_release(steps, release, settings):
     before = state(*steps.split())
     assert rollback_settings(before | {"sets": before["sets"] - {"gone"}}, release) == settings
 
 
-def test_a_rollout_that_stopped_goes_back_to_what_it_was_to_replace():
+def test_interrupted_deploy_rolls_back_to_the_replaced_release():
     assert rollback_target({"a": state("1", "2", "3"), "b": state("1", "2")}) == "2"
     assert rollback_target({"a": state("1", "2"), "b": state("1", "2", "3")}) == "2"
 
 
-def test_what_serves_everywhere_is_nothing_to_go_back_to():
+def test_release_active_everywhere_is_no_rollback_target():
     assert rollback_target({"a": state("1", "2", current="1")}) == ""
 
 
-def test_a_rollback_that_stopped_goes_on():
+def test_interrupted_rollback_continues():
     states = {"a": state("1", "2", "3", "<2"), "b": state("1", "2", "3")}
     assert rollback_target(states) == "2"
 
 
-def test_a_host_that_came_later_knows_less():
+def test_new_host_with_a_short_history_does_not_change_the_target():
     assert rollback_target({"old": state("1", "2"), "new": state("2")}) == "1"
     late = state("2")
     late["history"][0]["time"] = "2026-11-22T10:00:00Z"
     assert rollback_target({"new": late, "old": state("1", "2")}) == "1"
 
 
-def test_hosts_without_a_release_are_named_with_what_they_have():
+def test_hosts_without_a_release_are_named_with_their_releases():
     states = {"a": state("1", "2"), "b": state("2"), "c": state()}
     assert missing_releases(states, "1") == [
         "b has no release 1; there are: 2",
@@ -120,12 +120,12 @@ def test_hosts_without_a_release_are_named_with_what_they_have():
     assert missing_releases({"a": state("1", "2")}, "1") == []
 
 
-def test_which_releases_give_way():
+def test_hosts_to_switch():
     states = {"a": state("1", "2"), "b": state("1"), "c": state()}
     assert hosts_to_switch(states, "1") == {"a": "2"}
 
 
-def test_which_hosts_run_which_release():
+def test_active_releases_are_listed_with_their_hosts():
     before = {"__release_state": {"current": "1"}}
     variables = {
         "a": before | {"__release_switched": {"current": "2"}},
@@ -171,7 +171,7 @@ def looked(**differences):
         (looked(python=PYTHON | {"executable": "/opt/bin/python3"}), False, False, False),
     ],
 )
-def test_a_host_has_a_release_with_its_environment_or_lacks_it(there, complete, shipped, serves):
+def test_release_needs_its_environment(there, complete, shipped, serves):
     found = plan_release(there, NEW, "x", there["python"])
     assert (found["has_environment"], found["is_installed"], found["is_active"]) == (
         complete,
@@ -182,13 +182,13 @@ def test_a_host_has_a_release_with_its_environment_or_lacks_it(there, complete, 
     assert found["current"] == there["current"]
 
 
-def test_a_release_of_before_keeps_the_environment_that_it_was_shipped_with():
+def test_previous_release_keeps_its_environment():
     found = plan_release(looked(), {"id": "2"}, "x")
     assert (found["environment"], found["is_active"]) == (ENVIRONMENT, True)
     assert not plan_release(looked(), {"id": "1"}, "x")["is_installed"]
 
 
-def test_the_table_says_what_is_there_what_serves_since_when_and_from_where():
+def test_release_table():
     states = {"app-1": state("1", "2", releases=["2", "1", "0"]), "app-2": state()}
     lines = [line.split() for line in release_table(states).splitlines()]
     assert lines[2:] == [
@@ -203,7 +203,7 @@ def test_the_table_says_what_is_there_what_serves_since_when_and_from_where():
     ("name", "version"),
     [("3.11", "3.11"), ("python3", "3.13.5"), ("python3.12", ""), ("/opt/x/bin/python3", "")],
 )
-def test_the_python_of_a_host_is_known_early_where_facts_tell(name, version):
+def test_python_version_comes_from_facts_if_possible(name, version):
     facts = {
         "architecture": "aarch64",
         "python": {"version": {"major": 3, "minor": 13, "micro": 5}},

@@ -1,4 +1,4 @@
-"""Which secrets are rotated, and why one that was asked for is not."""
+"""Selection of secrets for a rotation, and reasons for rejecting one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OWN = {
 
 
 def given(**previous: str) -> dict[str, dict[str, Any]]:
-    """Return the stack's own secrets as an inventory gives them, some with a previous one."""
+    """Return the stack's secrets as in an inventory, some with a previous value."""
     return {
         name: secret | {"present": f"{name} now", "previous": previous.get(name, "")}
         for name, secret in OWN.items()
@@ -25,7 +25,7 @@ def given(**previous: str) -> dict[str, dict[str, Any]]:
 
 
 def files(*names: str, previous: tuple[str, ...] = (), under_way: tuple[str, ...] = ()) -> Any:
-    """Return what the folder has of secrets with these names."""
+    """Return the result of module secret_files for secrets with these names."""
     return {
         "present": {name: f"{name} now" for name in names},
         "previous": {name: f"{name} previous" if name in previous else "" for name in names},
@@ -38,57 +38,57 @@ def plan(own: Any, found: Any, asked: str = "", revoke: bool = False, **groups: 
     return rotation_plan(own, found, GROUPS | groups, asked, "/inv/secrets", revoke)
 
 
-def test_all_that_come_from_files_are_made_anew():
+def test_all_secrets_in_files_are_rotated():
     made = plan(given(), files(*OWN, "api_key"))
     assert (made["generated"], made["external"], made["problems"]) == (list(OWN), [], [])
 
 
-def test_some_are_asked_for_by_name():
+def test_secrets_are_selected_by_name():
     made = plan(given(), files(*OWN, "api_key"), "cache, api_key")
     assert made["names"] == ["cache", "api_key"]
 
 
-def test_those_of_a_vault_are_rotated_once_the_inventory_gives_both():
+def test_vault_secret_is_rotated_once_the_inventory_has_both_values():
     made = plan(given(database="database previous"), files("cache"))
     assert (made["generated"], made["external"]) == (["cache"], ["database"])
 
 
-def test_one_that_is_the_same_as_before_is_none_to_rotate():
+def test_unchanged_vault_secret_is_not_rotated():
     assert plan(given(database="database now"), files("cache"))["external"] == []
 
 
-def test_one_of_a_vault_is_refused_with_what_to_do():
+def test_vault_secret_without_previous_value_is_rejected_with_instructions():
     refusals = plan(given(), files("cache"), "database")["problems"]
     assert len(refusals) == 1
     assert "app_database_password_previous" in refusals[0]
     assert "/inv/secrets/database.txt" in refusals[0]
 
 
-def test_a_vault_alone_has_nothing_to_rotate_by_itself():
+def test_inventory_with_only_vault_secrets_is_rejected():
     assert "docs/secrets.md" in plan(given(), files())["problems"][0]
 
 
-def test_one_of_a_server_elsewhere_is_not_rotated():
+def test_secret_of_an_external_server_is_not_rotated():
     found = files(*OWN)
     assert plan(given(), found, database=[])["generated"] == ["cache", "secret_key"]
     (refusal,) = plan(given(), found, "database", database=[])["problems"]
     assert "no host of this inventory is in group database" in refusal
 
 
-def test_one_that_the_app_has_not_is_refused():
+def test_unset_secret_is_rejected():
     own = given() | {"cache": OWN["cache"] | {"present": "", "previous": ""}}
     (refusal,) = plan(own, files("database"), "cache")["problems"]
     assert "app_cache_password is not set" in refusal
 
 
-def test_an_unknown_name_is_refused_with_those_there_are():
+def test_unknown_name_is_rejected_with_the_valid_names():
     (refusal,) = plan(given(), files(*OWN, "api_key"), "databases")["problems"]
     assert "databases" in refusal
     assert "database, cache, secret_key, api_key" in refusal
 
 
 @pytest.mark.parametrize("asked", ["", "cache"])
-def test_one_that_was_cut_is_ended_first(asked):
+def test_interrupted_rotation_is_completed_first(asked):
     found = files(*OWN, under_way=("database",))
     made = plan(given(database="database previous"), found, asked)
     assert made["generated"] == ["database"]
@@ -96,14 +96,14 @@ def test_one_that_was_cut_is_ended_first(asked):
     assert made["names"] == ["database"]
 
 
-def test_to_revoke_makes_nothing_new():
+def test_revoking_generates_no_secrets():
     assert plan(given(), files(*OWN), revoke=True)["names"] == []
     for asked, under_way in (("cache", ()), ("", ("cache",))):
         refused = plan(given(), files(*OWN, under_way=under_way), asked, revoke=True)
         assert "Nothing is revoked" in refused["problems"][0]
 
 
-def test_an_inventory_that_does_not_read_the_previous_one_is_told_the_line():
+def test_message_names_variables_that_do_not_read_previous_values():
     found = files(*OWN, previous=tuple(OWN))
     own = given(cache="cache previous", secret_key="something else")
     plan = {"generated": ["database", "cache", "secret_key", "more"]}
@@ -115,13 +115,13 @@ def test_an_inventory_that_does_not_read_the_previous_one_is_told_the_line():
     assert "/s/database.previous.txt" in said[0]
 
 
-def test_nothing_has_no_digest():
+def test_empty_secret_has_no_digest():
     assert secret_digest("") == ""
     assert len(secret_digest("x")) == 64
 
 
 @pytest.mark.parametrize(("mode", "warned"), [(0o700, False), (0o777, True)])
-def test_a_folder_that_all_may_read_is_told(tmp_path, capfd, mode, warned):
+def test_directory_readable_by_others_causes_a_warning(tmp_path, capfd, mode, warned):
     (tmp_path / "database.txt").write_text("x")
     tmp_path.chmod(mode)
     assert files_in(str(tmp_path)) == [str(tmp_path / "database.txt")]

@@ -1,4 +1,4 @@
-"""Options become lines of a unit; an exception has its reason above it."""
+"""Options become lines of a unit. Each exception follows its reason."""
 
 import pytest
 
@@ -18,7 +18,7 @@ def test_options_are_lines():
     ]
 
 
-def test_an_exception_says_why_on_one_line():
+def test_reason_of_an_exception_is_one_line():
     exceptions = {"UMask": {"value": "0077", "reason": "files of\nUser=root  nobody else"}}
     assert sandbox_exceptions(exceptions) == "# files of User=root nobody else\nUMask=0077"
 
@@ -34,14 +34,14 @@ GOOD = {"value": False, "reason": "makes machine code"}
         *(GOOD | {"value": value} for value in ("a\nUser=root", ["a", "b\nUser=root"])),
     ],
 )
-def test_an_exception_that_is_not_justified(exception):
+def test_unjustified_exception(exception):
     assert unjustified({"PrivateTmp": exception}) == ["PrivateTmp"]
 
 
 @pytest.mark.parametrize("name", ["private_tmp", "PrivateTmp=no\nUser", "", 1])
-def test_a_name_that_is_no_option(name):
+def test_invalid_option_name(name):
     assert unjustified({name: GOOD}) == [name]
 
 
-def test_one_that_is():
+def test_justified_exception():
     assert unjustified({"PrivateTmp": GOOD, "SystemCallFilter": GOOD | {"value": ["@pkey"]}}) == []

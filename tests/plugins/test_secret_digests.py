@@ -1,4 +1,4 @@
-"""A host knows digests of its secrets, and says what speaks against others."""
+"""A host keeps digests of its secrets and rejects other secrets with a reason."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OWN = "MAIL_PASSWORD"
 
 
 def secrets(**values):
-    """Return secrets as the module takes them: a value, or a value and the previous one."""
+    """Return secrets in the form of the module: a value, or a value and the previous one."""
     found = {}
     for name, given in values.items():
         value, previous = given if isinstance(given, tuple) else (given, "")
@@ -31,7 +31,7 @@ def secrets(**values):
 
 @pytest.fixture
 def host(tmp_path, monkeypatch):
-    """Return a host: `host.use(…)` sets it up, `host.problems(…)` asks."""
+    """Return a host: `host.use(…)` records secrets, `host.problems(…)` checks them."""
     monkeypatch.setattr(secret_digests, "ETC", tmp_path / "etc")
 
     class Host:
@@ -57,11 +57,11 @@ def host(tmp_path, monkeypatch):
     return Host()
 
 
-def test_a_bare_host_takes_any(host):
+def test_new_host_accepts_any_secrets(host):
     assert host.problems(**{KEY: "k1", PASSWORD: "d1", OWN: "m1"}) == {}
 
 
-def test_root_alone_reads_digests_and_no_secret_is_in_them(host):
+def test_digests_are_readable_by_root_and_contain_no_secret(host):
     host.use(**{KEY: "a-secret-key", OWN: "m1"})
     file = host.folder / "shop.json"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -77,7 +77,7 @@ def test_root_alone_reads_digests_and_no_secret_is_in_them(host):
     [
         ("n", None),
         ("x", "other"),
-        (("x", "n"), None),  # a new rotation begins
+        (("x", "n"), None),  # a new rotation starts
         (("x", "y"), "other"),
         ("o", "old"),
         (("n", "o"), "refused"),
@@ -96,12 +96,12 @@ def test_after_a_rotation(host, given, problem):
 )
 def test_while_both_are_accepted(host, given, problem):
     host.use(**{PASSWORD: "o"})
-    assert host.problems(**{PASSWORD: ("n", "o")}) == {}  # it begins
+    assert host.problems(**{PASSWORD: ("n", "o")}) == {}  # the rotation starts
     host.use(rotated=True, **{PASSWORD: ("n", "o")})
     assert host.problems(**{PASSWORD: given}).get(PASSWORD) == problem
 
 
-def test_a_value_of_the_users_own_changes_freely_until_it_is_rotated(host):
+def test_external_secret_may_change_until_it_is_rotated(host):
     host.use(**{OWN: "one"})
     assert host.problems(**{OWN: "two"}) == {OWN: "changed"}
     host.use(**{OWN: "two"})
@@ -110,7 +110,7 @@ def test_a_value_of_the_users_own_changes_freely_until_it_is_rotated(host):
     assert host.problems(**{OWN: "two"}) == {OWN: "old"}
 
 
-def test_other_secrets_on_purpose_revoke_the_former(host):
+def test_recording_other_secrets_revokes_the_previous_ones(host):
     host.use(**{KEY: "one"})
     host.use(**{KEY: "two"})
     assert host.problems(**{KEY: "one"}) == {KEY: "old"}
@@ -118,7 +118,7 @@ def test_other_secrets_on_purpose_revoke_the_former(host):
     assert host.problems(**{KEY: "one"}) == {}
 
 
-def test_a_host_of_an_older_version_is_known_by_the_environment_of_its_app(host):
+def test_secrets_of_an_older_version_are_read_from_the_environment_file(host):
     host.environment.parent.mkdir(parents=True)
     lines = [
         '# Ansible managed\nSECRET_KEY="a \\"key\\" \\$5"',

@@ -1,4 +1,4 @@
-"""A rotation of secrets in files can be cut anywhere, and loses none that a server may accept."""
+"""A rotation can be interrupted anywhere and keeps every secret that a server may accept."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ Folder = secret_files.Folder
 
 
 class CutError(Exception):
-    """The controller is switched off here."""
+    """The rotation is interrupted here."""
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Folder:
-    """Return a folder with two secrets, of which one was rotated previous."""
+    """Return a directory with two secrets, one of which has a previous value."""
     for name, text in {"cache.txt": "c1", "key.txt": "k2", "key.previous.txt": "k1"}.items():
         (tmp_path / name).write_text(f"{text}\n")
     return Folder(tmp_path)
 
 
 def texts(folder: Folder, name: str) -> tuple[str, str]:
-    """Return a secret, and the previous one."""
+    """Return a secret and its previous value."""
     previous = folder.previous(name)
     present = folder.present(name).read_text().strip()
     return present, previous.read_text().strip() if previous.exists() else ""
 
 
 def rotate(folder: Folder) -> None:
-    """Do what the playbook does before the servers are told."""
+    """Run the steps of the playbook before it changes the servers."""
     folder.backup(folder.query()["in_progress"] or ["cache", "key"])
     folder.rotate(["cache", "key"])
 
 
-def test_each_becomes_the_previous_one(folder):
+def test_secrets_become_previous_values(folder):
     rotate(folder)
     (cache, cache_previous), (key, key_previous) = texts(folder, "cache"), texts(folder, "key")
     assert (cache_previous, key_previous) == ("c1", "k2")
@@ -47,7 +47,7 @@ def test_each_becomes_the_previous_one(folder):
     assert cache != key
 
 
-def test_a_second_run_goes_on_with_the_same(folder):
+def test_second_run_keeps_the_new_secrets(folder):
     rotate(folder)
     made = [texts(folder, name) for name in ("cache", "key")]
     rotate(folder)
@@ -56,8 +56,8 @@ def test_a_second_run_goes_on_with_the_same(folder):
 
 
 @pytest.mark.parametrize("step", range(1, 7))
-def test_wherever_it_is_cut_the_next_run_ends_it(folder, monkeypatch, step):
-    """Each file is written whole or not at all; what is cut is the next one."""
+def test_next_run_completes_an_interrupted_rotation(folder, monkeypatch, step):
+    """Each file is written atomically, so the run is interrupted before a write."""
     write, steps = secret_files.write, iter(range(1, 100))
 
     def cut(path, text):
@@ -68,7 +68,7 @@ def test_wherever_it_is_cut_the_next_run_ends_it(folder, monkeypatch, step):
     monkeypatch.setattr(secret_files, "write", cut)
     with pytest.raises(CutError):
         rotate(folder)
-    assert "c1" in texts(folder, "cache")  # the servers accept it
+    assert "c1" in texts(folder, "cache")  # the servers accept this one
     assert "k2" in texts(folder, "key")
     monkeypatch.setattr(secret_files, "write", write)
     rotate(folder)
@@ -77,7 +77,7 @@ def test_wherever_it_is_cut_the_next_run_ends_it(folder, monkeypatch, step):
         assert (previous, len(present)) == (old, 40)
 
 
-def test_the_end_forgets_what_is_refused_and_nothing_else(folder):
+def test_cleanup_removes_only_rejected_values(folder):
     rotate(folder)
     assert folder.cleanup(["cache"])
     assert texts(folder, "cache")[1] == ""
@@ -86,7 +86,7 @@ def test_the_end_forgets_what_is_refused_and_nothing_else(folder):
     assert not folder.cleanup(["cache"])
 
 
-def test_copies_are_taken_back_but_nothing_else(folder):
+def test_restore_removes_only_backups(folder):
     folder.backup(["cache", "key"])
     assert texts(folder, "cache") == ("c1", "c1")
     folder.restore(["cache", "key"])
@@ -94,23 +94,23 @@ def test_copies_are_taken_back_but_nothing_else(folder):
     assert texts(folder, "key") == ("k2", "k1")
 
 
-def test_only_the_owner_reads_them(folder):
+def test_files_are_readable_by_the_owner_only(folder):
     rotate(folder)
     made = [folder.state_file, folder.present("key"), folder.previous("cache")]
     assert {stat.S_IMODE(path.stat().st_mode) for path in made} == {0o600}
 
 
-def test_answers_and_the_note_hold_no_secret(folder):
+def test_results_and_state_file_contain_no_secret(folder):
     rotate(folder)
     said = f"{folder.query()} {folder.state_file.read_text()}"
     for name in ("cache", "key"):
         assert not [text for text in texts(folder, name) if text in re.split(r"\W+", said)]
 
 
-def test_nothing_is_there_yet(tmp_path):
+def test_missing_directory(tmp_path):
     assert Folder(tmp_path / "none").query() == {"present": {}, "previous": {}, "in_progress": []}
     assert not Folder(tmp_path / "none").rotate([])
 
 
-def test_no_two_are_alike():
+def test_secrets_are_unique():
     assert len({secret_files.new_secret() for _ in range(1000)}) == 1000

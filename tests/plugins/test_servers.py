@@ -1,4 +1,4 @@
-"""An address of the inventory is found by whatever says it."""
+"""Hosts are found by any variable with their address."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def test_hosts_at(address, names):
     assert found == names
 
 
-def test_two_addresses_of_one_host_are_one_host():
+def test_host_with_two_addresses_is_found_once():
     found = hosts_at(HOSTVARS, list(HOSTVARS), ["data-1", "203.0.113.5", ""])
     assert found == ["data-1"]
 
 
-def test_only_those_asked_about():
+def test_other_hosts_and_variables_are_ignored():
     assert hosts_at(HOSTVARS, ["data-2"], ["10.0.0.5"], "mysql_bind_address") == []

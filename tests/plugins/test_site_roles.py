@@ -9,7 +9,7 @@ ROLES = [
 ]
 
 
-def test_a_host_has_the_roles_of_its_groups():
+def test_host_has_the_roles_of_its_groups():
     assert in_groups(ROLES, ["cache", "queue"]) == ["base", "redis"]
     assert in_groups(ROLES, ["edge"]) == ["base", "nginx"]
     assert in_groups(ROLES, []) == ["base"]

@@ -1,9 +1,9 @@
-"""What an OpenSSH server says of itself."""
+"""Settings that an OpenSSH server prints."""
 
 from sshd import sshd_settings
 
 
-def test_keywords_are_the_same_whichever_openssh_says_them_and_values_are_left_alone():
+def test_keywords_are_lower_case_and_values_unchanged():
     older = "port 22\nauthorizedkeysfile .ssh/authorized_keys\nallowusers Anna bob\nbanner none\n"
     newer = "Port 22\nAuthorizedKeysFile .ssh/authorized_keys\nAllowUsers Anna bob\nBanner none\n"
     assert sshd_settings(older) == sshd_settings(newer)

@@ -1,4 +1,4 @@
-"""The drivers read back what we wrote, whatever the password."""
+"""Drivers parse the URLs correctly, whatever the password."""
 
 import configparser
 
@@ -24,7 +24,7 @@ REDIS = {"user": "shop", "password": "secret", "socket": "/run/redis-cache/redis
 
 
 def connect_arguments(url):
-    """Return what SQLAlchemy gives the driver."""
+    """Return the arguments that SQLAlchemy passes to the driver."""
     engine = sqlalchemy.create_engine(url)
     return engine.dialect.create_connect_args(engine.url)[1]
 
@@ -50,7 +50,7 @@ def test_database_over_tls(password):
     assert "unix_socket" not in arguments
 
 
-def test_pymysql_checks_the_server_when_given_a_ca(tmp_path):
+def test_pymysql_verifies_the_server_with_a_ca(tmp_path):
     authority = pymysql.connections.ssl.get_default_verify_paths().cafile
     url = database_url(DATABASE | {"host": "db.example", "ca": authority})
     arguments = connect_arguments(url) | {"defer_connect": True}
@@ -65,19 +65,19 @@ def test_database_options_win():
     assert arguments["charset"] == "latin1"
 
 
-def test_a_charset_may_be_the_drivers_to_choose():
+def test_empty_charset_is_omitted():
     assert "charset" not in database_url(DATABASE | {"charset": ""})
     assert (
         connect_arguments(database_url(DATABASE | {"charset": "utf8mb3"}))["charset"] == "utf8mb3"
     )
 
 
-def test_passwords_as_ansible_makes_them_need_no_percent_sign():
+def test_generated_passwords_need_no_percent_sign():
     assert "%" not in database_url(DATABASE | {"password": "as,Ansible:makes-them._~"})
 
 
 def test_options_reach_the_driver_without_a_percent_sign():
-    """Alembic's configuration would take it for its own."""
+    """Alembic's configuration would interpolate it."""
     options = {"init_command": "SET time_zone='UTC', sql_mode=(SELECT @@sql_mode)", "x": "/a:b"}
     options = {name: value.replace("@", "") for name, value in options.items()}
     url = database_url(DATABASE | {"options": options})
@@ -88,12 +88,12 @@ def test_options_reach_the_driver_without_a_percent_sign():
     assert arguments["init_command"] == options["init_command"]
 
 
-def test_options_that_cannot_do_without_one_are_named():
+def test_options_that_need_a_percent_sign_are_named():
     options = {"good": "a=b, (c) 'd'", "flag": True, "number": 5, "and": "a&b", "plus": "+00:00"}
     assert needing_encoding(options) == ["and", "plus"]
 
 
-def test_addresses_of_ipv6():
+def test_ipv6_addresses():
     assert connect_arguments(database_url(DATABASE | {"host": "fd00::5"}))["host"] == "fd00::5"
     assert redis.ConnectionPool.from_url(redis_url(REDIS | {"host": "fd00::5", "port": 6379}))
 
@@ -117,16 +117,16 @@ def test_redis_over_tls(password):
     assert pool.connection_kwargs["host"] == "10.0.0.6"
     assert pool.connection_kwargs["port"] == 6380
     assert pool.connection_kwargs["ssl_ca_certs"] == "/etc/ca.pem"
-    # Without it Celery refuses the URL.
+    # Celery requires it.
     assert pool.connection_kwargs["ssl_cert_reqs"] == "required"
 
 
-def test_redis_in_the_clear():
+def test_redis_without_tls():
     pool = redis.ConnectionPool.from_url(redis_url(REDIS | {"host": "10.0.0.6", "port": 6379}))
     assert pool.connection_class is redis.Connection
 
 
-def test_another_login_takes_the_place_of_the_apps():
+def test_login_is_replaced():
     app = {"user": "shop", "password": "secret", "url": database_url(DATABASE)}
     migration = {"user": "shop_migrate", "password": "other", "url": "mysql+pymysql://elsewhere"}
     environment = {
@@ -134,7 +134,7 @@ def test_another_login_takes_the_place_of_the_apps():
         "PEEWEE_URL": "mysql://shop:secret@127.0.0.1/shop",
         "DB_PASSWORD": "secret",
         "MYSQL_USERNAME": "shop",
-        "DB_NAME": "shop",  # is called like the user
+        "DB_NAME": "shop",  # has the same name as the user
         "COPY_URL": "mysql://myshop:secret2@elsewhere/shop",
         "NUMBER": 5,
     }
@@ -159,5 +159,5 @@ def test_another_login_takes_the_place_of_the_apps():
         (False, 443, "", ["http://shop.example/", "http://www.shop.example/"]),
     ],
 )
-def test_where_visitors_find_the_site(https, port, prefix, urls):
+def test_site_urls(https, port, prefix, urls):
     assert site_urls(["shop.example", "www.shop.example"], https, port, prefix) == urls
