@@ -1,4 +1,4 @@
-"""What the tests of nginx use: the site from outside, and its log."""
+"""Fixtures for the nginx tests: the site from outside and its log."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from helpers.wait import wait_for
 
 @pytest.fixture
 def prefix(host):
-    """Return the path that the app is mounted under."""
+    """Return the app's URL prefix."""
     return host.ansible.get_variables().get("app_prefix", "")
 
 
 @pytest.fixture
 def https(host):
-    """Tell whether nginx answers https itself."""
+    """Return whether nginx serves HTTPS."""
     return host.ansible.get_variables().get("app_https", True)
 
 
 @pytest.fixture
 def certificate(host, tmp_path):
-    """Return a function that fetches the certificate of an app, and tells where it is."""
+    """Return a function that fetches an app's certificate and returns its path."""
 
     def of(app):
         shown = f"/etc/nginx/certificates/{app}/current/fullchain.pem"
@@ -35,19 +35,19 @@ def certificate(host, tmp_path):
 
 @pytest.fixture
 def ca(https, certificate):
-    """Return the site's certificate, where it is asked over https."""
+    """Return the path of the site's certificate, or an empty string without HTTPS."""
     return certificate("shop") if https else ""
 
 
 @pytest.fixture
 def site(address, prefix, ca):
-    """Return the site under one of its names."""
+    """Return a client for the site."""
     return Site(address, "shop.example.org", prefix, ca)
 
 
 @pytest.fixture
 def logged(host):
-    """Return a function that waits for the access log's entry about a request."""
+    """Return a function that waits for the access log entry of a request ID."""
 
     def find(request_id):
         entries = json_lines(journal(host, "nginx.service", since="-1min"))

@@ -1,4 +1,4 @@
-"""What the tests of nginx use: hosts with sites, their visitors, and requests of an odd kind."""
+"""Fixtures for the nginx tests: hosts with sites, clients and raw requests."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SHOP = {
     "nginx_limit_uploads": 4,
     "nginx_upload_space": 9,
     "nginx_headers": {"X-Frame-Options": "DENY", "Referrer-Policy": "", "X-Shop": "open"},
-    "nginx_limit_exempt": ["127.0.0.1"],  # whoever names no other source
+    "nginx_limit_exempt": ["127.0.0.1"],  # the default source address of requests
     "nginx_maintenance_allow": ["127.0.0.30"],
 }
 OTHER = {
@@ -51,7 +51,7 @@ OTHER = {
     "nginx_tls_profile": "modern",
 }
 HOSTS = {
-    # It faces the world itself, over https.
+    # A public host with HTTPS.
     "front": [
         SHOP
         | {
@@ -60,7 +60,7 @@ HOSTS = {
             "nginx_site_snippets": ["location = /ping {\n    return 200 pong;\n}\n"],
         }
     ],
-    # It stands behind a load balancer, under a prefix; a second app faces the world.
+    # A host behind a load balancer, with a prefix. A second app is public.
     "balanced": [
         SHOP
         | {
@@ -71,7 +71,7 @@ HOSTS = {
         },
         OTHER,
     ],
-    # All that can be has another value, and no site has https.
+    # A host with changed settings and no HTTPS.
     "changed": [
         SHOP
         | {
@@ -88,7 +88,7 @@ HOSTS = {
 
 @pytest.fixture(scope="session", params=["front", "balanced"])
 def server(request, tmp_path_factory):
-    """Return a host of this name that serves; a module may ask for others."""
+    """Yield a running nginx for an entry of HOSTS. A module may parametrize others."""
     server = Server(tmp_path_factory.mktemp("nginx"), HOSTS[request.param])
     server.start()
     yield server
@@ -97,61 +97,61 @@ def server(request, tmp_path_factory):
 
 @pytest.fixture
 def app(server):
-    """Return the variables of the app that the stub plays."""
+    """Return the variables of the app behind the stub."""
     return server.apps["shop"]
 
 
 @pytest.fixture
 def name(app):
-    """Return the name that it is asked for by."""
+    """Return the host name for requests."""
     return app["app_domains"][0]
 
 
 @pytest.fixture
 def prefix(app):
-    """Return the path that the app is mounted under."""
+    """Return the app's URL prefix."""
     return app.get("app_prefix", "")
 
 
 @pytest.fixture
 def https(app):
-    """Tell whether nginx answers https itself."""
+    """Return whether nginx serves HTTPS."""
     return app.get("app_https", True)
 
 
 @pytest.fixture
 def ca(server, https):
-    """Return the site's certificate, where it is asked over https."""
+    """Return the path of the site's certificate, or an empty string without HTTPS."""
     return str(server.certificate("shop")) if https else ""
 
 
 @pytest.fixture
 def port(server, https):
-    """Return the port where the site answers."""
+    """Return the site's port."""
     return server.https if https else server.http
 
 
 @pytest.fixture
 def site(server, name, port, prefix, ca):
-    """Return the site under one of its names."""
+    """Return a client for the site."""
     return Site(f"{server.address}:{port}", name, prefix, ca)
 
 
 @pytest.fixture
 def bare(server, name, port, ca):
-    """Return the site without its prefix."""
+    """Return a client for the site that does not add the prefix."""
     return Site(f"{server.address}:{port}", name, "", ca)
 
 
 @pytest.fixture
 def logged(server):
-    """Return a function that waits for the access log's entry about a request."""
+    """Return a function that waits for the access log entry of a request ID."""
     return server.log.entry
 
 
 @pytest.fixture
 def connect(server, name, port, ca):
-    """Return a function that opens a connection to the site, from an address of its own."""
+    """Return a function that connects to the site from a source address."""
 
     def connect(source=""):
         origin = (source, 0) if source else None
@@ -163,7 +163,7 @@ def connect(server, name, port, ca):
 
 @pytest.fixture
 def raw(connect):
-    """Return a function that sends bytes as they are and returns all that comes back."""
+    """Return a function that sends raw bytes and returns the raw response."""
 
     def send(data, connect=connect):
         with connect() as connection:
@@ -176,7 +176,7 @@ def raw(connect):
 
 @pytest.fixture
 def visit(connect, name, prefix):
-    """Return a function that asks from an address that is nobody's load balancer, nor exempt."""
+    """Return a function that sends requests from an address that is neither trusted nor exempt."""
 
     def ask(path, headers=(), source="127.0.0.20", times=1, together=False, method="GET"):
         answers, waiting = [], []
@@ -202,7 +202,7 @@ def visit(connect, name, prefix):
 
 @pytest.fixture
 def headers():
-    """Return a function that tells the headers that reached the app; none comes twice."""
+    """Return a function that returns the headers that the app received, each once."""
 
     def of(seen):
         names = [name.lower() for name, _ in seen["headers"]]
@@ -214,7 +214,7 @@ def headers():
 
 @pytest.fixture
 def link(headers):
-    """Return a function that tells which link a Flask app behind ProxyFix makes when asked so."""
+    """Return a function that returns the link of a Flask app behind ProxyFix for a request."""
 
     def made(seen):
         app = flask.Flask("shop")

@@ -1,4 +1,4 @@
-"""What nginx lets through, Gunicorn takes: both as the roles configure them."""
+"""Gunicorn accepts all requests that nginx accepts, with the configuration of both roles."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ OTHERS = {"app_header_size": 64, "app_underscore_headers": ["api_key"]}
 
 
 class Gunicorn(Stub):
-    """An app behind it, with the configuration that the role renders."""
+    """An app in Gunicorn with the configuration that the role renders."""
 
     def __init__(self, path, variables):
-        """Answer on the Unix socket `path` once it is started."""
+        """Set the Unix socket and the variables of the role."""
         super().__init__(path)
         self.variables = variables
 
     def start(self):
-        """Start, and wait until it answers."""
+        """Start Gunicorn and wait until it answers."""
         folder = self.path.parent
         (folder / "echo.py").write_text(APP)
         text = render("gunicorn", "gunicorn.conf.py.j2", **self.variables)
@@ -62,17 +62,17 @@ def server(request, tmp_path_factory):
 
 @pytest.fixture
 def size(app):
-    """Return the bytes that a URL or a header may have, or nearly."""
+    """Return the maximum size of a URL or a header in bytes, less a margin."""
     return app.get("app_header_size", 16) * 1024 - 100
 
 
-def test_a_url_may_have_the_size(site, size):
+def test_url_size(site, size):
     assert site.get(f"/?{'x' * size}").json()["query"] == size
     answer = site.get(f"/?{'x' * (size + 100)}")
     assert (answer.status_code, answer.headers["Server"]) == (414, "nginx")
 
 
-def test_a_header_may_have_the_size(site, size):
+def test_request_header_size(site, size):
     seen = site.get("/", headers={"Cookie": f"a={'x' * size}"}).json()
     assert len(seen["HTTP_COOKIE"]) == size + 2
     many = {f"X-{number}": "x" for number in range(300)}
@@ -82,13 +82,13 @@ def test_a_header_may_have_the_size(site, size):
     assert "Too Large" in answer.text
 
 
-def test_the_headers_of_an_answer_may_have_it(site, size):
+def test_response_header_size(site, size):
     size -= 1000  # its other headers
     answer = site.get("/", headers={"X-Long": str(size)})
     assert len(answer.headers["Set-Cookie"]) == size + 2
 
 
-def test_headers_with_an_underscore_pass_by_name(site, app):
+def test_declared_headers_with_an_underscore_are_passed_on(site, app):
     given = {"api_key": "a", "other_key": "b", "X_Forwarded_For": "203.0.113.66"}
     seen = site.get("/", headers=given).json()
     assert seen.get("HTTP_API_KEY") == ("a" if "app_underscore_headers" in app else None)

@@ -1,4 +1,4 @@
-"""Who the app thinks the visitor is, and which links it makes: lessons 5 and 6."""
+"""Client address, links and request IDs that the app sees."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ FORGED = {
 
 
 def without_id(seen):
-    """Return what was seen, but for the request's own id."""
+    """Return the request as the app saw it, without the request ID."""
     return seen | {"headers": [pair for pair in seen["headers"] if pair[0] != "X-Request-ID"]}
 
 
-def test_forged_headers_change_nothing(visit):
+def test_forged_headers_have_no_effect(visit):
     honest, forged = (json.loads(visit("/notes", more)[0][1]) for more in ({}, FORGED))
     assert without_id(forged) == without_id(honest)
     assert "forged" not in str(forged)
 
 
-def test_the_app_sees_who_connected(visit, headers):
+def test_app_sees_the_client_address(visit, headers):
     seen = headers(json.loads(visit("/", source="127.0.0.21")[0][1]))
     assert seen["x-forwarded-for"] == seen["x-real-ip"] == "127.0.0.21"
 
 
 @pytest.mark.parametrize("named", ["", ":8080"])
-def test_links_have_the_sites_port_or_without_https_the_one_of_the_visitor(
+def test_links_have_the_port_of_the_site_or_of_the_request_without_https(
     site, prefix, link, https, named
 ):
     seen = site.get("/notes", headers={"Host": f"shop.example.org{named}"}).json()
@@ -54,14 +54,14 @@ def test_links_have_the_sites_port_or_without_https_the_one_of_the_visitor(
     assert link(seen) == f"{origin}{prefix}/notes"
 
 
-def test_the_host_of_an_absolute_url_counts(raw, prefix):
+def test_host_of_an_absolute_url_takes_precedence(raw, prefix):
     url = f"http://shop.example.org{prefix}/"
     answer = raw(f"GET {url} HTTP/1.0\r\nHost: evil.example\r\n\r\n".encode())
     assert b"200 OK" in answer
     assert b"evil" not in answer
 
 
-def test_every_request_gets_an_id_that_nginx_the_app_and_the_visitor_share(site, headers, logged):
+def test_request_id_is_the_same_in_log_app_and_response(site, headers, logged):
     answer = site.get("/")
     identity = answer.headers["X-Request-ID"]
     assert len(identity) == 32

@@ -1,4 +1,4 @@
-"""How much one visitor may ask for, and how."""
+"""Limits per client, HTTP methods and header sizes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from helpers.wait import wait_for
 
 @pytest.fixture
 def ask(visit):
-    """Return a function that asks many times, and counts the answers by their status."""
+    """Return a function that sends requests and counts the responses by status."""
 
     def ask(path, **options):
         answers = visit(path, **options)
@@ -25,18 +25,18 @@ def ask(visit):
     return ask
 
 
-def test_one_address_is_slowed_down_and_another_is_not(ask):
+def test_request_rate_is_limited_per_address(ask):
     counts = ask("/notes", source="127.0.0.2", times=120)
     assert 21 <= counts[200] < 110
     assert counts[200] + counts[429] == 120
     assert ask("/notes", source="127.0.0.4", times=20) == {200: 20}
 
 
-def test_files_do_not_count(ask):
+def test_static_files_do_not_count(ask):
     assert ask("/static/site.css", source="127.0.0.5", times=120) == {200: 120}
 
 
-def test_a_limited_path_is_limited_for_its_methods(ask):
+def test_limited_path_applies_to_its_methods(ask):
     def count(path, method, source="127.0.0.6"):
         return ask(path, method=method, source=source, times=10)
 
@@ -48,21 +48,21 @@ def test_a_limited_path_is_limited_for_its_methods(ask):
     assert count("/unlimited", "POST", "127.0.0.9") == {200: 10}
 
 
-def test_the_app_has_so_many_requests_of_one_address_in_hand(ask):
-    """Streams, which stay for long, have a number of their own."""
+def test_streams_of_one_address_are_limited(ask):
+    """Streams have a limit of their own, since they stay open."""
     counts = ask("/stream", source="127.0.0.7", times=15, together=True)
     assert counts == {200: 6, 429: 9}
 
 
 @pytest.mark.parametrize(("path", "source"), [("", "127.0.0.12"), ("/long", "127.0.0.13")])
-def test_a_burst_of_one_address_waits_for_its_turn(visit, path, source):
-    """An office, or a page of many pictures, gets all answers, and never has all of the app."""
+def test_burst_of_one_address_is_queued(visit, path, source):
+    """All requests are answered, and the client never occupies all workers."""
     answers = visit(f"/moment{path}", source=source, times=20, together=True)
     assert {status for status, *_ in answers} == {200}
     assert max(int(held) for _, held, _ in answers) <= 12
 
 
-def test_who_waited_in_vain_is_refused(visit):
+def test_request_is_rejected_after_two_waits_in_the_queue(visit):
     answers = visit("/slow", source="127.0.0.17", times=14, together=True)
     counts = Counter(status for status, *_ in answers)
     assert counts[429] >= 1
@@ -72,7 +72,7 @@ def test_who_waited_in_vain_is_refused(visit):
 
 @pytest.fixture
 def upload(connect, prefix):
-    """Return a function that begins to send a body, and gives what sends the rest."""
+    """Return a function that starts an upload and returns its connection."""
 
     def begin(source, size=20_000, kind="Content-Length: {}", path="/"):
         lines = [f"POST {prefix}{path} HTTP/1.1", "Host: shop.example.org", kind.format(size)]
@@ -85,7 +85,7 @@ def upload(connect, prefix):
 
 
 def status(connection, seconds=5.0):
-    """Return the status of an answer, 0 where there is none in time."""
+    """Return the status of a response, or 0 after `seconds` without one."""
     connection.settimeout(seconds)
     try:
         return int(connection.recv(12)[9:])
@@ -94,7 +94,7 @@ def status(connection, seconds=5.0):
 
 
 def unanswered(connections, refused):
-    """Wait until so many are refused, and return the others; which of them, no one can say."""
+    """Wait until `refused` of the connections got a 429, and return the other connections."""
     statuses = dict.fromkeys(connections, 0)
 
     def enough():
@@ -107,14 +107,14 @@ def unanswered(connections, refused):
     return [connection for connection, status in statuses.items() if not status]
 
 
-def test_half_sent_bodies_of_one_address_and_of_all_are_few(upload, visit):
+def test_incomplete_uploads_are_limited_per_address_and_in_total(upload, visit):
     kinds = ["Content-Length: {}"] * 5 + ["Transfer-Encoding: chunked"]
     waiting = unanswered([upload("127.0.0.14", kind=kind) for kind in kinds], 2)
     small = upload("127.0.0.14", size=2000)
     small.sendall(b"x" * 1997)
     assert status(small) == 200
     assert visit("/notes", source="127.0.0.14")[0][0] == 200
-    # 9 MiB of 1 MiB each
+    # nginx_upload_space of 9 MiB allows 9 uploads of 1 MiB.
     others = [upload(f"127.0.0.{number}") for number in (15, 15, 15, 15, 16, 16)]
     waiting = unanswered([*waiting, *others], 1)
     for connection in waiting:
@@ -122,7 +122,7 @@ def test_half_sent_bodies_of_one_address_and_of_all_are_few(upload, visit):
     assert {status(connection) for connection in waiting} == {200}
 
 
-def test_a_body_that_the_disk_does_not_take(server, site):
+def test_body_that_cannot_be_stored_gets_a_503(server, site):
     folder = server.path("/body")
     folder.rename(server.path("/kept"))
     folder.touch()
@@ -136,19 +136,19 @@ def test_a_body_that_the_disk_does_not_take(server, site):
     assert "Nothing was saved" in answer.text
 
 
-def test_who_is_exempt_may_ask_as_often_as_it_likes(site):
+def test_exempt_address_has_no_limits(site):
     counts = Counter(site.post("/limited/login").status_code for _ in range(60))
     assert counts == {200: 60}
 
 
 @pytest.mark.parametrize("method", ["TRACE", "PROPFIND", "CONNECT", "FOO"])
-def test_an_unknown_method_does_not_reach_the_app(raw, prefix, method):
+def test_unknown_method_is_rejected(raw, prefix, method):
     answer = raw(f"{method} {prefix}/ HTTP/1.0\r\nHost: shop.example.org\r\n\r\n".encode())
     assert answer.startswith(b"HTTP/1.1 405 ")
     assert b"\r\nAllow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n" in answer
 
 
-def test_headers_have_a_size(site):
+def test_header_size_is_limited(site):
     assert site.get("/", headers={"X-A": "x" * 16000}).status_code == 200
     assert site.get("/", headers={"X-A": "x" * 17000}).status_code == 400
     assert site.get("/" + "x" * 17000).status_code == 414

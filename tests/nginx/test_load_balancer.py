@@ -1,4 +1,4 @@
-"""Behind a declared load balancer, its visitor counts."""
+"""Forwarded headers of a trusted load balancer."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ BALANCER = {
 }
 
 
-def test_the_real_visitor_is_seen_and_logged(site, headers, logged):
+def test_client_address_is_passed_on_and_logged(site, headers, logged):
     answer = site.get("/", headers=BALANCER)
     seen = headers(answer.json())
-    # What comes before the last address the visitor may have made up.
+    # The client may have forged all addresses before the last one.
     assert seen["x-forwarded-for"] == "203.0.113.9"
     assert answer.headers["X-Request-ID"] == seen["x-request-id"] == "given-by-the-balancer"
     entry = logged("given-by-the-balancer")
     assert (entry["remote_addr"], entry["scheme"]) == ("203.0.113.9", "https")
 
 
-def test_a_chain_of_balancers_is_followed_to_the_visitor(site, headers):
+def test_client_address_behind_several_load_balancers(site, headers):
     chain = {"X-Forwarded-For": "198.51.100.1, 203.0.113.9, 127.0.0.1"}
     seen = headers(site.get("/", headers=BALANCER | chain).json())
     assert seen["x-forwarded-for"] == "203.0.113.9"
@@ -47,13 +47,13 @@ def test_a_chain_of_balancers_is_followed_to_the_visitor(site, headers):
         ({"X-Forwarded-Proto": "gopher", "X-Forwarded-Port": "x"}, "http://shop.example.org"),
     ],
 )
-def test_links_are_those_of_the_balancer(site, link, more, expected):
+def test_links_use_the_forwarded_scheme_host_and_port(site, link, more, expected):
     seen = site.get("/notes", headers=BALANCER | more).json()
     assert link(seen) == f"{expected}/shop/notes"
 
 
 @pytest.mark.parametrize("host", ["", "Host: 10.0.0.7\r\n", "Host: [fd00::7]:80\r\n"])
-def test_a_health_check_may_come_by_address(raw, prefix, headers, host, connect):
+def test_health_check_by_ip_address(raw, prefix, headers, host, connect):
     def ask(path, source=""):
         request = f"GET {path} HTTP/1.0\r\n{host}\r\n".encode()
         return raw(request, lambda: connect(source))
@@ -66,12 +66,12 @@ def test_a_health_check_may_come_by_address(raw, prefix, headers, host, connect)
     assert ask(f"{prefix}/healthz", "127.0.0.44") == b""
 
 
-def test_an_id_that_could_confuse_a_log_is_replaced(site):
+def test_request_id_with_invalid_characters_is_replaced(site):
     answer = site.get("/", headers=BALANCER | {"X-Request-ID": 'a" b\t{}'})
     assert len(answer.headers["X-Request-ID"]) == 32
 
 
-def test_a_network_of_ipv6_counts_as_one(visit):
+def test_ipv6_network_counts_as_one_client(visit):
     def ask(visitor, times):
         forwarded = {"X-Forwarded-For": visitor}
         answers = visit("/notes", forwarded, source="127.0.0.1", times=times)
@@ -92,8 +92,8 @@ def test_a_network_of_ipv6_counts_as_one(visit):
         ("2001:db8:1:0:", "2001:db8:1:0:3:4:5:6", "2001:db8:1:1:3:4:5:6"),
     ],
 )
-def test_whom_fail2ban_has_banned_is_refused(server, visit, folder, visitor, neighbour):
-    """Of IPv6 the first 64 bits, as they are written."""
+def test_banned_client_gets_a_403(server, visit, folder, visitor, neighbour):
+    """An IPv6 ban is for a /64, written as in nginx' $remote_addr."""
 
     def ask(address):
         forwarded = {"X-Forwarded-For": address}

@@ -1,4 +1,4 @@
-"""During maintenance visitors get a 503 and the page, without a reload of nginx."""
+"""During maintenance clients get a 503 and a page, without a reload of nginx."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PAGE = "<p>$100 'off' \\ back at noon"
 
 @pytest.fixture
 def flag(server):
-    """Return the file that `flaskstack shop maintenance on` makes."""
+    """Return the file that `flaskstack shop maintenance on` creates."""
     folder = server.path("/var/lib/flaskstack/maintenance")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "shop.html").write_text(PAGE)
@@ -19,7 +19,7 @@ def flag(server):
     (folder / "shop").unlink(missing_ok=True)
 
 
-def test_it_begins_and_ends_with_a_file(site, flag):
+def test_maintenance_starts_and_ends_with_a_file(site, flag):
     assert site.get("/notes").status_code == 200
     flag.touch()
     assert site.get("/notes").status_code == 503
@@ -29,7 +29,7 @@ def test_it_begins_and_ends_with_a_file(site, flag):
 
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
 @pytest.mark.parametrize("path", ["/", "/static/site.css", "/files/x", "/ws/chat"])
-def test_whatever_is_asked_for_the_answer_is_the_page(site, flag, method, path):
+def test_all_requests_get_the_page(site, flag, method, path):
     flag.touch()
     answer = site.request(method, path)
     assert (answer.status_code, answer.text) == (503, PAGE)
@@ -41,9 +41,7 @@ def test_whatever_is_asked_for_the_answer_is_the_page(site, flag, method, path):
     assert len(answer.headers["X-Request-ID"]) == 32
 
 
-def test_the_health_path_is_the_apps_and_the_challenge_the_certificate_authoritys(
-    server, site, flag
-):
+def test_health_path_and_acme_challenge_stay_available(server, site, flag):
     flag.touch()
     http = Site(f"{server.address}:{server.http}", site.name)
     assert http.get("/.well-known/acme-challenge/x").status_code == 404
@@ -51,11 +49,11 @@ def test_the_health_path_is_the_apps_and_the_challenge_the_certificate_authority
     assert site.get("/healthz/more").status_code == 503
 
 
-def test_an_address_may_be_let_in(visit, flag):
+def test_allowed_address_reaches_the_app(visit, flag):
     flag.touch()
     for source, status in (("127.0.0.30", 200), ("127.0.0.31", 503)):
         assert visit("/notes", source=source)[0][0] == status
 
 
-def test_the_page_is_not_for_asking(bare, flag):
+def test_page_has_no_public_url(bare, flag):
     assert bare.get("/.flaskstack/maintenance").status_code == 404

@@ -1,4 +1,4 @@
-"""Headers that tell browsers what the site's pages may do: ours, the inventory's, and the app's."""
+"""Security headers of the role, the inventory and the app."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 OURS = {
     "Content-Security-Policy": "base-uri 'self'; frame-ancestors 'self'; object-src 'self'",
     "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",  # the inventory's
+    "X-Frame-Options": "DENY",  # from the inventory
     "X-Shop": "open",
 }
 
@@ -15,18 +15,18 @@ OURS = {
 @pytest.mark.parametrize(
     "path", ["/", "/failed", "/static/site.css", "/static/missing.css", "/media/old.txt", "/stream"]
 )
-def test_every_answer_has_them_once(site, path):
+def test_every_response_has_the_headers_once(site, path):
     with site.get(path, stream=True) as answer:
         headers = answer.raw.headers
         assert {name: headers.getlist(name) for name in OURS} == {
             name: [value] for name, value in OURS.items()
         }
-        # They would keep pages from camera, location and payment, and a login from its pop-up.
+        # The role sends neither, since they could break camera, location or login pop-ups.
         assert "Referrer-Policy" not in headers
         assert not {"Permissions-Policy", "Cross-Origin-Opener-Policy"} & {*headers}
 
 
-def test_those_of_the_app_win(site):
+def test_headers_of_the_app_take_precedence(site):
     answer = site.get("/policies").raw.headers
     assert answer.getlist("Content-Security-Policy") == ["default-src 'none'"]
     assert answer.getlist("X-Frame-Options") == ["SAMEORIGIN"]
@@ -34,14 +34,14 @@ def test_those_of_the_app_win(site):
     assert "X-Powered-By" not in answer
 
 
-def test_those_of_the_app_win_for_a_file_that_nginx_sends_for_it(site):
+def test_headers_of_the_app_take_precedence_for_x_accel_redirect(site):
     answer = site.get("/policies/files/a%20b.txt")
     assert answer.status_code == 200
     assert answer.raw.headers.getlist("Content-Security-Policy") == ["default-src 'none'"]
     assert answer.raw.headers.getlist("X-Content-Type-Options") == ["nosniff"]
 
 
-def test_pages_of_nginx_have_a_policy_of_their_own(site):
+def test_error_pages_of_nginx_have_their_own_policy(site):
     answer = site.post("/", data=b"x" * (2**20 + 1))
     assert answer.status_code == 413
     assert answer.raw.headers.getlist("Content-Security-Policy")[0].startswith("default-src 'none'")

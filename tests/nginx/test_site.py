@@ -1,4 +1,4 @@
-"""What the site serves, passes on and refuses."""
+"""Static files, proxied requests, rejected requests and error pages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from helpers.wait import wait_for
 
 
-def test_the_app_gets_its_paths_without_the_prefix(bare, site, prefix):
+def test_app_receives_paths_without_the_prefix(bare, site, prefix):
     assert site.get("/notes?page=2").json()["path"] == "/notes?page=2"
     if prefix:
         assert bare.get(f"{prefix}?page=2").headers["Location"] == f"{prefix}/?page=2"
@@ -24,19 +24,19 @@ def test_the_app_gets_its_paths_without_the_prefix(bare, site, prefix):
     "request_line",
     ["GET / HTTP/1.1\r\nHost: evil.example", "GET / HTTP/1.1\r\nHost: 127.0.0.1", "GET / HTTP/1.0"],
 )
-def test_any_other_name_is_refused(server, raw, request_line):
+def test_other_host_names_are_rejected_and_logged(server, raw, request_line):
     agent = uuid.uuid4().hex
     plain = partial(socket.create_connection, (server.address, server.http), 10)
     assert raw(f"{request_line}\r\nUser-Agent: {agent}\r\n\r\n".encode(), plain) == b""
     wait_for(lambda: any(agent in line for line in server.log.lines), every=0.02)
 
 
-def test_the_version_is_not_told(site, raw):
+def test_version_is_hidden(site, raw):
     assert site.get("/").headers["Server"] == "nginx"
     assert b"nginx/" not in raw(b"nonsense\r\n\r\n")
 
 
-def test_the_log_has_one_json_object_a_request_with_upstream_times(server, site, logged):
+def test_access_log_has_one_json_object_per_request_with_upstream_times(server, site, logged):
     agent = 'a "quoted" \\ agent {} é'.encode()
     entry = logged(site.get("/notes", headers={"User-Agent": agent}).headers["X-Request-ID"])
     assert entry["user_agent"].startswith('a "quoted" \\ agent {}')
@@ -46,7 +46,7 @@ def test_the_log_has_one_json_object_a_request_with_upstream_times(server, site,
         assert 0 <= float(entry[name]) <= 2
 
 
-def test_a_large_body_changes_nothing_else(site, headers):
+def test_large_body_does_not_change_other_headers(site, headers):
     small, large = (
         headers(site.post("/notes?a=1", data=b"x" * size, headers={"X-Own": "a"}).json())
         for size in (100, 20_000)
@@ -59,11 +59,11 @@ def test_a_large_body_changes_nothing_else(site, headers):
 
 
 class TestStaticFiles:
-    """They come from the release, not from the app."""
+    """Static files are served from the release, not by the app."""
 
     @pytest.fixture
     def put(self, server):
-        """Return a function that puts a file into the release, and gives its URL."""
+        """Return a function that creates a file in the release and returns its URL."""
 
         def put(name, folder="releases/2/shop/static"):
             file = server.path(f"/srv/shop/{folder}/{name}")
@@ -79,7 +79,7 @@ class TestStaticFiles:
         ["site.css?v=2", "site.css?a=1&h=ab12", "js/app.3f2a9b8c.js", "5d41402abc4b2a76.css",
          "app-5d41402abc4b2a76b9719d911017c592.min.css", "index-BkL2dCpF.js"],
     )  # fmt: skip
-    def test_those_of_a_versioned_url_are_cached_for_long(self, site, put, path):
+    def test_files_with_versioned_urls_are_cached(self, site, put, path):
         put(path.partition("?")[0])
         answer = site.get(f"/static/{path}")
         assert answer.headers["Cache-Control"] == "public, max-age=31536000, immutable"
@@ -89,7 +89,7 @@ class TestStaticFiles:
         ["site.css", "site.css?x=2", "site.css?v=", "report-20260101.css", "app-settings.js",
          "component-UserList.js", "defaced.css", "photo-IMG_2041.js"],
     )  # fmt: skip
-    def test_others_are_asked_for_again(self, site, put, path):
+    def test_other_files_are_revalidated(self, site, put, path):
         put(path.partition("?")[0])
         answer = site.get(f"/static/{path}", headers={"Accept-Encoding": "identity"})
         assert answer.headers["Cache-Control"] == "no-cache"
@@ -113,21 +113,21 @@ class TestStaticFiles:
             ("a.unknown", "application/octet-stream"),
         ],
     )
-    def test_they_have_their_type_and_texts_their_charset(self, site, put, file, expected):
+    def test_content_type_and_charset(self, site, put, file, expected):
         assert site.get(put(file)).headers["Content-Type"] == expected
         put(file, "shared/uploads/public")
         assert site.get(f"/media/{file}").headers["Content-Type"] == expected
 
-    def test_what_is_missing_is_not_cached(self, site):
+    def test_missing_file_is_not_cached(self, site):
         answer = site.get("/static/missing.css")
         assert answer.status_code == 404
         assert "Cache-Control" not in answer.headers
 
-    def test_those_of_the_release_before_are_still_there(self, site):
+    def test_files_of_the_previous_release_are_served(self, site):
         assert site.get("/static/before.js").text == "before"
         assert site.get("/static/site.css").text != "before"
 
-    def test_a_pattern_picks_single_ones(self, site):
+    def test_pattern_selects_single_files(self, site):
         answer = site.get("/robots.txt")
         assert answer.text == "User-agent: *"
         assert answer.headers["Cache-Control"] == "public, max-age=60"
@@ -148,14 +148,14 @@ class TestStaticFiles:
             "/static//../beside.txt",
         ],
     )
-    def test_nothing_else_of_the_release_is_served(self, raw, prefix, path):
+    def test_hidden_files_and_path_traversal_are_rejected(self, raw, prefix, path):
         answer = raw(f"GET {prefix}{path} HTTP/1.0\r\nHost: shop.example.org\r\n\r\n".encode())
         assert answer.startswith(b"HTTP/1.1 ")
         assert b"not for the world" not in answer
 
 
 @pytest.mark.parametrize("path", ["/static/site.css", "/large"])
-def test_text_is_compressed_for_those_who_can_read_it(site, path):
+def test_text_is_compressed_if_the_client_accepts_gzip(site, path):
     packed = site.get(path, headers={"Accept-Encoding": "gzip"})
     plain = site.get(path, headers={"Accept-Encoding": "identity"})
     assert packed.headers["Content-Encoding"] == "gzip"
@@ -164,7 +164,7 @@ def test_text_is_compressed_for_those_who_can_read_it(site, path):
     assert packed.text == plain.text
 
 
-def test_uploads_are_taken_up_to_the_limit(site):
+def test_uploads_are_accepted_up_to_the_limit(site):
     size = 2**20
     assert site.post("/", data=b"x" * size).json()["body"] == size
     refused = site.post("/", data=b"x" * (size + 1))
@@ -174,18 +174,18 @@ def test_uploads_are_taken_up_to_the_limit(site):
 
 
 class TestLinks:
-    """Nginx passes none that an app made to what is not the app's."""
+    """Links that the app creates to files of another user are not followed."""
 
     @pytest.fixture
     def link(self, server):
-        """Return a function that makes a link as the app would, below /srv/shop."""
+        """Return a function that creates a link below /srv/shop, as the app would."""
         made = []
 
         def link(name, target):
             path = server.path(f"/srv/shop/{name}")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.symlink_to(target)
-            # Whoever runs the tests plays the app, and root, where that is the same, somebody else.
+            # Root must not own the link, since nginx follows links if the owners match.
             if os.geteuid() == 0:
                 os.lchown(path, 65534, 65534)
             made.append(path)
@@ -198,13 +198,13 @@ class TestLinks:
         "url", ["/media/{}", "/download/files/{}", "/download/elsewhere/{}", "/static/uploads/{}"]
     )
     @pytest.mark.parametrize(("target", "below"), [("/etc/passwd", ""), ("/etc", "/passwd")])
-    def test_to_a_file_or_folder_of_another_user(self, site, link, url, target, below):
+    def test_link_to_a_file_or_directory_of_another_user(self, site, link, url, target, below):
         for folder in ("shared/uploads/public", "shared/uploads/private", "../elsewhere/a"):
             link(f"{folder}/link", target)
         link("releases/2/shop/static/uploads", "../../../../shared/uploads/public")
         assert site.get(url.format(f"link{below}")).status_code in (403, 404)
 
-    def test_in_the_place_of_the_folder_that_is_served(self, server, site, link, tmp_path):
+    def test_link_that_replaces_a_served_directory(self, server, site, link, tmp_path):
         served = {"shared/uploads/public": "/media/", "../elsewhere/a": "/download/elsewhere/"}
         for number, folder in enumerate(served):
             server.path(f"/srv/shop/{folder}").mkdir(parents=True, exist_ok=True)
@@ -216,7 +216,7 @@ class TestLinks:
             (tmp_path / str(number)).rename(server.path(f"/srv/shop/{folder}"))
         assert set(answers) <= {403, 404}
 
-    def test_to_a_file_of_its_own(self, server, site, link):
+    def test_link_to_a_file_of_the_app(self, server, site, link):
         own = server.path("/srv/shop/shared/uploads/public/own.txt")
         own.write_text("own")
         if os.geteuid() == 0:
@@ -226,7 +226,7 @@ class TestLinks:
 
 
 class TestSharedFolders:
-    """What the app keeps there, nginx serves where that is declared."""
+    """Files below shared/ are served from the declared directories."""
 
     def test_public_files(self, site):
         answer = site.get("/media/2026/11/new.txt")
@@ -234,7 +234,7 @@ class TestSharedFolders:
         assert answer.headers["Cache-Control"] == "public, max-age=300"
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
-    def test_internal_files_are_for_the_app_to_give(self, bare, site):
+    def test_internal_files_need_x_accel_redirect(self, bare, site):
         assert bare.get("/files/a%20b.txt").status_code == 404
         answer = site.get("/download/files/a%20b.txt")
         assert answer.text == "0123456789"
@@ -246,7 +246,7 @@ class TestSharedFolders:
         assert site.get("/download/files/missing.txt").status_code == 404
 
 
-def test_events_arrive_when_they_are_sent(site):
+def test_event_stream_is_not_buffered(site):
     with site.get("/stream", stream=True, timeout=5) as answer:
         lines = answer.iter_lines(chunk_size=1)
         assert next(lines) == b"data: first"
@@ -254,7 +254,7 @@ def test_events_arrive_when_they_are_sent(site):
         assert b"data: second" in lines
 
 
-def test_a_websocket_passes_where_declared(connect, prefix):
+def test_websocket_is_proxied_on_declared_paths(connect, prefix):
     hello = "Host: shop.example.org\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
     with connect() as connection:
         connection.sendall(f"GET {prefix}/ws/chat HTTP/1.1\r\n{hello}".encode())
@@ -266,7 +266,7 @@ def test_a_websocket_passes_where_declared(connect, prefix):
             assert answer.readline() == b"hello\n"
 
 
-def test_an_upgrade_does_not_pass_elsewhere(site, headers):
+def test_upgrade_is_not_proxied_on_other_paths(site, headers):
     answer = site.get("/", headers={"Upgrade": "websocket", "Connection": "Upgrade"})
     seen = headers(answer.json())
     assert "upgrade" not in seen
@@ -274,7 +274,7 @@ def test_an_upgrade_does_not_pass_elsewhere(site, headers):
 
 
 class TestFailures:
-    """The visitor gets a page of ours for nginx' failures, and the app's for the app's."""
+    """nginx sends its own pages for its errors and passes on error pages of the app."""
 
     def assert_ours(self, answer, status):
         assert answer.status_code == status
@@ -283,13 +283,13 @@ class TestFailures:
         assert answer.headers["X-Request-ID"] in answer.text
         assert "nginx" not in answer.text
 
-    def test_an_app_that_is_too_slow(self, app, site):
+    def test_timeout_of_the_app(self, app, site):
         answer = site.get("/slow")
         self.assert_ours(answer, 504)
         timeout = app["nginx_proxy_read_timeout"]
-        assert timeout <= answer.elapsed.total_seconds() < 2 * timeout  # it is not tried again
+        assert timeout <= answer.elapsed.total_seconds() < 2 * timeout  # no retry
 
-    def test_an_app_that_is_not_there(self, server, site):
+    def test_app_that_is_not_running(self, server, site):
         server.stub.stop()
         try:
             self.assert_ours(site.get("/"), 502)
@@ -297,6 +297,6 @@ class TestFailures:
         finally:
             server.stub.start()
 
-    def test_an_error_page_of_the_app(self, site):
+    def test_error_page_of_the_app(self, site):
         answer = site.get("/failed")
         assert (answer.status_code, answer.text) == (503, "the app's own words")

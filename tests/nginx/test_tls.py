@@ -1,4 +1,4 @@
-"""https: who can come in, by which name, and what http does instead."""
+"""TLS versions, ciphers, SNI, redirects to HTTPS and ACME challenges."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ from helpers.nginx_server import build
 
 @pytest.fixture
 def app(server):
-    """Return the variables of the app that has https on this host: the last one."""
+    """Return the variables of the app with HTTPS on this host: the last one."""
     return [*server.apps.values()][-1]
 
 
 @pytest.fixture
 def shown(app):
-    """Return the port that its visitors see, as a part of a URL."""
+    """Return the public port as it appears in a URL."""
     return f":{app['app_https_port']}" if "app_https_port" in app else ""
 
 
 @pytest.fixture
 def modern(app):
-    """Tell whether it has the profile of that name."""
+    """Return whether the app uses TLS profile `modern`."""
     return app.get("nginx_tls_profile") == "modern"
 
 
 @pytest.fixture
 def ca(server, app):
-    """Return its certificate."""
+    """Return the path of the app's certificate."""
     return str(server.certificate(app["app_name"]))
 
 
 @pytest.fixture
 def plain(server, name):
-    """Return its site over http."""
+    """Return the app's site over HTTP."""
     return Site(f"{server.address}:{server.http}", name)
 
 
 @pytest.fixture
 def client(server):
-    """Return a function that runs openssl's client, and tells how it went."""
+    """Return a function that runs `openssl s_client` and returns the completed process."""
 
     def run(*options, said=""):
         command = ["openssl", "s_client", "-connect", f"{server.address}:{server.https}", *options]
@@ -55,7 +55,7 @@ def client(server):
 
 @pytest.fixture
 def handshake(server, ca):
-    """Return a function that shakes hands, and tells about the connection."""
+    """Return a function that connects and returns TLS version, cipher and protocol."""
 
     def shake(name, **wanted):
         context = tls(ca)
@@ -79,7 +79,7 @@ def test_http2_over_tls_13(handshake, name):
     assert (version, protocol) == ("TLSv1.3", "h2")
 
 
-def test_older_versions_are_those_of_the_profile(handshake, client, name, modern):
+def test_oldest_tls_version_of_the_profile(handshake, client, name, modern):
     if modern:
         with pytest.raises(ssl.SSLError):
             handshake(name, maximum_version=NEW)
@@ -92,15 +92,15 @@ def test_older_versions_are_those_of_the_profile(handshake, client, name, modern
 @pytest.mark.parametrize(
     "cipher", ["AES128-SHA", "ECDHE-ECDSA-AES128-SHA", "ECDHE-ECDSA-AES256-SHA384"]
 )
-def test_old_ciphers_are_refused(client, name, cipher):
+def test_old_ciphers_are_rejected(client, name, cipher):
     refused = client("-servername", name, "-tls1_2", "-cipher", cipher)
     assert refused.returncode != 0
     assert " alert " in refused.stderr
 
 
-def test_a_second_visit_is_short_without_what_a_stolen_key_would_open(client, name, tmp_path):
+def test_session_is_resumed_without_a_ticket_key(client, name, tmp_path):
     kept = str(tmp_path / "session")
-    # The answer ends the connection, after the ticket.
+    # nginx closes the connection after the response, when the client has the session.
     visit = {"said": "GET / HTTP/1.0\r\nHost: x\r\n\r\n"}
     first = client("-servername", name, "-ign_eof", "-sess_out", kept, **visit)
     assert "New, TLSv1.3" in first.stdout
@@ -109,15 +109,15 @@ def test_a_second_visit_is_short_without_what_a_stolen_key_would_open(client, na
     command = ["openssl", "sess_id", "-in", kept, "-noout", "-text"]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "0010 - " in shown
-    assert "0020 - " not in shown  # 32 bytes are the name of a session that nginx keeps itself
+    assert "0020 - " not in shown  # 32 bytes: an ID of the session cache, not a ticket
 
 
-def test_no_handshake_with_a_name_that_no_site_has(handshake):
+def test_handshake_with_an_unknown_name_is_rejected(handshake):
     with pytest.raises(ssl.SSLError, match="unrecognized name"):
         handshake("evil.example")
 
 
-def test_who_names_none_is_shown_a_certificate_where_an_address_is_a_name(server, app):
+def test_handshake_without_sni_needs_a_site_with_an_ip_address(server, app):
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     with socket.create_connection((server.address, server.https), 5) as plain:
@@ -130,13 +130,13 @@ def test_who_names_none_is_shown_a_certificate_where_an_address_is_a_name(server
                 context.wrap_socket(plain)
 
 
-def test_another_name_than_that_of_the_handshake_is_refused(bare):
+def test_host_header_must_match_the_sni_name(bare):
     assert bare.get("/", headers={"Host": "x.example"}).status_code == 421
 
 
 @pytest.mark.parametrize("path", ["/", "/a/b?c=d&e", "//evil.example/", "/%0D%0AX-A:b", "/shop"])
-def test_http_leads_to_https_at_the_same_name_and_path(plain, name, shown, path):
-    answer = plain.post(path, headers={"Host": f"{name}:8080"})  # as a forwarded port has it
+def test_http_redirects_to_https_with_the_same_name_and_path(plain, name, shown, path):
+    answer = plain.post(path, headers={"Host": f"{name}:8080"})  # as with a forwarded port
     assert answer.status_code == 308
     assert answer.headers["Location"] == f"https://{name}{shown}{path}"
     assert "X-A" not in answer.headers
@@ -144,7 +144,7 @@ def test_http_leads_to_https_at_the_same_name_and_path(plain, name, shown, path)
 
 
 @pytest.mark.parametrize("named", ["the site", "not.yet.example"])
-def test_the_certificate_authoritys_question_is_answered_over_http(server, plain, named):
+def test_acme_challenge_is_served_over_http(server, plain, named):
     folder = server.path("/var/lib/flaskstack/acme/.well-known/acme-challenge")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "a-token_1").write_text("proof")
@@ -154,7 +154,7 @@ def test_the_certificate_authoritys_question_is_answered_over_http(server, plain
     assert plain.get("/.well-known/acme-challenge/missing", **asked).status_code == 404
 
 
-def test_it_is_answered_over_https_too(server, app, ca):
+def test_acme_challenge_is_served_over_https(server, app, ca):
     folder = server.path("/var/lib/flaskstack/acme/.well-known/acme-challenge")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "a-token_2").write_text("proof")
@@ -163,13 +163,13 @@ def test_it_is_answered_over_https_too(server, app, ca):
     assert secure.get("/.well-known/acme-challenge/a-token_2").text == "proof"
 
 
-def test_browsers_are_told_to_come_by_https_unless_the_site_signed_its_own_certificate(app, bare):
+def test_hsts_is_sent_unless_the_certificate_is_self_signed(app, bare):
     told = bare.get("/").headers.get("Strict-Transport-Security")
     provided = app.get("app_certificate") == "provided"
     assert told == ("max-age=63072000; includeSubDomains" if provided else None)
 
 
-def test_http3_is_offered_where_nginx_has_it(app, bare):
+def test_http3_is_advertised_if_nginx_supports_it(app, bare):
     told = bare.get("/static/missing").headers.get("Alt-Svc")
     offered = f'h3=":{app.get("app_https_port", 443)}"; ma=86400'
     assert told == (offered if "http_v3_module" in build() else None)

@@ -1,4 +1,4 @@
-"""Two inventories, one host."""
+"""Two apps on one host."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from helpers.clients import Site
 pytestmark = pytest.mark.parametrize("server", ["balanced"], indirect=True, scope="session")
 
 
-def test_each_app_has_its_own_name_upstream_and_log(server, site, logged):
+def test_each_app_has_its_own_host_name_upstream_and_log(server, site, logged):
     ca = str(server.certificate("other"))
     other = Site(f"{server.address}:{server.https}", "other.example.org", "", ca).get("/")
     assert other.status_code == 502

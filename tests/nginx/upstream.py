@@ -1,4 +1,4 @@
-"""Stand in for Gunicorn on a Unix socket: answer what was asked, and misbehave on request."""
+"""Stub of Gunicorn on a Unix socket: returns the request, and misbehaves on some paths."""
 
 import json
 import os
@@ -13,12 +13,12 @@ held = {"now": 0, "most": 0}
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Any path is answered with the request as it arrived, a few in ways of their own."""
+    """Returns the request as JSON, except for paths with an answer_ method."""
 
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
-        """Answer."""
+        """Answer the request."""
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         special = getattr(self, "answer_" + self.path.strip("/").split("/")[0].split("?")[0], None)
         if special:
@@ -30,16 +30,16 @@ class Handler(BaseHTTPRequestHandler):
     do_POST = do_PUT = do_GET
 
     def answer_large(self):
-        """Send something worth compressing."""
+        """Send text that compresses well."""
         self.reply("large " * 10_000)
 
     def answer_slow(self):
-        """Take longer than any timeout of the tests."""
+        """Answer later than any timeout of the tests."""
         threading.Event().wait(20)
         self.reply("late")
 
     def answer_moment(self):
-        """Take a moment, and tell how many such requests there were at a time."""
+        """Answer after a moment with the maximum number of concurrent requests."""
         with counted:
             held["now"] += 1
             held["most"] = max(held.values())
@@ -50,11 +50,11 @@ class Handler(BaseHTTPRequestHandler):
         self.reply(text)
 
     def answer_failed(self):
-        """Send an error page of the app's own."""
+        """Send an error page of the app."""
         self.reply("the app's own words", status=503)
 
     def answer_stream(self):
-        """Send one event, and the next when somebody asks for /continue."""
+        """Send one event, and another after a request for /continue."""
         go_on.clear()
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
@@ -65,12 +65,12 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(b"data: second\n\n")
 
     def answer_continue(self):
-        """Let the stream go on."""
+        """Continue the stream."""
         go_on.set()
         self.reply("ok")
 
     def answer_download(self):
-        """Leave the answer to a file of an internal folder."""
+        """Send X-Accel-Redirect to a file of an internal directory."""
         self.send_response(200)
         self.send_header("X-Accel-Redirect", self.path.removeprefix("/download"))
         self.send_header("Content-Type", "text/x-shop")
@@ -79,7 +79,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def answer_policies(self):
-        """Send headers that nginx would send otherwise, with a file if one is asked for."""
+        """Send security headers of the app, with X-Accel-Redirect if the path names a file."""
         self.send_response(200)
         self.send_header("Content-Security-Policy", "default-src 'none'")
         self.send_header("X-Frame-Options", "SAMEORIGIN")
@@ -90,7 +90,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def answer_ws(self):
-        """Become a websocket, as far as a proxy can tell, and send back what comes."""
+        """Accept a WebSocket upgrade and echo lines."""
         if "Upgrade" not in self.headers:
             self.reply("no upgrade", status=426)
             return
@@ -103,7 +103,7 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(data)
 
     def reply(self, text, content_type="text/plain", status=200):
-        """Send a whole answer."""
+        """Send a complete response."""
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(text)))
@@ -112,12 +112,12 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(text.encode())
 
     def address_string(self):
-        """Have a name for a client without an address."""
+        """Return a name, since clients of a Unix socket have no address."""
         return "nginx"
 
 
 class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    """One thread a request."""
+    """A server with one thread per connection."""
 
     daemon_threads = True
     request_queue_size = 2048

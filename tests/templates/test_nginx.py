@@ -1,4 +1,4 @@
-"""The site in front of the app, and the server that refuses every other name."""
+"""The site, the default server and the validation of role nginx."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DEFAULT = "etc/nginx/sites-enabled/default.j2"
 
 @pytest.fixture
 def site(render):
-    """Return a function that renders the site of an app with the variables given."""
+    """Return a function that renders the site with the given variables."""
 
     def of(**variables):
         return render("nginx", SITE, **{"app_domains": ["shop.example.org"]} | variables)
@@ -27,7 +27,7 @@ def site(render):
 
 @pytest.fixture
 def refused(evaluate):
-    """Return a function that tells what is said about the variables given."""
+    """Return a function that returns the validation errors for the given variables."""
 
     def about(**variables):
         known = {"app_domains": ["shop.example.org"]} | variables
@@ -37,19 +37,19 @@ def refused(evaluate):
 
 
 def locations(text):
-    """Return the body of each location by what it matches."""
+    """Return the bodies of the site's locations by their match."""
     visited = text.partition("\n# Each request")[0]
     return dict(re.findall(r"(?ms)^    location (.+?) \{\n(.*?)^    \}$", visited))
 
 
-def test_headers_are_set_for_the_whole_server_and_nowhere_less(site):
+def test_proxy_headers_are_set_at_server_level_only(site):
     text = site(app_streaming_paths=["/events"], app_websocket_paths=["/ws/"])
-    # One in a location would switch off all those of the server.
+    # A location with its own proxy_set_header inherits none of the server's.
     assert not any("proxy_set_header" in body for body in locations(text).values())
     assert len(re.findall(r"^    proxy_set_header ", text, re.MULTILINE)) > 20
 
 
-def test_nothing_of_one_site_has_the_name_of_another(site):
+def test_sites_have_no_common_names(site):
     def names(text):
         defined = re.findall(r'^(?:geo|map) (?:\S+|"[^"]*") \$(\w+) \{', text, re.MULTILINE)
         return {*defined, *re.findall(r"^(?:upstream|log_format) (\w+)", text, re.MULTILINE)}
@@ -60,13 +60,13 @@ def test_nothing_of_one_site_has_the_name_of_another(site):
 
 
 @pytest.mark.parametrize(("prefix", "passed"), [("", ""), ("/shop", "/")])
-def test_the_app_is_mounted_under_the_prefix(site, prefix, passed):
+def test_app_is_mounted_under_the_prefix(site, prefix, passed):
     found = locations(site(app_prefix=prefix))
     assert f"proxy_pass http://app_shop{passed};" in found[f"{prefix}/"]
     assert ("return 404" in found["/"]) == bool(prefix)
 
 
-def test_a_path_is_below_the_prefix_and_served_once(site):
+def test_each_path_has_one_location_below_the_prefix(site):
     text = site(
         app_prefix="/shop", app_streaming_paths=["/events", "/"], app_websocket_paths=["/ws/", "/"]
     )
@@ -79,13 +79,13 @@ def test_a_path_is_below_the_prefix_and_served_once(site):
 
 
 def served(text):
-    """Return what each pattern of the site matches with: the files it tries and its headers."""
+    """Return the bodies of the regular expression locations by their pattern."""
     found = re.findall(r'(?ms)^ +location ~ "(.+?)" \{\n(.*?)^ +\}$', text)
     return {pattern.replace("\\\\", "\\"): body for pattern, body in found}
 
 
 def tried(text, path):
-    """Return the files that nginx would try for a path, the first that matches deciding."""
+    """Return the files that nginx would try for a path. The first matching pattern counts."""
     for pattern, body in served(text).items():
         if match := re.search(pattern, path):
             root = re.search(r"root (\S+);", body).group(1)
@@ -95,7 +95,7 @@ def tried(text, path):
 
 
 @pytest.mark.parametrize("folder", ["shop/static", "shop/static/"])
-def test_a_static_file_is_of_this_release_or_of_the_one_before(site, folder):
+def test_static_file_comes_from_the_active_or_previous_release(site, folder):
     text = site(app_prefix="/shop", app_static=[{"url": "/static/", "folder": folder}])
     assert "return 404;" in locations(text)["^~ /shop/static/"]
     assert tried(text, "/shop/static/js/page.js") == [
@@ -106,7 +106,7 @@ def test_a_static_file_is_of_this_release_or_of_the_one_before(site, folder):
         assert not tried(text, f"/shop/static/{path}")
 
 
-def test_a_pattern_picks_files_of_a_folder(site):
+def test_pattern_selects_files_of_a_directory(site):
     text = site(
         app_prefix="/shop",
         app_static=[
@@ -122,7 +122,7 @@ def test_a_pattern_picks_files_of_a_folder(site):
         assert not tried(text, path)
 
 
-def test_a_shared_folder_is_not_cached_like_a_release(site):
+def test_shared_directory_has_a_short_max_age(site):
     text = site(app_static=[{"url": "/media/", "folder": "uploads", "shared": True}])
     assert tried(text, "/media/a.png") == ["/srv/shop/shared/uploads/a.png"]
     (body,) = served(text).values()
@@ -140,7 +140,7 @@ def test_a_shared_folder_is_not_cached_like_a_release(site):
         ("/mnt/others", "/mnt/others"),
     ],
 )
-def test_no_link_is_followed_below_what_an_app_can_write(site, folder, trusted):
+def test_links_are_restricted_in_directories_that_the_app_can_write(site, folder, trusted):
     text = site(
         app_internal=[{"url": "/files/", "folder": folder}],
         app_writable_paths=["/srv/films/new", "/srv/films"],
@@ -149,7 +149,7 @@ def test_no_link_is_followed_below_what_an_app_can_write(site, folder, trusted):
     assert f"disable_symlinks if_not_owner from={trusted};" in body
 
 
-def test_an_internal_folder_is_for_the_app_to_name(site):
+def test_internal_directory_needs_x_accel_redirect(site):
     folders = [{"url": "/files/", "folder": "uploads/"}, {"url": "/big/", "folder": "/mnt/big"}]
     found = locations(site(app_prefix="/shop", app_internal=folders))
     assert "internal;" in found["^~ /files/"]
@@ -160,14 +160,14 @@ def test_an_internal_folder_is_for_the_app_to_name(site):
 @pytest.mark.parametrize(
     ("groups", "here"), [(["edge"], False), (["edge", "app"], True), (["all"], True)]
 )
-def test_where_the_app_is_not_it_is_asked_for_its_static_files(site, refused, groups, here):
+def test_edge_host_without_the_app_proxies_static_files(site, refused, groups, here):
     static = {"app_static": [{"url": "/static/", "folder": "static"}], "group_names": groups}
     assert bool(tried(site(**static), "/static/a.js")) == here
     assert not refused(**static)
     assert bool(refused(app_internal=[{"url": "/f/", "folder": "f"}], group_names=groups)) != here
 
 
-def test_nginx_may_read_the_shared_folders_that_it_serves_and_pass_to_them(evaluate):
+def test_directories_that_nginx_reads_and_their_parents(evaluate):
     variables = {
         "app_static": [
             {"url": "/static/", "folder": "static"},
@@ -194,19 +194,19 @@ def test_nginx_may_read_the_shared_folders_that_it_serves_and_pass_to_them(evalu
     assert evaluate("nginx", "__nginx_passes") == []
 
 
-def test_what_is_too_large_is_told_the_limit(site):
+def test_413_page_names_the_limit(site):
     found = locations(site(app_upload_size=25))
     assert "up to 25 MiB" in found["@too_large"]
     assert "return 413 " in found["@too_large"]
 
 
-def test_a_page_of_nginx_may_have_its_style(evaluate):
+def test_policy_of_error_pages_allows_their_style(evaluate):
     style, policy = evaluate("nginx", "[__nginx_page_style, __nginx_page_policy]")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     assert f"style-src 'sha256-{digest}'" in policy
 
 
-def test_every_location_says_all_headers_or_none(site):
+def test_locations_repeat_all_headers_or_none(site):
     text = site(
         app_static=[{"url": "/static/", "folder": "s"}, {"pattern": "^/(a)$", "folder": "s"}],
         app_internal=[{"url": "/files/", "folder": "uploads"}],
@@ -235,7 +235,7 @@ def test_every_location_says_all_headers_or_none(site):
         ),
     ],
 )
-def test_https_is_asked_for_once_it_can_be_trusted(site, certificate, more, told):
+def test_hsts_needs_a_trusted_certificate(site, certificate, more, told):
     found = re.search(r'^    "" "(max-age.*)";$', site(app_certificate=certificate, **more), re.M)
     assert (found and found.group(1)) == told
 
@@ -248,7 +248,7 @@ BUILDS = {
 
 
 @pytest.mark.parametrize("release", BUILDS)
-def test_what_nginx_can_is_found_by_its_own_word(site, render, release):
+def test_features_follow_the_nginx_build_options(site, render, release):
     known = {"__nginx_build": {"stderr": BUILDS[release]}}
     for text in (site(**known), render("nginx", DEFAULT, **known)):
         new = release == "trixie"
@@ -260,7 +260,7 @@ def test_what_nginx_can_is_found_by_its_own_word(site, render, release):
     assert "Alt-Svc" not in site(nginx_http3=False, **known)
 
 
-def test_a_load_balancer_that_ends_https_is_asked_over_http(site, render):
+def test_without_https_the_site_listens_on_http_only(site, render):
     text = site(app_https=False)
     assert "443 ssl" not in text + render("nginx", DEFAULT, app_https=False)
     assert "return 308 https" not in text
@@ -277,9 +277,7 @@ def test_a_load_balancer_that_ends_https_is_asked_over_http(site, render):
         ({"app_domains": ["203.0.113.7"], "__nginx_present": False}, [], None),
     ],
 )
-def test_the_server_without_a_name_shows_one_certificate_whoever_wrote_it(
-    render, own, others, shown
-):
+def test_default_server_uses_the_same_certificate_from_every_app(render, own, others, shown):
     said = "/etc/nginx/sites-enabled/{}.conf:# Answers https, and who names an address."
     known = {"__nginx_answering": {"stdout_lines": [said.format(name) for name in others]}, **own}
     text = render("nginx", DEFAULT, **known)
@@ -287,7 +285,7 @@ def test_the_server_without_a_name_shows_one_certificate_whoever_wrote_it(
     assert (certificate and certificate.group(1)) == shown
 
 
-def test_one_site_of_a_host_answers_load_balancers_by_address(site):
+def test_one_site_of_a_host_answers_health_checks_by_ip_address(site):
     mark = "# Answers health checks by address."
     told = {
         name: {"stdout_lines": [f"/etc/nginx/sites-enabled/{name}.conf:{mark}"]}
@@ -300,7 +298,7 @@ def test_one_site_of_a_host_answers_load_balancers_by_address(site):
     assert mark not in site(**behind, __nginx_answering=told["blog"])
 
 
-def test_timeouts_and_upstreams_are_those_of_the_plan_and_the_inventory(site):
+def test_timeouts_come_from_the_plan_and_upstreams_from_the_inventory(site):
     hosts = ["10.0.0.5:8000", "10.0.0.6:8000"]
     text = site(plan={"nginx_proxy_read_timeout": 65}, nginx_upstreams=hosts)
     assert "proxy_read_timeout 65s;" in text
@@ -315,13 +313,13 @@ def test_timeouts_and_upstreams_are_those_of_the_plan_and_the_inventory(site):
         ({"all_ipv6_addresses": []}, False),
     ],
 )
-def test_a_host_without_ipv6_does_not_listen_on_it(site, render, facts, listens):
+def test_host_without_ipv6_does_not_listen_on_ipv6(site, render, facts, listens):
     for text in (site(ansible_facts=facts), render("nginx", DEFAULT, ansible_facts=facts)):
         assert "listen 80" in text
         assert ("listen [::]:80" in text) == listens
 
 
-def test_only_our_own_names_are_taken_from_a_load_balancer(site):
+def test_forwarded_host_must_be_one_of_app_domains(site):
     text = site(app_domains=["shop.example.org", "*.example.net"])
     pattern = re.search(r'"~\*(\^1 .*)" \$1;', text).group(1)
     ours = ["shop.example.org", "a.example.net", "shop.example.org:8443"]
@@ -383,11 +381,11 @@ def test_only_our_own_names_are_taken_from_a_load_balancer(site):
         ("nginx_proxy_read_timeout", 0),
     ],
 )
-def test_what_cannot_work_is_refused(refused, variable, value):
+def test_invalid_value_is_rejected(refused, variable, value):
     assert refused(**{variable: value}).startswith(f"{variable} is ")
 
 
-def test_two_sites_are_tested_at_once_each_in_a_file_of_its_own(evaluate, tmp_path):
+def test_concurrent_validations_use_separate_files(evaluate, tmp_path):
     for name in ("etc", "bin", "seen"):
         (tmp_path / name).mkdir()
     nginx = tmp_path / "bin/nginx"
@@ -414,7 +412,7 @@ exit 9
     assert not list((tmp_path / "etc").iterdir())
 
 
-def test_what_works_is_not_refused(refused):
+def test_valid_values_are_accepted(refused):
     assert not refused()
     assert not refused(
         app_domains=["127.0.0.1", "localhost", "[::1]", "*.example.org"],

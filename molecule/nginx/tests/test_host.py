@@ -1,4 +1,4 @@
-"""The site on a host: its service, journal, files and versions. tests/nginx has the site itself."""
+"""The site on a host: service, journal, files and versions. tests/nginx tests the responses."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ import pytest
 from helpers.clients import Site, journal, tls
 from helpers.wait import wait_for
 
-MANY = 900  # Debian's own settings break off at 384 for each of two workers
+MANY = 900  # Debian's settings allow 384 for each of two workers
 ASK = b"GET %s/stream HTTP/1.1\r\nHost: shop.example.org\r\nConnection: close\r\n\r\n"
 
 
 @pytest.fixture
 def new(host):
-    """Tell whether the host has Debian 13's nginx and OpenSSL, not Debian 12's."""
+    """Return whether the host has nginx and OpenSSL of Debian 13, not of Debian 12."""
     return host.backend.host == "trixie"
 
 
 @pytest.fixture
 def secure(address, https, certificate):
-    """Return the host's site over https."""
+    """Return a client for the host's HTTPS site."""
     app = "shop" if https else "other"
     return Site(address, f"{app}.example.org", "", certificate(app))
 
 
-def test_the_app_sees_the_visitor_and_the_journal_names_the_request(host, site, prefix, logged):
+def test_client_address_and_request_id_reach_app_and_journal(host, site, prefix, logged):
     gateway = host.check_output("ip -4 route show default").split()[2]
     answer = site.get("/notes?page=2")
     seen = answer.json()
@@ -47,7 +47,7 @@ def test_ipv6_is_served(host, https, prefix):
     assert '["X-Forwarded-For", "::1"]' in seen
 
 
-def test_a_burst_of_requests_is_logged_to_the_last(host, site):
+def test_all_requests_of_a_burst_are_logged(host, site):
     agent = uuid.uuid4().hex
 
     def logged():
@@ -58,7 +58,7 @@ def test_a_burst_of_requests_is_logged_to_the_last(host, site):
     wait_for(lambda: len(logged()) == 200)
 
 
-def test_many_requests_are_held_at_a_time(address, ca, prefix):
+def test_many_concurrent_requests(address, ca, prefix):
     trust = tls(ca) if ca else None
 
     def connect():
@@ -74,7 +74,7 @@ def test_many_requests_are_held_at_a_time(address, ca, prefix):
     assert answers == {b"HTTP/1.1 200": MANY}
 
 
-def test_nginx_reads_the_declared_folders_of_the_app_and_no_others(host, site):
+def test_nginx_reads_only_the_declared_directories_of_the_app(host, site):
     public, private = (f"/srv/shop/shared/uploads/{name}" for name in ("public/2026", "private"))
     write = f"umask 027; mkdir -p {public} {private}; echo new | tee {public}/a.txt {private}/b.txt"
     host.check_output("setpriv --reuid=shop --regid=shop --clear-groups sh -c %s", write)
@@ -91,11 +91,11 @@ def test_nginx_reads_the_declared_folders_of_the_app_and_no_others(host, site):
         assert host.run(read, f"/srv/shop/shared/{path}").rc != 0
 
 
-def test_nginx_comes_back_when_it_is_killed(host, site):
+def test_nginx_restarts_after_it_is_killed(host, site):
     host.check_output("kill -9 $(cat /run/nginx.pid); pkill -9 --uid www-data nginx || true")
     assert wait_for(lambda: site.get("/").status_code == 200)
     limit = "systemctl show --value --property StartLimitIntervalUSec nginx"
-    assert host.check_output(limit) == "0"  # nor does it give up
+    assert host.check_output(limit) == "0"  # restarts are not limited
 
 
 def test_http2_over_tls_13(address, secure):
@@ -109,18 +109,18 @@ def test_http2_over_tls_13(address, secure):
     assert agreed == ("TLSv1.3", "h2")
 
 
-def test_the_post_quantum_key_exchange_is_there_where_openssl_has_it(host, secure, new):
+def test_post_quantum_key_exchange_if_openssl_supports_it(host, secure, new):
     command = "openssl s_client -connect 127.0.0.1:443 -servername %s </dev/null"
     shown = host.run(command, secure.name).stdout
     assert "TLSv1.3" in shown
     assert ("X25519MLKEM768" in shown) == new
 
 
-def test_http3_where_nginx_has_it(host, secure, new):
+def test_http3_if_nginx_supports_it(host, secure, new):
     told = secure.get("/static/missing").headers.get("Alt-Svc")
     assert told == ('h3=":8443"; ma=86400' if new else None)
     if new:
         ask = "curl --silent --insecure --http3-only --resolve %s --head %s"
         resolve = f"{secure.name}:443:127.0.0.1"
         answer = host.check_output(ask, resolve, f"https://{secure.name}/")
-        assert answer.startswith("HTTP/3 502")  # nothing is behind it
+        assert answer.startswith("HTTP/3 502")  # the second app has no upstream

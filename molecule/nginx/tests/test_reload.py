@@ -1,4 +1,4 @@
-"""A site that nginx would not take never reaches it."""
+"""An invalid site is not installed."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ testinfra_hosts = ["ansible://bookworm"]
 CONVERGE = Path(__file__).parents[1] / "converge.yml"
 
 
-def test_a_directive_of_the_inventory_is_served(site):
+def test_snippet_of_the_inventory_is_served(site):
     assert site.get("/ping").text == "pong"
 
 
-def test_a_broken_directive_is_refused_and_the_old_site_stays(host, site):
+def test_invalid_snippet_is_rejected_and_the_previous_site_stays(host, site):
     before = host.check_output("pgrep --uid www-data nginx")
     inventory = os.environ["MOLECULE_INVENTORY_FILE"]
     broken = '{"nginx_site_snippets": ["listen nowhere on;"]}'
@@ -29,5 +29,5 @@ def test_a_broken_directive_is_refused_and_the_old_site_stays(host, site):
     assert "nowhere" in run.stdout + run.stderr
     assert site.get("/ping").text == "pong"
     assert host.check_output("pgrep --uid www-data nginx") == before
-    # Nor would it keep nginx from starting at the next boot.
+    # The installed configuration is still valid for the next boot.
     assert host.run("nginx -t").succeeded
