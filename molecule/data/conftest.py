@@ -1,4 +1,4 @@
-"""Reach MySQL and Redis as the app does: through their sockets, or over TLS from another host."""
+"""Connect to MySQL and Redis as the app does: through sockets, or over TLS from another host."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 from helpers.wait import wait_for
 
 APP, BACKGROUND, MIGRATION = "my_shop", "my_shop_jobs", "my_shop_migrate"
-# Variables of the server that are called after their variables of the role.
+# Server variables with the same name as the role's variable, without its prefix.
 SAME_NAME = [
     "wait_timeout",
     "interactive_timeout",
@@ -30,7 +30,7 @@ SAME_NAME = [
 
 
 class Redis:
-    """One instance on a host, asked through redis-cli there."""
+    """A Redis instance on a host, queried with redis-cli on that host."""
 
     def __init__(self, host, name, password, app="my_shop"):
         self.host, self.app, self.password = host, app, password
@@ -38,12 +38,12 @@ class Redis:
         self.unit = f"redis-server@{app}-{name}.service"
 
     def command(self, *arguments, user="", password=None, run_as=""):
-        """Return a shell command that asks Redis."""
+        """Return a shell command that runs redis-cli."""
         asked = shlex.join(["redis-cli", "-s", self.socket, "--user", user or self.app, *arguments])
         return f"REDISCLI_AUTH={shlex.quote(password or self.password)} {run_as} {asked} 2>&1"
 
     def __call__(self, *arguments, feed="true", **options):
-        """Return what redis-cli prints; `feed` is a shell command that prints commands for it."""
+        """Return the output of redis-cli; `feed` is a shell command that prints its input."""
         answer = self.host.run(f"{feed} | {self.command(*arguments, **options)}")
         return "\n".join(line for line in answer.stdout.splitlines() if line)
 
@@ -54,7 +54,7 @@ class Redis:
 
     @property
     def process(self):
-        """The process's id as systemd knows it."""
+        """Return the main process ID of the unit."""
         return int(
             self.host.check_output("systemctl show --property=MainPID --value %s", self.unit)
         )
@@ -62,21 +62,21 @@ class Redis:
 
 @pytest.fixture(scope="module")
 def settings(host) -> dict[str, Any]:
-    """Give the host's variables, and the MiB of a statement that its apps need."""
+    """Return the host's variables, and the maximum packet in MiB that its apps need."""
     packet = 202 if host.backend.get_hostname() == "trixie" else 82
     return host.ansible.get_variables() | {"packet": packet}
 
 
 @pytest.fixture(scope="module")
 def generated() -> Callable[[str], str]:
-    """Give `generated(name)`: a password that the scenario made."""
+    """Return `generated(name)`, which returns a password that the scenario generated."""
     folder = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
     return lambda name: (folder / name).read_text().strip()
 
 
 @pytest.fixture(scope="module")
 def passwords(generated) -> dict[str, str]:
-    """Give the passwords of the accounts."""
+    """Return the passwords of the accounts."""
     return {
         user: generated(name)
         for user, name in ((APP, "app"), (BACKGROUND, "app"), (MIGRATION, "migration"))
@@ -85,26 +85,26 @@ def passwords(generated) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def remote(settings) -> bool:
-    """Tell whether the app is on another host."""
+    """Return whether the app is on another host."""
     return bool(settings.get("mysql_bind_address"))
 
 
 @pytest.fixture(scope="module")
 def client(host) -> str:
-    """Give the name of the server's own client, which is that of its service as well."""
+    """Return the name of the server's client, which is also the name of its service."""
     return "mariadb" if host.exists("mariadb") else "mysql"
 
 
 @pytest.fixture(scope="module")
 def sql(host, client) -> Callable[[str], str]:
-    """Give `sql(statement)`: the server's answer to root, through the socket."""
+    """Return `sql(statement)`, which runs a statement as root through the socket."""
     command = f"{client} --batch --skip-column-names --execute=%s"
     return lambda statement: host.check_output(command, statement)
 
 
 @pytest.fixture(scope="module")
 def socket(settings, tmp_path_factory) -> Iterator[Path]:
-    """Bring the server's socket, or its port on loopback, here through SSH."""
+    """Forward the server's socket, or its port on loopback, to this machine through SSH."""
     path = tmp_path_factory.mktemp("socket") / "mysqld.sock"
     command = (
         "ssh -N -F none {ansible_ssh_common_args} -i {ansible_private_key_file} -p {ansible_port}"
@@ -123,7 +123,7 @@ def socket(settings, tmp_path_factory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def certificate(host, tmp_path_factory) -> Path:
-    """Bring the server's certificate here, as the app's hosts get it."""
+    """Copy the server's certificate to this machine, as the role does for the app's hosts."""
     path = tmp_path_factory.mktemp("tls") / "server-cert.pem"
     path.write_text(host.file("/etc/mysql/server-cert.pem").content_string)
     return path
@@ -131,7 +131,7 @@ def certificate(host, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def way(address, remote, request) -> dict[str, Any]:
-    """Give PyMySQL's arguments for the way that the app takes, as SQLAlchemy makes them."""
+    """Return the connection arguments of PyMySQL, as SQLAlchemy passes them for the app."""
     if remote:
         return {"host": address, "ssl": {"ca": str(request.getfixturevalue("certificate"))}}
     return {"unix_socket": str(request.getfixturevalue("socket"))}
@@ -139,7 +139,7 @@ def way(address, remote, request) -> dict[str, Any]:
 
 @pytest.fixture
 def connect(way, passwords) -> Iterator[Callable[..., pymysql.Connection]]:
-    """Give `connect(user, …)`: a connection as the app would make it, closed after the test."""
+    """Yield `connect(user, …)`, which connects as the app does; closed after the test."""
     with ExitStack() as connections:
 
         def connect(user: str = APP, **options: Any) -> pymysql.Connection:
@@ -153,14 +153,14 @@ def connect(way, passwords) -> Iterator[Callable[..., pymysql.Connection]]:
 
 @pytest.fixture
 def listening(host) -> set[str]:
-    """Give the addresses and ports that are open, but for those of SSH and Redis."""
+    """Return the listening addresses and ports, except those of SSH and Redis."""
     lines = host.check_output("ss -Hltnp").splitlines()
     return {line.split()[3] for line in lines if not re.search('"(sshd|redis-server)"', line)}
 
 
 @pytest.fixture
 def ask(connect) -> Callable[..., list[tuple[Any, ...]]]:
-    """Give `ask(statement, user=…)`: the rows that a new session of that user gets."""
+    """Return `ask(statement, user=…)`, which returns the rows of a query in a new session."""
 
     def ask(statement: str, *values: Any, user: str = APP) -> list[tuple[Any, ...]]:
         with connect(user) as connection, connection.cursor() as cursor:
@@ -172,9 +172,9 @@ def ask(connect) -> Callable[..., list[tuple[Any, ...]]]:
 
 @pytest.fixture
 def notes(ask) -> Iterator[str]:
-    """Give a table, made by a migration."""
+    """Yield the name of a table, created by the migration user."""
     columns = "id INT AUTO_INCREMENT PRIMARY KEY, body VARCHAR(60) UNIQUE"
-    ask("DROP TABLE IF EXISTS notes", user=MIGRATION)  # an earlier run's
+    ask("DROP TABLE IF EXISTS notes", user=MIGRATION)  # from an earlier run
     ask(f"CREATE TABLE notes ({columns})", user=MIGRATION)
     yield "notes"
     ask("DROP TABLE notes", user=MIGRATION)
@@ -182,7 +182,7 @@ def notes(ask) -> Iterator[str]:
 
 @pytest.fixture
 def reported(sql, settings, client, remote) -> tuple[dict[str, str], dict[str, str]]:
-    """Give the tuned variables as the server reports them, and as they should be."""
+    """Return the reported and the expected values of the server variables that the role sets."""
     lines = (line.partition("\t") for line in sql("SHOW GLOBAL VARIABLES").splitlines())
     variables = {name: value for name, _, value in lines}
     wanted = {name: str(settings[f"mysql_{name}"]) for name in SAME_NAME} | {
@@ -200,7 +200,7 @@ def reported(sql, settings, client, remote) -> tuple[dict[str, str], dict[str, s
         "local_infile": "OFF",
         "lock_wait_timeout": str(settings["mysql_innodb_lock_wait_timeout"]),
         "max_allowed_packet": str(settings["packet"] * 2**20),
-        # What apps rely on, whatever the provider: see the table in the role's README.
+        # Settings that apps depend on with either provider: see the table in the role's README.
         "transaction_isolation": "REPEATABLE-READ",
         "innodb_snapshot_isolation": "OFF",
         "innodb_rollback_on_timeout": "OFF",
@@ -230,17 +230,17 @@ def reported(sql, settings, client, remote) -> tuple[dict[str, str], dict[str, s
 
 @pytest.fixture
 def cache(host, generated):
-    """The cache of the host."""
+    """Return the cache of the host."""
     return Redis(host, "cache", generated("cache"))
 
 
 @pytest.fixture
 def queue(host, generated):
-    """The queue of the host."""
+    """Return the queue of the host."""
     return Redis(host, "queue", generated("queue"))
 
 
 @pytest.fixture
 def neighbour(host, generated):
-    """The queue of another app on the host."""
+    """Return the queue of another app on the host."""
     return Redis(host, "queue", generated("other_queue"), "other_shop")

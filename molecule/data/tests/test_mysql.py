@@ -1,4 +1,4 @@
-"""What the app, its migrations, root and a stranger get from the server."""
+"""Permissions, limits and durability of the database server."""
 
 import base64
 import os
@@ -18,7 +18,7 @@ from helpers.wait import wait_for
 APP, BACKGROUND, MIGRATION = "my_shop", "my_shop_jobs", "my_shop_migrate"
 PROVIDERS = {"bookworm": "MariaDB", "trixie": "MariaDB", "sid": "MySQL"}
 DENIED = {1044, 1142, 1370}
-# Sleeps a tenth of a second a row, and so ends when it is told to.
+# Sleeps 0.1 s per row, so that the server can stop it between rows.
 SLOW = (
     "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {})"
     " SELECT SUM(SLEEP(0.1)) FROM n"
@@ -27,22 +27,22 @@ STOPPED = r"(?i)max_statement_time|maximum statement execution time"
 
 
 def code(error: pytest.ExceptionInfo[pymysql.MySQLError]) -> int:
-    """Return the server's number of an error."""
+    """Return the error number of the server."""
     return error.value.args[0]
 
 
-def test_provider(host, sql):
+def test_provider_is_that_of_the_distribution(host, sql):
     version = sql("SELECT @@version")
     provider = "MariaDB" if "MariaDB" in version else "MySQL"
     assert provider == PROVIDERS[host.backend.get_hostname()]
 
 
-def test_tuned_variables(reported):
+def test_server_variables_are_set(reported):
     assert reported[0] == reported[1]
 
 
-def test_a_transaction_may_write_what_another_has_changed(connect, notes):
-    """MariaDB would say 1020, which no app expects."""
+def test_transaction_can_write_a_row_that_another_has_changed(connect, notes):
+    """By default, MariaDB 11.8 reports error 1020, which apps do not expect."""
     with connect() as first, connect() as second:
         second.cursor().execute(f"INSERT INTO {notes} (body) VALUES ('one')")
         first.begin()
@@ -52,7 +52,7 @@ def test_a_transaction_may_write_what_another_has_changed(connect, notes):
         first.commit()
 
 
-def test_a_table_that_names_utf8mb4_alone_has_the_databases_collation(host, ask, notes):
+def test_table_with_only_a_character_set_has_the_collation_of_the_database(host, ask, notes):
     if host.backend.get_hostname() != "trixie":
         pytest.skip("MySQL and Debian 12's MariaDB have no setting for it")
     ask("CREATE TABLE more (body VARCHAR(60)) DEFAULT CHARSET=utf8mb4", user=MIGRATION)
@@ -85,18 +85,18 @@ def dump(host, path):
 
 
 def restored_by(client, path):
-    """Return the documented line that puts a dump back."""
+    """Return the documented command that restores a dump."""
     (line,) = re.findall("^    (.*DROP DATABASE.*)$", DOCUMENTED.read_text(), re.MULTILINE)
     line = line.replace("| mariadb", f"| {client}").replace(" shop;", " my_shop;")
     return re.sub(r"/var/backups/\S+[.]sql[.]gz", path, line)
 
 
-def test_a_dump_is_put_back_by_the_documented_line(host, client, ask, notes):
-    """Rows larger than MariaDB's own limit, and after a migration that failed half-way."""
+def test_documented_command_restores_a_dump(host, client, ask, notes):
+    """The dump has a row larger than MariaDB's default limit, and a migration failed halfway."""
     ask("CREATE TABLE files (id INT PRIMARY KEY AUTO_INCREMENT, data LONGBLOB)", user=MIGRATION)
     ask("INSERT INTO files (data) VALUES (%s)", bytes(range(256)))
     fill = "INSERT INTO files (data) SELECT REPEAT(data, %s) FROM files"
-    ask(fill, 160 * 1024, user=MIGRATION)  # 40 MiB, which may take longer than a page may
+    ask(fill, 160 * 1024, user=MIGRATION)  # 40 MiB may exceed the time limit of the app's user
     hashes = "SELECT LENGTH(data), SHA2(data, 256) FROM files ORDER BY id"
     before = ask(hashes, user=MIGRATION)
     assert [length for length, _ in before] == [256, 40 << 20]
@@ -112,8 +112,8 @@ def test_a_dump_is_put_back_by_the_documented_line(host, client, ask, notes):
     host.check_output("rm /root/own.sql.gz")
 
 
-def test_another_server_takes_the_dump(host, client, ask):
-    """Of MariaDB 11.8, whose first line older clients and MySQL's do not know."""
+def test_dump_of_trixie_can_be_restored_on_other_servers(host, client, ask):
+    """The dump of MariaDB 11.8 begins with a line that older and MySQL clients do not support."""
     if host.backend.get_hostname() == "trixie":
         pytest.skip("it comes from here")
     inventory = os.environ["MOLECULE_INVENTORY_FILE"]
@@ -129,27 +129,27 @@ def test_another_server_takes_the_dump(host, client, ask):
     host.check_output("rm /root/trixie.sql.gz")
 
 
-def test_a_migration_gives_up_on_a_table_that_a_transaction_uses(connect, ask, notes, sql):
+def test_migration_of_a_table_in_use_times_out(connect, ask, notes, sql):
     with connect() as holder:
         holder.begin()
         holder.cursor().execute(f"SELECT body FROM {notes}")
         with pytest.raises(pymysql.MySQLError, match="Lock wait timeout"):
             ask(f"ALTER TABLE {notes} ADD COLUMN more INT", user=MIGRATION)
-        held = sql(f"USE {APP}; {TRANSACTIONS}").split("\t")  # as the deploy's message has it
+        held = sql(f"USE {APP}; {TRANSACTIONS}").split("\t")  # as in the deploy's message
         assert held[:2] == [str(holder.thread_id()), APP]
         assert ask(f"SELECT body FROM {notes}") == []
 
 
-def test_more_settings(sql, settings):
+def test_additional_settings_are_in_effect(sql, settings):
     for name, value in settings["mysql_settings"].items():
         assert sql(f"SELECT @@{name}") == str(value)
 
 
-def test_listens_only_for_the_app(listening, address, remote):
+def test_server_listens_only_for_the_app(listening, address, remote):
     assert listening == {"127.0.0.1:3306"} | ({f"{address}:3306"} if remote else set())
 
 
-def test_speaks_only_tls_from_outside(address, remote, connect, ask):
+def test_connections_from_other_hosts_require_tls(address, remote, connect, ask):
     if not remote:
         with pytest.raises(pymysql.OperationalError, match="refused"):
             pymysql.connect(host=address, user=APP)
@@ -162,27 +162,27 @@ def test_speaks_only_tls_from_outside(address, remote, connect, ask):
 
 
 @pytest.mark.parametrize("word", ["", "root", "invalid"])
-def test_root_is_refused_without_being_root(host, client, word):
+def test_other_users_cannot_log_in_as_root(host, client, word):
     command = f"runuser -u nobody -- {client} --user=root --password=%s --execute='SELECT 1'"
     answer = host.run(command, word)
     assert answer.rc == 1
     assert "Access denied for user 'root'" in answer.stderr
 
 
-def test_root_is_refused_from_outside(connect, remote):
+def test_root_cannot_log_in_from_other_hosts(connect, remote):
     if remote:
         with pytest.raises(pymysql.MySQLError, match=r"denied|not allowed"):
             connect("root")
 
 
 @pytest.mark.parametrize("user", [APP, MIGRATION])
-def test_wrong_password_is_refused(connect, user):
+def test_wrong_password_is_rejected(connect, user):
     with pytest.raises(pymysql.OperationalError) as error:
         connect(user, password="")
     assert code(error) == 1045
 
 
-def test_app_works_with_rows_and_migrations_with_tables(ask, notes):
+def test_app_changes_rows_and_migrations_change_the_schema(ask, notes):
     ask(f"INSERT INTO {notes} (body) VALUES (%s)", "first")
     ask(f"UPDATE {notes} SET body = %s", "second")
     assert ask(f"SELECT body FROM {notes}") == [("second",)]
@@ -207,7 +207,7 @@ def test_app_works_with_rows_and_migrations_with_tables(ask, notes):
         "GRANT SELECT ON notes TO my_shop_migrate",
     ],
 )
-def test_app_may_not_change_the_schema(ask, notes, statement):
+def test_app_cannot_change_the_schema(ask, notes, statement):
     for user in (APP, BACKGROUND):
         with pytest.raises(pymysql.MySQLError) as error:
             ask(statement, user=user)
@@ -215,8 +215,8 @@ def test_app_may_not_change_the_schema(ask, notes, statement):
 
 
 @pytest.mark.parametrize("user", [APP, MIGRATION])
-def test_other_databases_are_out_of_sight(sql, ask, user):
-    other = "my1shop"  # which an underscore that is no letter would match
+def test_other_databases_are_invisible(sql, ask, user):
+    other = "my1shop"  # an unescaped underscore in the grant would match it
     sql(f"CREATE DATABASE {other}; CREATE TABLE {other}.notes (id INT)")
     try:
         visible = {name for (name,) in ask("SHOW DATABASES", user=user)}
@@ -231,7 +231,7 @@ def test_other_databases_are_out_of_sight(sql, ask, user):
         sql(f"DROP DATABASE {other}")
 
 
-def test_statement_limit_stops_the_web_and_nobody_else(ask, sql, settings):
+def test_statement_limit_applies_only_to_requests(ask, sql, settings):
     limit = settings["mysql_statement_timeout"]
     started = time.monotonic()
     with pytest.raises(pymysql.MySQLError, match=STOPPED):
@@ -253,8 +253,8 @@ def test_lock_wait_ends_before_the_statement_limit(connect, notes, settings):
         assert time.monotonic() - started < settings["mysql_statement_timeout"]
 
 
-def test_every_character_survives(ask, notes):
-    words = ["grüße", "日本語", "👩‍🚀", "🍣", "🍺"]  # the last two are one to some collations
+def test_text_is_stored_unchanged(ask, notes):
+    words = ["grüße", "日本語", "👩‍🚀", "🍣", "🍺"]  # some collations treat the last two as equal
     for word in words:
         ask(f"INSERT INTO {notes} (body) VALUES (%s)", word)
     assert [body for (body,) in ask(f"SELECT body FROM {notes} ORDER BY id")] == words
@@ -277,7 +277,7 @@ def test_slow_statement_is_logged(host, ask):
 
 
 def test_idle_connection_is_closed(connect, sql, settings):
-    """The premise of "MySQL server has gone away"."""
+    """An app that uses such a connection gets "MySQL server has gone away"."""
     idle = connect()
     number = str(idle.thread_id())
 
@@ -291,7 +291,7 @@ def test_idle_connection_is_closed(connect, sql, settings):
     assert code(error) in {2006, 2013, 4031}
 
 
-def test_killed_server_comes_back_with_every_commit(host, client, ask, notes):
+def test_killed_server_restarts_with_every_commit(host, client, ask, notes):
     ask(f"INSERT INTO {notes} (body) VALUES (%s)", "kept")
     host.check_output(f"systemctl kill --signal=KILL {client}")
     assert wait_for(lambda: ask(f"SELECT body FROM {notes}"), 30) == [("kept",)]

@@ -1,4 +1,4 @@
-"""Only the app gets in, and only to do its work."""
+"""Only the app has access, and cannot administer the instance."""
 
 import re
 import shlex
@@ -23,7 +23,7 @@ ADMINISTRATION = [
     "SHUTDOWN",
 ]
 
-# What redis-py and RQ send beyond plain reads and writes, and a part of the answer.
+# Commands of redis-py and RQ other than reads and writes, with a part of the reply.
 WORK = {
     "CLIENT SETNAME worker": "OK",
     "CLIENT LIST": "user=my_shop",
@@ -34,7 +34,7 @@ WORK = {
 }
 
 
-def test_the_app_may_not_administer(queue):
+def test_app_cannot_administer_the_instance(queue):
     answers = queue(feed=shlex.join(["printf", "%s\\n", *ADMINISTRATION])).splitlines()
 
     assert len(answers) == len(ADMINISTRATION)
@@ -42,32 +42,32 @@ def test_the_app_may_not_administer(queue):
 
 
 @pytest.mark.parametrize("command", WORK)
-def test_the_app_may_do_its_work(queue, command):
+def test_app_can_run_the_commands_of_its_libraries(queue, command):
     assert WORK[command] in queue(*shlex.split(command))
 
 
-def test_a_script_may_not_do_what_the_app_may_not(queue):
+def test_script_has_no_more_permissions_than_the_app(queue):
     queue("SET", "scripted", "kept")
 
     assert queue("EVAL", "return redis.call('FLUSHALL')", "0") != "OK"
     assert queue("GET", "scripted") == "kept"
 
 
-def test_a_wrong_password_is_refused(queue):
+def test_wrong_password_is_rejected(queue):
     answer = queue("PING", password="wrong")
 
     assert "WRONGPASS" in answer
     assert "PONG" not in answer
 
 
-def test_the_default_user_is_refused(queue):
+def test_default_user_cannot_log_in(queue):
     answer = queue("PING", user="default")
 
     assert "WRONGPASS" in answer
     assert "PONG" not in answer
 
 
-def test_only_the_group_reaches_the_socket(queue):
+def test_only_the_group_can_use_the_socket(queue):
     assert queue("PING", run_as=MEMBER) == "PONG"
     assert "Permission denied" in queue("PING", run_as=OUTSIDER)
 
@@ -81,13 +81,13 @@ def test_only_the_group_reaches_the_socket(queue):
         "/etc/redis/my_shop.admin",
     ],
 )
-def test_the_app_reads_neither_data_nor_settings(host, path):
+def test_app_cannot_read_data_and_configuration(host, path):
     assert host.run(f"{MEMBER} test -r {path}").failed
     assert host.run(f"test -r {path}").succeeded
 
 
-def test_the_password_is_nowhere_in_clear(host, generated):
-    """The pattern does not match itself; sudo logs these tests' own commands."""
+def test_password_is_not_stored_or_logged_in_clear_text(host, generated):
+    """The pattern does not match itself. Lines of sudo, which logs these commands, are ignored."""
     password = generated("queue")
     pattern = shlex.quote(f"[{password[0]}]{re.escape(password[1:])}")
 
@@ -97,6 +97,6 @@ def test_the_password_is_nowhere_in_clear(host, generated):
     assert host.run(logs).stdout == ""
 
 
-def test_the_packages_own_instance_does_not_run(host):
+def test_packaged_instance_is_masked(host):
     assert host.service("redis-server").is_masked
     assert not host.service("redis-server").is_running

@@ -1,4 +1,4 @@
-"""The cache forgets what it must, and nothing of the queue. Both are on sockets alone."""
+"""The cache evicts data without affecting the queue. Both listen only on sockets."""
 
 import socket
 
@@ -6,12 +6,12 @@ import pytest
 
 testinfra_hosts = ["ansible://cache"]
 
-# 64 MiB for an instance that may hold 16.
+# 64 MiB for an instance with maxmemory 16 MiB.
 FILL = """python3 -c 'for i in range(1024): print(f"SET filler:{i}", "x" * 65536)'"""
 MAXMEMORY = 16 * 1024 * 1024
 
 
-def test_a_full_cache_evicts_and_every_job_survives(cache, queue):
+def test_full_cache_evicts_keys_and_the_queue_keeps_its_jobs(cache, queue):
     jobs = [f"job-{number}" for number in range(5)]
     queue("DEL", "waiting")
     queue("RPUSH", "waiting", *jobs)
@@ -26,7 +26,7 @@ def test_a_full_cache_evicts_and_every_job_survives(cache, queue):
     assert queue.info("evicted_keys") == "0"
 
 
-def test_the_cache_saves_nothing(host, cache):
+def test_cache_is_empty_after_a_restart(host, cache):
     cache("SET", "forgotten", "1")
 
     host.check_output("systemctl restart %s", cache.unit)
@@ -35,7 +35,7 @@ def test_the_cache_saves_nothing(host, cache):
     assert host.check_output("ls -A /var/lib/redis/my_shop-cache") == ""
 
 
-def test_the_kernel_takes_the_cache_before_the_queue(host, cache, queue):
+def test_oom_killer_prefers_the_cache_to_the_queue(host, cache, queue):
     def score(instance):
         return int(host.check_output("cat /proc/%s/oom_score_adj", str(instance.process)))
 
@@ -43,7 +43,7 @@ def test_the_kernel_takes_the_cache_before_the_queue(host, cache, queue):
 
 
 @pytest.mark.parametrize("port", [6379, 6380])
-def test_nothing_listens_on_the_network(host, address, port):
+def test_no_instance_listens_on_the_network(host, address, port):
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((address, port), timeout=2).close()
     assert host.run("ss --listening --tcp --processes --no-header | grep redis").stdout == ""

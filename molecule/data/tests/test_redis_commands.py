@@ -1,4 +1,4 @@
-"""The app's user has the commands that caches and queues are made of, and no others."""
+"""The app's user can run only the commands that its libraries need."""
 
 import shlex
 
@@ -6,7 +6,7 @@ import pytest
 
 testinfra_hosts = ["ansible://cache"]
 
-# Each is complete, since Redis counts arguments before it looks at rights.
+# Complete commands, because Redis checks the number of arguments before permissions.
 REFUSED = [
     "ACL SETUSER my_shop +@all",
     "BGREWRITEAOF",
@@ -30,7 +30,7 @@ REFUSED = [
     "SWAPDB 0 1",
 ]
 
-# Of redis-py, RQ, Celery, Flask-Caching, Flask-Limiter and Flask-Session; and a part of the answer.
+# Commands of redis-py, RQ, Celery and Flask extensions, with a part of the reply.
 ALLOWED = {
     "BLMOVE none other LEFT RIGHT 0.01": "",
     "BRPOP none 0.01": "",
@@ -50,28 +50,28 @@ ALLOWED = {
 
 @pytest.fixture(params=["cache", "queue"])
 def instance(request, cache, queue):
-    """Each of the host's instances."""
+    """Return each instance of the host."""
     return {"cache": cache, "queue": queue}[request.param]
 
 
-def test_refused(instance):
+def test_administrative_commands_are_rejected(instance):
     answers = instance(feed=shlex.join(["printf", "%s\\n", *REFUSED])).splitlines()
     assert len(answers) == len(REFUSED)
     assert [answer for answer in answers if not answer.startswith("NOPERM")] == []
 
 
 @pytest.mark.parametrize("command", ALLOWED)
-def test_allowed(instance, command):
+def test_commands_of_libraries_are_allowed(instance, command):
     answer = instance(*shlex.split(command))
     assert ALLOWED[command] in answer
     assert "NOPERM" not in answer
 
 
-def test_there_is_no_network_beside_the_sockets(host, instance):
+def test_instance_has_no_network(host, instance):
     links = host.check_output("nsenter --target=%s --net ip -o link", str(instance.process))
     assert [line.split(": ")[1] for line in links.splitlines()] == ["lo"]
 
 
-def test_its_unit_is_confined(host, instance):
+def test_unit_is_sandboxed(host, instance):
     said = host.check_output("systemd-analyze security --no-pager %s", instance.unit)
     assert float(said.rsplit("level for", 1)[1].split(": ", 1)[1].split()[0]) <= 1.5

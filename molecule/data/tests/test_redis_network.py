@@ -1,4 +1,4 @@
-"""An app on another host reaches the queue over TLS, and only so."""
+"""An app on another host connects to the queue over TLS only."""
 
 import socket
 
@@ -10,7 +10,7 @@ testinfra_hosts = ["ansible://bookworm"]
 
 @pytest.fixture
 def connect(host, address, generated, tmp_path):
-    """Give `connect(**options)`: a client of the queue that trusts its certificate."""
+    """Return `connect(**options)`, which returns a client that trusts the queue's certificate."""
     authority = tmp_path / "ca.pem"
     authority.write_text(host.check_output("cat /etc/redis/my_shop.crt"))
 
@@ -23,28 +23,28 @@ def connect(host, address, generated, tmp_path):
     return connect
 
 
-def test_the_app_reaches_the_queue_over_tls(connect):
+def test_app_connects_over_tls(connect):
     with connect() as client:
         assert client.ping()
 
 
-def test_a_client_without_tls_gets_no_answer(connect):
+def test_connection_without_tls_fails(connect):
     with connect(ssl=False, ssl_ca_certs=None) as client, pytest.raises(redis.ConnectionError):
         client.ping()
 
 
-def test_a_client_that_trusts_others_is_warned(connect):
+def test_certificate_is_untrusted_without_the_ca(connect):
     refused = pytest.raises(redis.ConnectionError, match="CERTIFICATE")
     with connect(ssl_ca_certs=None) as client, refused:
         client.ping()
 
 
-def test_a_wrong_password_is_refused(connect):
+def test_wrong_password_is_rejected(connect):
     with connect(password="wrong") as client, pytest.raises(redis.AuthenticationError):
         client.ping()
 
 
-def test_the_instance_that_is_not_asked_for_does_not_run(host, address):
+def test_unused_instance_does_not_run(host, address):
     assert not host.service("redis-server@my_shop-cache").is_running
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((address, 6379), timeout=2).close()

@@ -1,4 +1,4 @@
-"""The queue loses nothing that it has acknowledged."""
+"""The queue keeps every acknowledged job."""
 
 import pytest
 
@@ -11,13 +11,13 @@ FILL = """python3 -c 'for i in range(300): print("RPUSH full", "x" * 65536)'"""
 
 @pytest.fixture
 def emptied(queue):
-    """Empty the lists that the test has filled."""
+    """Delete the lists after the test."""
     yield
     queue("DEL", "full", "written")
 
 
 @pytest.mark.usefixtures("emptied")
-def test_a_full_queue_refuses_new_jobs_and_keeps_the_old(queue):
+def test_full_queue_rejects_new_jobs_and_keeps_the_others(queue):
     answers = queue(feed=FILL).splitlines()
 
     accepted = [answer for answer in answers if answer.isdigit()]
@@ -30,7 +30,7 @@ def test_a_full_queue_refuses_new_jobs_and_keeps_the_old(queue):
 
 @pytest.mark.usefixtures("emptied")
 def test_acknowledged_jobs_survive_a_kill(host, queue):
-    """Each RPUSH answers with its place in the list, so the answers tell what was acknowledged."""
+    """Each RPUSH returns the length of the list, so the replies show the acknowledged jobs."""
     killed = queue.process
 
     answers = host.check_output(
@@ -52,10 +52,10 @@ def test_acknowledged_jobs_survive_a_kill(host, queue):
 
 
 @pytest.mark.usefixtures("emptied")
-def test_a_transaction_survives_a_kill(host, queue):
-    """RQ queues in MULTI/EXEC, and Redis checks rights anew when it replays that from its file.
+def test_transaction_survives_a_kill(host, queue):
+    """RQ queues jobs in MULTI/EXEC, and Redis checks permissions again when it replays its file.
 
-    Two commands: of a single one the file keeps no MULTI.
+    There are two commands, because the file has no MULTI for a single one.
     """
     queue(feed="printf 'MULTI\nRPUSH written 1\nRPUSH written 2\nEXEC\n'")
     killed = queue.process
@@ -65,7 +65,7 @@ def test_a_transaction_survives_a_kill(host, queue):
     assert queue("LLEN", "written") == "2"
 
 
-def test_the_queue_comes_back_however_often_it_is_killed(host, queue):
+def test_queue_restarts_after_repeated_kills(host, queue):
     queue("SET", "survivor", "1")
     for _ in range(6):
         killed = queue.process

@@ -1,4 +1,4 @@
-"""The same server after reconfigure.yml."""
+"""Settings and passwords of the servers after reconfigure.yml."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ APP, BACKGROUND, MIGRATION = "my_shop", "my_shop_jobs", "my_shop_migrate"
 
 @pytest.fixture(scope="module")
 def settings(host) -> dict[str, Any]:
-    """Give the host's variables as they were changed."""
+    """Return the host's changed variables."""
     changed = yaml.safe_load((Path(__file__).parents[1] / "vars/reconfigured.yml").read_text())
     variables = host.ansible.get_variables()
     remote = host.backend.get_hostname() != "trixie"
@@ -23,7 +23,7 @@ def settings(host) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def passwords(generated) -> dict[str, str]:
-    """Give the passwords as they were changed."""
+    """Return the changed passwords."""
     return {
         user: generated(f"new_{name}")
         for user, name in ((APP, "app"), (BACKGROUND, "app"), (MIGRATION, "migration"))

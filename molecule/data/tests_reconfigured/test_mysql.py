@@ -1,4 +1,4 @@
-"""What changed once reconfigure.yml had run."""
+"""Changes of reconfigure.yml are in effect."""
 
 import pymysql
 import pytest
@@ -6,36 +6,36 @@ import pytest
 APP, BACKGROUND, MIGRATION = "my_shop", "my_shop_jobs", "my_shop_migrate"
 
 
-def test_other_values_reached_the_server(reported):
+def test_changed_variables_are_in_effect(reported):
     assert reported[0] == reported[1]
 
 
-def test_other_settings_reached_the_server(sql):
+def test_changed_additional_settings_are_in_effect(sql):
     assert sql("SELECT @@max_heap_table_size") == str(8 * 2**20)
 
 
-def test_listens_only_for_the_app(listening, address, remote):
+def test_server_listens_only_for_the_app(listening, address, remote):
     assert listening == {"127.0.0.1:3306"} | ({f"{address}:3306"} if remote else set())
 
 
 @pytest.mark.parametrize(
     ("user", "old"), [(APP, "app"), (BACKGROUND, "app"), (MIGRATION, "migration")]
 )
-def test_only_the_new_password_opens(connect, generated, user, old):
+def test_only_the_new_password_is_valid(connect, generated, user, old):
     connect(user)
     with pytest.raises(pymysql.OperationalError) as error:
         connect(user, password=generated(old))
     assert error.value.args[0] == 1045
 
 
-def test_new_statement_limit_binds_the_app(ask, client, settings):
+def test_changed_statement_limits_apply_per_account(ask, client, settings):
     seconds = {"mariadb": "@@max_statement_time", "mysql": "@@max_execution_time / 1000"}[client]
     assert ask(f"SELECT {seconds}") == [(settings["mysql_statement_timeout"],)]
     assert ask(f"SELECT {seconds}", user=BACKGROUND) == [(4,)]
     assert ask(f"SELECT {seconds}", user=MIGRATION) == [(0,)]
 
 
-def test_nothing_is_left_open(sql, remote):
+def test_insecure_accounts_and_test_database_are_removed(sql, remote):
     accounts = sql("SELECT CONCAT(user, '@', host) FROM mysql.user").splitlines()
     pattern = "%" if remote else "localhost"
     assert {name for name in accounts if name.startswith(("@", "root@", APP))} == {
