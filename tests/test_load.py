@@ -1,4 +1,4 @@
-"""The load client counts right, whatever a server does to it."""
+"""The load client counts correctly, whatever the server does."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ LINGER_NOT = struct.pack("ii", 1, 0)  # close with a reset
 
 @dataclass
 class Server:
-    """A guest book that does to its n-th request what `plan(n, used)` says, and remembers it.
+    """A guest book that handles its n-th request according to `plan(n, used)` and counts it.
 
-    `used` tells whether the connection has carried a request before.
+    `used` is whether the connection has carried a request before.
     """
 
     plan: Callable[[int, bool], str] = lambda number, used: "good"
     page: str = PAGE
-    stalled: float = 0.0  # time.monotonic() until which nothing is answered
+    stalled: float = 0.0  # no response before this value of time.monotonic()
     rows: list[str] = field(default_factory=list)
     did: Counter = field(default_factory=Counter)
 
@@ -51,12 +51,12 @@ class Server:
         return self
 
     def __exit__(self, *_):
-        """End it."""
+        """Stop the server."""
         self.loop.call_soon_threadsafe(self.ended.set)
         self.thread.join()
 
     async def main(self):
-        """Listen until told to end."""
+        """Listen until stopped."""
         self.loop, self.ended, self.connections = asyncio.get_running_loop(), asyncio.Event(), set()
         self.server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
         self.port = self.server.sockets[0].getsockname()[1]
@@ -69,7 +69,7 @@ class Server:
 
     @contextlib.contextmanager
     def away(self):
-        """Refuse new connections meanwhile; those that are open stay so."""
+        """Refuse new connections and keep open ones."""
         self.loop.call_soon_threadsafe(self.server.close)
         wait_for(lambda: not self.server.is_serving())
         yield
@@ -77,7 +77,7 @@ class Server:
         self.server = asyncio.run_coroutine_threadsafe(again, self.loop).result()
 
     async def serve(self, reader, writer):
-        """Answer what comes over one connection."""
+        """Answer the requests of one connection."""
         self.connections.add(asyncio.current_task())
         try:
             for number in count():
@@ -90,7 +90,7 @@ class Server:
             writer.close()
 
     async def answer(self, reader, writer, used):
-        """Answer one request; tell whether the connection stays open."""
+        """Answer one request; return whether the connection stays open."""
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         method = head.split(" ")[0]
         length = int(head.lower().partition("content-length: ")[2].partition("\r\n")[0] or 0)
@@ -107,7 +107,7 @@ class Server:
         return await getattr(self, f"do_{does}", self.do_good)(writer, method, head)
 
     async def do_good(self, writer, method, head, status=None):
-        """Answer as an app does."""
+        """Answer like an app."""
         status = status or ("303 See Other" if method == "POST" else "200 OK")
         writer.write(
             f"HTTP/1.1 {status}\r\nContent-Length: {len(self.page)}\r\n"
@@ -117,16 +117,16 @@ class Server:
         return "Connection: close" not in head
 
     async def do_500(self, writer, method, head):
-        """Fail in an orderly way."""
+        """Answer with status 500."""
         return await self.do_good(writer, method, head, "500 Oh")
 
     async def do_hang_up(self, writer, method, head):
-        """Answer, and close the kept connection a moment later, saying nothing of it."""
+        """Answer, and close the connection without `Connection: close`."""
         await self.do_good(writer, method, head)
         return False
 
     async def do_chunked(self, writer, *_):
-        """Answer piece by piece."""
+        """Answer in chunks."""
         writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
         await asyncio.sleep(0.01)
         writer.write(b"1;x=y\r\nd\r\n0\r\n\r\n")
@@ -157,14 +157,14 @@ class Server:
         return False
 
     async def do_garbled(self, writer, *_):
-        """Answer something that is no HTTP."""
+        """Answer with text that is not HTTP."""
         writer.write(b"hello\r\n\r\n")
         return False
 
 
 @pytest.fixture
 def under_load():
-    """Return a function that runs so many requests against a server that follows a plan."""
+    """Return a function that runs a number of requests against a server with a plan."""
 
     def under_load(plan, requests=100, **options):
         with Server(plan) as server:
@@ -177,18 +177,18 @@ def under_load():
     return under_load
 
 
-def test_a_good_server_gets_every_request_and_fails_none(under_load):
+def test_all_requests_succeed_with_a_good_server(under_load):
     server, load = under_load(lambda number, used: "chunked" if number % 3 == 0 else "good")
     assert load.failed == []
     assert len(load.answers) == server.did.total() >= 100
     assert {answer.number for answer in load.answers} == set(range(len(load.answers)))
     assert load.rows(server.rows).sent == len(server.rows) > 10
     assert (load.repeated, load.reopened) == (0, 0)
-    assert {answer.release for answer in load.answers} == {"r1", ""}  # chunked ones do not say
+    assert {answer.release for answer in load.answers} == {"r1", ""}  # chunked responses have none
 
 
 @pytest.mark.parametrize("bad", ["500", "closed", "cut", "reset", "timeout", "garbled", "twice"])
-def test_what_the_server_does_is_counted_as_often_as_it_does_it(under_load, bad):
+def test_failures_are_counted_correctly(under_load, bad):
     server, load = under_load(
         lambda number, used: bad if number % 7 == 3 else "good", kept=0, patience=2
     )
@@ -206,7 +206,7 @@ def test_what_the_server_does_is_counted_as_often_as_it_does_it(under_load, bad)
 
 
 @pytest.mark.parametrize("bad", ["closed", "reset"])
-def test_only_a_get_on_a_used_connection_is_sent_again(under_load, bad):
+def test_only_get_on_a_used_connection_is_retried(under_load, bad):
     def plan(number, used):
         return bad if used and number % 5 == 0 else "good"
 
@@ -218,7 +218,7 @@ def test_only_a_get_on_a_used_connection_is_sent_again(under_load, bad):
 
 
 class Late(Load):
-    """Learns that a kept connection is closed once it writes to it: over TLS that happens."""
+    """A client that writes to a closed connection before it notices, as happens with TLS."""
 
     async def _connection(self, keep):
         connection, used = await super()._connection(keep)
@@ -234,7 +234,7 @@ class Late(Load):
         return connection, used
 
 
-def test_a_get_that_could_not_be_written_to_a_used_connection_is_sent_again():
+def test_get_that_fails_on_a_closed_connection_is_retried():
     with (
         Server(lambda number, used: "closed" if used else "good") as server,
         Late(f"http://127.0.0.1:{server.port}", kept=1, run="load-test") as load,
@@ -245,24 +245,24 @@ def test_a_get_that_could_not_be_written_to_a_used_connection_is_sent_again():
 
 
 class Page(BaseHTTPRequestHandler):
-    """Answers, and does not listen to any farewell before the load has ended."""
+    """Answer, and ignore a closed connection until the load has ended."""
 
     ended = threading.Event()
 
     def do_GET(self):
-        """Say nothing, well."""
+        """Answer with an empty page."""
         self.send_response(200)
         self.send_header("Content-Length", "0")
         self.end_headers()
         self.ended.wait(10)
 
     def log_message(self, *_):
-        """Keep quiet."""
+        """Log nothing."""
 
 
 @pytest.fixture
 def safe_url(tmp_path):
-    """Return the URL of that page over https."""
+    """Return the https URL of that page."""
     pair = Authority().certify("localhost")
     (tmp_path / "pair.pem").write_text(pair.key + pair.chain)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -276,17 +276,17 @@ def safe_url(tmp_path):
         thread.join()
 
 
-def test_over_tls_no_connection_is_left_open(safe_url):
+def test_all_tls_connections_are_closed(safe_url):
     before = len(os.listdir("/proc/self/fd"))
     with Load(safe_url, writes=0, kept=0, form=False) as load:
         wait_for(lambda: len(load.answers) > 20)
     Page.ended.set()
     assert load.outcomes.keys() == {"GET 200"}
     wait_for(lambda: len(os.listdir("/proc/self/fd")) == before)
-    gc.collect()  # a warning of what nobody closed fails the test
+    gc.collect()  # a warning about an unclosed connection fails the test
 
 
-def test_a_connection_over_tls_that_was_closed_twice_can_be_aborted(safe_url):
+def test_tls_connection_closed_twice_can_be_aborted(safe_url):
     tls = ssl.create_default_context()
     tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
 
@@ -302,20 +302,20 @@ def test_a_connection_over_tls_that_was_closed_twice_can_be_aborted(safe_url):
     asyncio.run(use())
 
 
-def test_what_is_cut_is_not_sent_again(under_load):
+def test_incomplete_response_is_not_retried(under_load):
     server, load = under_load(lambda number, used: "cut" if used else "good", kept=1, writes=0)
     assert load.repeated == 0
     assert load.outcomes["GET cut"] == server.did["GET cut"] > 0
 
 
-def test_a_kept_connection_that_was_closed_meanwhile_is_opened_anew(under_load):
+def test_closed_connection_is_reopened(under_load):
     server, load = under_load(lambda number, used: "hang_up", kept=1, writes=0)
     assert load.failed == []
     assert load.reopened + load.repeated > 10
-    assert len(load.answers) == server.did.total()  # the first of two went where nobody read
+    assert len(load.answers) == server.did.total()  # without those that were retried
 
 
-def test_a_server_that_is_away_refuses():
+def test_unavailable_server_refuses_connections():
     with Server() as server, Load(f"http://127.0.0.1:{server.port}", rate=200, kept=0) as load:
         wait_for(lambda: len(load.answers) > 20)
         with server.away(), load.during("away"):
@@ -324,15 +324,15 @@ def test_a_server_that_is_away_refuses():
         good = len(load.answers)
         wait_for(lambda: len(load.answers) > good + 20)
     away, between, _ = load.summaries()
-    assert away.failed >= away.requests - 2 > 20  # one that is due at an edge may get through
+    assert away.failed >= away.requests - 2 > 20  # a request at either end may succeed
     assert away.failed + between.failed == len(load.failed)
-    # A listener that goes resets what it had not accepted yet.
+    # A closing listener resets connections that it has not accepted.
     assert {answer.outcome for answer in load.failed} <= {"refused", "reset"}
     assert load.outcomes["GET refused"] > 20
     assert between.requests == len(load.answers) - away.requests
 
 
-def test_a_stall_is_seen_by_every_request_that_was_due_in_it():
+def test_stall_delays_every_request_due_during_it():
     with Server() as server, Load(f"http://127.0.0.1:{server.port}", rate=200) as load:
         wait_for(lambda: len(load.answers) > 20)
         begin, server.stalled = load.now(), time.monotonic() + 0.5
@@ -344,7 +344,7 @@ def test_a_stall_is_seen_by_every_request_that_was_due_in_it():
         assert answer.latency > begin + 0.48 - answer.start
 
 
-def test_lost_and_doubled_rows_are_found(under_load):
+def test_lost_and_duplicate_rows_are_found(under_load):
     def plan(number, used):
         return {3: "lost", 5: "doubled", 7: "500", 9: "closed"}.get(number % 20, "good")
 
@@ -359,12 +359,12 @@ def test_lost_and_doubled_rows_are_found(under_load):
     assert set(rows.lost).isdisjoint(rows.doubled)
 
 
-def test_a_page_without_a_form_is_no_guest_book():
+def test_page_without_a_form_is_rejected():
     with Server(page="nothing here") as server, pytest.raises(RuntimeError, match="shows no form"):
         Load(f"http://127.0.0.1:{server.port}").start()
 
 
-def test_percentiles_are_values_that_were_seen():
+def test_percentiles_are_observed_values():
     assert percentile([], 99) == 0
     assert percentile([5], 50) == 5
     assert percentile(range(1, 201), 50) == 100

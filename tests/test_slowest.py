@@ -1,4 +1,4 @@
-"""The summary of ./stack test names what took longest."""
+"""./stack test prints the slowest playbooks, tasks and tests."""
 
 from slowest import main
 

@@ -1,4 +1,4 @@
-"""No lock has a version with a known vulnerability, if a vulnerability service can be reached."""
+"""Locks have no version with a known vulnerability, if a service can be reached."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import requests
 from helpers.repository import ROOT
 
 LOCKS = ("requirements.lock", "requirements-uv.lock", "sample_app/requirements-test.lock")
-# Services of pip-audit, and a query that each answers if it can be reached.
+# Services of pip-audit, and a query to check that each can be reached.
 SERVICES = {
     "pypi": ("GET", "https://pypi.org/pypi/flask/3.0.0/json", None),
     "osv": (
@@ -29,7 +29,7 @@ SERVICES = {
 
 @pytest.fixture(scope="module")
 def service():
-    """Return a service that answers; without one the locks are not checked."""
+    """Return a reachable service. Without one, the locks are not checked."""
     for name, (method, url, question) in SERVICES.items():
         try:
             answer = requests.request(method, url, json=question, timeout=10)

@@ -1,4 +1,4 @@
-"""Inventories set what roles read, and nothing else."""
+"""Inventories set only variables that roles read."""
 
 import re
 
@@ -14,7 +14,7 @@ KNOWN = set().union(*(repository.options(role) for role in ROLES))
 
 
 def variables(inventory):
-    """Return the variables of an inventory: those of its groups, hosts and variable files."""
+    """Return the variables of an inventory, from groups, hosts and variable files."""
     found = {}
     for path in sorted(inventory.rglob("*_vars/**/*.yml")):
         found |= repository.load(path) or {}
@@ -29,7 +29,7 @@ def variables(inventory):
 
 
 @pytest.mark.parametrize("inventory", INVENTORIES, ids=lambda path: path.name)
-def test_every_variable_is_read_by_a_role_or_by_another(inventory):
+def test_every_variable_is_read_by_a_role_or_another_variable(inventory):
     given = variables(inventory)
     own = {name for name in given if not name.startswith("ansible_")} - KNOWN
     unknown = own - repository.used_in(given)
@@ -43,7 +43,7 @@ def test_pages_set_variables_that_roles_read(page):
 
 
 @pytest.mark.parametrize("inventory", INVENTORIES, ids=lambda path: path.name)
-def test_secrets_are_made_or_asked_for_and_never_written_down(inventory):
+def test_secrets_are_generated_or_encrypted_and_never_in_plain_text(inventory):
     for name, value in variables(inventory).items():
         if re.search(r"password|secret_key|api_key|token", name):
             assert "{{" in str(value) or str(value).startswith("$ANSIBLE_VAULT"), name
@@ -57,7 +57,7 @@ for role in ROLES:
 
 
 @pytest.mark.parametrize("line", COMMENTED.findall(EXAMPLE))
-def test_the_options_of_the_example_show_their_defaults(line):
+def test_commented_options_of_the_example_show_their_defaults(line):
     ((name, value),) = yaml.safe_load(line).items()
     planned = re.search(r"plan\.\w+ \| default\((\w+)\)", str(DEFAULTS[name]))
     assert value == (int(planned[1]) if planned else DEFAULTS[name])

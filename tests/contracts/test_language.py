@@ -8,12 +8,12 @@ import pytest
 from helpers import repository
 from helpers.repository import ROOT
 
-# CONTRIBUTING.md lists the terms to use instead.
+# Use the terms in CONTRIBUTING.md instead.
 WORDS = ("elders", "for the sake", "strays?", "twin", "what is wanted")
 OPENERS = re.compile(
     r"(Ask|Ban|Bring|Forget|Give|Have|Keep|Learn|Leave|Let|Look|Make|Note|Prove|Refuse|Say|See|Tell)\b"
 )
-# These pass; add a role once its names are plain.
+# Roles with plain names. Extend this list as other roles follow.
 ROLES = ("app", "firewall", "gunicorn", "lockout_guard", "packages", "release")
 PLAYBOOKS = set(ROOT.glob("playbooks/*.yml")) - {
     ROOT / "playbooks/rollback.yml",
@@ -32,7 +32,7 @@ TEXTS = [
 
 
 @pytest.mark.parametrize("word", WORDS)
-def test_words(word):
+def test_metaphors_are_not_used(word):
     pattern = re.compile(rf"\b{word}\b")
     found = [
         f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
@@ -60,5 +60,5 @@ def names(value):
     + [path for role in ROLES for path in repository.yaml_files(role, "tasks", "handlers")],
     ids=lambda path: str(path.relative_to(ROOT)),
 )
-def test_names_begin_with_a_plain_verb(path):
+def test_task_names_begin_with_a_plain_verb(path):
     assert [name for name in names(repository.load(path)) if OPENERS.match(name)] == []

@@ -1,4 +1,4 @@
-"""The plan and the roles mean the same variables."""
+"""The plan and the roles use the same variables."""
 
 import re
 
@@ -19,12 +19,12 @@ PLANNED = {
     for name, value in repository.defaults(role).items()
     if isinstance(value, str) and re.search(r"\bplan\b", value)
 }
-# What the plan decides, or the inventory, that is no number.
+# Planned settings that are not numbers.
 WORDS = {"mysql_performance_schema", "release_strategy"}
 
 
 @pytest.mark.parametrize("name", sorted(PLANNED))
-def test_a_default_takes_its_own_name_from_the_plan(name):
+def test_default_reads_its_own_name_from_the_plan(name):
     match = DEFAULT.fullmatch(PLANNED[name])
     assert match, f"{name}: write {{{{ plan.{name} | default(…) }}}}"
     assert match[1] == name
@@ -32,31 +32,31 @@ def test_a_default_takes_its_own_name_from_the_plan(name):
 
 
 @pytest.mark.parametrize("name", sorted(timeouts(30).keys() & PLANNED.keys()))
-def test_a_role_of_its_own_keeps_the_usual_clock(name):
+def test_defaults_without_a_plan_are_the_usual_timeouts(name):
     assert int(DEFAULT.fullmatch(PLANNED[name])[2]) == timeouts(30)[name]
 
 
-def test_everything_planned_is_a_setting_of_a_role():
-    # A deploy does not plan: it finds this one in the unit that site.yml wrote.
+def test_every_planned_value_is_a_role_setting():
+    # A deploy does not plan. It reads release_strategy from the unit that site.yml wrote.
     assert set(PLAN) - set(INPUTS) == set(PLANNED) | {"release_strategy"}
 
 
-def test_everything_planned_may_be_given():
+def test_every_planned_value_may_be_set():
     assert set(PLAN) | set(INPUTS) == set(NUMBERS) | WORDS
 
 
 @pytest.mark.parametrize("name", sorted(NUMBERS))
-def test_the_specs_take_a_number(name):
+def test_argument_spec_of_a_planned_number_is_int(name):
     options = {key: option for role in ROLES for key, option in repository.options(role).items()}
     assert options[name]["type"] == "int"
 
 
-def test_the_tables_show_every_setting_of_the_plan():
+def test_tables_show_every_planned_setting():
     shown = {name for _text, name, _tier in (*CLOCK, *SIZES)}
     assert shown == set(PLAN) | set(INPUTS)
 
 
 @pytest.mark.parametrize("usual", NUMBERS.values(), ids=NUMBERS)
-def test_the_usual_value_of_a_message_is_in_its_range(usual):
+def test_usual_value_is_in_its_range(usual):
     low, high, example, _unit = usual
     assert low <= example <= high

@@ -1,4 +1,4 @@
-"""Playbooks parse, and use what requirements.yml asks for."""
+"""Playbooks parse, use the required collections and match the list of roles."""
 
 import json
 import os
@@ -50,7 +50,7 @@ def installed(name):
     pytest.fail(f"{name} is not installed")
 
 
-def test_the_collections_that_are_used_are_the_required_ones():
+def test_used_collections_are_the_required_ones():
     files = [
         path for folder in (".config", "roles", "playbooks", "molecule") for path in yaml_in(folder)
     ]
@@ -63,10 +63,10 @@ def yaml_in(folder):
 
 
 SITE_ROLES = {role["name"]: role for role in repository.SITE_ROLES}
-PROVISIONED = SITE_ROLES.keys() - {"release"}  # which has plays of its own
+PROVISIONED = SITE_ROLES.keys() - {"release"}  # in separate plays
 
 
-def test_every_role_that_configures_hosts_is_in_the_list():
+def test_list_has_every_role_that_configures_hosts():
     """Validation, packages and removal follow the list."""
     files = {
         name: {path.parts[-3] for path in ROOT.glob(f"roles/*/tasks/{name}.yml")}
@@ -101,7 +101,7 @@ def test_packages_are_installed_with_the_tag_of_each_role():
 
 
 @pytest.mark.parametrize("role", sorted(SITE_ROLES))
-def test_packages_are_collected_by_the_name_of_their_variable(role):
+def test_packages_are_in_the_variable_of_their_role(role):
     tasks = ROOT / f"roles/{role}/tasks/main.yml"
     variables = set().union(*map(repository.load, repository.yaml_files(role, "vars")))
     assert "packages_names" not in tasks.read_text() or f"__{role}_packages" in variables
@@ -111,19 +111,19 @@ def test_backups_precede_the_removal():
     steps = repository.roles_in(REMOVAL)
     removed = [step for step in steps if step[1] == "remove"]
     kept = [step for step in steps if step[1] in ("keep", "backup")]
-    assert steps[0] == ("app", "host")  # nothing of others has the app's names
+    assert steps[0] == ("app", "host")  # checks that no other app uses these names
     assert {role for role, _ in kept} == {"gunicorn", "mysql"}
     assert max(map(steps.index, kept)) < min(map(steps.index, removed))
 
 
-def test_a_role_is_validated_before_it_changes_a_host():
-    """Everything that site.yml runs has its preflight in playbooks/preflight.yml."""
+def test_role_is_validated_before_it_changes_a_host():
+    """playbooks/preflight.yml validates every role that site.yml runs."""
     imported = (play.get("ansible.builtin.import_playbook") for play in SITE)
     first, *others = filter(None, imported)
     assert first == "playbooks/preflight.yml"
     validated = {role for role, tasks in repository.roles_in(first) if tasks == "preflight"}
     changing = {role for file in others for role, _ in repository.roles_in(file)}
-    assert changing - validated == {"packages"}  # its list comes from the roles
+    assert changing - validated == {"packages"}  # the roles provide its list
 
 
 TAGS = {*SITE_ROLES, "lockout_guard"}
@@ -131,7 +131,7 @@ TAGS = {*SITE_ROLES, "lockout_guard"}
 
 @pytest.fixture(scope="module")
 def listed():
-    """Return what site.yml would run with each role's name as its tag: names of tasks."""
+    """Return the tasks of site.yml as pairs: name and set of tags."""
     command = [ANSIBLE_PLAYBOOK, "--inventory", "inventory/droplet.example", "site.yml"]
     options = ["--list-tags", "--list-tasks"]
     result = subprocess.run(
@@ -142,8 +142,8 @@ def listed():
 
 
 @pytest.mark.parametrize("tag", sorted(TAGS))
-def test_the_name_of_a_role_is_a_tag(listed, tag):
-    """It runs the role as a whole, after what every run validates, and no other tier."""
+def test_role_name_is_a_tag(listed, tag):
+    """The tag runs the validation and the whole role, but no other tier."""
     own = [tags for task, tags in listed if task.startswith(f"{tag} : ")]
     assert own
     assert [tags for tags in own if not tags & {tag, "always"}] == []
@@ -151,16 +151,16 @@ def test_the_name_of_a_role_is_a_tag(listed, tag):
     assert tag not in ("nginx", "mysql", "ssh") or not chosen & {"gunicorn", "redis", "base"}
 
 
-def test_tags_reach_what_a_role_includes():
-    """A task that is included has the tags of its play, and not those of what runs its role."""
+def test_tasks_have_no_tags_of_their_own():
+    """Included tasks inherit the tags of the play, but not those of the including task."""
     for file in ("site.yml", "playbooks/provision.yml", "playbooks/release.yml"):
         for play in repository.load(file):
             tasks = repository.tasks_in(play.get("tasks"))
             assert [task["name"] for task in tasks if "tags" in task] == []
 
 
-def test_a_checkout_that_all_may_write_has_its_settings(tmp_path):
-    """As in WSL below /mnt/c: what `./stack tools` adds to .venv/bin/activate names ansible.cfg."""
+def test_world_writable_checkout_uses_ansible_cfg(tmp_path):
+    """In WSL below /mnt/c, .venv/bin/activate sets ANSIBLE_CONFIG, added by `./stack tools`."""
     line = re.search(
         r"printf '\\n(export .*?)\\n' .*>>.venv/bin/activate", (ROOT / "stack").read_text()
     )
@@ -182,8 +182,8 @@ def test_a_checkout_that_all_may_write_has_its_settings(tmp_path):
     assert [done.returncode for done in results.values()] == [1, 0], results
 
 
-def test_a_rotation_that_fails_releases_the_deploy_lock():
-    """In each play after the one that acquires it."""
+def test_failed_rotation_releases_the_deploy_lock():
+    """Check each play after the one that acquires the lock."""
     _, locks, *plays = repository.load("playbooks/rotate_secrets.yml")
     assert locks["tasks"][-1]["ansible.builtin.import_role"]["tasks_from"] == "lock"
     for play in plays:

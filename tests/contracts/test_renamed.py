@@ -1,4 +1,4 @@
-"""Renamed variables: the new names exist, the old ones are free and listed in UPGRADING.md."""
+"""Renamed variables: new names exist, old ones are unused and listed in UPGRADING.md."""
 
 import document_roles
 from helpers import repository
@@ -8,11 +8,11 @@ RENAMED = repository.load("roles/app/files/renamed.yml")
 OPTIONS = set().union(*(repository.options(role) for role in ROLES))
 
 
-def test_new_names_are_options_of_roles_and_old_ones_are_not():
+def test_new_names_are_role_options_and_old_ones_are_not():
     assert not set(RENAMED.values()) - OPTIONS
     assert not RENAMED.keys() & OPTIONS
 
 
-def test_upgrading_lists_them():
+def test_upgrading_lists_old_names():
     page = document_roles.UPGRADING
     assert document_roles.documented(page) == page.read_text(), "run tools/document_roles.py"

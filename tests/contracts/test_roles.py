@@ -1,4 +1,4 @@
-"""Every role has one shape, and its specs, defaults and README say the same."""
+"""Roles have the same structure, and their specs, defaults and READMEs agree."""
 
 import re
 
@@ -9,12 +9,12 @@ from helpers import repository
 from helpers.repository import ROLES, ROOT
 from plan_inputs import INPUTS
 
-# Roles depend on it for its variables alone, so it has no tasks/main.yml.
+# Other roles depend on this role for its variables only, so it has no tasks/main.yml.
 VARIABLES = "app"
-# Other roles install their packages through this one, and read what it registers.
+# Other roles install packages through this role and read its registered variables.
 INSTALLER = "packages"
 RENAMED = repository.load("roles/app/files/renamed.yml")
-# A release and its settings are put in use together, so these two know one another.
+# A release is activated together with its settings, so these roles use each other.
 PARTNERS = {"gunicorn": {"release"}, "release": {"gunicorn"}}
 
 pytestmark = pytest.mark.parametrize("role", ROLES)
@@ -29,7 +29,7 @@ def test_shape(role):
         assert path.read_text().startswith("---\n"), f"{path} must begin with ---"
 
 
-def test_both_entry_points_take_the_same(role):
+def test_entry_points_have_the_same_options(role):
     specs = repository.load(f"roles/{role}/meta/argument_specs.yml")["argument_specs"]
     if (ROOT / f"roles/{role}/tasks/preflight.yml").is_file() and role != VARIABLES:
         assert specs["preflight"] == specs["main"]
@@ -43,8 +43,8 @@ def test_preflight_changes_nothing(role):
         assert task.get("secret_digests", {}).get("state", "query") == "query"
 
 
-def test_a_role_validates_before_it_installs_and_configures(role):
-    """Also when it is used alone: site.yml validates and installs once for all roles."""
+def test_role_validates_before_it_installs_and_configures(role):
+    """This is for a role used alone. site.yml validates and installs once for all roles."""
     if not (ROOT / f"roles/{role}/tasks/provision.yml").is_file():
         return
     steps = [
@@ -55,7 +55,7 @@ def test_a_role_validates_before_it_installs_and_configures(role):
     assert steps[steps.index("packages") + 1] == "provision.yml"
 
 
-def test_defaults_are_those_of_the_specs(role):
+def test_defaults_match_the_specs(role):
     specified = {
         name: option["default"]
         for name, option in repository.options(role).items()
@@ -78,9 +78,9 @@ def every_option(options):
         yield from every_option(option.get("options", {}))
 
 
-def test_names_begin_with_the_role(role):
+def test_variables_begin_with_the_role_name(role):
     own = set(repository.options(role)) | set(repository.defaults(role))
-    if role == "app":  # which describes what the plan is made from, too
+    if role == "app":  # it also describes the inputs of the plan
         assert own >= set(INPUTS)
         own -= set(INPUTS)
     assert not {name for name in own if not name.startswith(f"{role}_")}
@@ -96,8 +96,8 @@ def test_every_default_has_a_comment(role):
             assert " # " in line or previous.lstrip().startswith("#"), line
 
 
-def test_what_a_role_uses_is_declared(role):
-    """A misspelt variable is otherwise found on the day its branch is taken."""
+def test_used_variables_are_declared(role):
+    """Otherwise a misspelt variable fails only when its branch runs."""
     known = {role, INSTALLER} | repository.dependencies(role) | PARTNERS.get(role, set())
     declared = set().union(*map(repository.options, known), *map(own_facts, known))
     for path in readers(role):
@@ -116,7 +116,7 @@ def of_a_role(names):
 
 
 def own_facts(role):
-    """Return what a role's vars, registers, facts and loops define."""
+    """Return the names that a role's vars, registers, facts and loops define."""
     names = set()
     for name in {role} | repository.dependencies(role):
         for path in repository.yaml_files(name, "vars"):
@@ -131,13 +131,13 @@ def own_facts(role):
 
 
 def test_every_option_is_used(role):
-    """A setting that nothing reads is a lie."""
+    """An unused option would have no effect."""
     used = set().union(*(repository.used_by(path) for name in ROLES for path in readers(name)))
     unused = set(repository.options(role)) - used - set(INPUTS)
     assert not unused, f"no task, template or plan reads {sorted(unused)}"
 
 
-def test_templates_say_who_manages_them(role):
+def test_templates_have_the_ansible_managed_comment(role):
     texts = {path: path.read_text() for path in repository.templates(role)}
     parts = set().union(*map(repository.included_in, texts.values()))
     for path, text in texts.items():
@@ -147,7 +147,7 @@ def test_templates_say_who_manages_them(role):
 
 
 def test_every_notified_handler_exists(role):
-    """Ansible looks for a handler only when a task notifies it."""
+    """Ansible fails only when a task notifies a missing handler."""
     handlers = [
         handler
         for path in repository.yaml_files(role, "handlers")
@@ -170,28 +170,28 @@ def test_no_task_hides_a_failure(role):
 
 
 def test_no_task_depends_on_the_distribution(role):
-    """Differences are in vars, where a person looks for them."""
+    """Differences between distributions belong in vars."""
     for path in repository.yaml_files(role, "tasks", "handlers"):
         for task in repository.tasks_in(repository.load(path)):
             condition = str(task.get("when"))
             assert not re.search(r"distribution|os_family", condition), f"{path}: {condition}"
 
 
-def test_the_readme_has_the_table_of_the_specs(role):
+def test_readme_has_the_table_of_the_specs(role):
     readme = ROOT / f"roles/{role}/README.md"
     assert readme.read_text() == document_roles.documented(readme), (
         "out of date: run tools/document_roles.py"
     )
 
 
-def test_patterns_of_checks_end_with_the_text(role):
-    """`$` also takes a newline at the end, which would begin a line in a file."""
+def test_patterns_match_to_the_end_of_the_text(role):
+    """`$` also matches before a final newline, which would add a line to a file."""
     texts = "".join(path.read_text() for path in repository.yaml_files(role, "vars"))
     assert not re.findall(r"match(?:\(|', )'[^'\n]*\$'(?=[),])", texts)
 
 
-def test_a_service_that_restarts_never_gives_up(role):
-    """What it needs may be away for long, at boot or later."""
+def test_restarting_services_have_no_start_limit(role):
+    """Its dependencies may be unavailable for a long time."""
     for path in (ROOT / "roles" / role).glob("[ft]*/**/*"):
         if path.is_file() and b"\nRestart" in path.read_bytes():
             assert "\nStartLimitIntervalSec=0\n" in path.read_text(), path

@@ -1,4 +1,4 @@
-"""What comes from elsewhere is checked, and what is secret stays elsewhere."""
+"""Downloads are verified, and the repository contains no secrets."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ LOCKS = sorted(
     for folder in (".", "sample_app", "docs/examples/*", "molecule/*/files/*")
     for path in ROOT.glob(f"{folder}/requirements*.lock")
 )
-# Text of these kinds is run, or tells people what to run.
+# Files that are run or contain commands for users.
 RUN = {"", ".sh", ".yml", ".yaml", ".py", ".j2", ".md", ".toml", ".service"}
-# Tests are full of made-up passwords; keys and tokens of known forms are out of place even there.
+# Tests contain invented passwords, but must not contain keys or tokens of known forms.
 GUESSES = {
     "KeywordDetector",
     "BasicAuthDetector",
@@ -34,7 +34,7 @@ GUESSES = {
 
 @cache
 def tracked():
-    """Return the files that git has, or would take."""
+    """Return the files that git tracks or would add."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if listed.returncode:
@@ -44,7 +44,7 @@ def tracked():
 
 
 def lines(pattern, *, kinds=RUN):
-    """Return the places in tracked files where a pattern is found."""
+    """Return the lines of tracked files that match a pattern."""
     found = []
     for path in tracked():
         if path.suffix in kinds and path != Path(__file__):
@@ -72,28 +72,28 @@ def test_packages_are_installed_by_hash():
     open_ones = [
         place
         for place in installing
-        if not re.search("--require-hashes|--no-index", place)  # the latter downloads nothing
+        if not re.search("--require-hashes|--no-index", place)  # --no-index downloads nothing
         and not place.startswith(("tests/", "molecule/"))
     ]
     assert open_ones == []
 
 
-def test_nothing_is_piped_into_a_shell():
+def test_no_download_is_piped_into_a_shell():
     shells = r"(sudo\s+(-\S+\s+)*)?(env\s+)?((ba|da|z|k)?sh|python3?)\b"
     assert lines(rf"\b(curl|wget)\b[^|]*\|\s*{shells}") == []
     assert lines(r"\b(ba|da|z|k)?sh\s+(-c\s+)?[\"']?(<|\$)\(\s*(curl|wget)\b") == []
 
 
-def test_nothing_is_taken_unchecked():
+def test_verification_is_never_disabled():
     assert lines(r"trusted\s*[=:]\s*(yes|true)|allow-unauthenticated|allow_unauthenticated") == []
     assert lines(r"(validate_certs|gpgcheck)\s*[=:]\s*(no|false)|disable_gpg_check") == []
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_a_package_source_names_the_key_that_signs_it(role):
+def test_package_source_names_its_signing_key(role):
     for path in repository.yaml_files(role, "tasks", "handlers"):
         for task in repository.tasks_in(repository.load(path)):
-            # These two would let the key sign for every source.
+            # With these modules, the key would be trusted for every source.
             assert "ansible.builtin.apt_key" not in task, path
             assert "ansible.builtin.apt_repository" not in task, path
             source = task.get("ansible.builtin.deb822_repository")
@@ -107,7 +107,7 @@ def test_actions_are_pinned_by_commit():
     assert [place for place in used if not re.search(r"@[0-9a-f]{40}\b", place)] == []
 
 
-def test_the_workflow_runs_every_suite_in_a_job():
+def test_workflow_runs_every_suite_in_a_job():
     jobs = repository.load(".github/workflows/test.yml")["jobs"]
     scenarios = [path.parent.name for path in ROOT.glob("molecule/*/molecule.yml")]
     assert sorted(jobs["test"]["strategy"]["matrix"]["suite"]) == sorted(
@@ -116,7 +116,7 @@ def test_the_workflow_runs_every_suite_in_a_job():
 
 
 def secrets_in(paths, *, but=frozenset()):
-    """Return what detect-secrets finds, without asking anybody whether it is in use."""
+    """Return the findings of detect-secrets, without network queries."""
     plugins = [plugin for plugin in every_plugin() if plugin["name"] not in but]
     filters = [{"path": "detect_secrets.filters.heuristic.is_templated_secret"}]
     with transient_settings({"plugins_used": plugins, "filters_used": filters}):
@@ -129,7 +129,7 @@ def secrets_in(paths, *, but=frozenset()):
 
 
 def has_body(path, number):
-    """Tell a key from a message about keys: what follows its first line is base64."""
+    """Return whether base64 follows the first line of a key, unlike in a text about keys."""
     return re.search(
         r"-----(\\n|\s)[\s\"']*[A-Za-z0-9+/=]{40}",
         "\n".join(path.read_text().splitlines()[number - 1 : number + 1]),
@@ -137,15 +137,15 @@ def has_body(path, number):
 
 
 def every_plugin():
-    """Return detect-secrets' detectors, the names that its settings have for them."""
+    """Return all detectors in the form of detect-secrets settings."""
     return [{"name": kind.__name__} for kind in get_mapping_from_secret_type_to_class().values()]
 
 
-def test_no_key_or_token_is_anywhere():
+def test_no_file_contains_a_key_or_token():
     assert secrets_in(tracked(), but=GUESSES) == []
 
 
-def test_no_password_is_in_an_inventory_or_a_role():
+def test_inventories_and_roles_contain_no_password():
     settings = [
         path
         for path in tracked()
@@ -157,7 +157,7 @@ def test_no_password_is_in_an_inventory_or_a_role():
     assert secrets_in(settings, but={"IPPublicDetector"}) == []
 
 
-def test_a_key_would_be_found(tmp_path, monkeypatch):
+def test_key_is_detected(tmp_path, monkeypatch):
     monkeypatch.setattr(f"{__name__}.ROOT", tmp_path)
     file = tmp_path / "key.py"
     file.write_text(f"-----BEGIN {'RSA'} PRIVATE KEY-----\n{'MIIEpAIBAAKCAQEA' * 4}\n")

@@ -1,4 +1,4 @@
-"""What the tests of templates use."""
+"""Fixtures for tests of templates."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from helpers import templates
 
 @pytest.fixture
 def render() -> Callable[..., str]:
-    """Give `render(role, template, **variables)`: the text that the role would put on a host."""
+    """Return `render(role, template, **variables)`, which returns the rendered text."""
     return templates.render
 
 
 @pytest.fixture
 def evaluate() -> Callable[..., Any]:
-    """Give `evaluate(role, expression, **variables)`: the value of an expression in the role."""
+    """Return `evaluate(role, expression, **variables)`, which returns the value."""
     return templates.evaluate

@@ -1,4 +1,4 @@
-"""Settings of a host; a container does not change those of its machine."""
+"""Host settings. A container does not change kernel settings of its host."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ CONTAINER = {"virtualization_tech_guest": ["container", "podman"], "mounts": []}
 
 
 def settings(text):
-    """Return the keys and values that are set, without comments."""
+    """Return the keys and values without comments."""
     lines = (line for line in text.splitlines() if line and not line.startswith("#"))
     return dict(line.lstrip("-").split(" = ") for line in lines)
 
 
-def test_a_machine_gets_every_kernel_setting(render):
+def test_machine_gets_all_kernel_settings(render):
     set_here = settings(render("base", SYSCTL, ansible_facts=MACHINE)).items()
     assert {"net.core.somaxconn": "4096", "vm.overcommit_memory": "1"}.items() <= set_here
     assert {"kernel.kptr_restrict": "2", "fs.suid_dumpable": "0"}.items() <= set_here
 
 
-def test_a_container_gets_only_those_of_its_own_network(render):
+def test_container_gets_only_network_settings(render):
     text = render("base", SYSCTL, ansible_facts=CONTAINER)
     assert {key.split(".")[0] for key in settings(text)} == {"net"}
     assert "# not set in a container: vm.overcommit_memory = 1" in text
     assert "# not set in a container: kernel.kptr_restrict = 2" in text
 
 
-def test_the_inventory_has_the_last_word_on_the_kernel(render):
+def test_inventory_overrides_kernel_settings(render):
     router = {"net.ipv4.conf.all.rp_filter": 2, "net.ipv4.conf.default.send_redirects": 1}
     found = settings(render("base", SYSCTL, ansible_facts=MACHINE, base_kernel_settings=router))
     assert {found[f"net.ipv4.conf.{name}.rp_filter"] for name in ("all", "default", "*")} == {"2"}
@@ -46,7 +46,7 @@ UPGRADES = "etc/apt/apt.conf.d/52flaskstack-upgrades.j2"
 
 
 def upgrades(render, tmp_path, **settings):
-    """Return what apt makes of the settings of upgrades."""
+    """Return apt's configuration with the upgrade settings."""
     file = tmp_path / "apt.conf"
     theirs = 'Unattended-Upgrade::Origins-Pattern { "origin=Debian,label=Debian"; };\n'
     file.write_text(theirs + render("base", UPGRADES, **settings))
@@ -60,7 +60,7 @@ def upgrades(render, tmp_path, **settings):
     return dump.stdout
 
 
-def test_only_security_upgrades_install_themselves(render, tmp_path):
+def test_only_security_upgrades_are_automatic(render, tmp_path):
     said = upgrades(render, tmp_path)
     assert 'APT::Periodic::Unattended-Upgrade "1";' in said
     assert 'Unattended-Upgrade::Automatic-Reboot "false";' in said
@@ -69,7 +69,7 @@ def test_only_security_upgrades_install_themselves(render, tmp_path):
     assert all("security" in origin for origin in origins)
 
 
-def test_upgrades_as_the_inventory_wants_them(render, tmp_path):
+def test_upgrades_follow_the_inventory(render, tmp_path):
     said = upgrades(
         render,
         tmp_path,
@@ -84,14 +84,14 @@ def test_upgrades_as_the_inventory_wants_them(render, tmp_path):
     assert 'Unattended-Upgrade::Package-Blacklist:: "mariadb-";' in said
 
 
-def test_the_idle_timeout_of_login_shells_can_be_disabled(render):
+def test_idle_timeout_of_login_shells_can_be_disabled(render):
     shell = "etc/profile.d/flaskstack.sh.j2"
     assert "readonly TMOUT=1800\n" in render("base", shell)
     assert "TMOUT" not in render("base", shell, base_shell_timeout=0)
     assert "ulimit" not in render("base", shell, base_core_dumps=True)
 
 
-def test_the_journal_is_limited(render):
+def test_journal_is_limited(render):
     text = render("base", "etc/systemd/journald.conf.d/flaskstack.conf.j2", base_journal_size=64)
     assert {"Storage=persistent", "SystemMaxUse=64M", "RateLimitBurst=10000"} <= set(
         text.splitlines()
@@ -107,13 +107,13 @@ def test_the_journal_is_limited(render):
         (MACHINE | {"mounts": []}, "unknown"),
     ],
 )
-def test_swap_is_made_only_where_it_can_be(evaluate, facts, obstacle):
+def test_swap_needs_a_machine_and_a_suitable_file_system(evaluate, facts, obstacle):
     said = evaluate("base", "__base_swap_obstacle", ansible_facts=facts)
     assert obstacle in said
     assert bool(said) == bool(obstacle)
 
 
-def test_the_swap_file_is_made_anew_when_its_size_differs(render):
+def test_swap_file_is_recreated_when_its_size_differs(render):
     text = render("base", "etc/systemd/system/swapfile.service.j2", base_swap_size=512)
     assert f"!= {512 * 1024 * 1024}'" in text
     assert "ExecStart=fallocate -l 512M /swapfile" in text
@@ -136,18 +136,18 @@ def test_the_swap_file_is_made_anew_when_its_size_differs(render):
         ("base_shell_timeout", -1),
     ],
 )
-def test_settings_that_cannot_work_are_refused(evaluate, variable, value):
+def test_invalid_settings_are_rejected(evaluate, variable, value):
     problems = evaluate("base", "__base_problems", **{variable: value})
     assert len(problems) == 1
     assert problems[0].startswith(variable)
 
 
-def test_the_defaults_are_accepted(evaluate):
+def test_defaults_are_accepted(evaluate):
     assert evaluate("base", "__base_problems") == []
 
 
 def shared(memory=2048, owner="blog", **others):
-    """Return facts of a host on which other apps plan with so much memory each."""
+    """Return facts of a host with the memory in MiB that each other app plans with."""
     local = {
         f"flaskstack_base_{name}": {"app": name, "memory": size} for name, size in others.items()
     }
@@ -156,16 +156,16 @@ def shared(memory=2048, owner="blog", **others):
 
 
 def planned(memory):
-    """Return the plan of a site whose host is to have so much memory."""
+    """Return the plan of a site with this memory in MiB."""
     return {"site_plan": {"host": {"memory": memory}}}
 
 
-def test_the_first_app_owns_the_host(evaluate):
+def test_first_app_owns_the_host(evaluate):
     assert evaluate("base", "__base_owner") == "shop"
     assert evaluate("base", "__base_owner", ansible_facts=shared()) == "blog"
 
 
-def test_an_app_alone_plans_with_what_it_likes(evaluate):
+def test_single_app_may_set_any_memory(evaluate):
     facts = shared(owner="shop", shop=2048)
     assert evaluate("base", "__base_problems", ansible_facts=facts, **planned(4096)) == []
 

@@ -1,4 +1,4 @@
-"""Settings of the certificate: validation, and the files that they are written to."""
+"""Certificate settings: validation and rendered files."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_invalid_settings_are_rejected(problems, settings, beginning, word):
     assert word in message
 
 
-def test_a_provided_certificate_must_fit_key_and_names_which_no_message_shows(problems, tmp_path):
+def test_provided_certificate_must_match_key_and_names(problems, tmp_path):
     authority = Authority()
     one, other = authority.certify("shop.example"), authority.certify("shop.example")
     path = tmp_path / "site.pem"

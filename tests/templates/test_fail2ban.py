@@ -1,4 +1,4 @@
-"""Whom fail2ban bans for what, and whom it never does."""
+"""fail2ban jails, ban actions and ignored addresses."""
 
 import configparser
 import re
@@ -21,7 +21,7 @@ KNOWN = {
 
 @pytest.fixture
 def file(render):
-    """Return a function that gives a file's sections."""
+    """Return a function that returns the sections of a rendered file."""
 
     def file(name, **variables):
         found = configparser.RawConfigParser()
@@ -33,7 +33,7 @@ def file(render):
 
 @pytest.fixture
 def refused(evaluate):
-    """Return a function that tells which variables are refused."""
+    """Return a function that returns the names of rejected variables."""
 
     def refused(**variables):
         texts = evaluate("fail2ban", "__fail2ban_problems", **variables)
@@ -43,11 +43,11 @@ def refused(evaluate):
 
 
 def ignored(file, **variables):
-    """Return whom the host's jails ignore."""
+    """Return the addresses that the host's jails ignore."""
     return set(file("jail.d/flaskstack-ignore.conf", **variables)["DEFAULT"]["ignoreip"].split())
 
 
-def test_controller_and_hosts_and_proxies_are_never_banned(file):
+def test_controller_hosts_and_proxies_are_never_banned(file):
     given = {"fail2ban_ignore": ["198.51.100.0/24"], "app_trusted_proxies": ["10.1.0.0/16"]}
     assert ignored(file, **given) == {
         "127.0.0.0/8",
@@ -61,19 +61,19 @@ def test_controller_and_hosts_and_proxies_are_never_banned(file):
     }
 
 
-def test_those_of_other_apps_are_not_either(file):
+def test_ignored_addresses_of_other_apps_are_never_banned(file):
     other = {"app": "blog", "ignore": ["192.0.2.80"]}
     facts = {"ansible_local": {"flaskstack_fail2ban_blog": other}}
     assert "192.0.2.80" in ignored(file, ansible_facts=facts)
 
 
-def test_an_app_forgets_what_it_said_before(file):
+def test_previous_ignore_list_of_the_same_app_is_replaced(file):
     before = {"app": "shop", "ignore": ["192.0.2.80"]}
     facts = {"ansible_local": {"flaskstack_fail2ban_shop": before}}
     assert "192.0.2.80" not in ignored(file, ansible_facts=facts)
 
 
-def test_bans_are_of_packets_unless_all_come_from_a_load_balancer(file):
+def test_ban_action_behind_a_load_balancer_is_in_nginx(file):
     jails = ("shop-probes", "shop-missing", "shop-denied")
     alone = file("jail.d/site.conf")
     behind = file("jail.d/site.conf", app_trusted_proxies=["10.1.0.0/16"])
@@ -83,7 +83,7 @@ def test_bans_are_of_packets_unless_all_come_from_a_load_balancer(file):
     assert "banaction" not in behind["nginx-refused"]
 
 
-def test_an_address_in_a_banned_network_is_exempt(file):
+def test_ignored_address_in_a_banned_network_is_exempt(file):
     given = {"fail2ban_ignore": ["2001:DB8::0:5", "2001:db8:9::/48"]}
     action = file("action.d/flaskstack-nftables.conf", **given)["Init?family=inet6"]
     assert {"2001:db8::5/128,", "2001:db8:9::/48"} <= set(action["exempt"].split())
@@ -94,7 +94,7 @@ def test_an_address_in_a_banned_network_is_exempt(file):
     assert not re.search(regex, '{"remote_addr":"2001:db8::6",')
 
 
-def test_lines_are_taken_by_unit_only(file):
+def test_journal_is_matched_by_unit(file):
     for section in (
         *file("jail.d/site.conf").values(),
         file("jail.d/flaskstack-host.conf")["sshd"],
@@ -103,7 +103,7 @@ def test_lines_are_taken_by_unit_only(file):
             assert section["journalmatch"].startswith("_SYSTEMD_UNIT=")
 
 
-def test_no_retries_are_no_jail(file, evaluate):
+def test_zero_retries_disable_the_jail(file, evaluate):
     none = {"fail2ban_ssh_retries": 0}
     assert file("jail.d/flaskstack-host.conf", **none)["sshd"]["enabled"] == "false"
     assert file("jail.d/site.conf", **none)["shop-missing"]["enabled"] == "false"
@@ -112,14 +112,14 @@ def test_no_retries_are_no_jail(file, evaluate):
     assert jails == ["nginx-refused", "shop-probes", "shop-denied"]
 
 
-def test_the_first_app_has_the_say_about_logins(evaluate):
+def test_first_app_owns_the_ssh_jail(evaluate):
     facts = {"ansible_local": {"flaskstack_base": {"app": "blog"}}}
     names = [item["name"] for item in evaluate("fail2ban", "__fail2ban_files", ansible_facts=facts)]
     assert "jail.d/flaskstack-host.conf" not in names
     assert "jail.d/shop.conf" in names
 
 
-def test_a_host_without_a_site_has_no_jails_for_one(evaluate):
+def test_host_without_a_site_has_no_site_jails(evaluate):
     names = [item["name"] for item in evaluate("fail2ban", "__fail2ban_files", group_names=["app"])]
     assert names == [
         "fail2ban.d/flaskstack.conf",
@@ -140,9 +140,9 @@ def test_a_host_without_a_site_has_no_jails_for_one(evaluate):
         ("fail2ban_web_ports", [70000]),
     ],
 )
-def test_settings_that_cannot_work_are_refused(refused, variable, value):
+def test_invalid_settings_are_rejected(refused, variable, value):
     assert len(refused(**{variable: value})) == 1
 
 
-def test_settings_that_work_are_accepted(refused):
+def test_valid_settings_are_accepted(refused):
     assert refused(fail2ban_ignore=["203.0.113.7", "2001:db8::/48", "::1"]) == []

@@ -1,4 +1,4 @@
-"""The firewall's files: what each app adds, and what the host has of its own."""
+"""Firewall files: rules of the app and rules of the host."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SEEN = {
 
 @pytest.fixture
 def rules(render):
-    """Give `rules(**variables)`: the app's rules, one a line."""
+    """Return a function that renders the app's rules as a list of lines."""
 
     def rules(**variables):
         text = render("firewall", "etc/flaskstack/firewall.d/app.nft.j2", **variables)
@@ -30,7 +30,7 @@ def rules(render):
 
 @pytest.fixture
 def host(render):
-    """Give `host(**variables)`: the rules of the host."""
+    """Return a function that renders the rules of the host."""
     return lambda **variables: render(
         "firewall", "etc/flaskstack/firewall.nft.j2", **{"ansible_facts": SEEN} | variables
     )
@@ -38,7 +38,7 @@ def host(render):
 
 @pytest.fixture
 def refused(evaluate):
-    """Give `refused(**variables)`: which variables are refused."""
+    """Return a function that returns the names of rejected variables."""
 
     def refused(**variables):
         problems = evaluate("firewall", "__firewall_problems", **variables)
@@ -47,7 +47,7 @@ def refused(evaluate):
     return refused
 
 
-def test_a_site_is_open_to_everyone(rules):
+def test_site_is_open_to_all_addresses(rules):
     assert rules() == [
         'tcp dport 80 accept comment "shop: web"',
         'tcp dport 443 accept comment "shop: web, HTTPS"',
@@ -55,14 +55,14 @@ def test_a_site_is_open_to_everyone(rules):
     ]
 
 
-def test_or_to_its_load_balancer(rules):
+def test_site_behind_a_load_balancer_is_open_to_it_only(rules):
     assert rules(app_https=False, firewall_web_sources=["10.0.0.100", "fd00::100"]) == [
         'ip saddr { 10.0.0.100/32 } tcp dport 80 accept comment "shop: web"',
         'ip6 saddr { fd00::100/128 } tcp dport 80 accept comment "shop: web"',
     ]
 
 
-def test_more_rules(rules):
+def test_additional_rules(rules):
     more = [
         {"port": "60000-60010", "protocol": "udp"},
         {"port": "9100", "sources": ["10.0.0.9"], "comment": "metrics"},
@@ -73,17 +73,17 @@ def test_more_rules(rules):
     ]
 
 
-def test_ssh_is_open_where_sshd_listens_and_where_the_controller_came_in(host):
+def test_ssh_is_open_on_ports_of_sshd_and_of_the_connection(host):
     assert "tcp dport { 22, 2022 } goto ssh" in host()
     assert "tcp dport { 22, 2022, 2222 } goto ssh" in host(firewall_ssh_ports=[2222])
 
 
-def test_without_any_sshd_it_is_its_usual_port(host):
+def test_ssh_port_without_sshd_is_22(host):
     nothing = {"env": {}, "access": SEEN["access"] | {"sshd": ""}}
     assert "tcp dport { 22 } goto ssh" in host(ansible_facts=nothing)
 
 
-def test_another_firewall_is_refused(evaluate):
+def test_other_enabled_firewall_is_rejected(evaluate):
     two = SEEN | {"access": SEEN["access"] | {"firewalls": ["ufw", "firewalld"]}}
     (message,) = evaluate("firewall", "__firewall_host_problems", ansible_facts=two)
     assert "ufw and firewalld" in message
@@ -92,7 +92,7 @@ def test_another_firewall_is_refused(evaluate):
     assert evaluate("firewall", "__firewall_host_problems", **off) == []
 
 
-def test_a_controller_outside_of_the_sources_is_refused(evaluate):
+def test_controller_outside_the_ssh_sources_is_rejected(evaluate):
     given = {"ansible_facts": SEEN, "firewall_ssh_sources": ["192.0.2.1"]}
     (message,) = evaluate("firewall", "__firewall_host_problems", **given)
     assert "firewall_ssh_sources: [192.0.2.1, 203.0.113.7]" in message
@@ -100,19 +100,19 @@ def test_a_controller_outside_of_the_sources_is_refused(evaluate):
     assert evaluate("firewall", "__firewall_host_problems", **given) == []
 
 
-def test_ssh_sources_of_one_family_shut_the_other_out(host):
+def test_ssh_sources_of_one_ip_version_block_the_other(host):
     text = host(firewall_ssh_sources=["203.0.113.0/24"])
     assert "ip saddr != { 203.0.113.0/24 } goto refused" in text
     assert "meta nfproto ipv6 goto refused" in text
 
 
-def test_limits_can_be_switched_off(host):
+def test_limits_can_be_disabled(host):
     text = host(firewall_ssh_rate=0, firewall_log_rate=0)
     assert "ssh_ip" not in text
     assert "log prefix" not in text
 
 
-def test_the_table_is_replaced_as_a_whole_and_no_other_is_touched(host):
+def test_only_the_flaskstack_table_is_replaced(host):
     statements = [line for line in host().splitlines() if re.match(r"[a-z]", line)]
     assert statements == [
         "table inet flaskstack",
@@ -137,11 +137,11 @@ def test_the_table_is_replaced_as_a_whole_and_no_other_is_touched(host):
         ("firewall_log_rate", -1),
     ],
 )
-def test_settings_that_cannot_work_are_refused(refused, variable, value):
+def test_invalid_settings_are_rejected(refused, variable, value):
     assert refused(**{variable: value}) == [variable]
 
 
-def test_an_app_host_without_an_address_is_rejected(refused):
+def test_app_host_without_an_address_is_rejected(refused):
     groups = {"app": ["host", "app-2"], "database": ["host"], "all": ["host", "app-2"]}
     hostvars = {"host": {"mysql_bind_address": "10.0.0.9"}, "app-2": {}}
     asked = {"groups": groups, "hostvars": hostvars}

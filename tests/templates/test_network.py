@@ -1,4 +1,4 @@
-"""What an app may connect to, as rules of nftables."""
+"""Egress rules of an app."""
 
 import pytest
 
@@ -9,7 +9,7 @@ METADATA = "169.254.0.0/16"
 
 @pytest.fixture
 def rules(render):
-    """Give `rules(**variables)`: the lines of the chain that the app goes through."""
+    """Return a function that renders the lines of the app's chain."""
 
     def rules(**variables):
         text = render("gunicorn", "etc/app/network.nft.j2", **APP | variables)
@@ -19,7 +19,7 @@ def rules(render):
     return rules
 
 
-def test_the_internet_and_nothing_nearby(rules):
+def test_default_allows_the_internet_but_no_private_network(rules):
     lines = rules()
     refused = next(line for line in lines if line.startswith("ip daddr"))
     assert METADATA in refused
@@ -29,13 +29,13 @@ def test_the_internet_and_nothing_nearby(rules):
     assert lines[-1] == "goto refused"
 
 
-def test_nothing_at_all(rules):
+def test_empty_list_denies_all_destinations(rules):
     lines = rules(app_network=[])
     assert lines[-1] == "goto refused"
     assert not [line for line in lines if "th dport 53" in line or 'oifname != "lo"' in line]
 
 
-def test_what_is_named_comes_before_what_is_refused(rules):
+def test_listed_addresses_are_accepted_before_networks_are_denied(rules):
     lines = rules(app_network=["internet", "10.0.0.7", "fd00:1::/64", "169.254.169.254"])
     named = [line for line in lines if line.endswith("} accept")]
     assert "ip daddr { 10.0.0.7/32, 169.254.169.254/32 } accept" in named
@@ -43,19 +43,19 @@ def test_what_is_named_comes_before_what_is_refused(rules):
     assert lines.index(named[-1]) < lines.index('oifname != "lo" accept')
 
 
-def test_anything_but_what_clouds_tell_their_servers(rules):
+def test_any_excludes_the_metadata_service(rules):
     lines = rules(app_network=["any"])
     assert [line for line in lines if METADATA in line and line.endswith("goto refused")]
     assert not [line for line in lines if "10.0.0.0/8" in line]
     assert lines[-2:] == ["accept", "goto refused"]
 
 
-def test_the_host_itself(rules):
+def test_localhost_allows_loopback(rules):
     assert 'oifname "lo" accept' in rules(app_network=["localhost"])
     assert 'oifname "lo" accept' not in rules()
 
 
-def test_its_own_servers(rules):
+def test_database_and_redis_servers_are_allowed(rules):
     lines = rules(
         app_network=[], app_database_host="10.0.0.5", app_queue_host="fd00::6", app_queue_port=6390
     )
@@ -64,25 +64,25 @@ def test_its_own_servers(rules):
     assert not [line for line in lines if "th dport 53" in line]
 
 
-def test_a_server_with_a_name_needs_a_resolver(rules):
+def test_server_with_a_host_name_needs_dns(rules):
     lines = rules(app_network=[], app_database_host="db.example.com", app_database_port=25060)
     assert "tcp dport 25060 accept" in lines
     assert "meta l4proto { tcp, udp } th dport 53 accept" in lines
 
 
 @pytest.mark.parametrize("value", [["example.com"], ["10.0.0.0/33"], ["internet", "everything"]])
-def test_refused(evaluate, value):
+def test_invalid_networks_are_rejected(evaluate, value):
     problems = evaluate("app", "__app_problems", **APP, app_network=value)
     assert problems[0].startswith("app_network")
 
 
 @pytest.mark.parametrize("value", [["films"], ["/"], ["/srv/a b"], ["/root/../etc"], ["/home/x"]])
-def test_unreadable(evaluate, value):
+def test_invalid_readable_paths_are_rejected(evaluate, value):
     problems = evaluate("app", "__app_problems", **APP, app_readable_paths=value)
     assert problems[0].startswith("app_readable_paths")
 
 
-def test_readable_folders_are_in_sight(render):
+def test_readable_directories_are_mounted(render):
     unit = render(
         "gunicorn",
         "units/web@.service.j2",

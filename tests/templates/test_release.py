@@ -1,4 +1,4 @@
-"""What the release's own variables say, without a host."""
+"""Internal variables of role release, without a host."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ SECRETS = {
 }
 
 
-def test_how_a_release_is_proved_goes_with_its_settings(evaluate):
+def test_health_check_follows_the_settings(evaluate):
     worker = {"name": "worker", "command": "w", "instances": 2}
     nightly = {"name": "nightly", "command": "n", "schedule": "daily"}
     proof = evaluate(
@@ -27,7 +27,7 @@ def test_how_a_release_is_proved_goes_with_its_settings(evaluate):
     assert evaluate("release", "__release_health")["strategy"] == "switch"
 
 
-def test_migrations_know_the_database_by_every_name_the_app_has_for_it(evaluate):
+def test_migrations_get_every_database_variable_of_the_app(evaluate):
     environment = {"SQLALCHEMY_DATABASE_URI": "{{ app_database_url }}", "COLOUR": "red"}
     text = evaluate(
         "release", "__release_migrate_environment", app_environment=environment, **SECRETS
@@ -37,7 +37,7 @@ def test_migrations_know_the_database_by_every_name_the_app_has_for_it(evaluate)
     assert all("shop_migrate:of-the-migration@" in value for _, value in names)
 
 
-def test_an_app_without_a_database_migrates_without_its_address(evaluate):
+def test_migrations_without_a_database_have_no_url(evaluate):
     assert evaluate("release", "__release_migrate_environment", app_migrate_commands=["true"]) == ""
 
 
@@ -52,7 +52,7 @@ def test_output_is_shown_without_secrets(evaluate):
     assert evaluate("release", "__release_post_deploy_failure", **known).splitlines()[3:5] == lines
 
 
-def test_a_rollback_says_which_migrations_stay(evaluate):
+def test_rollback_warns_of_migrations_that_stay(evaluate):
     known = {"__release_leaving": {"host": "two"}, "__release": {"id": "one"}}
     files = {"files": ["migrations/1.py", "migrations/2.py"]}
     shown = evaluate(
@@ -61,7 +61,7 @@ def test_a_rollback_says_which_migrations_stay(evaluate):
     assert shown.splitlines()[1:3] == ["  migrations/1.py", "  migrations/2.py"]
 
 
-def test_a_database_of_the_apps_own_elsewhere_is_known_by_its_address(evaluate):
+def test_external_database_is_detected_by_its_url(evaluate):
     environment = {
         "SAME": "{{ app_database_url }}",
         "OTHER_URL": "postgresql+psycopg://u@db/x",
@@ -74,7 +74,7 @@ def test_a_database_of_the_apps_own_elsewhere_is_known_by_its_address(evaluate):
     assert found == ["OTHER_URL"]
 
 
-def test_the_login_of_migrations_is_what_the_module_takes(evaluate):
+def test_migration_login_has_the_modules_parameters(evaluate):
     assert evaluate("release", "__release_database", **SECRETS) == {
         "host": "",
         "port": 3306,
@@ -99,13 +99,13 @@ def refused(evaluate, **settings):
     return evaluate("release", "__release_problems", **settings)
 
 
-def test_settings_that_can_work_are_not_refused(evaluate):
+def test_valid_settings_are_accepted(evaluate):
     assert refused(evaluate) == []
     git = {"app_source_folder": "", "app_source_git": "git@example.com:shop.git"}
     assert refused(evaluate, **git) == []
 
 
-def test_settings_that_cannot_work_are_refused_by_name(evaluate):
+def test_invalid_settings_are_rejected_by_name(evaluate):
     url = {"app_source_folder": "", "app_source_archive": "https://example.com/shop.tar.gz"}
     for name, settings in {
         "app_source_folder is /nowhere": {"app_source_folder": "/nowhere"},
@@ -121,7 +121,7 @@ def test_settings_that_cannot_work_are_refused_by_name(evaluate):
         assert "group_vars/all/main.yml" in refusal
 
 
-def test_pins_are_a_list_or_a_file(evaluate, tmp_path):
+def test_constraints_are_a_list_or_a_file(evaluate, tmp_path):
     (tmp_path / "pins.txt").write_text("flask==3.1\n")
     for given, pins in (
         (["sqlalchemy>=2.0.31", "flask<3"], "sqlalchemy>=2.0.31\nflask<3"),
@@ -134,7 +134,7 @@ def test_pins_are_a_list_or_a_file(evaluate, tmp_path):
         assert "app_constraints: [flask==3.1.2]" in " ".join(refused)
 
 
-def test_the_last_message_of_a_failure_leads_to_its_reason(evaluate):
+def test_failure_message_names_the_failed_task(evaluate):
     failed = {"ansible_failed_task": {"name": "Install the Python"}}
     said = evaluate("release", "__release_failure", __release_fleet="one is active on a.", **failed)
     assert said.startswith("one is active on a. ")

@@ -1,4 +1,4 @@
-"""What of a host's units is an app's, when that is removed."""
+"""Units that the removal of an app stops and deletes."""
 
 import json
 import subprocess
@@ -47,7 +47,7 @@ PLAY = """
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    """Return the paths and the units that are found on a host."""
+    """Return the paths and units found on a host."""
     folder = tmp_path_factory.mktemp("host")
     for name, text in (OWN | OTHERS).items():
         path = folder / "system" / name
@@ -65,13 +65,13 @@ def found(tmp_path_factory):
     return paths, json.loads((folder / "units").read_text())
 
 
-def test_the_apps_units_are_removed_and_no_others(found):
+def test_only_units_of_the_app_are_removed(found):
     drop_ins = {"shop-worker@.service.d", "shop.run-.service.d"}
     files = {name for name in OWN if ".d/" not in name}
     assert set(found[0]) == files | drop_ins
 
 
-def test_the_apps_units_are_stopped(found):
+def test_units_of_the_app_are_stopped(found):
     expected = {name for name in OWN if "/" not in name and "@" not in name}
     assert set(found[1]) == expected | {
         "shop-web@a.service",

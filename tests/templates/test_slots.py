@@ -1,4 +1,4 @@
-"""The two slots that releases run in by turns."""
+"""The two slots that releases use alternately."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ UNITS = "units"
 
 @pytest.fixture
 def unit(render):
-    """Give `unit(name)`: the settings of a unit, each with its values."""
+    """Return a function that returns the settings of a unit: name → list of values."""
 
     def unit(name):
         settings = {}
@@ -24,11 +24,11 @@ def unit(render):
 
 
 @pytest.mark.parametrize("name", ["web@.service", "web@.socket"])
-def test_a_slot_is_used_while_its_link_is_there(unit, name):
+def test_slot_is_enabled_by_its_link(unit, name):
     assert unit(name)["ConditionPathExists"] == ["/srv/shop/instances/%i"]
 
 
-def test_a_slot_runs_the_release_and_the_settings_that_its_links_point_to(unit):
+def test_slot_runs_the_release_and_settings_of_its_links(unit):
     web = unit("web@.service")
     assert web["WorkingDirectory"] == ["/srv/shop/instances/%i"]
     gunicorn = "/srv/shop/instances/%i/.venv/bin/gunicorn --config"
@@ -41,15 +41,15 @@ def test_a_slot_runs_the_release_and_the_settings_that_its_links_point_to(unit):
     assert not [value for values in web.values() for value in values if "/current" in value]
 
 
-def test_each_slot_has_a_socket_of_its_own(unit):
+def test_each_slot_has_its_own_socket(unit):
     assert unit("web@.socket")["ListenStream"] == ["/run/shop/%i.sock"]
 
 
-def test_the_target_wants_both_slots(unit):
+def test_target_wants_both_slots(unit):
     wanted = " ".join(unit("app.target")["Wants"]).split()
     kinds = [f"shop-web@{slot}.{kind}" for slot in "ab" for kind in ("socket", "service")]
     assert [name for name in wanted if "-web@" in name] == kinds
 
 
-def test_nginx_names_no_slot(evaluate):
+def test_nginx_uses_the_link_and_no_slot(evaluate):
     assert evaluate("nginx", "nginx_upstreams") == ["unix:/srv/shop/web.sock"]

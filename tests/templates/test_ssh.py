@@ -1,4 +1,4 @@
-"""Who may log in, and what is refused before anybody is locked out."""
+"""sshd settings, and validation that prevents a lockout."""
 
 import pytest
 
@@ -25,7 +25,7 @@ ACCESS = {
 
 
 def gathered(user="deploy", **access):
-    """Return the variables of a host whose facts are those above, but for some."""
+    """Return the variables of a host with the facts above, some of them changed."""
     facts = {
         "user_id": user,
         "env": {"SSH_CONNECTION": "203.0.113.9 50000 192.0.2.1 22"},
@@ -36,7 +36,7 @@ def gathered(user="deploy", **access):
 
 @pytest.fixture
 def settings(render):
-    """Return a function that gives sshd's settings."""
+    """Return a function that renders the settings of sshd."""
 
     def settings(**variables):
         name = "etc/ssh/sshd_config.d/00-flaskstack.conf"
@@ -49,7 +49,7 @@ def settings(render):
 
 @pytest.fixture
 def refused(evaluate):
-    """Return a function that tells which variables are refused, without and with the host."""
+    """Return a function that returns the names of rejected variables."""
 
     def refused(what="__ssh_problems", **variables):
         return [text.split(" ")[0].rstrip(":") for text in evaluate("ssh", what, **variables)]
@@ -59,11 +59,11 @@ def refused(evaluate):
 
 @pytest.fixture
 def refused_there(refused):
-    """Return a function that tells which variables are refused once a host has been looked at."""
+    """Return a function that returns the variables rejected because of the host's facts."""
     return lambda **variables: refused("__ssh_host_problems", **gathered() | variables)
 
 
-def test_keys_and_nothing_else(settings):
+def test_only_keys_are_accepted(settings):
     found = settings()
     assert found["AuthenticationMethods"] == "publickey"
     assert found["PasswordAuthentication"] == "no"
@@ -78,11 +78,11 @@ def test_keys_and_nothing_else(settings):
         ({"ansible_user": "deploy"}, "no"),
     ],
 )
-def test_root_gets_in_only_where_it_has_to(settings, connects, expected):
+def test_root_login_is_permitted_only_if_ansible_uses_it(settings, connects, expected):
     assert settings(**connects)["PermitRootLogin"] == expected
 
 
-def test_algorithms_are_those_that_the_host_has_best_first(settings):
+def test_algorithms_are_supported_by_the_host_and_ordered(settings):
     found = settings()
     quantum_safe = "mlkem768x25519-sha256,sntrup761x25519-sha512@openssh.com"
     assert found["KexAlgorithms"] == f"{quantum_safe},curve25519-sha256"
@@ -92,13 +92,13 @@ def test_algorithms_are_those_that_the_host_has_best_first(settings):
     assert found["KexAlgorithms"] == quantum_safe
 
 
-def test_the_controller_is_never_penalised(settings):
+def test_controller_is_never_penalised(settings):
     found = settings(ssh_penalty_exempt=["198.51.100.0/24"])
     assert found["PerSourcePenaltyExemptList"] == "203.0.113.9,198.51.100.0/24"
 
 
 @pytest.mark.parametrize("word", ["PerSourcePenaltyExemptList", "GSSAPIAuthentication"])
-def test_an_openssh_is_not_told_of_what_it_does_not_know(settings, word):
+def test_unsupported_options_are_omitted(settings, word):
     assert word in settings()
     assert word not in settings(**gathered(sshd="port 22"))
 
@@ -114,7 +114,7 @@ def test_an_openssh_is_not_told_of_what_it_does_not_know(settings, word):
         [{"name": "bert", "state": "absent"}],
     ],
 )
-def test_users_that_work_are_accepted(refused, users):
+def test_valid_users_are_accepted(refused, users):
     assert refused(ssh_users=users) == []
 
 
@@ -134,11 +134,11 @@ def test_users_that_work_are_accepted(refused, users):
         [{"name": "root", "state": "absent"}],
     ],
 )
-def test_users_that_do_not_are_refused(refused, users):
+def test_invalid_users_are_rejected(refused, users):
     assert refused(ssh_users=users) == ["ssh_users"]
 
 
-def test_who_connects_is_not_removed(refused):
+def test_removing_the_connecting_user_is_rejected(refused):
     leaving = [{"name": "deploy", "state": "absent"}]
     assert refused(ssh_users=leaving, ansible_user="deploy") == ["ssh_users"]
 
@@ -152,39 +152,39 @@ def test_who_connects_is_not_removed(refused):
         ("ssh_penalty_exempt", ["office.example.org"]),
     ],
 )
-def test_settings_that_cannot_work_are_refused(refused, variable, value):
+def test_invalid_settings_are_rejected(refused, variable, value):
     assert refused(**{variable: value}) != []
 
 
-def test_root_is_not_shut_out_while_it_connects(refused, refused_there):
+def test_disabling_root_login_is_rejected_for_connections_as_root(refused, refused_there):
     assert refused(ansible_user="root", ssh_permit_root="no") == ["ssh_permit_root"]
     assert refused_there(**gathered("root"), ssh_permit_root="no") == ["ssh_permit_root"]
     assert refused_there() == []
 
 
-def test_passwords_do_not_end_for_one_without_a_key(refused_there):
+def test_connecting_user_needs_a_key(refused_there):
     keyless = gathered(has_key=False)
     assert refused_there(**keyless) == ["ssh_users"]
     own = [{"name": "deploy", "keys": [KEY]}]
     assert refused_there(**keyless, ssh_users=own) == []
 
 
-def test_an_authority_in_place_of_keys_is_enough(refused_there):
+def test_certificate_authority_replaces_keys(refused_there):
     assert refused_there(**gathered(has_key=False, sshd="authorizedkeyscommand none")) == []
 
 
 @pytest.mark.parametrize("name", ["backup", "docker"])
-def test_users_and_groups_of_services_are_no_people(refused_there, name):
+def test_names_of_system_users_and_groups_are_rejected(refused_there, name):
     assert refused_there(ssh_users=[{"name": name, "keys": [KEY]}]) == ["ssh_users"]
 
 
-def test_sudo_is_not_taken_from_who_connects(refused_there):
+def test_removing_sudo_from_the_connecting_user_is_rejected(refused_there):
     own = [{"name": "deploy", "keys": [KEY], "sudo": False}]
     assert refused_there(ssh_users=own, **gathered(has_sudo_rule=True)) == ["ssh_users"]
     assert refused_there(ssh_users=own) == []
 
 
-def test_a_host_on_the_way_to_others_forwards(refused_there):
+def test_jump_host_needs_tcp_forwarding(refused_there):
     hosts = {
         "host": {
             "inventory_hostname": "host",

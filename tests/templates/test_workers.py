@@ -1,4 +1,4 @@
-"""What Gunicorn does with the configuration that role gunicorn writes, and its workers."""
+"""Gunicorn replaces workers with the configuration of role gunicorn."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def serve(tmp_path):
 
 
 @pytest.mark.parametrize("worker_class", ["gthread", "sync"])
-def test_workers_that_are_due_together_are_replaced_one_at_a_time(serve, worker_class):
-    """Gunicorn's own max_requests stops all of them at once, and nothing is answered meanwhile."""
+def test_workers_are_replaced_one_at_a_time(serve, worker_class):
+    """Gunicorn's max_requests may stop all at once, and then no request is answered."""
     served = serve(gunicorn_worker_class=worker_class, gunicorn_max_requests=40)
     stop, failed = threading.Event(), []
 
@@ -59,8 +59,8 @@ def test_workers_that_are_due_together_are_replaced_one_at_a_time(serve, worker_
     assert [pid for name, pid in events if name == "Replacing"] == ended
 
 
-def test_a_worker_that_grows_is_replaced_once_it_has_answered(serve):
-    hook = {"child_exit": "shop.after"}  # one of the app's own is called, too
+def test_large_worker_is_replaced_after_its_response(serve):
+    hook = {"child_exit": "shop.after"}  # a hook of the app is called, too
     served = serve(gunicorn_workers=1, gunicorn_worker_memory_limit=90, gunicorn_settings=hook)
     first = served.ask()
     for _ in range(10):
@@ -69,13 +69,13 @@ def test_a_worker_that_grows_is_replaced_once_it_has_answered(serve):
     wait_for(lambda: (served.folder / "after").exists(), 20)
     assert (served.folder / "after").read_text() == str(first)
     assert served.workers() == {served.ask()} != {first}
-    # The next one has as much time.
+    # Its successor is not replaced early.
     for _ in range(10):
         served.ask()
     assert served.replaced() == [first]
 
 
-def test_a_worker_that_dies_while_it_is_replaced_keeps_no_other_from_it(serve):
+def test_worker_killed_during_its_replacement_does_not_block_others(serve):
     served = serve(gunicorn_workers=1, gunicorn_max_requests=5)
     first = served.ask()
     while not served.replaced():
