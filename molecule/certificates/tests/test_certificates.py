@@ -93,7 +93,7 @@ def pebble(host, path):
 
 
 def orders(host):
-    """Return how many certificates have been requested."""
+    """Return the number of requested certificates."""
     return len(journal(host, "pebble.service", grep=lambda line: "/order-plz" in line))
 
 
@@ -126,7 +126,7 @@ def test_only_root_can_read_keys(host):
         assert "Permission denied" in reads.stderr
 
 
-def test_only_our_timer_renews(host):
+def test_no_other_timer_renews(host):
     assert host.service("shop-certificate.timer").is_enabled
     timers = host.check_output("systemctl list-timers --all --no-legend --plain")
     assert len(re.findall(r"certificate|lego|certbot|acme", timers)) == 2, timers  # timer and unit

@@ -10,7 +10,7 @@ from helpers.wait import wait_for
 
 @pytest.fixture
 def short_wait(host, sql):
-    """Let MySQL close new connections that are idle for two seconds."""
+    """Configure MySQL to close new connections after two idle seconds."""
     default = sql.variable("wait_timeout")
     sql.rows("SET GLOBAL wait_timeout = 2")
     sql.rows("KILL USER sample; KILL USER sample_jobs")
@@ -27,7 +27,7 @@ def test_idle_connections_are_replaced(site, sql, short_wait):
         assert site.get("/").status_code == 200
 
 
-def test_killed_connections_are_not_seen_by_visitors(site, sql):
+def test_killed_connections_fail_no_request(site, sql):
     with site.under_load("/") as answers:
         for killed in range(8):
             wait_for(lambda enough=8 * killed: sum(answers.values()) >= enough, 20, every=0.01)

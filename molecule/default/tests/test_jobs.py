@@ -1,4 +1,4 @@
-"""Lesson 13, for jobs: a deploy loses no job, runs none twice, and stops old workers soon."""
+"""Lesson 13, for jobs: a deploy loses no job, runs no job twice, and stops old workers soon."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_worker_finishes_its_job_before_it_is_replaced(host, queue, runs):
     assert main_pid(host, WORKER) != worker
 
 
-def test_deploys_lose_no_job_and_run_none_twice(host, operator, version, queueing, runs):
+def test_deploys_lose_no_job_and_run_no_job_twice(host, operator, version, queueing, runs):
     def current():
         return host.check_output("readlink /srv/sample/current").rsplit("/", 1)[-1]
 

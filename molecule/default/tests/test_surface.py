@@ -1,4 +1,4 @@
-"""Lesson 20: open ports, and places without secrets."""
+"""Lesson 20: open ports, and no secrets in command lines and logs."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def hosts():
 
 @pytest.fixture(scope="session", autouse=True)
 def listeners(hosts):
-    """Listen on all ports of a site on every host, open or not."""
+    """Listen on all ports of a site on every host, closed ones included."""
     for host in hosts.values():
         host.run("systemctl stop listener.service")
         host.check_output(
@@ -135,7 +135,7 @@ def inside(hosts, addresses):
 
 @pytest.fixture
 def another(hosts):
-    """Give `another(host)`: a second IPv6 address of a host, for the time of the test."""
+    """Give `another(host)`: add a second IPv6 address to a host until the test ends."""
     address, given = "fd00:f1a5::9", []
 
     def another(name):

@@ -53,7 +53,7 @@ def swap(host, play):
 
 @pytest.mark.usefixtures("only_site")
 def test_the_size_of_the_swap_file(host, swap):
-    """The file only: systemd has no swap units in a container."""
+    """Only the file, since systemd does not support swap units in a container."""
     done = swap(16)
     assert done.code == 0 or done.says("swapfile.swap not supported on this system"), done.output
     file = host.file("/swapfile")
@@ -194,7 +194,7 @@ def test_modules_are_blocked(host):
 
 
 def test_network_settings_hold_on_every_interface(host):
-    """Also despite systemd's own pattern, and on new interfaces."""
+    """Despite the pattern in systemd's settings, and on new interfaces."""
     theirs = "/usr/lib/sysctl.d/50-theirs.conf"
     patterns = "net.ipv4.conf.*.rp_filter = 2\n-net.ipv4.conf.all.rp_filter\n"
     host.check_output(f"mkdir -p /usr/lib/sysctl.d; printf %s >{theirs}", patterns)

@@ -97,7 +97,8 @@ def failed_login(hosts, addresses):
     host = hosts["data"]
     host.check_output(f"ip -6 address replace {OUTSIDER}/64 dev eth0 nodad")
     command = SSH.format(f"-b {OUTSIDER}", addresses["site"]["ipv6"])
-    yield lambda: host.run(f"{command} || false").stderr  # 255 would be testinfra's own ssh
+    # testinfra would take ssh's exit status 255 for an error of its own connection.
+    yield lambda: host.run(f"{command} || false").stderr
     host.check_output(f"ip -6 address del {OUTSIDER}/64 dev eth0")
 
 
@@ -119,7 +120,7 @@ def test_failed_logins_are_banned_and_unbanned(
     assert "Permission denied" in failed_login()
 
 
-def test_no_line_of_sshd_is_lost(host):
+def test_no_log_line_of_sshd_is_dropped(host):
     """`base_journal_rate_limit` is 300 here."""
     limit = "/run/systemd/units/log-rate-limit-burst:ssh.service"
     assert int(host.check_output(f"readlink {limit}")) == 100_000
@@ -135,8 +136,8 @@ def test_units_restart_after_repeated_failures(host, unit):
     }
 
 
-def test_neither_the_controller_nor_a_host_is_banned(host, hosts, banned, addresses):
-    """Each fails as often as the jail allows."""
+def test_the_controller_and_the_hosts_are_not_banned(host, hosts, banned, addresses):
+    """Both reach the retry limit of the jail."""
     controller = json.loads(host.check_output("ip -json route show default"))[0]["gateway"]
     command = SSH.format("", addresses["site"]["ipv4"])
     for _ in range(4):
@@ -149,12 +150,12 @@ def test_neither_the_controller_nor_a_host_is_banned(host, hosts, banned, addres
 
 
 def logged(host, words):
-    """Return whether fail2ban has logged this."""
+    """Return whether fail2ban has logged these words."""
     return words in host.check_output("journalctl --unit=fail2ban --boot --output=cat")
 
 
 def test_scanners_are_banned_by_network(write, banned, inside, hosts):
-    """After one request each from three addresses of a /64, a fourth is banned, not another /64."""
+    """One request each from three addresses bans their /64, and not another /64."""
     data = hosts["data"]
     scanners = [f"{SCANNERS}::{number}" for number in range(1, 5)]
     another = "fd00:f1a5:0:8::1"
@@ -218,7 +219,7 @@ def test_401_and_403_of_nginx_do_not_count(write, banned, found):
     assert banned("shop-denied") == []
 
 
-def test_behind_a_load_balancer_nginx_bans(host, write, banned):
+def test_nginx_bans_behind_a_load_balancer(host, write, banned):
     folder = host.file(f"/run/flaskstack/banned/blog/{CLIENT}")
     write("nginx_blog", [line("/.env", app="blog")] * 3)
     write("nginx_blog", [line("/login", 429, app="blog")] * 6)

@@ -35,7 +35,7 @@ def test_only_ssh_is_open_on_a_data_host(outside, family):
 
 
 def test_the_app_host_connects_to_database_and_redis(inside):
-    """The database is open over IPv4, cache and queue over IPv6, as their bind addresses."""
+    """The bind address of the database is IPv4, that of cache and queue IPv6."""
     redis = ("tcp/6379", "tcp/6380")
     assert inside("site", "data", "tcp/3306", *redis) == {
         "tcp/3306": "open",
@@ -116,7 +116,7 @@ def test_the_ssh_rate_limit_is_per_source(hosts, addresses, another, outside):
     assert outside("site", "tcp/22", family="link") == {"tcp/22": "open"}
 
 
-# Holds a connection to another host, which answers only because it is established.
+# Holds a connection to another host. Replies pass only because it is established.
 OUTWARD = """python3 -c '
 import socket, subprocess, sys
 with socket.create_connection((sys.argv[1], 3306), timeout=5) as client:

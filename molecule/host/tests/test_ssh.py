@@ -114,7 +114,7 @@ def test_one_setting_forwards_ports_and_sockets(host, login, play, tmp_path):
 
 
 def asked(path):
-    """Return the answer of a server behind a Unix socket of this machine."""
+    """Return the response of a server on a local Unix socket."""
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(10)
         client.connect(str(path))
@@ -129,7 +129,7 @@ def test_forwarding_is_disabled(host, login):
     assert "SSH_AUTH_SOCK" not in login("deploy", "-A", command="env", agent=["ssh-agent"]).stdout
 
 
-def test_an_audit_finds_what_is_documented(host):
+def test_ssh_audit_reports_the_documented_findings(host):
     assert audits.undocumented_ssh(host.ansible.get_variables()["ansible_host"]) == []
 
 

@@ -53,7 +53,7 @@ def test_lynis_reports_a_hardened_host(run):
     assert said.index >= 85, "\n".join(said.suggestions)
 
 
-def test_ssh_audit_finds_only_what_is_documented(address):
+def test_ssh_audit_reports_only_documented_findings(address):
     assert audits.undocumented_ssh(address) == []
 
 

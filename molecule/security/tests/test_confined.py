@@ -39,7 +39,7 @@ def confined() -> ResponseReturnValue:
     }
 '''
 
-# Another app, files of root, and a network with cloud metadata, another host's SSH, a public site.
+# Another app, files of root, and a network with cloud metadata, another host and a public site.
 SETUP = """
 set -e
 id otherapp 2>/dev/null || useradd --system --home-dir /var/lib/otherapp otherapp
@@ -117,7 +117,7 @@ def python(code: str) -> str:
 
 
 def connect(address: str, port: int) -> str:
-    """Return a command that prints REACHED and what an address answers."""
+    """Return a command that prints REACHED and the response of an address."""
     return python(f"""
         import socket
         with socket.create_connection(({address!r}, {port}), timeout=3) as connection:
@@ -149,7 +149,7 @@ class Attempt:
 
 
 def writing(folder: str) -> Attempt:
-    """Return the attempt to write to a folder."""
+    """Return an attempt to write to a directory."""
     return Attempt(
         f"touch {folder}/confined-file && rm {folder}/confined-file && echo REACHED", SUCCESS
     )
@@ -349,8 +349,8 @@ def test_app_cannot_reach(results, name):
     assert not evidence.search(results.app[name])
 
 
-def test_what_is_allowed_is_reached(results):
-    """Public addresses are allowed by `app_network`, which shows that the network works."""
+def test_app_reaches_public_addresses(results):
+    """`app_network` allows them, which also proves that the test network works."""
     assert "planted-secret" in results.app["internet"]
 
 
@@ -361,12 +361,12 @@ def test_app_may_change_rows_and_not_tables(results):
         assert "denied" in results.app[name]
 
 
-def test_migration_password_is_nowhere(host, inventory):
-    """Not on the disk, in a process or in the journal, where the app's own password is found."""
+def test_migration_password_is_not_on_the_host(host, inventory):
+    """Neither on disk nor in a process or the journal. The app's password is found as a control."""
     folder = inventory / "secrets"
 
     def found(secret: str) -> str:
-        # The pattern does not match itself; sudo logs these tests' own commands.
+        # sudo logs this command, so the pattern must not match itself.
         pattern = shlex.quote(f"[{secret[0]}]{re.escape(secret[1:])}")
         files = r"find / \( -path /proc -o -path /sys \) -prune -o -type f -print0"
         disk = f"{files} | xargs -0 grep -lasE {pattern}"
