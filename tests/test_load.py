@@ -245,7 +245,7 @@ def test_get_that_fails_on_a_closed_connection_is_retried():
 
 
 class Page(BaseHTTPRequestHandler):
-    """Answer, and ignore a closed connection until the load has ended."""
+    """Answer, and keep the connection until the load has ended."""
 
     ended = threading.Event()
 
@@ -257,7 +257,7 @@ class Page(BaseHTTPRequestHandler):
         self.ended.wait(10)
 
     def log_message(self, *_):
-        """Log nothing."""
+        """Do not log requests."""
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ def service():
 def vulnerabilities(lock, *options):
     """Return the vulnerable versions in a lock: name, version and advisory."""
     command = [Path(sys.executable).with_name("pip-audit"), "--requirement", lock, *options]
-    # The lock is audited as it is; nothing is installed or resolved.
+    # Audit the lock as it is, without installing or resolving packages.
     command += ["--disable-pip", "--progress-spinner=off", "--format=json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout, done.stderr
@@ -79,7 +79,7 @@ def vulnerability_service(*bad):
             self.wfile.write(body)
 
         def log_message(self, *_):
-            """Log nothing."""
+            """Do not log requests."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
         thread = threading.Thread(target=server.serve_forever)

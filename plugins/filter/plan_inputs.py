@@ -12,7 +12,7 @@ Check = dict[str, Any]
 # Variables that only the plan reads. The argument specs of role app describe them.
 INPUTS = ("request_timeout", "host_memory", "host_cpus", "gunicorn_worker_memory")
 TIERS = ("edge", "app", "database", "cache", "queue")
-# Settings of a database server that take memory of the host.
+# Settings of a shared database server that determine its memory.
 SERVED = ("mysql_innodb_buffer_pool_size", "mysql_performance_schema")
 # Other common names of the tiers.
 SERVERS = {"nginx": "edge", "gunicorn": "app", "mysql": "database", "mariadb": "database"}

@@ -17,7 +17,7 @@ Site = dict[str, dict[str, Any]]
 SERVERS: dict[str, tuple[int, int, float]] = {"mysql": (190, 240, 1), "mariadb": (90, 110, 0.5)}
 # Idle memory of the other services, an nginx worker, and a Python process with Flask or RQ.
 REDIS, GUNICORN, NGINX, NGINX_WORKER, WORKER = 8, 24, 8, 8, 80
-# Memory from which the performance schema is enabled, and below which a host gets swap.
+# Memory to enable the performance schema, memory below which a host gets swap, swap size.
 PERFORMANCE_SCHEMA_FROM, SWAP_BELOW, SWAP = 3500, 1800, 1024
 # Connections reserved for administrators, backups and migrations, and the minimum in total.
 RESERVED_CONNECTIONS, LEAST_CONNECTIONS = 10, 30
@@ -147,7 +147,7 @@ def _memory_limits(
 
 
 def room_beside(inputs: dict[str, Any], plan: dict[str, Any], parts: dict[str, int]) -> int:
-    """Return the MiB left for a second set of web workers while the first still serves.
+    """Return the MiB left for a second set of web workers while the first is active.
 
     Half of the swap counts, for unused pages of processes.
     """

@@ -30,12 +30,12 @@ def rotation_plan(
 
     `own` has for each secret of the stack its `variable`, the digests of its `present` and
     `previous` values in the inventory (or empty), and the `groups` of the hosts that use it.
-    `files` is the result of module `secret_files`. `asked` are names, separated by commas; empty
+    `files` is the result of module `secret_files`. `asked` holds names, separated by commas. Empty
     means all secrets that can be rotated.
 
-    In the plan, `generated` get a new value in their file, `external` have both values in the
-    inventory, and `names` are both. `deferred` names were asked for, but an interrupted rotation of
-    others is completed first.
+    In the plan, `generated` secrets get a new value in their file. `external` secrets have both
+    values in the inventory. `names` is the union. `deferred` names are in `asked`, but an
+    interrupted rotation of other secrets is completed first.
     """
     if revoke:
         return _plan(problems=_revocation_problems(files, asked))
@@ -178,7 +178,7 @@ def secrets_of(
 
 
 def files_in(folder: str) -> list[str]:
-    """Return the files of a directory of secrets, if it exists; warn if others can read it."""
+    """Return the files of a directory of secrets. Warn if others can read it."""
     path = Path(folder)
     if path.is_dir() and path.stat().st_mode & 0o077:
         Display().warning(
