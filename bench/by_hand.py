@@ -1,4 +1,4 @@
-"""A deploy of changed code by hand: what the benches compare deploys with."""
+"""A manual deploy of changed code, as the baseline of the deploy benchmarks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import tempfile
 
 from servers import Server
 
-# Nothing is built, checked, watched or undone: the floor under any tool.
+# The lower bound for any tool: nothing is built, checked, watched or rolled back.
 BY_HAND = r"""
 set -e
 cd /srv/sample
@@ -42,7 +42,7 @@ flaskstack sample run --release by-hand alembic upgrade head 2>/dev/null
 
 
 def by_hand(server: Server, migrate: str = "") -> float:
-    """Deploy the app by hand; return the seconds it took."""
+    """Deploy the app manually; return the seconds it took."""
     with tempfile.TemporaryFile() as archive, tarfile.open(fileobj=archive, mode="w") as packed:
         packed.add(server.app, ".")
         packed.close()

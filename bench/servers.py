@@ -1,4 +1,4 @@
-"""Fresh local servers with inventories of their own, for the benches."""
+"""Fresh local servers with their own inventories, for the benchmarks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TIERS = ("edge", "app", "database", "cache", "queue")
 
 
 class Server:
-    """One fresh local server with all tiers and a copy of the sample app."""
+    """A fresh local server with all tiers and a copy of the sample app."""
 
     def __init__(
         self,
@@ -29,10 +29,10 @@ class Server:
         tree: Path = ROOT,
         **settings: object,
     ) -> None:
-        """Write the inventory of the server bench-`name`, with its SSH (and site) at these ports.
+        """Write the inventory of the server bench-`name`, with SSH and the site at these ports.
 
-        `tree` is the checkout whose site.yml, inventory and sample app are used; this one makes the
-        server, whatever the tree. `settings` are more variables of the host.
+        `tree` is the checkout with the site.yml, inventory and sample app to use; this checkout
+        always creates the server. `settings` are more variables of the host.
         """
         self.name, self.port, self.inventory = f"bench-{name}", port, folder / name
         self.tree = tree
@@ -50,7 +50,7 @@ class Server:
             "ansible_ssh_common_args": f"-o UserKnownHostsFile={KEYS / 'known_hosts'}",
             "local_server_ports": [f"127.0.0.1:{self.port}:22"]
             + ([f"127.0.0.1:{http}:80"] if http else []),
-            "app_https": False,  # the load asks over http
+            "app_https": False,  # the load generator uses HTTP
         }
         host |= settings
         tiers = {tier: {"hosts": {self.name: None}} for tier in TIERS}
@@ -62,7 +62,7 @@ class Server:
         )
 
     def up(self) -> None:
-        """Make the server."""
+        """Create the server."""
         self._playbook(ROOT, "playbooks/local_up.yml")
 
     def down(self) -> None:
@@ -70,7 +70,7 @@ class Server:
         self._playbook(ROOT, "playbooks/local_down.yml")
 
     def play(self, playbook: str, *options: str, **streams: object) -> float:
-        """Run a playbook of the server's tree on it; return the seconds it took."""
+        """Run a playbook of the server's tree; return the seconds it took."""
         return self._playbook(self.tree, playbook, *options, **streams)
 
     def _playbook(self, tree: Path, playbook: str, *options: str, **streams: object) -> float:
@@ -83,7 +83,7 @@ class Server:
         subprocess.run(["tar", "-czf", archive, "-C", self.app, "."], check=True)
 
     def change(self) -> None:
-        """Change the app's code a little."""
+        """Append a comment to the app's start page."""
         page = self.app / "sample_app" / "web" / "templates" / "index.html"
         page.write_text(page.read_text() + "\n<!-- another release -->\n")
 
@@ -105,7 +105,7 @@ class Server:
         return timed([*login, "deploy@127.0.0.1", f"sudo sh -c {shlex.quote(command)}"], **streams)
 
     def read(self, command: str) -> str:
-        """Return a command's output."""
+        """Return the output of a command."""
         with tempfile.TemporaryFile("w+") as output:
             self.ssh(command, stdout=output)
             output.seek(0)
@@ -113,9 +113,9 @@ class Server:
 
 
 def timed(command: list[object], tree: Path = ROOT, **streams: object) -> float:
-    """Run a command with a tree's tools; return the seconds it took.
+    """Run a command with the tools of a tree; return the seconds it took.
 
-    A failure ends the bench with its output.
+    A failure ends the benchmark and shows the output.
     """
     environment = os.environ | {
         "ANSIBLE_CONFIG": str(tree / "ansible.cfg"),

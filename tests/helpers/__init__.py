@@ -1,1 +1,1 @@
-"""What tests, scenarios and benchmarks share."""
+"""Helpers shared by tests, scenarios and benchmarks."""

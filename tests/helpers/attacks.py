@@ -1,7 +1,7 @@
-"""Requests that an attacker would send to a site, and what each of them gets.
+"""Requests that an attacker would send to a site, and their results.
 
-Each attack is bytes on a socket, since no client library would send most of them. A marker in the
-URL finds it again in the logs; a request that was smuggled inside another asks for /smuggled-….
+Each attack is bytes on a socket, since most client libraries refuse to send them. A marker in the
+URL identifies it in the logs; a request smuggled inside another one requests /smuggled-….
 """
 
 from __future__ import annotations
@@ -33,39 +33,39 @@ class Target:
 
     address: str
     name: str  # one of its names
-    ca: str  # file with the certificate it is known by
+    ca: str  # certificate file to verify the site with
     port: int = 443
     plain_port: int = 80
 
 
 @dataclass(frozen=True)
 class Attack:
-    """What is sent, and what is expected."""
+    """A request and its expected result."""
 
     kind: str
     name: str
     data: bytes  # NAME and MARK are replaced
-    answers: tuple[str, ...] = REFUSED  # the first answer is one of these
-    reaches: bool = False  # whether the app may see it, as a request like any other
-    never: tuple[str, ...] = ()  # words that no answer may have
-    always: tuple[str, ...] = ()  # words that the answer must have
+    answers: tuple[str, ...] = REFUSED  # the first answer must be one of these
+    reaches: bool = False  # whether the app may receive it, as a normal request
+    never: tuple[str, ...] = ()  # strings that no answer may contain
+    always: tuple[str, ...] = ()  # strings that the answer must contain
     over: str = "https"  # http, https or h2
     then: bytes = b""  # sent after a pause
 
 
 @dataclass
 class Result:
-    """What an attack got."""
+    """The result of an attack."""
 
     attack: Attack
     mark: str
     answers: list[str]
     text: str
-    reached: list[str] = field(default_factory=list)  # what the app's log has of it
+    reached: list[str] = field(default_factory=list)  # requests in the app's log
 
     @property
     def row(self) -> tuple[str, str, str, str]:
-        """Return kind, attack, what was answered, and what the app saw of it."""
+        """Return kind, attack, answers and the requests that the app received."""
         return (
             self.attack.kind,
             self.attack.name,
@@ -75,7 +75,7 @@ class Result:
 
     @property
     def problems(self) -> list[str]:
-        """Return the differences from what is expected."""
+        """Return the differences from the expected result."""
         wrong = []
         if self.answers[0] not in self.attack.answers:
             wrong.append(f"answered {self.answers[0]}, not {' or '.join(self.attack.answers)}")
@@ -95,13 +95,13 @@ class Result:
 def request(
     *headers: str, line: str = "GET /MARK HTTP/1.1", body: str = "", host: str = "NAME"
 ) -> bytes:
-    """Return a request with these headers after the Host."""
+    """Return a request with these headers after Host."""
     first = [line, f"Host: {host}"] if host else [line]
     return ("\r\n".join([*first, *headers, "", ""]) + body).encode("latin-1")
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    """Return a frame of HTTP/2."""
+    """Return an HTTP/2 frame."""
     return (
         len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
     )
@@ -110,13 +110,13 @@ def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
 def h2(
     *headers: tuple[str, str], path: str = "/MARK", method: str = "GET", body: str = ""
 ) -> bytes:
-    """Return a request of HTTP/2 (without its preface), its headers written out as they are."""
+    """Return an HTTP/2 request without its preface; its headers are encoded literally."""
     pairs = [(":method", method), (":scheme", "https"), (":authority", "NAME"), (":path", path)]
     return ("\n".join(f"{n}\0{v}" for n, v in [*pairs, *headers]) + "\1" + body).encode("latin-1")
 
 
 def h2_frames(data: bytes) -> bytes:
-    """Return the frames of what `h2` made."""
+    """Return the frames of a request built by `h2`."""
     head, _, body = data.partition(b"\1")
     block = b""
     for pair in re.split(rb"\n(?=[^\n]*\0)", head):
@@ -138,7 +138,7 @@ ECHO = "GET /whoami?MARK HTTP/1.1"
 
 
 def _smuggling() -> Iterator[Attack]:
-    """Framing is nginx's own work: one request of each kind shows that none is passed on."""
+    """Framing is nginx's own task: one request of each kind shows that none is passed on."""
     hidden = "0\r\n\r\n" + inner() + "\r\n\r\n"
     both = f"Content-Length: {len(hidden) + 40}"
     table = [
@@ -151,7 +151,7 @@ def _smuggling() -> Iterator[Attack]:
     ]
     for name, headers, body in table:
         yield Attack("smuggling", name, request(*headers, line=POST, body=body))
-    # What the template decides: which headers and bodies of a good request reach the app.
+    # Tests of the template: which headers and bodies of a valid request reach the app.
     length = len(inner().replace("MARK", "0" * 12).replace("NAME", "localhost"))
     whole = request(f"Content-Length: {length}", "Connection: close", line=ECHO, body=inner())
     yield Attack("smuggling", "a GET with a request as its body", whole, ("200",), reaches=True)
@@ -358,7 +358,7 @@ ATTACKS = [
 
 @contextmanager
 def connection(target: Target, over: str) -> Iterator[socket.socket]:
-    """Give a connection to a site."""
+    """Open a connection to a site."""
     port = target.plain_port if over == "http" else target.port
     with socket.create_connection((target.address, port), TIMEOUT) as plain:
         if over == "http":
@@ -371,12 +371,12 @@ def connection(target: Target, over: str) -> Iterator[socket.socket]:
 
 
 def received(sock: socket.socket) -> tuple[bytes, bool]:
-    """Return all that comes, and whether the other side closed the connection."""
+    """Return all received data, and whether the other side closed the connection."""
     data = b""
     try:
         while piece := sock.recv(65536):
             data += piece
-            sock.settimeout(0.7)  # for a second answer to one request
+            sock.settimeout(0.7)  # time for a second answer to one request
     except TimeoutError:
         return data, False
     except (OSError, ssl.SSLError):
@@ -385,7 +385,7 @@ def received(sock: socket.socket) -> tuple[bytes, bool]:
 
 
 def h2_answers(data: bytes) -> list[str]:
-    """Return the statuses of the answers in HTTP/2, or that there was none."""
+    """Return the statuses of the HTTP/2 answers, or a note that there was none."""
     found, position = [], 0
     while position + 9 <= len(data):
         length, kind = int.from_bytes(data[position : position + 3], "big"), data[position + 3]
@@ -400,7 +400,7 @@ def h2_answers(data: bytes) -> list[str]:
 
 
 def attack(target: Target, attack: Attack, mark: str) -> Result:
-    """Send an attack and return what it got, as far as the one who sent it can tell."""
+    """Send an attack and return its result as seen by the client."""
     data = attack.data.replace(b"MARK", mark.encode()).replace(b"NAME", target.name.encode())
     quick = attack.over == "h2" or attack.then
     with connection(target, attack.over) as sock:
@@ -410,7 +410,7 @@ def attack(target: Target, attack: Attack, mark: str) -> Result:
                 time.sleep(0.2)
                 sock.sendall(attack.then)
         except OSError:
-            pass  # refused before all of it was sent; the answer may be there
+            pass  # rejected before all of it was sent; the answer may have arrived
         sock.settimeout(0.7 if quick else TIMEOUT)
         got, closed = received(sock)
     found = h2_answers(got) if attack.over == "h2" else [m.decode() for m in STATUS.findall(got)]
@@ -419,16 +419,16 @@ def attack(target: Target, attack: Attack, mark: str) -> Result:
 
 
 def results(target: Target, host: Any) -> list[Result]:
-    """Send the attacks and return what each got, and what of it the app's log has.
+    """Send the attacks and return their results, with the matching requests from the app's log.
 
-    `host` is testinfra's, whose app is sample_app.
+    `host` is testinfra's and must run sample_app.
     """
     run = f"{time.time_ns() // 1_000_000 % 10**8:08d}"
     host.check_output("journalctl --sync")
     start = host.check_output("date %s", "+%Y-%m-%d %H:%M:%S")
     found = [attack(target, one, f"{run}{number:04d}") for number, one in enumerate(ATTACKS)]
     host.check_output("journalctl --sync")
-    asked = {  # by the request's id, what nginx was asked
+    asked = {  # requests received by nginx, by request id
         entry.get("request_id"): entry.get("uri", "")
         for entry in json_lines(journal(host, "nginx.service", since=start))
     }
@@ -444,9 +444,9 @@ def results(target: Target, host: Any) -> list[Result]:
 
 
 def slowloris(target: Target, connections: int, seconds: float) -> tuple[int, float]:
-    """Hold connections whose header never ends; return how many are still open after `seconds`.
+    """Hold connections with an endless header; return how many are still open after `seconds`.
 
-    With it, the longest time that another visitor waited for an answer meanwhile, in seconds.
+    Also returns the longest time in seconds that another client waited for an answer.
     """
     held, longest = [], 0.0
     try:

@@ -1,4 +1,4 @@
-"""What tools that others wrote say of a host: each asked in the way it is meant to be, and read.
+"""Run independent audit tools against a host, each as recommended, and parse their results.
 
 `run` is a function that runs a command as root on a host and returns its output.
 """
@@ -14,21 +14,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 Run = Callable[[str], str]
-# What lynis asks for and does not apply to such a host; docs/audits.md has the reason of each.
+# Suggestions of lynis that do not apply to such a host; docs/audits.md gives the reasons.
 LYNIS_SKIPPED = (
-    "DBS-1884",  # a password for Redis' default user, which its ACL turns off
-    "DBS-1886",  # renamed commands, which its ACL forbids
-    "DBS-1888",  # an address to listen on, where there are only sockets
-    "DEB-0810",  # bugs of testing and sid, asked before each installation
-    "FINT-4350",  # file integrity, which needs a place off the host
+    "DBS-1884",  # a password for Redis' default user, which the ACL disables
+    "DBS-1886",  # renamed commands, which the ACL forbids
+    "DBS-1888",  # a listen address, although there are only sockets
+    "DEB-0810",  # a check for known bugs of testing and sid before each installation
+    "FINT-4350",  # file integrity monitoring, which needs storage off the host
     "MALW-3280",  # virus scanners
-    "NETW-2705",  # how many name servers the network has
-    "USB-3000",  # a guard of USB sockets
-    "KRNL-6000",  # the kernel, which in a container is the machine's; so are the next two
-    "MACF-6290",  # AppArmor or the like
-    "TIME-3104",  # the clock
+    "NETW-2705",  # the number of name servers
+    "USB-3000",  # a USB device guard
+    "KRNL-6000",  # the kernel, which a container shares with the machine; the next two as well
+    "MACF-6290",  # AppArmor or similar
+    "TIME-3104",  # time synchronization
 )
-# What testssl.sh finds and stays so, for the reasons in docs/audits.md.
+# Accepted findings of testssl.sh, for the reasons in docs/audits.md.
 TLS_SKIPPED = ("BREACH", "cert_revocation")
 SEVERITIES = ("LOW", "MEDIUM", "HIGH", "CRITICAL")
 
@@ -43,7 +43,7 @@ def install(run: Run, *packages: str) -> None:
 
 @dataclass
 class Lynis:
-    """What lynis says of a host."""
+    """The result of a lynis audit."""
 
     index: int
     warnings: list[str]
@@ -51,7 +51,7 @@ class Lynis:
 
 
 def lynis(run: Run, skipped: tuple[str, ...] = ()) -> Lynis:
-    """Audit a host with lynis, every test that it has except those named."""
+    """Audit a host with lynis, with all tests except those named."""
     profile = "".join(f"skip-test={test}\\n" for test in skipped)
     report = run(
         f"printf '{profile}' >/root/audit.prf; cd /root;"
@@ -69,20 +69,20 @@ def lynis(run: Run, skipped: tuple[str, ...] = ()) -> Lynis:
 
 @dataclass
 class Tls:
-    """What testssl.sh says of a site."""
+    """The result of testssl.sh."""
 
     grade: str
     reasons: list[str]
     findings: dict[str, list[str]]
 
     def at_least(self, severity: str) -> list[str]:
-        """Return the findings of a severity, and those above it."""
+        """Return the findings of this severity or higher."""
         above = SEVERITIES[SEVERITIES.index(severity) :]
         return [finding for name in above for finding in self.findings.get(name, [])]
 
 
 def tls(run: Run, address: str, name: str, ca: str = "") -> Tls:
-    """Audit a site's TLS with testssl.sh, which runs on a host. `ca` is a file there."""
+    """Audit a site's TLS with testssl.sh, which runs on a host. `ca` is a file on that host."""
     trusted = f"--add-ca {ca}" if ca else ""
     run("rm -f /root/testssl.json")
     run(
@@ -100,7 +100,7 @@ def tls(run: Run, address: str, name: str, ca: str = "") -> Tls:
     return Tls(told["overall_grade"], reasons, findings)
 
 
-# What is offered after the best, for clients that know no better: docs/ssh.md has the reasons.
+# Fallback algorithms for older clients; docs/ssh.md has the reasons.
 SSH_DOCUMENTED = (
     "does not provide protection against post-quantum|kex ecdh-sha2-nistp|: using encrypt-and-MAC"
     "|key ecdsa-sha2-nistp|kex diffie-hellman-group14-sha256: 2048-bit"
@@ -108,12 +108,12 @@ SSH_DOCUMENTED = (
 
 
 def undocumented_ssh(address: str) -> list[str]:
-    """Return what ssh-audit finds but what docs/ssh.md names."""
+    """Return the findings of ssh-audit that docs/ssh.md does not list."""
     return [text for text in ssh_audit(address) if not re.search(SSH_DOCUMENTED, text)]
 
 
 def ssh_audit(address: str, port: int = 22) -> list[str]:
-    """Return what ssh-audit has against a host's SSH, each with its severity."""
+    """Return the findings of ssh-audit, each with its severity."""
     tool = Path(sys.executable).with_name("ssh-audit")
     command = [tool, "--json", "--skip-rate-test", "--port", str(port), address]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -128,7 +128,7 @@ def ssh_audit(address: str, port: int = 22) -> list[str]:
 
 
 def open_ports(run: Run, address: str) -> list[int]:
-    """Return the TCP ports of an address that answer nmap, which runs on another host."""
+    """Return the open TCP ports of an address, as found by nmap on another host."""
     six = "-6" if ":" in address else ""
     said = run(
         f"nmap {six} -sS -Pn -n -p- -T4 --min-rate 10000 --max-retries 2 --open -oG - {address}"
@@ -138,10 +138,10 @@ def open_ports(run: Run, address: str) -> list[int]:
 
 
 def gixy(run: Run) -> list[str]:
-    """Return what gixy has against a host's nginx, each with its severity."""
+    """Return the findings of gixy for a host's nginx, each with its severity."""
     tool = Path(sys.executable).with_name("gixy")
-    # Of the version gixy knows upstream's holes only, not what Debian mended; upgrades see to that.
-    # A site that signed its own certificate has no HSTS on purpose, here and in the plain install.
+    # Gixy reports upstream's vulnerable versions and ignores Debian's fixes; upgrades cover those.
+    # A self-signed certificate gets no HSTS on purpose, here and in the plain installation.
     done = subprocess.run(
         [tool, "--format", "json", "--skips", "nginx_cves,hsts_header", "-"],
         input=run("nginx -T 2>/dev/null"),
@@ -157,7 +157,7 @@ def gixy(run: Run) -> list[str]:
 
 
 def exposure(run: Run, unit: str) -> float:
-    """Return how exposed systemd-analyze says a unit is: 0 (not) to 10."""
+    """Return the exposure of a unit from systemd-analyze, from 0 (none) to 10."""
     said = run(f"systemd-analyze security --no-pager '{unit}'")
     (figure,) = re.findall(r"Overall exposure level for \S+: ([0-9.]+)", said)
     return float(figure)

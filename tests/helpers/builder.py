@@ -1,4 +1,4 @@
-"""Releases as the controller builds them, to call without Ansible."""
+"""Build releases like the controller does, without Ansible."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ LOCK = "gunicorn==27.0.0 \\\n    --hash=sha256:00\n"
 
 
 class Builder:
-    """Builds a release of a source, with the settings that have no default in the plugin."""
+    """Build a release of a source, with settings that have no default in the plugin."""
 
     def __init__(self, cache: Path) -> None:
-        """Keep archives in a folder."""
+        """Keep archives in a directory."""
         self.settings = {name: option.get("default") for name, option in OPTIONS.items()}
         self.settings |= {
             "requirements": ["requirements.lock"],
@@ -29,19 +29,19 @@ class Builder:
         }
 
     def __call__(self, **settings: Any) -> dict[str, Any]:
-        """Build; what is named like a parameter of the source is one."""
+        """Build a release; parameters of the source are passed on to it."""
         source = {name: str(settings.pop(name, "")) for name in OPTIONS["source"]["options"]}
         return build(self.settings | {"source": source} | settings)
 
     def lock(self, **settings: Any) -> list[str]:
-        """Return the lock of a release, a line a package without its hashes."""
+        """Return the lock of a release, one line per package, without hashes."""
         release = self(**settings)
         lines = Path(release["lock"]).read_text().split("\n") + release["unhashed"]
         return [line.partition(" --hash")[0] for line in lines if line]
 
 
 def git(folder: Path, *arguments: str) -> str:
-    """Run git in a folder."""
+    """Run git in a directory."""
     settings = ("user.name=a", "user.email=a@example.com", "protocol.file.allow=always")
     who = [part for setting in settings for part in ("-c", setting)]
     command = ["git", *who, "-C", str(folder), *map(str, arguments)]
@@ -49,7 +49,7 @@ def git(folder: Path, *arguments: str) -> str:
 
 
 def commit(folder: Path) -> str:
-    """Commit all that is in a folder, which becomes a repository if it is none."""
+    """Commit all files in a directory, which becomes a repository if necessary."""
     if not (folder / ".git").exists():
         git(folder, "init", "-q", "-b", "main", ".")
     git(folder, "add", ".")
@@ -58,15 +58,15 @@ def commit(folder: Path) -> str:
 
 
 class Index:
-    """An index of packages in a folder, whose wheels hold nothing but what they need."""
+    """A package index in a directory; its wheels contain only metadata."""
 
     def __init__(self, folder: Path) -> None:
-        """Begin without any package."""
+        """Create an empty index."""
         self.folder = folder
         self.url = folder.as_uri()
 
     def add(self, name: str, version: str, *needs: str, tag: str = "py3-none-any") -> str:
-        """Add a wheel of a version of a package and return its hash."""
+        """Add a wheel of a package version and return its hash."""
         wheel = self.folder / name / f"{name}-{version}-{tag}.whl"
         wheel.parent.mkdir(parents=True, exist_ok=True)
         metadata = [f"Name: {name}", f"Version: {version}", *(f"Requires-Dist: {n}" for n in needs)]
@@ -83,7 +83,7 @@ class Index:
         return self.list(wheel)
 
     def list(self, added: Path) -> str:
-        """Write the page that names a package's files; return the hash of one that was added."""
+        """Write the index page of a package; return the hash of the file that was added."""
         hashes = {
             path.name: hashlib.sha256(path.read_bytes()).hexdigest()
             for path in sorted(added.parent.glob("*-*"))

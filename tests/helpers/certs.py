@@ -1,4 +1,4 @@
-"""Certificates for tests, made in memory."""
+"""Certificates for tests, created in memory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Authority:
     """A certificate authority."""
 
     def __init__(self, name: str = "authority") -> None:
-        """Create the authority's own key and certificate."""
+        """Create the authority's key and certificate."""
         self.ca = trustme.CA(organization_name=name)
         self.pem = self.ca.cert_pem.bytes().decode()
 
@@ -37,7 +37,7 @@ class Authority:
         end: datetime | None = None,
         passphrase: bytes = b"",
     ) -> Pair:
-        """Return a certificate for names and addresses, and its new key."""
+        """Return a certificate for these names and addresses, with its new key."""
         now = datetime.now(UTC)
         leaf = self.ca.issue_cert(
             *names, not_before=start or now - timedelta(1), not_after=end or now + timedelta(90)

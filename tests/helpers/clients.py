@@ -1,4 +1,4 @@
-"""Ask a test host as the world does (HTTP), and as its operator does (SQL, journal, processes)."""
+"""Clients of a test host: HTTP, SQL, the journal and processes."""
 
 from __future__ import annotations
 
@@ -16,53 +16,53 @@ from requests.adapters import HTTPAdapter
 
 
 class Named(HTTPAdapter):
-    """HTTPS with a site whose certificate has a name, wherever the site is."""
+    """HTTPS to a site with a named certificate, at any address."""
 
     def __init__(self, name: str) -> None:
-        """Ask for the certificate of `name`, and take no other."""
+        """Accept only the certificate of `name`."""
         self.name = name
         super().__init__()
 
     def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
-        """Make the connections' pool."""
+        """Create the connection pool."""
         super().init_poolmanager(
             *arguments, server_hostname=self.name, assert_hostname=self.name, **options
         )
 
 
 class Site:
-    """The site on one host, asked over its own address under one of its names."""
+    """The site on one host, requested at its own address under one of its names."""
 
     def __init__(self, address: str, name: str, prefix: str = "", ca: str = "") -> None:
-        """Ask http://`address`/`prefix` as `name`; over https where the file `ca` is given."""
+        """Use http://`address`/`prefix` as `name`; https if the file `ca` is given."""
         self.url = f"{'https' if ca else 'http'}://{address}{prefix}"
         self.name = name
         self.ca = ca
 
     def get(self, path: str, **options: Any) -> requests.Response:
-        """GET `path` on a connection of its own; redirects are answers, not followed."""
+        """GET `path` on a new connection; redirects are returned, not followed."""
         return self.request("GET", path, **options)
 
     def post(self, path: str, **options: Any) -> requests.Response:
-        """POST to `path` on a connection of its own."""
+        """POST to `path` on a new connection."""
         return self.request("POST", path, **options)
 
     def write(self, page: requests.Response, **form: str) -> requests.Response:
-        """Send the guest book's form on a `page` of the site, in the session that came with it."""
+        """Send the guest book's form on a `page` of the site, with the session of that page."""
         token = re.search(r'name="csrf_token" value="([^"]+)"', page.text)
         form = {"csrf_token": token[1] if token else "", "author": "Ada"} | form
         headers = {"Referer": f"{self.url.partition(':')[0]}://{self.name}/"}
         return self.post("/notes", data=form, cookies=page.cookies, headers=headers)
 
     def request(self, method: str, path: str, **options: Any) -> requests.Response:
-        """Send one request; 15 s at most unless `timeout` says otherwise."""
+        """Send one request; `timeout` is 15 s by default."""
         headers = {"Host": self.name} | options.pop("headers", {})
         options = {"timeout": 15, "allow_redirects": False} | options
         with requests.Session() as session:
             if self.ca:
                 options = {
                     "verify": self.ca
-                } | options  # the session's own loses to the environment
+                } | options  # the environment would override the session's value
                 session.mount("https://", Named(re.sub(r":\d+$", "", self.name).strip("[]")))
             return session.request(method, self.url + path, headers=headers, **options)
 
@@ -70,9 +70,10 @@ class Site:
     def under_load(
         self, path: str, threads: int = 4, most: int = 5000, pause: float = 0
     ) -> Iterator[Counter[str]]:
-        """Keep asking for `path` meanwhile; yields the counts by status, or by the error's name.
+        """Request `path` continuously; yield the counts by status, or by the error's name.
 
-        Each thread waits `pause` seconds after an answer, and gives up after its share of `most`.
+        Each thread pauses `pause` seconds after an answer, and stops after its share of `most`
+        requests.
         """
         answers: Counter[str] = Counter()
         stop = threading.Event()
@@ -115,29 +116,29 @@ class Database:
         return self.rows(statement)[0][0]
 
     def variable(self, name: str) -> str:
-        """Return a global variable as the server reports it."""
+        """Return a global variable of the server."""
         return self.value(f"SELECT @@GLOBAL.{name}")
 
     def connections(self, user: str) -> list[str]:
-        """Return the ids of the connections that `user` and its background processes have now."""
+        """Return the ids of the current connections of `user` and its background processes."""
         everyone = "SELECT id FROM information_schema.processlist"
         return [row[0] for row in self.rows(f"{everyone} WHERE user IN ('{user}', '{user}_jobs')")]
 
 
 def tls(ca: str) -> ssl.SSLContext:
-    """Return what a client that trusts `ca` alone goes by."""
+    """Return an SSL context that trusts only `ca`."""
     return ssl.create_default_context(cafile=ca)
 
 
 def journal(
     host: Any, *units: str, since: str = "", grep: Callable[[str], bool] = bool
 ) -> list[str]:
-    """Return the messages that `units` wrote to the journal since `since` (journalctl's format)."""
+    """Return the journal messages of `units` since `since` (in journalctl's format)."""
     selection = " ".join(f"--unit '{unit}'" for unit in units)
     window = f"--since '{since}'" if since else "--boot"
     found = host.run(f"journalctl --output cat --no-pager {selection} {window}")
     assert found.rc == 0, found
-    output = found.stdout_bytes.decode(errors="replace")  # nginx logs paths as they came
+    output = found.stdout_bytes.decode(errors="replace")  # nginx logs paths unchanged
     return [line for line in output.splitlines() if grep(line)]
 
 
@@ -154,12 +155,12 @@ def json_lines(lines: list[str]) -> list[dict[str, Any]]:
 
 
 def main_pid(host: Any, unit: str) -> int:
-    """Return the main process of a unit, 0 when it has none."""
+    """Return the main process of a unit, or 0."""
     return int(host.check_output("systemctl show --value --property MainPID %s", unit))
 
 
 def live_web(host: Any, app: str) -> str:
-    """Return the unit of the instance that has the traffic; deploys use two in turn."""
+    """Return the unit of the active instance; deploys alternate between two."""
     slot = host.check_output("basename $(readlink %s) .sock", f"/srv/{app}/web.sock")
     return f"{app}-web@{slot}.service"
 
@@ -170,5 +171,5 @@ def children(host: Any, parent: int) -> list[int]:
 
 
 def restarted(host: Any, unit: str, old: int) -> bool:
-    """Tell whether `unit` runs with another main process than `old`."""
+    """Return whether `unit` runs with another main process than `old`."""
     return main_pid(host, unit) not in (0, old) and host.service(unit).is_running

@@ -1,4 +1,4 @@
-"""An app on a socket, served by Gunicorn with the configuration that role gunicorn writes."""
+"""An app on a socket, run by Gunicorn with the configuration of role gunicorn."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def after(server, worker):
 
 
 class Served:
-    """An app that Gunicorn serves, with two workers, on a socket."""
+    """An app run by Gunicorn with two workers, on a socket."""
 
     def __init__(self, folder: Path, **variables: object) -> None:
-        """Start it with the settings that the role makes of these variables."""
+        """Start it with the settings that the role derives from these variables."""
         self.folder = folder
         secret = {"app_secret_key": "k3Yq8ZpW0vXr6TtB1nMc4JdL7sHf2GaU", "app_no_log": True}
         given = {"app_wsgi": "shop:app", "gunicorn_max_requests_jitter": 0} | secret | variables
@@ -43,7 +43,7 @@ class Served:
             self.process = subprocess.Popen([*command, *bind], **options)
 
     def ask(self, path: str = "/") -> int:
-        """Ask for a path; return the worker that answered."""
+        """Request a path; return the worker that answered."""
         with closing(UnixConnection(str(self.folder / "web.sock"), timeout=20)) as connection:
             connection.request("GET", path)
             answer = connection.getresponse()
@@ -58,14 +58,14 @@ class Served:
             return False
 
     def workers(self) -> set[int]:
-        """Return the processes of its workers."""
+        """Return the process ids of its workers."""
         return set(map(int, children(str(self.process.pid))))
 
     def events(self, *names: str) -> list[tuple[str, int]]:
-        """Return what happened to workers: their numbers after a word of Gunicorn's or ours."""
+        """Return log events of workers: the event's name and the process id."""
         found = re.findall(rf"({'|'.join(names)}) .*?(\d+)", (self.folder / "log").read_text())
         return [(name, int(pid)) for name, pid in found]
 
     def replaced(self) -> list[int]:
-        """Return the workers that were, or are being, replaced."""
+        """Return the workers that were replaced or are being replaced."""
         return [pid for _, pid in self.events("Replacing")]

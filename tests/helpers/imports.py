@@ -1,4 +1,4 @@
-"""Parts of roles, imported as Ansible does."""
+"""Import parts of roles like Ansible does."""
 
 from __future__ import annotations
 

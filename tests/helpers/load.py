@@ -1,19 +1,19 @@
-"""Put a constant load on a guest book, and give an exact account of what came back.
+"""Put a constant load on a guest book, and account for every request.
 
     python tests/helpers/load.py http://127.0.0.1:8080 --rate 100 --seconds 30
 
-Open loop: request n is due n / rate seconds after the first, whatever has come back until then, and
-its latency counts from that moment. A site that stands still for a second is therefore seen by all
-the requests that were due in it. Times are in seconds; in tables, latencies are in milliseconds.
+Open loop: request n is due n / rate seconds after the first, whether or not earlier ones were
+answered. Its latency counts from that moment. So if a site stalls for a second, all requests due
+in that second show it. Times are in seconds; in tables, latencies are in milliseconds.
 
 Some requests write a numbered note. Afterwards the numbers are compared with the rows in the
-database: acknowledged but not there is lost, there more than once is doubled.
+database: acknowledged but missing is lost, present more than once is doubled.
 
-Requests go over a connection of their own, or over kept ones in turn. Nothing is tried again in
-secret. What HTTP allows (RFC 9112, 9.3.1) is done and counted: a kept connection that is found
-closed before anything was sent is replaced ("reopened"); a GET whose kept connection was closed
-without a byte of an answer is sent once more ("repeated"), its latency counting from the first try.
-A POST in that place has failed, as nobody knows whether it was done.
+Requests use new connections and kept ones in turn. Retries are limited to those of HTTP (RFC 9112,
+9.3.1), and are counted. A kept connection found closed before anything was sent is replaced
+("reopened"). A GET on a kept connection that closes without a byte of an answer is sent once more
+("repeated"); its latency counts from the first try. A POST fails in that case, because the server
+may have handled it.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ from uuid import uuid4
 
 import h11
 
-PATIENCE = 30.0  # seconds until an answer counts as not coming
-KEPT = 8  # kept connections at most; each is used several times a second
-PAGES = ("/whoami", "/", "/whoami", "/static/style.css")  # asked in turn
+PATIENCE = 30.0  # seconds until an answer counts as missing
+KEPT = 8  # limit of kept connections; each is used several times per second
+PAGES = ("/whoami", "/", "/whoami", "/static/style.css")  # requested in turn
 TOKEN = re.compile(rb'name="csrf_token"[^>]* value="([^"]+)"')
-RELEASE = re.compile(rb'"release": ?"([^"]+)"')  # /whoami says which release answers
+RELEASE = re.compile(rb'"release": ?"([^"]+)"')  # /whoami returns the active release
 
 
 Message = tuple[h11.Request, h11.Data, h11.EndOfMessage]
@@ -70,38 +70,38 @@ OUTCOMES = {
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What the server said."""
+    """The server's answer."""
 
     status: int
-    headers: dict[str, str]  # names in small letters
+    headers: dict[str, str]  # names in lower case
     body: bytes
     keep: bool  # whether the connection can be used again
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of one request. Times in seconds."""
+    """The outcome of one request. Times in seconds."""
 
     number: int
     method: str
-    start: float  # when it was due, since the load began
-    late: float  # how much later than that this client got to it
+    start: float  # when it was due, since the start of the load
+    late: float  # delay of this client in sending it
     latency: float  # from when it was due to the last byte
-    outcome: str  # the status, or what went wrong: refused, reset, closed, cut, timeout, garbled
-    release: str = ""  # which answered, where the answer says so
+    outcome: str  # the status, or the error: refused, reset, closed, cut, timeout, garbled
+    release: str = ""  # the release that answered, if the answer names it
 
     @property
     def failed(self) -> bool:
-        """Tell whether a visitor would have seen a failure."""
+        """Return whether a client would see a failure."""
         return not self.outcome.isdigit() or int(self.outcome) >= 400
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Some requests in numbers. Times in seconds."""
+    """Statistics of some requests. Times in seconds."""
 
     name: str
-    seconds: float  # that these requests were due in
+    seconds: float  # in which these requests were due
     requests: int
     failed: int
     p50: float
@@ -109,7 +109,7 @@ class Summary:
     longest: float
 
     def __str__(self) -> str:
-        """Return a line of the table under HEADINGS."""
+        """Return a row of the table under HEADINGS."""
         numbers = (self.p50, self.p99, self.longest)
         line = f"{self.name:24} {self.seconds:7.1f} {self.requests:9} {self.failed:7}"
         return line + "".join(f"{1000 * number:9.0f}" for number in numbers)
@@ -120,35 +120,37 @@ HEADINGS = " " * 24 + " seconds  requests  failed   p50 ms   p99 ms  longest"
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What became of the writes, as their numbers."""
+    """The outcome of the writes, by number."""
 
     sent: int
     acknowledged: int
-    lost: list[int]  # acknowledged, and not in the database
+    lost: list[int]  # acknowledged, but not in the database
     doubled: list[int]  # more than once in the database
-    unacknowledged: dict[int, bool]  # sent without a good answer, and whether the row is there
+    unacknowledged: dict[int, bool]  # sent without a valid answer, and whether the row exists
 
 
 @dataclass
 class Load:
-    """A constant load, in a thread of its own, from `start` (or `with`) to `stop`."""
+    """A constant load, in its own thread, from `start` (or `with`) to `stop`."""
 
-    url: str  # of the site, without a path: http://127.0.0.1:8080
-    name: str = ""  # Host header; empty: the URL's
-    rate: float = 100.0  # requests a second
+    url: str  # URL of the site without a path: http://127.0.0.1:8080
+    name: str = ""  # Host header; empty: from the URL
+    rate: float = 100.0  # requests per second
     writes: float = 0.1  # share of requests that write a row
-    kept: float = 0.5  # share of requests that go over kept connections
+    kept: float = 0.5  # share of requests on kept connections
     form: bool = True  # whether there is a guest book; without it `writes` is 0
     pages: tuple[str, ...] = PAGES
     patience: float = PATIENCE  # seconds
-    run: str = field(default_factory=lambda: f"load-{uuid4().hex[:8]}")  # marks this run's rows
+    run: str = field(
+        default_factory=lambda: f"load-{uuid4().hex[:8]}"
+    )  # identifies the rows of this run
     answers: list[Answer] = field(default_factory=list, init=False)
     phases: list[tuple[str, float, float]] = field(default_factory=list, init=False)
     reopened: int = field(default=0, init=False)
     repeated: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        """Prepare; nothing is sent before `start`."""
+        """Prepare; requests start with `start`."""
         self._until = inf  # seconds of the load
         self._begun = threading.Event()
         self._error: BaseException | None = None
@@ -166,11 +168,11 @@ class Load:
         self.stop()
 
     def start(self) -> Self:
-        """Open the guest book once for its form, and begin; raises what went wrong with that."""
+        """Read the guest book's form, and start the load; raises the errors of that request."""
         parts = urlsplit(self.url)
         port = parts.port or (443 if parts.scheme == "https" else 80)
         with socket.create_connection((parts.hostname, port), 10) as first:
-            self._address = first.getpeername()[:2]  # the one of the name's addresses that answers
+            self._address = first.getpeername()[:2]  # an address of the name that answers
         self.name = self.name or parts.netloc
         self._tls = any_certificate() if parts.scheme == "https" else None
         self._thread.start()
@@ -180,7 +182,7 @@ class Load:
         return self
 
     def stop(self) -> None:
-        """Send what was due until now and no more, and wait for the answers that are still out."""
+        """Send the requests due until now, and wait for the missing answers."""
         if not self._error:
             self._until = self.now()
         self._thread.join()
@@ -188,36 +190,36 @@ class Load:
             raise self._error
 
     def now(self) -> float:
-        """Return the seconds since the load began."""
+        """Return the seconds since the start of the load."""
         return time.monotonic() - self._zero
 
     @contextmanager
     def during(self, phase: str) -> Iterator[None]:
-        """Count the requests that are due meanwhile as a phase of this name."""
+        """Count the requests due within this context as a phase of this name."""
         begin = self.now()
         try:
             yield
         finally:
             self.phases.append((phase, begin, self.now()))
 
-    # What came out of it
+    # Results
 
     @property
     def failed(self) -> list[Answer]:
-        """The requests that a visitor would have seen fail."""
+        """The requests that a client would see fail."""
         return [answer for answer in list(self.answers) if answer.failed]
 
     @property
     def outcomes(self) -> Counter[str]:
-        """How many requests had which outcome."""
+        """The number of requests by outcome."""
         return Counter(f"{answer.method} {answer.outcome}" for answer in list(self.answers))
 
     def within(self, begin: float, end: float) -> list[Answer]:
-        """Return the requests that were due from `begin` to `end`, in seconds of the load."""
+        """Return the requests due from `begin` to `end`, in seconds of the load."""
         return [answer for answer in list(self.answers) if begin <= answer.start < end]
 
     def summaries(self) -> list[Summary]:
-        """Return each phase, then the time between phases, then everything."""
+        """Return the statistics of each phase, of the time between phases, and of everything."""
         found, inside = [], set()
         for name, begin, end in self.phases:
             answers = self.within(begin, end)
@@ -230,11 +232,11 @@ class Load:
 
     @property
     def statement(self) -> str:
-        """The SQL whose rows `rows` wants, to be run in the app's database."""
+        """The SQL statement for the app's database; `rows` expects its result."""
         return f"SELECT body FROM notes WHERE body LIKE '{self.run} %'"
 
     def rows(self, bodies: Iterable[str]) -> Rows:
-        """Compare what was written with the bodies of all notes of this run in the database."""
+        """Compare the writes with the bodies of all notes of this run in the database."""
         stored = Counter(int(body.rpartition(" ")[2]) for body in bodies)
         writes = [answer for answer in self.answers if answer.method == "POST"]
         good = {answer.number for answer in writes if not answer.failed}
@@ -247,7 +249,7 @@ class Load:
         )
 
     def report(self) -> str:
-        """Return the table, the outcomes, and how exact this client was."""
+        """Return the table, the outcomes, and the accuracy of this client."""
         late = [answer.late for answer in self.answers]
         outcomes = ", ".join(f"{name}: {count}" for name, count in sorted(self.outcomes.items()))
         return "\n".join(
@@ -261,7 +263,7 @@ class Load:
             ]
         )
 
-    # How it is done
+    # Implementation
 
     def _work(self) -> None:
         try:
@@ -287,13 +289,13 @@ class Load:
             out.add(task)
             task.add_done_callback(out.discard)
         await asyncio.gather(*out)
-        # Over TLS an orderly end would have to wait for the server's.
+        # A clean TLS shutdown would wait for the server's.
         for connection in self._open:
             connection.abort()
         await asyncio.gather(*(connection.gone for connection in self._open))
 
     async def _read_form(self) -> None:
-        """Take the form's token and its cookie, with which any number of notes can be sent."""
+        """Read the form's token and cookie, which are valid for any number of notes."""
         async with asyncio.timeout(self.patience):
             connection = await self._connect()
             response = await connection.ask(self._message("GET", "/", keep=False))
@@ -305,7 +307,7 @@ class Load:
         self._cookie = response.headers.get("set-cookie", "").partition(";")[0]
 
     async def _request(self, number: int, due: float) -> None:
-        """Send request `number`, which was due at `due`, and note what became of it."""
+        """Send request `number`, which was due at `due`, and record its outcome."""
         begin = self.now()
         method, path, body = "GET", self.pages[number % len(self.pages)], b""
         if self._chance.random() < self.writes:
@@ -320,14 +322,14 @@ class Load:
             outcome = str(response.status)
             if found := RELEASE.search(response.body):
                 release = found.group(1).decode()
-        except Exception as error:  # whatever it is, it is an outcome
+        except Exception as error:  # any error is an outcome
             outcome = outcome_of(error)
         self.answers.append(
             Answer(number, method, due, begin - due, self.now() - due, outcome, release)
         )
 
     async def _exchange(self, message: Message, keep: bool, again: bool) -> Response:
-        """Return the answer to a message; `again`: it may be sent twice."""
+        """Return the answer to a message; `again` allows sending it twice."""
         connection, used = await self._connection(keep)
         try:
             try:
@@ -370,7 +372,7 @@ class Load:
             scheme = "https" if self._tls else "http"
             headers |= {
                 "Cookie": self._cookie,
-                "Referer": f"{scheme}://{self.name}/",  # forms over https are refused without it
+                "Referer": f"{scheme}://{self.name}/",  # required for forms over https
                 "Content-Type": "application/x-www-form-urlencoded",
                 "Content-Length": str(len(body)),
             }
@@ -379,11 +381,11 @@ class Load:
 
 
 class Connection(asyncio.Protocol):
-    """One connection: one message, then its answer, then perhaps the next."""
+    """A connection with one message at a time."""
 
     def __init__(self) -> None:
-        """Begin with nothing received."""
-        self.received = False  # whether anything of the current answer has come
+        """Start without received data."""
+        self.received = False  # whether any byte of the current answer has arrived
         self.lost = False
         self.gone = asyncio.get_running_loop().create_future()
         self._error: Exception | None = None
@@ -391,17 +393,17 @@ class Connection(asyncio.Protocol):
         self._http = h11.Connection(h11.CLIENT)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Remember the way back."""
+        """Store the transport."""
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """Wake who waits."""
+        """Wake the waiting request."""
         self.received = True
         self._http.receive_data(data)
         self._wake()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Wake who waits; without an error the server closed in an orderly way."""
+        """Wake the waiting request; without an error the server closed the connection cleanly."""
         self.lost, self._error = True, error
         self.gone.set_result(None)
         self._wake()
@@ -411,13 +413,13 @@ class Connection(asyncio.Protocol):
             self._news.set_result(None)
 
     def close(self) -> None:
-        """Close; doing it twice is fine."""
-        # A TLS transport of Python 3.11 that is closed twice cannot be aborted.
+        """Close; may be called twice."""
+        # In Python 3.11 a TLS transport that is closed twice cannot be aborted.
         if not self._transport.is_closing():
             self._transport.close()
 
     def abort(self) -> None:
-        """Close without waiting for anything."""
+        """Close without waiting."""
         self._transport.abort()
 
     async def ask(self, message: Message) -> Response:
@@ -443,7 +445,7 @@ class Connection(asyncio.Protocol):
         return Response(response.status_code, headers, body, keep and not self.lost)
 
     async def _event(self) -> h11.Event:
-        """Return the next event of the answer, once it has come."""
+        """Wait for the next event of the answer and return it."""
         while (event := self._http.next_event()) is h11.NEED_DATA:
             if not self.lost:
                 self._news = asyncio.get_running_loop().create_future()
@@ -451,7 +453,7 @@ class Connection(asyncio.Protocol):
                 continue
             if self._error:
                 raise self._error
-            try:  # the end of the connection may be the end of the answer
+            try:  # the end of the connection may end the answer
                 self._http.receive_data(b"")
                 return self._http.next_event()
             except h11.RemoteProtocolError:
@@ -460,7 +462,7 @@ class Connection(asyncio.Protocol):
 
 
 def any_certificate() -> ssl.SSLContext:
-    """Return what a client goes by that takes every certificate: they change under load."""
+    """Return an SSL context that accepts all certificates, as they change under load."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -468,7 +470,7 @@ def any_certificate() -> ssl.SSLContext:
 
 
 def outcome_of(error: BaseException) -> str:
-    """Name what went wrong."""
+    """Return the name of an error."""
     for kind, name in OUTCOMES.items():
         if isinstance(error, kind):
             return name
@@ -476,13 +478,13 @@ def outcome_of(error: BaseException) -> str:
 
 
 def percentile(values: Iterable[float], percent: float) -> float:
-    """Return the smallest value that `percent` of them do not exceed; 0 when there are none."""
+    """Return the smallest value that `percent` of all values do not exceed; 0 without values."""
     ordered = sorted(values)
     return ordered[max(0, ceil(len(ordered) * percent / 100) - 1)] if ordered else 0.0
 
 
 def summary(name: str, answers: list[Answer], seconds: float) -> Summary:
-    """Put some answers, due within some seconds, in numbers."""
+    """Return the statistics of answers that were due within some seconds."""
     latencies = [answer.latency for answer in answers]
     return Summary(
         name,
@@ -496,7 +498,7 @@ def summary(name: str, answers: list[Answer], seconds: float) -> Summary:
 
 
 def main() -> int:
-    """Run from the command line; return 1 when a request failed."""
+    """Run from the command line; return 1 if a request failed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("url", help="of the site, such as http://127.0.0.1:8080")
     parser.add_argument("--name", default="", help="Host header (default: as in the URL)")

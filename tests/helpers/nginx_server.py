@@ -1,4 +1,4 @@
-"""The role's sites, served by this machine's nginx from a directory, on loopback, as any user."""
+"""Serve the role's sites with this machine's nginx from a directory, on loopback, as any user."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from helpers.repository import ROOT
 from helpers.templates import render
 from helpers.wait import wait_for
 
-# As `./stack` unpacks it, or as the machine has it.
+# From `./stack`, or of the machine.
 NGINX = shutil.which("nginx", path=f"{ROOT}/.local/nginx/usr/sbin:/usr/sbin:{os.environ['PATH']}")
 CONFIGURATION = """\
 daemon off;
@@ -40,7 +40,7 @@ http {{
     include etc/nginx/sites-enabled/*;
 }}
 """
-# As in Debian's, in short.
+# Like Debian's, shortened.
 TYPES = """\
 types {
     text/html html; text/css css; text/plain txt; application/javascript js; application/json json;
@@ -65,13 +65,13 @@ RELEASES = {
 
 @cache
 def build() -> str:
-    """Return what nginx says that it was built with."""
+    """Return the build options that nginx reports."""
     assert NGINX, "there is no nginx: ./stack test unpacks one into .local/nginx"
     return subprocess.run([NGINX, "-V"], capture_output=True, text=True, check=True).stderr
 
 
 def run(*command: str | Path, **options: Any) -> subprocess.Popen[bytes]:
-    """Start a command that ends with this process, whatever ends that."""
+    """Start a command that ends when this process does."""
     return subprocess.Popen(["setpriv", "--pdeathsig", "TERM", *command], **options)
 
 
@@ -79,7 +79,7 @@ class Stub:
     """The stub app behind nginx."""
 
     def __init__(self, path: Path) -> None:
-        """Answer on the Unix socket `path` once it is started."""
+        """Use the Unix socket `path`."""
         self.path = path
 
     def start(self) -> None:
@@ -89,21 +89,21 @@ class Stub:
         wait_for(self.answers, every=0.02)
 
     def answers(self) -> bool:
-        """Tell whether a connection is accepted."""
+        """Return whether it accepts a connection."""
         with socket.socket(socket.AF_UNIX) as connection:
             return connection.connect_ex(str(self.path)) == 0
 
     def stop(self) -> None:
-        """End it."""
+        """Stop it."""
         self.process.terminate()
         self.process.wait()
 
 
 class Log:
-    """The receiver of what nginx sends to the journal."""
+    """The receiver of nginx's journal messages."""
 
     def __init__(self, path: Path) -> None:
-        """Receive from the Unix socket `path`."""
+        """Receive at the Unix socket `path`."""
         self.lines: list[str] = []
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(str(path))
@@ -115,13 +115,13 @@ class Log:
             self.lines.append(message.decode(errors="replace"))
 
     def close(self) -> None:
-        """Receive no more."""
+        """Stop receiving."""
         self._socket.shutdown(socket.SHUT_RDWR)
         self._thread.join()
         self._socket.close()
 
     def entry(self, request_id: str) -> dict[str, Any]:
-        """Wait for the access log's entry about a request."""
+        """Wait for the access log entry of a request."""
 
         def found() -> dict[str, Any] | None:
             entries = (json.loads(line.split(": ", 1)[1]) for line in self.lines if ": {" in line)
@@ -131,14 +131,14 @@ class Log:
 
 
 class Server:
-    """A host's nginx: the sites of its apps, the stub app behind them, and their log.
+    """A host's nginx with the sites of its apps, the stub app and the log.
 
-    The rendered text is what a host gets, but for the addresses of `listen`, and for the
-    directories, which are below `root`. An address of 127.0.0.0/8 keeps ports from colliding.
+    The rendered text is that of a host, except for the addresses of `listen` and the directories,
+    which are below `root`. An address of 127.0.0.0/8 avoids port conflicts.
     """
 
     def __init__(self, root: Path, apps: list[dict[str, Any]]) -> None:
-        """Serve `apps` (a role's variables each, the first in front of the stub app)."""
+        """Serve `apps` (the role's variables of each; the first is in front of the stub app)."""
         self.root = root
         self.apps = {app["app_name"]: app for app in apps}
         self.address = ".".join(["127", *(str(random.randint(1, 254)) for _ in range(3))])
@@ -146,11 +146,11 @@ class Server:
         self.stub = Stub(self.path("/srv/shop/a.sock"))
 
     def path(self, path: str) -> Path:
-        """Return where something of a host is here."""
+        """Return the local path of a path on a host."""
         return self.root / path.lstrip("/")
 
     def start(self) -> None:
-        """Write the host's files, and start what answers."""
+        """Write the host's files, and start all servers."""
         for name, text in RELEASES.items():
             self._write(f"/srv/shop/{name}", text)
         for link, target in (("previous", "releases/1"), ("current", "releases/2")):
@@ -160,7 +160,7 @@ class Server:
             self._certify(app)
             self._write(f"/etc/nginx/sites-enabled/{app}.conf", self._render(app, "site.conf"))
         self._write("/etc/nginx/sites-enabled/default", self._render(app, "default"))
-        # A worker of root's reads this directory; without root there is no other user anyway.
+        # Workers of root's nginx read this directory; without root there is no other user.
         user = "user root;" if os.geteuid() == 0 else ""
         self._write("mime.types", TYPES)
         self.path("/var/lib/flaskstack/nginx").mkdir(parents=True, exist_ok=True)
@@ -175,14 +175,14 @@ class Server:
         wait_for(self._listens, every=0.02)
 
     def stop(self) -> None:
-        """End all of it."""
+        """Stop all servers."""
         self._nginx.terminate()
         self._nginx.wait()
         self.stub.stop()
         self.log.close()
 
     def certificate(self, app: str) -> Path:
-        """Return the file with an app's certificate."""
+        """Return an app's certificate file."""
         return self.path(f"/etc/nginx/certificates/{app}/current/fullchain.pem")
 
     def _listens(self) -> bool:

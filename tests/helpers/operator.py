@@ -1,4 +1,4 @@
-"""Deploy as an operator does, versions of an app that differ in one line."""
+"""Deploy versions of an app that differ in one line, as an operator."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from helpers.repository import ANSIBLE_PLAYBOOK, ROOT
 from helpers.wait import wait_for
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
-# As an operator has it: without what Molecule's runs show, deprecations and the list of slow tasks.
+# Like an operator's, without Molecule's deprecation warnings and list of slow tasks.
 ENVIRONMENT = {
     "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
     "ANSIBLE_CALLBACKS_ENABLED": "preload",
@@ -29,41 +29,41 @@ ENVIRONMENT = {
 
 @dataclass
 class Done:
-    """What came out of a playbook."""
+    """The result of a playbook."""
 
     code: int
     output: str
 
     @property
     def changed(self) -> int:
-        """How many tasks changed something, on all hosts together."""
+        """The number of changed tasks, on all hosts together."""
         return sum(map(int, re.findall(r" changed=(\d+) ", self.output)))
 
     @property
     def warnings(self) -> list[str]:
-        """What Ansible warned of."""
+        """The warnings of Ansible."""
         return [line for line in self.output.splitlines() if "WARNING]: " in line]
 
     def says(self, words: str) -> bool:
-        """Tell whether the output has these words; how YAML wraps and indents them is no matter."""
+        """Return whether the output contains these words; line breaks and indentation are ignored."""
         return " ".join(words.split()) in " ".join(self.output.split())
 
 
 @dataclass
 class Operator:
-    """Who runs playbooks on the hosts of an inventory."""
+    """Runs playbooks on the hosts of an inventory."""
 
     inventory: str
 
     def play(self, playbook: str, *options: str, **variables: Any) -> Done:
-        """Run a playbook of playbooks/, or several, or one at a path, to the end."""
+        """Run one or more playbooks of playbooks/, or one at a path, to the end."""
         running = self.start(playbook, *options, **variables)
         output = running.communicate()[0]
         return Done(running.returncode, ANSI.sub("", output))
 
     @contextmanager
     def playing(self, playbook: str, **variables: Any) -> Iterator[Callable[[], None]]:
-        """Run a playbook meanwhile; yields a function that ends all that runs of it here."""
+        """Run a playbook in the background; yield a function that kills its local processes."""
         running = self.start(playbook, **variables)
 
         def end() -> None:
@@ -78,13 +78,13 @@ class Operator:
             running.communicate()
 
     def deploy(self, source: Path, *options: str, **variables: Any) -> Done:
-        """Run playbooks/deploy.yml on the app in a folder."""
+        """Run playbooks/deploy.yml on the app in a directory."""
         return self.play("deploy", *options, app_source_folder=str(source), **variables)
 
     def cut(
         self, source: Path, task: str, moment: Callable[[], Any] | None = None, **variables: Any
     ) -> None:
-        """Cut a deploy of the app in a folder; see `interrupt`."""
+        """Interrupt a deploy of the app in a directory; see `interrupt`."""
         self.interrupt("deploy", task, moment, app_source_folder=str(source), **variables)
 
     def interrupt(
@@ -95,9 +95,9 @@ class Operator:
         *options: str,
         **variables: Any,
     ) -> None:
-        """Start a playbook, and end all that runs of it here: a task has begun, and `moment` come.
+        """Kill a playbook's local processes once a task has started and `moment` is true.
 
-        That is what a host sees of a connection that breaks: nobody tells it anything any more.
+        To a host this looks like a broken connection.
         """
         running = self.start(playbook, *options, **variables)
         assert running.stdout
@@ -115,7 +115,7 @@ class Operator:
             running.communicate()
 
     def start(self, playbook: str, *options: str, **variables: Any) -> subprocess.Popen[str]:
-        """Start a playbook, in a process group of its own."""
+        """Start a playbook in its own process group."""
         playbooks = [playbook]
         if not playbook.endswith(".yml"):
             playbooks = [f"playbooks/{name}.yml" for name in playbook.split()]
@@ -134,16 +134,16 @@ class Operator:
 
 @dataclass
 class Versions:
-    """Copies of an app, each a version of its own."""
+    """Copies of an app, each a different version."""
 
     app: Path
     folder: Path
     made: int = 0
 
     def __call__(self, file: str = "", old: str = "", new: str = "") -> Path:
-        """Return the folder of a new version, which has `new` for `old` in one file.
+        """Return the directory of a new version, with `new` instead of `old` in one file.
 
-        Without `old` the file is written anew.
+        Without `old` the file is replaced.
         """
         self.made += 1
         copy = self.folder / f"version{self.made}"

@@ -1,4 +1,4 @@
-"""A package index over HTTPS that requires a password; its CA is created for the test."""
+"""A package index over HTTPS with a password; its CA is created for the test."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class Handler(SimpleHTTPRequestHandler):
 
 
 class IndexServer(ThreadingHTTPServer):
-    """Serves a folder of packages on localhost."""
+    """Serve a directory of packages on localhost."""
 
     def __init__(self, folder: Path, password: str) -> None:
-        """Start to serve."""
+        """Start the server."""
         self.folder, self.ca = folder, folder.with_name("index-ca.pem")
         (folder / "simple").mkdir(parents=True)
         super().__init__(("", 0), partial(Handler, directory=str(folder)))

@@ -9,7 +9,7 @@ from helpers.repository import ANSIBLE_PLAYBOOK, ROOT
 
 
 def run_playbook(*arguments: object, **environment: str) -> tuple[int, str]:
-    """Return the exit code and the output, in which any white space is one blank."""
+    """Return the exit code and the output, with white space collapsed."""
     settings = {
         "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
         "ANSIBLE_NOCOLOR": "1",

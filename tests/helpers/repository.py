@@ -1,4 +1,4 @@
-"""What the repository consists of, for tests that compare its parts."""
+"""The content of the repository, for tests that compare its parts."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from jinja2 import Environment, meta
 
 ROOT = Path(__file__).parents[2]
 ROLES = sorted(path.parents[1].name for path in ROOT.glob("roles/*/meta/main.yml"))
-# The one beside this Python, whatever PATH says.
+# The one next to this Python, regardless of PATH.
 ANSIBLE_PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
-# Keywords whose value is an expression without braces.
+# Keywords that take an expression without braces.
 BARE = {"when", "that", "until", "changed_when", "failed_when", "loop_control.label"}
 # Tasks that run a role.
 ROLE_TASK = re.compile(r"(ansible\.builtin\.)?(import|include)_role")
 
 
 class Everything(dict):
-    """Filters and tests as Jinja wants to know them; which there are is Ansible's to say."""
+    """Accept every filter and test name in Jinja; Ansible defines them."""
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Return something that can be called."""
+        """Return a callable."""
         return super().get(name, default) or bool
 
 
@@ -36,7 +36,7 @@ ENVIRONMENT.tests = Everything()
 
 
 class Loader(yaml.SafeLoader):
-    """YAML as Ansible reads it, with its tags as plain values."""
+    """YAML as Ansible reads it, with tagged values as plain ones."""
 
 
 Loader.add_constructor("!vault", lambda loader, node: loader.construct_scalar(node))
@@ -45,21 +45,21 @@ Loader.add_constructor("!unsafe", lambda loader, node: loader.construct_scalar(n
 
 @cache
 def load(path: str | Path) -> Any:
-    """Return what a YAML file of the repository holds; nothing, if there is none."""
+    """Return the content of a YAML file of the repository; None if it does not exist."""
     file = ROOT / path
     return yaml.load(file.read_text(), Loader) if file.is_file() else None
 
 
 @cache
 def ansible_plugins() -> Any:
-    """Return Ansible's plugin loaders, ready to find its own plugins and this repository's."""
+    """Return Ansible's plugin loaders, configured for its own plugins and this repository's."""
     plugin_loader.init_plugin_loader()
     plugin_loader.filter_loader.add_directory(str(ROOT / "plugins/filter"))
     return plugin_loader
 
 
 def defaults(role: str) -> dict[str, Any]:
-    """Return a role's defaults as they are written."""
+    """Return a role's defaults without templating."""
     return load(f"roles/{role}/defaults/main.yml") or {}
 
 
@@ -70,14 +70,14 @@ def options(role: str) -> dict[str, Any]:
 
 
 def dependencies(role: str) -> set[str]:
-    """Return the roles that a role needs, and theirs."""
+    """Return a role's direct and indirect dependencies."""
     entries = load(f"roles/{role}/meta/main.yml").get("dependencies", [])
     direct = {entry["role"] if isinstance(entry, dict) else entry for entry in entries}
     return direct.union(*(dependencies(name) for name in direct))
 
 
 def yaml_files(role: str, *folders: str) -> list[Path]:
-    """Return a role's YAML files in these folders."""
+    """Return a role's YAML files in these directories."""
     return [
         path
         for folder in folders
@@ -98,7 +98,7 @@ def used_by(path: Path) -> set[str]:
 
 
 def used_in(value: Any, key: str = "") -> set[str]:
-    """Return the variables that the expressions in a YAML value use."""
+    """Return the variables in the expressions of a YAML value."""
     if isinstance(value, dict):
         local = set(value["vars"]) if isinstance(value.get("vars"), dict) else set()
         return set().union(*(used_in(item, name) for name, item in value.items())) - local
@@ -116,12 +116,12 @@ def used_in_text(text: str) -> set[str]:
 
 
 def included_in(text: str) -> set[str]:
-    """Return the templates that a template is made of."""
+    """Return the templates that a template includes."""
     return {name for name in meta.find_referenced_templates(ENVIRONMENT.parse(text)) if name}
 
 
 def tasks_in(value: Any) -> list[dict[str, Any]]:
-    """Return the tasks of a task file, those in blocks too."""
+    """Return the tasks of a task file, including those in blocks."""
     found = []
     for task in value or []:
         found.append(task)

@@ -1,4 +1,4 @@
-"""A played host: systemd, and an app that behaves as its release and its settings say."""
+"""A simulated host: systemd, and an app with behaviour set by its release and settings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from flaskstack.units import Units
 
 FIRST = {"services": ["shop-worker@1.service"], "timers": ["shop-nightly.timer"]}
 SECOND = {"services": ["shop-mailer@1.service"], "timers": ["shop-hourly.timer"]}
-# What a cut may come before.
+# Steps that a test can interrupt.
 STEPS = [
     (Path, "replace"),
     (Path, "unlink"),
@@ -29,7 +29,7 @@ STEPS = [
 
 
 def files(text: str, environment: str, proof: dict[str, Any]) -> dict[str, str]:
-    """Return the unit files of a set of settings with a text, which read an environment."""
+    """Return the unit files of a settings set with a text, which load an environment."""
     read = f"# {text}\nEnvironmentFile={environment}\n"
     units = {"shop-web@.socket": "# the same\n", "shop-web@.service": read}
     for unit in map(file_of, proof["services"]):
@@ -43,29 +43,31 @@ def files(text: str, environment: str, proof: dict[str, Any]) -> dict[str, str]:
 
 
 class Cut(BaseException):
-    """The power is gone, or the process was killed."""
+    """Simulates a power cut or a killed process."""
 
 
 class Host:
-    """Starts what systemd would: a unit whose file it has read, and whose condition is met."""
+    """Starts units like systemd: only loaded unit files, and only when the condition is met."""
 
     def __init__(self, tmp: Path) -> None:
-        """Begin with what role gunicorn makes."""
+        """Create what role gunicorn creates."""
         self.root, self.etc = tmp / "srv", settings.ETC / "shop"
         self.app_dir, self.settings = AppDir(self.root, "shop"), Settings("shop")
         self.running: dict[str, dict[str, str]] = {}
         self.loaded: dict[str, str] = {}
         self.log: list[str] = []
-        self.queue: list[int] = []  # of connections, by look
-        self.told = "line one\nline two\n"  # by the journal
-        self.busy = self.asked = 0  # looks for which what stops still works; health questions
+        self.queue: list[int] = []  # connections waiting, one number per check
+        self.told = "line one\nline two\n"  # output of the journal
+        self.busy = self.asked = (
+            0  # checks until a stopping unit is idle; number of health requests
+        )
         for folder in ("releases", "instances", "environments"):
             (self.root / folder).mkdir(parents=True)
         for folder in (self.etc / "settings", self.etc / "slots", settings.UNITS, settings.STAMPS):
             folder.mkdir(parents=True)
 
     def ship(self, release: str, environment: str = "env") -> None:
-        """Put a release on the host."""
+        """Install a release on the host."""
         folder = self.root / "releases" / release
         if not folder.exists():
             folder.mkdir()
@@ -73,7 +75,7 @@ class Host:
             (self.root / "environments" / environment).mkdir(exist_ok=True)
 
     def set(self, text: str = "first", **proof: Any) -> str:
-        """Write a set of settings that holds a text, and return its name."""
+        """Write a settings set that contains a text, and return its name."""
         usual = SECOND if "second" in text else FIRST
         proof = {"watch": 0, "timeout": 0, "keep": 3} | usual | proof
         units = files(text, f"{self.etc}/current/environment", proof)
@@ -82,26 +84,26 @@ class Host:
         return self.settings.write(texts | {"environment": text}, proof, -1)
 
     def change(self, release: str, name: str, **more: Any) -> Change:
-        """Return a change to a release with a set."""
+        """Return a change to a release with a settings set."""
         params = {"app": "shop", "root": str(self.root), "release": release, "settings": name}
         return Change(params | {"by": "ada@desk"} | more, Units(self.run))
 
     def deploy(self, release: str, text: str = "first", **more: Any) -> dict[str, Any]:
-        """Put a release in use with a set."""
+        """Deploy a release with a settings set."""
         about = {name: more.pop(name) for name in ("commit", "action") if name in more}
         self.ship(release)
         name = self.set(text, **more)
         return self.activate(release, name, **about)
 
     def activate(self, release: str, name: str, **about: Any) -> dict[str, Any]:
-        """Start a release with a set, and switch to it."""
+        """Start a release with a settings set, and switch to it."""
         self.change(release, name, **about).start()
         return self.change(release, name, **about).switch()
 
-    # What systemd does.
+    # Simulated systemd
 
     def text(self, unit: str) -> str:
-        """Return a unit's file; that of an instance may be its template's."""
+        """Return a unit's file; for an instance, its template's if necessary."""
         template = re.sub(r"@[^@]*\.", "@.", unit)
         return self.loaded.get(unit, self.loaded.get(template, ""))
 
@@ -111,11 +113,11 @@ class Host:
         return {path.name: path.read_text() for path in found}
 
     def reload(self) -> None:
-        """Read all unit files."""
+        """Load all unit files."""
         self.loaded = self.unit_files()
 
     def start(self, unit: str) -> None:
-        """Start a unit, if its condition is met."""
+        """Start a unit if its condition is met."""
         web = re.fullmatch(r"shop-web@(.)\.\w+", unit)
         release = self.app_dir.release_in(web[1]) if web else self.app_dir.current()
         if not self.text(unit) or not (release and (self.root / "releases" / release).is_dir()):
@@ -137,7 +139,7 @@ class Host:
         self.running.pop(unit, None)
 
     def run(self, argv: list[str]) -> tuple[int, str, str]:
-        """Run a command as `flaskstack.units.command` does."""
+        """Run a command like `flaskstack.units.command` does."""
         verb, *names = [word for word in argv[1:] if not word.startswith("-")] or [""]
         if argv[0] == "ss":
             waiting = self.queue.pop(0) if self.queue else 0
@@ -162,7 +164,7 @@ class Host:
         return int(verb == "is-enabled"), "", ""
 
     def shown(self, unit: str, slices: bool = False) -> str:
-        """Return what `systemctl show` tells."""
+        """Return the output of `systemctl show`."""
         said = {"Id": unit, "ActiveState": "inactive", "SubState": "dead", "MainPID": "0"}
         said |= {"NRestarts": "0", "Result": "success", "TimeoutStopUSec": "1s"}
         said |= self.running.get(unit, {})
@@ -174,7 +176,7 @@ class Host:
         return "\n".join(f"{key}={value}" for key, value in said.items() if "\n" not in value)
 
     def answer(self, socket_path: str) -> tuple[bool, str]:
-        """Answer the health question."""
+        """Answer a health request."""
         self.asked += 1
         unit = self.running.get(f"shop-web@{socket_path.removesuffix('.sock')[-1]}.service", {})
         said = f"{unit.get('release', '')} {unit.get('environment', '')}"
@@ -184,7 +186,7 @@ class Host:
         return bool(unit) and "sick" not in said and not tired, "GET /: 200"
 
     def boot(self) -> None:
-        """Come up after a power cut."""
+        """Boot after a power cut."""
         self.running, self.busy, self.queue = {}, 0, []
         self.reload()
         self.change("", "").recover_at_boot()
@@ -194,7 +196,7 @@ class Host:
 
     @contextmanager
     def cut(self, after: int) -> Iterator[None]:
-        """Cut what changes something after so many steps."""
+        """Interrupt a deploy after this number of steps."""
         steps = iter(range(after))
 
         def counted(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -212,7 +214,7 @@ class Host:
             yield
 
     def serves(self) -> tuple[str, str]:
-        """Return which release serves with which text; everything must agree on it."""
+        """Return the active release and its text; all units must agree."""
         app_dir, slot = self.app_dir, self.app_dir.live()
         release, name = app_dir.serving(), self.settings.current()
         assert (app_dir.current(), self.settings.in_slot(slot)) == (release, name)
@@ -240,17 +242,17 @@ class Host:
         return release, self.environment("EnvironmentFile", name).strip()
 
     def environment(self, text: str, name: str) -> str:
-        """Return the environment that a unit with a text gets from a set."""
+        """Return the environment that a unit with a text gets from a settings set."""
         if "EnvironmentFile" not in text or not name:
             return ""
         return self.settings.files(name)["environment"]
 
     def releases(self) -> list[str]:
-        """Name the releases on the host."""
+        """Return the releases on the host."""
         return sorted(path.name for path in (self.root / "releases").iterdir())
 
     def sets(self) -> list[str]:
-        """Name what the sets on the host hold."""
+        """Return the texts of the settings sets on the host."""
         return sorted(
             self.environment("EnvironmentFile", p.name).strip()
             for p in self.settings.sets.iterdir()

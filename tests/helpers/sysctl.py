@@ -1,4 +1,4 @@
-"""Network settings of the kernel, which each interface has for itself."""
+"""Network settings of the kernel that exist per interface."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ EXPECTED = {
 
 
 def wrong(host: Any) -> list[str]:
-    """Return what an interface has otherwise, as `file:value`."""
+    """Return the differing settings of an interface, as `file:value`."""
     found = []
     for family, settings in EXPECTED.items():
         for name, value in settings.items():

@@ -1,4 +1,4 @@
-"""Render a role's templates without a host, through Ansible's own template engine."""
+"""Render a role's templates without a host, with Ansible's template engine."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _load(path: Path) -> dict[str, Any]:
 def _dependencies(role: str) -> list[str]:
     entries = _load(ROOT / "roles" / role / "meta/main.yml").get("dependencies", [])
     names = [entry["role"] if isinstance(entry, dict) else entry for entry in entries]
-    names += ["gunicorn"] if role == "release" else []  # whose tasks it imports
+    names += ["gunicorn"] if role == "release" else []  # it imports tasks of this role
     return [name for direct in names for name in (*_dependencies(direct), direct)]
 
 
@@ -66,7 +66,7 @@ def _role_variables(role: str, facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _trusted(value: Any) -> Any:
-    """Let templates in what a test gives be resolved, as those of an inventory are."""
+    """Allow templates in a test's values, like in those of an inventory."""
     if isinstance(value, str):
         return trust_as_template(value)
     if isinstance(value, dict):
@@ -98,10 +98,10 @@ def _templar(role: str, template: str, variables: dict[str, Any]) -> tuple[Templ
 
 
 def render(role: str, template: str, **variables: Any) -> str:
-    """Return the text that the role would put on a host.
+    """Return the text that the role would write on a host.
 
-    `template` is a path below `roles/<role>/templates`. Variables are the role's (and its
-    dependencies') defaults and vars, then those given.
+    `template` is a path below `roles/<role>/templates`. Variables are the defaults and vars of the
+    role and its dependencies, then those given.
     """
     templar, path = _templar(role, template, variables)
     templar = templar.copy_with_new_env(

@@ -1,4 +1,4 @@
-"""Wait for something to become true, instead of sleeping and hoping."""
+"""Wait until a condition is true."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ T = TypeVar("T")
 
 
 def wait_for(condition: Callable[[], T], seconds: float = 10, every: float = 0.2) -> T:
-    """Call `condition` until it gives something true, and return that.
+    """Call `condition` until its result is true, and return that.
 
-    An exception counts as "not yet". After `seconds` an AssertionError tells the last answer.
+    An exception counts as "not yet". After `seconds` an AssertionError shows the last result.
     """
     deadline = time.monotonic() + seconds
     while True:
