@@ -1,6 +1,6 @@
-"""Secrets that differ from those of a host are rejected, and none are generated in their place.
+"""Secrets that differ from those of a host are rejected, and the generated ones are removed.
 
-The hosts are this machine, each with a folder of digests of its own.
+All hosts are this machine, each with its own directory of digests.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ NAMES = ("secret_key", "database", "migration", "cache", "queue", "diagnostics_k
 
 
 class Checkout:
-    """An inventory in a user's checkout."""
+    """A checkout with an inventory."""
 
     def __init__(self, folder: Path, hosts: Path, names: tuple[str, ...]) -> None:
-        """Copy the example, without secrets."""
+        """Copy the example without secrets."""
         self.inventory, self.hosts = folder / "inventory/production", hosts
         shutil.copytree(ROOT / "inventory/droplet.example", self.inventory)
         (folder / "sample_app").symlink_to(ROOT / "sample_app")
@@ -58,12 +58,12 @@ class Checkout:
         return run_playbook("-i", self.inventory, *playbooks, "-e", json.dumps(variables), *options)
 
     def set_up(self, *options: str, **variables) -> None:
-        """Validate, and record the secrets on the hosts."""
+        """Validate the secrets and record them on the hosts."""
         code, said = self.play(*options, also=(self.record,), **variables)
         assert code == 0, said
 
     def secrets(self) -> dict[str, str]:
-        """Return the secrets in files."""
+        """Return the contents of the secrets' files."""
         return {path.stem: path.read_text() for path in self.folder.glob("*")}
 
 
@@ -85,7 +85,7 @@ def test_fresh_clone_is_rejected_and_keeps_no_secrets(checkout, tmp_path):
     assert f"rsync --archive THERE:{theirs.folder}/ {theirs.folder}/" in said
     assert "-e new_secrets=true" in said
     assert theirs.secrets() == {}
-    # A new host has no record; those of the other hosts are read.
+    # A new host has no digests; those of the other hosts are compared.
     shutil.rmtree(tmp_path / "hosts/shop-2")
     code, said = theirs.play("--limit", "shop-2")
     assert code
@@ -107,7 +107,7 @@ def test_fresh_clone_is_rejected_and_keeps_no_secrets(checkout, tmp_path):
     assert [text for text in theirs.secrets().values() if text.strip() in said] == []
 
 
-def test_new_host_can_be_added_while_others_are_unreachable(checkout):
+def test_new_host_can_be_added_with_existing_secrets_while_others_are_unreachable(checkout):
     ours = checkout("ours", "shop-1", "shop-2")
     away = ours.inventory / "host_vars/shop-1.yml"
     away.parent.mkdir()
@@ -122,7 +122,7 @@ def test_new_host_can_be_added_while_others_are_unreachable(checkout):
     ours.set_up("--limit", "shop-2")
 
 
-def test_missing_secret_is_not_generated_again(checkout):
+def test_missing_secret_is_not_replaced(checkout):
     ours = checkout("ours")
     ours.set_up()
     (ours.folder / "diagnostics_key.txt").unlink()
@@ -156,7 +156,7 @@ def test_run_that_fails_for_another_reason_keeps_no_secrets(checkout, file, wron
     assert ours.secrets() == {}
 
 
-def test_previous_secret_is_required_until_it_is_retired(checkout):
+def test_previous_secret_is_required_until_it_is_revoked(checkout):
     ours = checkout("ours")
     ours.set_up()
     new, old = ours.folder / "database.txt", ours.folder / "database.previous.txt"
@@ -181,7 +181,7 @@ def test_same_secrets_in_a_vault_are_accepted(checkout, tmp_path):
     (tmp_path / "password").write_text("of-the-vault")
     vault = VaultLib([("default", VaultSecret(b"of-the-vault"))])
     variables = yaml.safe_load((ours.inventory / "group_vars/all/secrets.yml").read_text())
-    kept = ("secret_folder", "secret_form")  # the hosts have a key of their own in a file
+    kept = ("secret_folder", "secret_form")  # for the app's own secret, which stays in a file
     texts = [f"{name}: {json.dumps(variables[name])}\n" for name in kept]
     for name in (name for name, value in variables.items() if ".txt' ~" in value):
         file = variables[name].split("'/")[1].split(".")[0]

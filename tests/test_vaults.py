@@ -1,4 +1,4 @@
-"""Secrets are generated in files, or are in ansible-vault or SOPS, and are rotated in either."""
+"""Secrets in generated files, ansible-vault and SOPS can be read and rotated."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ PLAY = """
 
 
 class Inventory:
-    """The example of one droplet, with its secrets in a vault."""
+    """A copy of inventory/droplet.example without its secrets."""
 
     def __init__(self, folder: Path) -> None:
-        """Copy it without its secrets."""
+        """Copy the example without its secrets."""
         self.folder = folder / "inventory"
         shutil.copytree(ROOT / "inventory/droplet.example", self.folder)
         self.variables = self.folder / "group_vars/all"
@@ -54,7 +54,7 @@ class Inventory:
         self.command = [ANSIBLE_PLAYBOOK, "-i", self.folder, folder / "play.yml"]
 
     def run(self, *options: str) -> tuple[int, str]:
-        """Begin a rotation on this machine alone; return the code, and all that was said."""
+        """Start a rotation on this machine; return the exit code and the output."""
         command = [*map(str, self.command), "-e", f"answer={self.answer}"]
         environment = self.environment | {"ANSIBLE_ROLES_PATH": str(ROOT / "roles")}
         done = subprocess.run(
@@ -68,7 +68,7 @@ class Inventory:
         return done.returncode, " ".join((done.stdout + done.stderr).split())
 
     def lock(self, path: Path, name: str, value: str) -> None:
-        """Add a variable to a file as `ansible-vault encrypt_string` writes it."""
+        """Append an encrypted variable to a file with `ansible-vault encrypt_string`."""
         tool = ANSIBLE_PLAYBOOK.with_name("ansible-vault")
         command = [str(tool), "encrypt_string", *self.options, "--stdin-name", name]
         locked = subprocess.run(
@@ -80,7 +80,7 @@ class Inventory:
 
 @pytest.fixture
 def vault(tmp_path: Path) -> Inventory:
-    """Return an inventory whose secrets are in ansible-vault."""
+    """Return an inventory with its secrets in ansible-vault."""
     inventory = Inventory(tmp_path)
     (tmp_path / "password").write_text("the password of the vault\n")
     inventory.options = ["--vault-password-file", str(tmp_path / "password")]
@@ -89,7 +89,7 @@ def vault(tmp_path: Path) -> Inventory:
     return inventory
 
 
-def test_secrets_of_a_vault_are_read_and_rotated(vault):
+def test_secrets_in_ansible_vault_can_be_rotated(vault):
     text = (vault.variables / "vault.yml").read_text()
     assert not [value for value in SECRETS.values() if value in text]
     code, said = vault.run()
@@ -108,11 +108,11 @@ def test_secrets_of_a_vault_are_read_and_rotated(vault):
     assert ":now-of-the-database@" in url
     assert not (vault.folder / "secrets").exists()
     hidden = [value for value in (*SECRETS.values(), "old-of-database") if value in said]
-    # The one task that shows a secret is this test's own.
+    # Only the task of this test shows a secret.
     assert [value for value in hidden if value != SECRETS["app_database_password"]] == []
 
 
-def test_generated_ones_are_kept_until_the_inventory_reads_those_of_before(tmp_path):
+def test_generated_secrets_are_kept_until_the_inventory_reads_previous_ones(tmp_path):
     inventory = Inventory(tmp_path)
     text = (ROOT / "inventory/droplet.example/group_vars/all/secrets.yml").read_text()
     variables, folder = inventory.variables / "secrets.yml", inventory.folder / "secrets"
@@ -135,7 +135,7 @@ def test_generated_ones_are_kept_until_the_inventory_reads_those_of_before(tmp_p
     assert before not in said
 
 
-def test_secrets_of_sops_are_read_and_rotated(tmp_path):
+def test_secrets_in_sops_can_be_rotated(tmp_path):
     inventory = Inventory(tmp_path)
     key = tmp_path / "key.txt"
     subprocess.run(["age-keygen", "-o", key], check=True, capture_output=True)

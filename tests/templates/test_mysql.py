@@ -1,4 +1,4 @@
-"""The drop-in of both providers, which provider a distribution gets, and what is refused."""
+"""Settings of both database providers, the default provider, and rejected settings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SID = {"distribution": "Debian", "distribution_version": "forky/sid"}
 
 @pytest.fixture
 def settings(render):
-    """Give `settings(**variables)`: the drop-in as the server would read it, and its text."""
+    """Return `settings(**variables)`, which returns the parsed option file and its text."""
 
     def settings(**variables):
         text = render("mysql", "etc/mysql/zz-flaskstack.cnf.j2", **SECRETS, **variables)
@@ -30,14 +30,14 @@ def settings(render):
 
 
 @pytest.mark.parametrize("provider", ["mariadb", "mysql"])
-def test_local_server_has_no_network(settings, provider):
+def test_local_server_listens_on_loopback(settings, provider):
     values, _ = settings(mysql_provider=provider)
     assert values["bind_address"] == "127.0.0.1"
     assert "require_secure_transport" not in values
 
 
 @pytest.mark.parametrize("provider", ["mariadb", "mysql"])
-def test_remote_server_demands_tls(settings, provider):
+def test_remote_server_requires_tls(settings, provider):
     values, _ = settings(
         mysql_provider=provider, mysql_bind_address="10.0.0.5", app_database_port=3307
     )
@@ -46,7 +46,7 @@ def test_remote_server_demands_tls(settings, provider):
     assert values["ssl_cert"] == "/etc/mysql/server-cert.pem"
 
 
-def test_settings_that_only_one_provider_knows(settings):
+def test_settings_of_one_provider(settings):
     mariadb, _ = settings(mysql_provider="mariadb")
     mysql, _ = settings(mysql_provider="mysql")
     assert set(mariadb) - set(mysql) == {
@@ -57,9 +57,9 @@ def test_settings_that_only_one_provider_knows(settings):
     assert set(mysql) - set(mariadb) == {"mysqlx", "innodb_buffer_pool_chunk_size", "init_connect"}
 
 
-def test_statement_limit_of_mysql_asks_for_the_account_s_own(settings):
+def test_init_connect_of_mysql_is_quoted(settings):
     start, *_, end = settings(mysql_provider="mysql")[0]["init_connect"]
-    assert (start, end) == ('"', '"')  # or a # in it would begin a comment
+    assert (start, end) == ('"', '"')  # otherwise a # in it would start a comment
 
 
 def test_plan_sets_sizes_and_timeouts(settings):
@@ -74,7 +74,7 @@ def test_plan_sets_sizes_and_timeouts(settings):
     assert values["performance_schema"] == "ON"
 
 
-def test_more_settings_win(settings):
+def test_additional_settings_override_others(settings):
     _, text = settings(
         mysql_provider="mysql", mysql_settings={"mysqlx": "ON", "tmp_table_size": "32M"}
     )
@@ -83,7 +83,7 @@ def test_more_settings_win(settings):
 
 
 @pytest.mark.parametrize("provider", ["mariadb", "mysql"])
-def test_no_secret_in_the_settings(settings, provider):
+def test_option_file_has_no_secret(settings, provider):
     _, text = settings(mysql_provider=provider)
     assert not any(secret in text for secret in SECRETS.values())
 
@@ -98,7 +98,7 @@ def test_no_secret_in_the_settings(settings, provider):
         (UBUNTU, "", "mysql"),
     ],
 )
-def test_provider_of_a_distribution(evaluate, facts, source, provider):
+def test_default_provider_of_a_distribution(evaluate, facts, source, provider):
     given = {"ansible_facts": facts, "mysql_apt_source": source}
     assert evaluate("mysql", "mysql_provider", **given) == provider
 
@@ -119,7 +119,7 @@ def test_package_of_a_provider(evaluate, facts, provider, package):
 
 
 @pytest.mark.parametrize(("facts", "name"), [({}, "debian"), (UBUNTU, "ubuntu")])
-def test_address_of_mysql_s_own_packages(evaluate, facts, name):
+def test_url_of_the_package_source_of_mysql(evaluate, facts, name):
     assert (
         evaluate("mysql", "mysql_apt_uri", ansible_facts=facts)
         == f"https://repo.mysql.com/apt/{name}"
@@ -133,7 +133,7 @@ def test_accounts_have_the_previous_password_of_their_secret(evaluate):
     assert [account["secret"] for account in accounts] == ["database", "database", "migration"]
 
 
-def test_only_the_web_is_limited(evaluate):
+def test_statement_limit_applies_only_to_requests(evaluate):
     limits = {"mysql_statement_timeout": 9}
     expression = "__mysql_accounts | items2dict('name', 'statement_timeout')"
     found = evaluate("mysql", expression, **SECRETS, **limits)
@@ -177,14 +177,14 @@ def test_defaults_are_accepted(evaluate):
         ("mysql_innodb_buffer_pool_size", {"mysql_innodb_buffer_pool_size": 16}),
     ],
 )
-def test_wrong_settings_are_refused(evaluate, variable, wrong):
+def test_invalid_settings_are_rejected(evaluate, variable, wrong):
     (message,) = evaluate("mysql", "__mysql_problems", **(SECRETS | wrong))
     assert message.startswith(variable)
     assert "s3cret" not in message
 
 
 def neighbours(owner="blog", **server):
-    """Return what a host tells of its server and of app blog, which uses it too."""
+    """Return local facts of a server that app blog uses too, and the secrets."""
     is_ = {
         "app": owner,
         "provider": "mariadb",
@@ -208,11 +208,11 @@ def neighbours(owner="blog", **server):
 
 
 def needing(connections):
-    """Return the plan of a site that needs so many connections, ten of them for administrators."""
+    """Return a plan with connections for the app and ten for administrators."""
     return {"site_plan": {"host": {"connections_needed": connections + 10}}}
 
 
-def test_another_apps_server_that_suffices_is_accepted(evaluate):
+def test_sufficient_server_of_another_app_is_accepted(evaluate):
     given = neighbours() | needing(30) | {"mysql_wait_timeout": 10, "mysql_max_connections": 10}
     given["app_upload_size"] = 100
     assert evaluate("mysql", "__mysql_problems", **given) == []
@@ -235,7 +235,7 @@ def test_another_apps_server_that_suffices_is_accepted(evaluate):
         ),
     ],
 )
-def test_another_apps_server_that_does_not_is_refused(evaluate, variable, server, wrong, advice):
+def test_insufficient_server_of_another_app_is_rejected(evaluate, variable, server, wrong, advice):
     (message,) = evaluate("mysql", "__mysql_problems", **(neighbours(**server) | wrong))
     assert message.startswith(variable)
     assert f"in the inventory of blog set {advice}" in message
@@ -253,14 +253,14 @@ def test_another_apps_server_that_does_not_is_refused(evaluate, variable, server
         ("app_database_port", {}, {"app_database_host": "127.0.0.1", "app_database_port": 3307}),
     ],
 )
-def test_what_another_app_has_is_refused(evaluate, variable, server, wrong):
+def test_names_and_settings_of_another_app_are_rejected(evaluate, variable, server, wrong):
     given = neighbours(**server) | {"mysql_bind_address": server.get("address", "")} | wrong
     (message,) = evaluate("mysql", "__mysql_problems", **given)
     assert message.startswith(variable)
     assert "group_vars" in message
 
 
-def test_the_owner_gives_what_all_apps_need(evaluate):
+def test_settings_of_the_owner_suffice_for_all_apps(evaluate):
     given = neighbours(owner="shop") | needing(40)
     given["ansible_facts"]["ansible_local"]["flaskstack_mysql_blog"]["pool_recycle"] = 4000
     shared = evaluate("mysql", "__mysql_shared", **given, mysql_max_connections=109)
@@ -272,17 +272,17 @@ def test_the_owner_gives_what_all_apps_need(evaluate):
 @pytest.mark.parametrize(
     ("upload", "packet"), [(1, "64M"), (31, "64M"), (64, "130M"), (4000, "1024M")]
 )
-def test_a_statement_holds_what_visitors_upload(settings, upload, packet):
+def test_maximum_packet_depends_on_the_upload_size(settings, upload, packet):
     assert settings(app_upload_size=upload)[0]["max_allowed_packet"] == packet
 
 
-def test_only_the_owner_closes_what_the_installation_left_open(evaluate):
+def test_only_the_owner_removes_insecure_defaults(evaluate):
     assert "test" in evaluate("mysql", "__mysql_insecure", **neighbours(owner="shop"))
     own = evaluate("mysql", "__mysql_insecure", **neighbours())
     assert own.endswith("WHERE user IN %(users)s AND host <> %(host)s")
 
 
-def test_another_apps_database_is_no_stray(evaluate):
+def test_databases_of_other_apps_are_known(evaluate):
     assert evaluate("mysql", "__mysql_databases", **neighbours(owner="shop")) == ["shop", "blog"]
 
 
@@ -296,7 +296,7 @@ def test_another_apps_database_is_no_stray(evaluate):
         ("mysql", ["mariadbd"], True),
     ],
 )
-def test_the_other_provider_on_the_host_is_refused(evaluate, provider, installed, refused):
+def test_installed_server_of_the_other_provider_is_rejected(evaluate, provider, installed, refused):
     found = {"files": [{"path": f"/usr/sbin/{name}"} for name in installed]}
     given = {"mysql_provider": provider, "__mysql_servers": found}
     messages = evaluate("mysql", "__mysql_server_problems", **given)

@@ -1,4 +1,4 @@
-"""The cache and the queue: what each promises, and who gets in."""
+"""Settings of cache and queue: durability, access, ports and rejected settings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ USERS = PASSWORDS | {"__redis_admin_password": ADMIN}
 
 @pytest.fixture
 def conf(render):
-    """Return a function that gives an instance's settings, each with the list of its values."""
+    """Return a function that returns the settings of an instance, each as a list of values."""
 
     def of(instance, **variables):
         text = render(
@@ -37,7 +37,7 @@ def conf(render):
 
 @pytest.fixture
 def refused(evaluate):
-    """Return a function that tells which variables are refused."""
+    """Return a function that returns the names of rejected variables."""
 
     def about(**variables):
         problems = evaluate("redis", "__redis_problems", **PASSWORDS | variables)
@@ -46,14 +46,14 @@ def refused(evaluate):
     return about
 
 
-def test_the_cache_forgets(conf):
+def test_cache_evicts_keys_and_is_not_persistent(conf):
     cache = conf("cache")
     assert cache["maxmemory-policy"] == ["allkeys-lru"]
     assert cache["appendonly"] == ["no"]
     assert cache["save"] == ['""']
 
 
-def test_the_queue_does_not(conf):
+def test_queue_is_persistent(conf):
     queue = conf("queue")
     assert queue["maxmemory-policy"] == ["noeviction"]
     assert queue["appendonly"] == ["yes"]
@@ -61,7 +61,7 @@ def test_the_queue_does_not(conf):
 
 @pytest.fixture
 def live(render):
-    """Return a function that gives the settings that an instance takes over while it runs."""
+    """Return a function that returns the settings that apply without a restart."""
 
     def of(instance, **variables):
         text = render("redis", "etc/redis/users.j2", item=instance, **USERS | variables)
@@ -70,7 +70,7 @@ def live(render):
     return of
 
 
-def test_sizes_and_durability_are_taken_over_without_a_restart(conf, live, render):
+def test_sizes_and_durability_change_without_a_restart(conf, live, render):
     assert live("cache", redis_cache_maxmemory=32) == {"maxmemory": str(32 * 2**20)}
     queue = live("queue", redis_queue_maxmemory=8, redis_queue_appendfsync="everysec")
     assert queue == {"maxmemory": str(8 * 2**20), "appendfsync": "everysec"}
@@ -86,38 +86,38 @@ def test_sizes_and_durability_are_taken_over_without_a_restart(conf, live, rende
 
 @pytest.mark.parametrize("instance", ["cache", "queue"])
 @pytest.mark.parametrize("app", ["shop", "my_shop"])
-def test_nothing_is_shared_but_the_app(conf, instance, app):
+def test_each_instance_has_its_own_paths(conf, instance, app):
     settings = conf(instance, app_name=app)
     assert settings["unixsocket"] == [f"/run/redis-{app}-{instance}/redis.sock"]
     assert settings["pidfile"] == [f"/run/redis-{app}-{instance}/redis-server.pid"]
     assert settings["dir"] == [f"/var/lib/redis/{app}-{instance}"]
 
 
-def test_the_app_looks_for_the_socket_where_it_is(conf, evaluate):
+def test_url_names_the_socket_of_the_instance(conf, evaluate):
     for instance in ("cache", "queue"):
         url = evaluate("redis", f"app_{instance}_url", app_name="my_shop", **PASSWORDS)
         assert conf(instance, app_name="my_shop")["unixsocket"][0] in url
 
 
 def other(**facts):
-    """Return what a host tells of another app's Redis on it."""
+    """Return local facts about the Redis of another app on the host."""
     local = {"flaskstack_redis_blog": {"app": "blog"} | facts}
     return {"ansible_facts": {"ansible_local": local}, "redis_bind_address": "10.0.0.5"}
 
 
-def test_a_port_that_another_app_has_is_refused(refused):
+def test_port_of_another_app_is_rejected(refused):
     taken = other(address="10.0.0.5", ports=[6379, 6380])
     assert refused(**taken) == ["app_cache_port", "app_queue_port"]
     assert refused(**taken, app_cache_port=6381, app_queue_port=6382) == []
 
 
-def test_an_app_may_have_its_own_ports_and_those_of_other_addresses(refused):
+def test_own_ports_and_those_of_other_addresses_are_accepted(refused):
     assert refused(**other(app="shop", address="10.0.0.5", ports=[6379, 6380])) == []
     assert refused(**other(address="10.0.0.6", ports=[6379, 6380])) == []
     assert refused(**other(address="", ports=[])) == []
 
 
-def test_the_two_instances_need_two_ports(refused):
+def test_instances_need_different_ports(refused):
     assert refused(redis_bind_address="10.0.0.5", app_queue_port=6379) == ["app_queue_port"]
 
 
@@ -127,7 +127,7 @@ def hashed(password):
 
 @pytest.fixture
 def users(render):
-    """Return a function that gives the users of an instance, each with its rules."""
+    """Return a function that returns the users of an instance with their rules."""
 
     def of(instance, **variables):
         text = render("redis", "etc/redis/users.j2", item=instance, **USERS | variables)
@@ -137,7 +137,7 @@ def users(render):
 
 
 @pytest.mark.parametrize("instance", ["cache", "queue"])
-def test_the_app_gets_in_with_a_password_that_the_file_does_not_hold(conf, users, instance):
+def test_acl_file_has_only_the_hash_of_the_password(conf, users, instance):
     assert conf(instance)["include"] == [f"/etc/redis/shop-{instance}.users"]
     found = users(instance)
     assert found["default"][0] == "off"
@@ -145,7 +145,7 @@ def test_the_app_gets_in_with_a_password_that_the_file_does_not_hold(conf, users
     assert PASSWORD[instance] not in str(found)
 
 
-def test_the_previous_password_is_accepted_until_it_is_revoked(users):
+def test_previous_password_is_accepted_until_it_is_revoked(users):
     both = users("cache", app_cache_password_previous="what it was")["shop"]
     assert both[1:3] == [hashed(PASSWORD["cache"]), hashed("what it was")]
     one = users("cache", app_cache_password_previous="what it was", __redis_revoked=["cache"])
@@ -153,7 +153,7 @@ def test_the_previous_password_is_accepted_until_it_is_revoked(users):
     assert hashed("what it was") not in users("queue")["shop"]
 
 
-def test_the_administrator_changes_users_and_settings_and_nothing_else(users):
+def test_administrator_can_only_change_users_and_settings(users):
     rules = users("queue")["flaskstack-admin"]
     assert rules == [
         "on",
@@ -166,14 +166,14 @@ def test_the_administrator_changes_users_and_settings_and_nothing_else(users):
     ]
 
 
-def test_no_instance_listens_on_the_network_unless_asked(conf):
+def test_instance_does_not_listen_on_the_network_by_default(conf):
     settings = conf("queue")
     assert settings["port"] == ["0"]
     assert not settings.keys() & {"bind", "tls-port"}
 
 
 @pytest.mark.parametrize(("instance", "port"), [("cache", "6379"), ("queue", "6380")])
-def test_the_network_gets_tls_alone(conf, instance, port):
+def test_instance_accepts_only_tls_from_the_network(conf, instance, port):
     settings = conf(instance, redis_bind_address="10.0.0.5")
     assert settings["port"] == ["0"]
     assert settings["bind"] == ["10.0.0.5"]
@@ -183,7 +183,7 @@ def test_the_network_gets_tls_alone(conf, instance, port):
 @pytest.mark.parametrize(
     ("host", "binds"), [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("localhost", "127.0.0.1 -::1")]
 )
-def test_one_setting_gives_an_instance_a_port_on_loopback(render, conf, evaluate, host, binds):
+def test_host_on_loopback_opens_a_port_there(render, conf, evaluate, host, binds):
     given = {"app_queue_host": host, "app_queue_port": 6390}
     queue, cache = conf("queue", **given), conf("cache", **given)
     assert (queue["bind"], queue["port"]) == ([binds], ["6390"])
@@ -199,7 +199,7 @@ def test_one_setting_gives_an_instance_a_port_on_loopback(render, conf, evaluate
     assert "PrivateNetwork=yes" in render("redis", drop_in, item="cache", **PASSWORDS, **given)
 
 
-def test_ports_on_loopback_are_one_apps_alone(evaluate, refused):
+def test_apps_cannot_share_a_port_on_loopback(evaluate, refused):
     given = {"app_cache_host": "127.0.0.1", "app_queue_host": "::1"}
     facts = evaluate("redis", "__redis_facts", **PASSWORDS, **given)
     assert facts == {"app": "shop", "address": "127.0.0.1", "ports": [6379, 6380]}
@@ -209,7 +209,7 @@ def test_ports_on_loopback_are_one_apps_alone(evaluate, refused):
     assert refused(**taken) == [], "sockets take no port"
 
 
-def test_an_instance_on_the_network_has_no_port_without_tls(refused):
+def test_loopback_is_rejected_for_an_instance_on_the_network(refused):
     given = {"redis_bind_address": "10.0.0.5", "app_queue_host": "127.0.0.1"}
     assert refused(**given, group_names=["app", "queue"]) == ["app_queue_host"]
     assert refused(**given, group_names=["queue"]) == []
@@ -224,7 +224,7 @@ def test_an_instance_on_the_network_has_no_port_without_tls(refused):
         (["queue", "cache"], ["cache", "queue"]),
     ],
 )
-def test_a_host_runs_what_its_groups_say(evaluate, groups, instances):
+def test_host_runs_the_instances_of_its_groups(evaluate, groups, instances):
     assert evaluate("redis", "redis_instances", group_names=groups) == instances
 
 
@@ -246,14 +246,14 @@ def test_a_host_runs_what_its_groups_say(evaluate, groups, instances):
         ("redis_instances", []),
     ],
 )
-def test_settings_that_cannot_work_are_refused(refused, variable, value):
+def test_invalid_settings_are_rejected(refused, variable, value):
     assert refused(**{variable: value}) == [variable]
 
 
 @pytest.mark.parametrize("address", ["", "10.0.0.5", "fd00::5"])
-def test_settings_that_work_are_accepted(refused, address):
+def test_valid_addresses_are_accepted(refused, address):
     assert refused(redis_bind_address=address) == []
 
 
-def test_a_host_without_a_cache_needs_no_password_for_it(refused):
+def test_host_without_cache_needs_no_password_for_it(refused):
     assert refused(redis_instances=["queue"], app_cache_password="") == []
