@@ -91,7 +91,7 @@ def filedrop(address):
 
 @pytest.fixture
 def shop(address):
-    """Return the sample app, whose inventory owns the host settings."""
+    """Return the sample app. Its inventory owns the host settings."""
     return App("shop", address)
 
 

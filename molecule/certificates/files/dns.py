@@ -86,7 +86,7 @@ class Api(BaseHTTPRequestHandler):
         self.answer(204)
 
     def log(self) -> None:
-        """Log the request, and the processes whose command line shows the token."""
+        """Log the request, and the processes with the token in their command line."""
         token = self.headers["Authorization"].removeprefix("Bearer ")
         shown = []
         for path in Path("/proc").glob("[0-9]*/cmdline"):

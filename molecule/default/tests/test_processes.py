@@ -1,4 +1,4 @@
-"""Lessons 3, 7, 8 and 9: workers that are killed, share values, or tick once."""
+"""Lessons 3, 7, 8 and 9: killed workers, shared values, and a single scheduler."""
 
 from __future__ import annotations
 

@@ -197,7 +197,7 @@ def test_ordinary_requests_do_not_count(write, banned, found):
         line("/wp-content/uploads/2019/a.jpg"),
         line("/autodiscover/autodiscover.xml"),
         line("/.env", forwarded_for="203.0.113.5"),  # from a proxy missing in app_trusted_proxies
-        line("/.env", client="fd00:f1a5::2"),  # the other host, whose network must not be banned
+        line("/.env", client="fd00:f1a5::2"),  # the other host; its network must not be banned
         line("/ok", 400, user_agent=posing),
         line('/.env?"","status":404,"', 200),
     ]

@@ -145,7 +145,7 @@ class Attempt:
 
     command: str
     evidence: str = "planted-secret"
-    control: str = "root"  # the user who succeeds outside the sandbox
+    control: str = "root"  # user that succeeds outside the sandbox
 
 
 def writing(folder: str) -> Attempt:
