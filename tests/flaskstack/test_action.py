@@ -77,7 +77,7 @@ def call(path, name, params):
     return json.loads(done.stdout)
 
 
-def test_it_runs_standalone(packed, tmp_path):
+def test_the_packed_program_runs_standalone(packed, tmp_path):
     asks = {"by": "ada@desk", "controller": "desk", "pid": 1, "running": [1], "release": "one"}
     root = tmp_path / "srv"
     params = {"root": str(root), "holder": asks, "timeout": 60}
@@ -87,7 +87,7 @@ def test_it_runs_standalone(packed, tmp_path):
     assert json.loads((root / "deploy.json").read_text())["by"] == "ada@desk"
 
 
-def test_it_contains_every_call(packed):
+def test_the_packed_program_contains_every_call(packed):
     find = "import sys; sys.path[0] = sys.argv[1]; from flaskstack.calls import CALLS; import "
     find += "importlib as i; [getattr(i.import_module('flaskstack.' + (p := w.partition(':'))[0]), "
     find += "p[2]) for w in CALLS.values()]; print(i.import_module('flaskstack').__file__)"

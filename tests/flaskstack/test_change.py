@@ -334,7 +334,7 @@ def test_a_host_that_switched_rolls_back_with_the_others(host, strategy):
     assert host.app_dir.history()[-1]["action"] == "rollback"
 
 
-def test_it_rolls_back_with_new_settings_when_the_previous_ones_are_gone(host):
+def test_a_rollback_uses_new_settings_when_the_previous_ones_are_gone(host):
     host.deploy("one")
     switched = host.deploy("two", "second")
     host.settings.prune(set())

@@ -173,7 +173,7 @@ def test_databases_and_accounts_of_others_are_rejected(look, tmp_path, monkeypat
     assert look({"etc/ansible/facts.d/flaskstack_mysql_shop.fact": "{}"}, accounts=["root"]) == ""
 
 
-def test_ansible_can_call_it(tmp_path):
+def test_ansible_can_call_the_check(tmp_path):
     """Also in check mode, where nothing is installed."""
     params = {"app": "shop", "user": "daemon", "root": "/srv/shop", "groups": ["app"]}
     params |= {"folders": [], "units": [], "settings": "main.yml", "check": True}

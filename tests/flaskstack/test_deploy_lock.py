@@ -66,7 +66,7 @@ def test_the_error_names_the_holder_the_release_and_the_time(held, monkeypatch, 
         assert word in said
 
 
-def test_the_same_deploy_may_acquire_it_again(held):
+def test_the_same_deploy_may_acquire_the_lock_again(held):
     assert held.acquire(asks(release="two")) == {}
     assert held.holder()["release"] == "two"
 
@@ -88,12 +88,12 @@ def test_a_deploy_of_another_controller_expires(held, later):
     assert held.acquire(asks(controller="other", running=[]), 60)["controller"] == "desk"
 
 
-def test_it_can_be_broken(held):
+def test_the_lock_can_be_broken(held):
     assert held.acquire(asks(controller="other"), force=True)["by"] == "ada@desk"
     assert held.holder()["controller"] == "other"
 
 
-def test_a_command_on_this_host_holds_it_while_it_runs(tmp_path, later):
+def test_a_command_on_this_host_holds_the_lock_while_it_runs(tmp_path, later):
     held, here = Lock(tmp_path), this_process("ada@host", "a restart")
     assert here["pid"] == os.getpid()
     held.acquire(here)
@@ -119,7 +119,7 @@ def test_an_unreadable_lock_is_ignored(held, text):
     assert held.acquire(asks(pid=7)) == {}
 
 
-def test_only_the_holder_can_release_it(held, tmp_path):
+def test_only_the_holder_can_release_the_lock(held, tmp_path):
     held.release(asks(pid=101))
     assert held.path.exists()
     held.release(asks())
@@ -133,7 +133,7 @@ def test_a_missing_folder_is_reported(tmp_path):
         Lock(tmp_path / "gone").acquire(asks())
 
 
-def test_one_of_many_simultaneous_requests_gets_it(tmp_path, monkeypatch):
+def test_one_of_many_simultaneous_requests_gets_the_lock(tmp_path, monkeypatch):
     got, everybody, write = [], list(range(1, 9)), deploy_lock.write
 
     def slow(path, text):

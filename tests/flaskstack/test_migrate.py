@@ -315,7 +315,9 @@ def test_the_first_installation_runs_once_before_the_migration(first):
         ({"first_install_when": "skip"}, "release_first_install says skip"),
     ],
 )
-def test_it_never_runs_when_data_may_exist(first, root, server, changed, reason):
+def test_the_first_installation_is_skipped_when_data_may_exist(
+    first, root, server, changed, reason
+):
     for name in ("empty", "data"):
         (root / "shared" / name).mkdir(parents=True)
     (root / "shared/data/app.sqlite").write_text("x")

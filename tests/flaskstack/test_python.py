@@ -53,7 +53,7 @@ def test_an_interpreter_that_others_can_replace_is_never_run(foreign, tmp_path):
     ("name", "reason"),
     [("3.98", "is not there"), ("/usr/bin/python3.98", "is not there"), ("/etc/hostname", "below")],
 )
-def test_the_error_explains_why_one_cannot_be_used(name, reason):
+def test_the_error_explains_why_an_interpreter_is_unusable(name, reason):
     assert reason in python.find(name)["reason"]
 
 

@@ -62,7 +62,7 @@ def placed(here, **more):
     return moved["moves"]
 
 
-def test_they_run_only_on_their_host(active, stamp):
+def test_singletons_run_only_on_their_host(active, stamp):
     assert placed(False)
     assert names(active) == {WORKER}
     assert not stamp.exists()
@@ -89,7 +89,7 @@ def test_a_running_timer_job_is_neither_interrupted_nor_duplicated(active, when)
 
 
 @pytest.mark.usefixtures("active")
-def test_settings_include_them_only_on_their_host(tmp_path):
+def test_settings_include_singletons_only_on_their_host(tmp_path):
     change = Change({"app": "shop", "root": str(tmp_path)})
     current = Settings("shop").current()
     assert change.processes(current) == ([WORKER], [])

@@ -45,7 +45,7 @@ class Done:
         return [line for line in self.output.splitlines() if "WARNING]: " in line]
 
     def says(self, words: str) -> bool:
-        """Return whether the output contains these words; line breaks and indentation are ignored."""
+        """Return whether the output contains these words, ignoring line breaks and indentation."""
         return " ".join(words.split()) in " ".join(self.output.split())
 
 

@@ -58,9 +58,7 @@ class Host:
         self.log: list[str] = []
         self.queue: list[int] = []  # connections waiting, one number per check
         self.told = "line one\nline two\n"  # output of the journal
-        self.busy = self.asked = (
-            0  # checks until a stopping unit is idle; number of health requests
-        )
+        self.busy = self.asked = 0  # checks during which a stopping unit is busy; health requests
         for folder in ("releases", "instances", "environments"):
             (self.root / folder).mkdir(parents=True)
         for folder in (self.etc / "settings", self.etc / "slots", settings.UNITS, settings.STAMPS):

@@ -33,7 +33,7 @@ DIES = """import os, threading
     threading.Timer(5, lambda: (print("had enough", flush=True), os._exit(3))).start()
     app = Flask(__name__)"""
 
-# The change to the app, the settings, and the expected message besides the active release.
+# The change to the app, the settings, and the expected message apart from the active release.
 FAILURES = {
     "build": (
         (),

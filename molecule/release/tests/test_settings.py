@@ -1,4 +1,4 @@
-"""Settings are activated like releases: verified beside the active ones, together with the code."""
+"""Settings are activated like releases: verified before the switch, together with the code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NOWHERE = "mysql+pymysql://nobody:nothing@127.0.0.1:1/sample"
 # Skip the other tiers: for another worker class MySQL gets other sizes, and restarts.
 SETTINGS = ("preflight release",)
 
-# The playbook options, the settings, and the expected message besides the active release.
+# The playbook options, the settings, and the expected message apart from the active release.
 WRONG = {
     "target": (SITE, {"app_wsgi": "sample_app.web:nowhere"}, ["app_wsgi", "nowhere"]),
     "worker class": (
