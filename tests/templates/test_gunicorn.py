@@ -1,4 +1,4 @@
-"""What role gunicorn writes, and what roles app and gunicorn refuse."""
+"""Rendered templates of role gunicorn, and validation in roles app and gunicorn."""
 
 import ast
 import json
@@ -22,7 +22,7 @@ UNITS = "units"
 
 @pytest.fixture
 def settings(render):
-    """Give `settings(**variables)`: the settings of the rendered gunicorn.conf.py."""
+    """Return `settings(**variables)`, which renders gunicorn.conf.py and returns its settings."""
 
     def settings(**variables):
         tree = ast.parse(render("gunicorn", "gunicorn.conf.py.j2", **APP | variables))
@@ -42,7 +42,7 @@ def settings(render):
 
 @pytest.fixture
 def environment(render, tmp_path):
-    """Give `environment(**variables)`: the environment file, as a shell reads it."""
+    """Return `environment(**variables)`, which renders the environment file and parses it."""
 
     def environment(**variables):
         file = tmp_path / "environment"
@@ -54,14 +54,14 @@ def environment(render, tmp_path):
     return environment
 
 
-def test_session_key_of_before_is_accepted_too(environment):
+def test_previous_session_key_is_a_fallback(environment):
     assert "SECRET_KEY_FALLBACKS" not in environment()
     told = environment(app_secret_key_previous='the "old" key')
     assert told["SECRET_KEY"] == APP["app_secret_key"]
     assert json.loads(told["SECRET_KEY_FALLBACKS"]) == ['the "old" key']
 
 
-def test_coming_session_key_is_known_before_it_signs(environment):
+def test_next_session_key_is_a_fallback_before_it_signs(environment):
     told = environment(__gunicorn_secret_keys=["old", "new"])
     assert (told["SECRET_KEY"], told["SECRET_KEY_FALLBACKS"]) == ("old", '["new"]')
 
@@ -73,7 +73,7 @@ def test_settings_come_from_the_plan(settings):
     assert (got["timeout"], got["graceful_timeout"]) == (20, 21)
 
 
-def test_settings_of_a_role_that_stands_alone(settings):
+def test_settings_without_a_plan(settings):
     got = settings()
     assert got["wsgi_app"] == "shop.web:create_app()"
     assert got["worker_tmp_dir"] == "/dev/shm"
@@ -82,7 +82,7 @@ def test_settings_of_a_role_that_stands_alone(settings):
     assert "max_requests" not in got
 
 
-def test_gunicorns_own_settings_are_python(settings):
+def test_gunicorn_settings_are_valid_python(settings):
     own = {"limit_request_line": 100, "sendfile": False, "proc_name": "it's", "statsd_host": None}
     got = settings(gunicorn_settings=own)
     assert {name: got[name] for name in own} == own
@@ -100,13 +100,13 @@ def test_environment_of_an_app_without_database_or_redis(environment):
     assert got["MAX_CONTENT_LENGTH"] == str(10 * 2**20)
 
 
-def test_rq_finds_the_queue(environment):
+def test_rq_redis_url_is_the_queue_url(environment):
     got = environment(app_queue_password="a password of 20 letters")
     assert got["RQ_REDIS_URL"] == got["QUEUE_URL"]
     assert "RQ_REDIS_URL" not in environment()
 
 
-def test_an_ended_worker_leaves_the_metrics_that_are_of_live_ones(render, tmp_path, monkeypatch):
+def test_live_metrics_of_an_exited_worker_are_removed(render, tmp_path, monkeypatch):
     unit = render("gunicorn", f"{UNITS}/web@.service.j2", **APP)
     assert "RuntimeDirectory=shop/metrics-%i\n" in unit, "systemd empties it at each start"
     assert "Environment=PROMETHEUS_MULTIPROC_DIR=/run/shop/metrics-%i\n" in unit
@@ -120,7 +120,7 @@ def test_an_ended_worker_leaves_the_metrics_that_are_of_live_ones(render, tmp_pa
     assert {path.name for path in tmp_path.iterdir()} == set(files[:3])
 
 
-def test_an_address_of_the_database_comes_in_its_parts_too(environment, evaluate):
+def test_database_host_adds_variables_for_each_part(environment, evaluate):
     address = {"app_database_password": "pass", "app_database_host": "127.0.0.1"}
     got = environment(**address)
     assert got["DATABASE_URL"].startswith("mysql+pymysql://shop:pass@127.0.0.1:3306/shop?")
@@ -130,14 +130,14 @@ def test_an_address_of_the_database_comes_in_its_parts_too(environment, evaluate
     changed = evaluate("gunicorn", "__gunicorn_background", **APP, **address)
     assert changed.pop("DATABASE_URL") == got["DATABASE_URL"].replace("shop:", "shop_jobs:")
     assert changed == {"DB_USER": "shop_jobs"}
-    elsewhere = {"groups": {"app": ["host"]}}  # there is no such account
+    elsewhere = {"groups": {"app": ["host"]}}  # no database in the inventory, so no such account
     assert evaluate("gunicorn", "__gunicorn_background", **APP, **address, **elsewhere) == {}
     login = {"app_migration_password": "other"}
     lines = evaluate("release", "__release_migrate_environment", **address, **login).splitlines()
     assert {"DB_USER=shop_migrate", "DB_PASSWORD=other"} < set(lines)
 
 
-def test_environment_is_added_to_and_renamed(environment):
+def test_environment_variables_are_added_and_overridden(environment):
     got = environment(
         app_database_password="pass",
         app_environment={"SQLALCHEMY_DATABASE_URI": "{{ app_database_url }}", "APP_ENV": "staging"},
@@ -150,7 +150,7 @@ def test_environment_is_added_to_and_renamed(environment):
 
 
 def memory(unit):
-    """Return what a unit says of memory."""
+    """Return the memory and OOM options of a unit."""
     lines = [
         line.split("=", 1)
         for line in unit.splitlines()
@@ -159,7 +159,7 @@ def memory(unit):
     return dict(lines)
 
 
-def test_units_have_the_memory_of_the_plan(render):
+def test_units_have_the_memory_limits_of_the_plan(render):
     variables = APP | {"plan": {"gunicorn_memory_limit": 520}}
     slice_, web = (
         memory(render("gunicorn", f"{UNITS}/{name}.j2", **variables))
@@ -171,8 +171,7 @@ def test_units_have_the_memory_of_the_plan(render):
     assert memory(render("gunicorn", f"{UNITS}/app.slice.j2", **APP)) == {}
 
 
-def test_the_kernel_kills_first_what_costs_least(render):
-    """A worker of the app; and the database, which has a file of its own, last."""
+def test_oom_scores_order_workers_first_and_database_last(render):
     database = Path(ROOT, "roles/mysql/files/etc/systemd/system/mysql.service.d/flaskstack.conf")
     redis = render(
         "redis", "etc/systemd/system/redis-server@.service.d/flaskstack.conf.j2", item="queue"
@@ -187,13 +186,13 @@ def test_the_kernel_kills_first_what_costs_least(render):
     assert scores[0] < scores[1] < 0 < scores[-1] < int(worker[1])
 
 
-def test_redis_group_only_where_redis_is(render):
+def test_redis_group_only_on_redis_hosts(render):
     web = f"{UNITS}/web@.service.j2"
     assert "SupplementaryGroups=shop-redis" in render("gunicorn", web, **APP)
     assert "SupplementaryGroups" not in render("gunicorn", web, **APP, group_names=["app"])
 
 
-def test_sandbox_has_exceptions_that_say_why(render):
+def test_sandbox_exceptions_have_their_reasons_as_comments(render):
     loose = {
         "MemoryDenyWriteExecute": {"value": False, "reason": "numba compiles\nas it runs"},
         "RestrictAddressFamilies": {
@@ -217,7 +216,7 @@ def test_sandbox_without_exceptions(render):
     assert "LimitNOFILE" not in unit
 
 
-def test_writable_paths_are_open_in_the_sandbox(render):
+def test_writable_paths_are_writable_in_the_sandbox(render):
     paths = {
         "app_writable_paths": ["exports", "/var/spool/shop/"],
         "app_instance_path": "/srv/data/i",
@@ -227,7 +226,7 @@ def test_writable_paths_are_open_in_the_sandbox(render):
     assert opened == ["/srv/shop/shared", "-/var/spool/shop", "-/srv/data/i"]
 
 
-def test_gevent_has_connections_and_files_for_them(settings, render):
+def test_gevent_sets_connections_and_open_files(settings, render):
     gevent = {"gunicorn_worker_class": "gevent", "gunicorn_worker_connections": 2000}
     got = settings(**gevent)
     assert (got["worker_class"], got["worker_connections"]) == ("gevent", 2000)
@@ -237,13 +236,13 @@ def test_gevent_has_connections_and_files_for_them(settings, render):
 
 
 @pytest.mark.parametrize(("preload", "patched"), [(False, False), (True, True)])
-def test_a_preloaded_app_is_patched_for_gevent_before_it_is_imported(render, preload, patched):
+def test_preload_with_gevent_patches_before_the_import(render, preload, patched):
     variables = {"gunicorn_worker_class": "gevent", "gunicorn_preload": preload}
     text = render("gunicorn", "gunicorn.conf.py.j2", **APP, **variables)
     assert ("monkey.patch_all()" in text.partition("chdir")[0]) == patched
 
 
-def test_links_of_a_release(evaluate):
+def test_release_links(evaluate):
     links = evaluate(
         "gunicorn",
         "__app_paths.links",
@@ -265,7 +264,7 @@ def test_links_of_a_release(evaluate):
     }
 
 
-def test_folders_that_outlive_releases(evaluate):
+def test_shared_and_writable_folders(evaluate):
     variables = {"app_shared_paths": ["uploads"], "app_shared_files": ["shop.db", "keys/jwt.pem"]}
     variables |= {"app_writable_paths": ["exports", "/var/spool/shop"], "app_instance_path": "i"}
     folders = evaluate("gunicorn", "__app_shared_folders", **variables)
@@ -278,16 +277,16 @@ def test_folders_that_outlive_releases(evaluate):
     ("path", "told"),
     [("", None), ("instance", "/srv/shop/shared/instance"), ("/srv/data/i/", "/srv/data/i")],
 )
-def test_instance_path_is_told(environment, path, told):
+def test_instance_path_is_in_the_environment(environment, path, told):
     assert environment(app_instance_path=path).get("FLASK_INSTANCE_PATH") == told
 
 
-def test_flask_finds_the_app(environment):
+def test_flask_app_defaults_to_the_wsgi_target(environment):
     assert environment()["FLASK_APP"] == "shop.web:create_app()"
     assert environment(app_environment={"FLASK_APP": "cli"})["FLASK_APP"] == "cli"
 
 
-def test_database_url_has_the_apps_options(environment):
+def test_database_url_has_the_options(environment):
     got = environment(
         app_database_password=SECRET,
         app_database_charset="",
@@ -301,7 +300,7 @@ def test_database_url_has_the_apps_options(environment):
 
 @pytest.fixture
 def problems(evaluate):
-    """Give `problems(**variables)`: the error messages of roles app and gunicorn."""
+    """Return `problems(**variables)`, which gives the error messages of roles app and gunicorn."""
 
     def problems(**variables):
         app = evaluate("app", "__app_problems", **variables)
@@ -438,7 +437,7 @@ def test_accepted(problems, variables):
         ({"gunicorn_stop_timeout": 30}, "gunicorn_stop_timeout"),
     ],
 )
-def test_refused(problems, variables, name):
+def test_rejected(problems, variables, name):
     messages = problems(**APP | variables)
     assert len(messages) == 1
     assert messages[0].startswith(name)
@@ -446,7 +445,7 @@ def test_refused(problems, variables, name):
 
 
 @pytest.mark.parametrize("secret", ["hunter2", "change-me-hunter2-change-me-change-me"])
-def test_refusal_keeps_the_secret(evaluate, secret):
+def test_error_message_does_not_contain_the_secret(evaluate, secret):
     messages = evaluate("gunicorn", "__gunicorn_problems", **APP | {"app_secret_key": secret})
     assert len(messages) == 1
     assert secret not in messages[0]
@@ -456,7 +455,7 @@ def test_refusal_keeps_the_secret(evaluate, secret):
     ("role", "name", "value"),
     [("gunicorn", "gunicorn_worker_class", "eventlet"), ("app", "app_certificate", "letsencrypt")],
 )
-def test_a_choice_is_refused_by_the_argument_spec(role, name, value):
+def test_argument_spec_rejects_an_invalid_choice(role, name, value):
     spec = yaml.safe_load(Path(ROOT, f"roles/{role}/meta/argument_specs.yml").read_text())
     option = spec["argument_specs"]["preflight"]["options"][name]
     result = ArgumentSpecValidator({name: option}).validate({name: value})

@@ -1,4 +1,4 @@
-"""The units of background processes, and what is refused of them."""
+"""Units of background processes, and validation of app_processes."""
 
 import shlex
 
@@ -15,7 +15,7 @@ MARKER = "ConditionPathExists=/etc/shop/singletons"
 
 @pytest.fixture
 def unit(render, evaluate):
-    """Give `unit(template, process, **options)`: the lines of a unit file of one process."""
+    """Return `unit(template, process, **options)`, which gives the lines of a unit file."""
 
     def unit(template, process, **options):
         (filled,) = evaluate("gunicorn", "__app_processes", app_processes=[process | options])
@@ -26,7 +26,7 @@ def unit(render, evaluate):
     return unit
 
 
-def test_a_process_runs_all_the_time_in_the_slice_of_processes(unit):
+def test_process_is_a_service_in_its_slice(unit):
     lines = unit("process@.service", WORKER)
     assert {"Type=exec", "Restart=always", "Slice=shop-processes.slice"} <= set(lines)
     assert "PartOf=shop.target" in lines
@@ -34,14 +34,14 @@ def test_a_process_runs_all_the_time_in_the_slice_of_processes(unit):
 
 
 @pytest.mark.parametrize("template", ["process@.service", "process.service", "commands.conf"])
-def test_what_does_not_serve_pages_has_the_account_of_background_processes(unit, template):
+def test_background_units_read_the_background_environment(unit, template):
     files = [line for line in unit(template, WORKER) if line.startswith("EnvironmentFile=")]
     current = "EnvironmentFile=/etc/shop/current"
     assert (files[0], files[-1]) == (f"{current}/environment", f"{current}/background")
 
 
 @pytest.mark.parametrize("template", ["process@.service", "process.service"])
-def test_the_command_is_found_in_the_release_itself(unit, template):
+def test_command_runs_with_the_resolved_path_of_the_release(unit, template):
     (started,) = [line for line in unit(template, WORKER) if line.startswith("ExecStart=")]
     shell, option, script, name, *command = shlex.split(started.removeprefix("ExecStart="))
     assert (shell, option, name) == ("/bin/sh", "-c", "sh")
@@ -49,7 +49,7 @@ def test_the_command_is_found_in_the_release_itself(unit, template):
     assert command == ["rq", "worker", "--job", "50%%", "default"]
 
 
-def test_how_a_process_is_stopped_and_limited(unit):
+def test_stop_and_memory_options_of_a_process(unit):
     options = {"stop_signal": "SIGQUIT", "stop_timeout": 300, "memory_limit": 200}
     lines = unit("process@.service", WORKER, **options, environment={"COLOUR": '50% "red" 😀'})
     assert {"KillSignal=SIGQUIT", "TimeoutStopSec=300", "KillMode=mixed"} <= set(lines)
@@ -57,13 +57,13 @@ def test_how_a_process_is_stopped_and_limited(unit):
     assert 'Environment="COLOUR=50%% \\"red\\" 😀"' in lines
 
 
-def test_a_run_is_no_part_of_what_is_restarted(unit):
+def test_scheduled_run_is_not_restarted_with_the_app(unit):
     lines = unit("process.service", NIGHTLY, stop_timeout=5)
     assert {"Type=oneshot", "Slice=shop-timers.slice", "TimeoutStopSec=5"} <= set(lines)
     assert not [line for line in lines if line.startswith(("PartOf=", "Restart="))]
 
 
-def test_the_timer_has_the_schedule(unit):
+def test_timer_has_the_schedule(unit):
     lines = unit("process.timer", NIGHTLY)
     assert {"OnCalendar=*-*-* 03:30", "Persistent=yes", "PartOf=shop.target"} <= set(lines)
     lines = unit("process.timer", NIGHTLY, catch_up=False, random_delay=600)
@@ -81,7 +81,7 @@ EVERYWHERE = ["shop-worker@1.service", "shop-worker@2.service", "shop-nightly.ti
 ONCE = ["shop-ticker@1.service", "shop-report.timer"]
 
 
-def test_the_target_wants_what_is_declared(render):
+def test_target_wants_the_declared_units(render):
     variables = APP | FLEET | {"app_processes": PROCESSES}
     target = render("gunicorn", f"{UNITS}/app.target.j2", **variables)
     lines = [line.removeprefix("Wants=") for line in target.splitlines() if "Wants=" in line]
@@ -91,14 +91,14 @@ def test_the_target_wants_what_is_declared(render):
 
 @pytest.mark.parametrize("singleton", [True, False])
 @pytest.mark.parametrize("template", ["process@.service", "process.service", "process.timer"])
-def test_a_singleton_starts_where_a_file_says_so(unit, template, singleton):
+def test_singleton_starts_only_with_the_marker_file(unit, template, singleton):
     assert (MARKER in unit(template, NIGHTLY, singleton=singleton)) == singleton
 
 
 @pytest.mark.parametrize(
     ("groups", "host"), [({}, "host"), ({"app": []}, "host"), (FLEET["groups"], "other")]
 )
-def test_singletons_are_on_the_first_host(evaluate, groups, host):
+def test_singletons_default_to_the_first_host(evaluate, groups, host):
     assert evaluate("gunicorn", "app_singleton_host", groups=groups) == host
 
 
@@ -117,7 +117,7 @@ SILENT = {"item": "other", "unreachable": True}
         (False, [], ["host"], "runs (host) unless"),
     ],
 )
-def test_a_run_has_both_hosts_that_a_singleton_moves_between(evaluate, own, elsewhere, hosts, told):
+def test_moving_a_singleton_needs_both_hosts_in_the_run(evaluate, own, elsewhere, hosts, told):
     messages = evaluate(
         "gunicorn",
         "__gunicorn_singleton_problems",
@@ -136,7 +136,7 @@ def test_a_run_has_both_hosts_that_a_singleton_moves_between(evaluate, own, else
     ("host", "moves", "others"),
     [("host", True, ["other"]), ("host", False, []), ("other", True, [])],
 )
-def test_others_are_asked_where_they_are_to_start(evaluate, host, moves, others):
+def test_other_hosts_are_checked_when_singletons_move_here(evaluate, host, moves, others):
     told = evaluate(
         "gunicorn",
         "__gunicorn_singletons_others",
@@ -172,7 +172,7 @@ def test_accepted(evaluate, process):
         (WORKER | {"name": "worker\n"}, "names of lower-case letters"),
     ],
 )
-def test_refused(evaluate, process, reason):
+def test_rejected(evaluate, process, reason):
     other = {"name": "other", "command": "x"}
     (message,) = evaluate("app", "__app_problems", **APP, app_processes=[other, process])
     assert message.startswith("app_processes")
@@ -187,7 +187,7 @@ def test_refused(evaluate, process, reason):
         ("", True),
     ],
 )
-def test_a_schedule_that_never_comes_is_refused(evaluate, said, refused):
+def test_schedule_without_a_next_run_is_rejected(evaluate, said, refused):
     asked = {"results": [{"item": NIGHTLY, "stdout": said}]}
     told = evaluate("gunicorn", "__gunicorn_schedule_problems", __gunicorn_calendar=asked)
     assert bool(told) is refused
