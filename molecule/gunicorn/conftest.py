@@ -1,4 +1,4 @@
-"""The app as its visitors meet it, and as systemd does."""
+"""Fixtures for requests to the app and for its units."""
 
 import os
 import threading
@@ -12,7 +12,10 @@ from helpers.clients import live_web
 
 @pytest.fixture
 def get(address):
-    """Give `get(path, headers, **query)`: what the app answers to a visitor."""
+    """Return `get(path, headers, **query)`, which returns the JSON of the app's response.
+
+    It raises requests.RequestException.
+    """
 
     def get(path="/", headers=None, **query):
         answer = requests.get(f"http://{address}{path}", params=query, headers=headers, timeout=20)
@@ -24,7 +27,7 @@ def get(address):
 
 @pytest.fixture
 def during(get):
-    """Give `during(action)`: do it while visitors come; return their answers and what failed."""
+    """Return `during(action)`, which runs `action` during requests and returns (responses, errors)."""
 
     def during(action):
         answers, failures, done = [], [], threading.Event()
@@ -52,19 +55,19 @@ def during(get):
 
 @pytest.fixture
 def secret_key():
-    """The secret that the play has made."""
+    """Return the generated session key."""
     return (Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "key").read_text().strip()
 
 
 @pytest.fixture
 def unit(host):
-    """Give `unit(name, property)`: what systemd says of a unit."""
+    """Return `unit(name, key)`, which gives a property of a systemd unit."""
     return lambda name, key: host.check_output("systemctl show --value --property %s %s", key, name)
 
 
 @pytest.fixture
 def processes(host, unit):
-    """Give `processes()`: the ids of Gunicorn and its workers, in this order."""
+    """Return `processes()`, which gives the process ids of Gunicorn and then its workers."""
 
     def processes():
         folder = unit(live_web(host, "probe"), "ControlGroup")

@@ -1,4 +1,4 @@
-"""A background process that says in the journal what it was given."""
+"""A background process that logs its environment."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""A WSGI app that does, and tells, what the tests of role gunicorn ask."""
+"""A WSGI app that runs the actions of the tests of role gunicorn."""
 
 import ctypes
 import json
@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 
 
 def answer(path, query, environ):
-    """Return what can be said of `path` as JSON."""
+    """Run the action of `path` and return its result, which must be serializable as JSON."""
     if path == "/environment":
         return dict(os.environ)
     if path == "/request":
@@ -17,7 +17,7 @@ def answer(path, query, environ):
     if path == "/sleep":
         time.sleep(float(query["seconds"]))
     if path == "/hang":
-        # Unlike time.sleep() this keeps Python's lock, so that nothing else in the process runs.
+        # Unlike time.sleep() this keeps the GIL, which blocks all threads of the process.
         ctypes.PyDLL(None).sleep(int(query["seconds"]))
     if path == "/write":
         with open(query["file"], "w") as file:
@@ -31,7 +31,7 @@ def answer(path, query, environ):
 
 
 def application(environ, start_response):
-    """Answer any request; an OSError is an answer too."""
+    """Respond with the result of the action, or with the name of its OSError."""
     query = {name: values[0] for name, values in parse_qs(environ["QUERY_STRING"]).items()}
     try:
         body = answer(environ["PATH_INFO"], query, environ)

@@ -1,4 +1,4 @@
-"""Gunicorn under systemd, asked from outside."""
+"""Gunicorn under systemd: requests, restarts and failures."""
 
 import time
 import uuid
@@ -20,7 +20,7 @@ def test_environment_reaches_the_app(get, secret_key):
     assert environment["TRUSTED_PROXY_HOPS"] == "1"
 
 
-def test_secret_is_in_no_argument_unit_or_log(host, get, secret_key):
+def test_secret_is_not_in_arguments_units_or_logs(host, get, secret_key):
     get()
     for place in ("cat /proc/[0-9]*/cmdline", "systemctl show 'probe*'", "journalctl"):
         assert secret_key not in host.run(f"{place} | tr '\\0' ' '").stdout
@@ -43,35 +43,35 @@ def test_app_has_no_privileges(host, get):
 @pytest.mark.parametrize(
     "folder", ["/etc", "/etc/probe", "/srv/probe/releases/test", "/run/probe", "/home", "/usr/bin"]
 )
-def test_app_cannot_write_elsewhere(get, folder):
+def test_app_cannot_write_to_other_folders(get, folder):
     assert get("/write", file=f"{folder}/made-by-app") in (
         {"error": "PermissionError"},
         {"error": "OSError"},  # a read-only file system
     )
 
 
-def test_app_writes_its_state_for_itself(host, get):
+def test_app_writes_to_its_state_folder(host, get):
     assert "pid" in get("/write", file="/var/lib/probe/made-by-app")
     file = host.file("/var/lib/probe/made-by-app")
     assert (file.user, file.group, file.mode) == ("probe", "probe", 0o640)
 
 
-def test_app_writes_shared_folders(host, get):
+def test_app_writes_to_shared_folders(host, get):
     host.check_output("install -d -o probe -g probe /srv/probe/shared/uploads")
     assert "pid" in get("/write", file="/srv/probe/shared/uploads/made-by-app")
 
 
-def test_app_has_temporary_files_of_its_own(host, get):
+def test_app_has_its_own_tmp(host, get):
     name = f"/tmp/{uuid.uuid4()}"
     assert "pid" in get("/write", file=name)
     assert not host.file(name).exists
 
 
-def test_app_sees_no_other_users_processes(get):
+def test_app_does_not_see_processes_of_other_users(get):
     assert get("/read", file="/proc/1/cmdline") == {"error": "FileNotFoundError"}
 
 
-def test_as_many_requests_at_once_as_workers_and_threads(get, processes):
+def test_concurrent_requests_are_workers_times_threads(get, processes):
     assert len(processes()) == 1 + 2
 
     def request(_):
@@ -82,7 +82,7 @@ def test_as_many_requests_at_once_as_workers_and_threads(get, processes):
     with ThreadPoolExecutor(5) as visitors:
         durations = sorted(visitors.map(request, range(5)))
     assert durations[3] < 5
-    assert durations[4] > 5  # it waited for one of the others
+    assert durations[4] > 5  # the fifth request waited for a free thread
 
 
 def test_heartbeat_is_in_memory(host, processes):
@@ -91,7 +91,7 @@ def test_heartbeat_is_in_memory(host, processes):
     assert host.check_output("stat -f -c %T /dev/shm") == "tmpfs"
 
 
-def test_killed_worker_is_back_and_no_request_fails(host, get, processes):
+def test_killed_worker_is_replaced_without_failed_requests(host, get, processes):
     killed = str(get()["pid"])
     host.check_output("kill -KILL %s", killed)
     for _ in range(100):
@@ -99,14 +99,14 @@ def test_killed_worker_is_back_and_no_request_fails(host, get, processes):
     wait_for(lambda: len(processes()) == 3 and killed not in processes())
 
 
-def test_killed_gunicorn_is_back(host, get, unit):
+def test_killed_gunicorn_is_restarted(host, get, unit):
     killed = unit(WEB, "MainPID")
     host.check_output("kill -KILL %s", killed)
     wait_for(get)
     wait_for(lambda: unit(WEB, "MainPID") not in ("0", killed))
 
 
-def test_worker_that_hangs_is_killed_and_says_where(host, get, processes):
+def test_hanging_worker_is_killed_and_logs_a_traceback(host, get, processes):
     since = host.check_output("date +@%s")
 
     def log():
@@ -122,7 +122,7 @@ def test_worker_that_hangs_is_killed_and_says_where(host, get, processes):
     wait_for(lambda: len(processes()) == 3)
 
 
-def test_restart_refuses_no_request(host, during, processes):
+def test_restart_fails_no_request(host, during, processes):
     before = processes()
     answers, failures = during(lambda: host.check_output("systemctl restart probe.target"))
     assert failures == []
@@ -130,7 +130,7 @@ def test_restart_refuses_no_request(host, during, processes):
     wait_for(lambda: len(processes()) == 3 and not set(before) & set(processes()))
 
 
-def test_stop_waits_for_the_request_that_runs(host, get, unit):
+def test_stop_waits_for_a_running_request(host, get, unit):
     before = unit(WEB, "MainPID")
     with ThreadPoolExecutor(1) as visitor:
         running = visitor.submit(get, "/sleep", seconds=3)
@@ -140,7 +140,7 @@ def test_stop_waits_for_the_request_that_runs(host, get, unit):
     assert unit(WEB, "MainPID") != before
 
 
-def test_app_sees_what_nginx_sent_and_nothing_more(get):
+def test_app_gets_only_the_trusted_headers(get):
     forwarded = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "192.0.2.7"}
     request = get("/request", forwarded)
     assert request["wsgi.url_scheme"] == "https"
@@ -153,14 +153,14 @@ def test_app_sees_what_nginx_sent_and_nothing_more(get):
     assert "HTTP_X_FORWARDED_FOR" not in forged
 
 
-def test_what_the_app_says_is_in_the_journal(host, get):
+def test_output_of_the_app_is_in_the_journal(host, get):
     text = str(uuid.uuid4())
     get("/log", text=text)
     wait_for(lambda: text in host.check_output("journalctl -u %s -t probe-web", WEB))
 
 
 @pytest.mark.parametrize("instance", ["probe-clock@1.service", "probe-clock@2.service"])
-def test_background_process_runs_and_comes_back(host, unit, instance):
+def test_killed_background_process_is_restarted(host, unit, instance):
     assert unit(instance, "ActiveState") == "active"
     assert 'ticking 100% "red"' in host.check_output("journalctl -u %s", instance)
     killed = unit(instance, "MainPID")
@@ -168,22 +168,22 @@ def test_background_process_runs_and_comes_back(host, unit, instance):
     wait_for(lambda: unit(instance, "MainPID") not in ("0", killed), 15)
 
 
-def test_everything_starts_at_boot(unit, host):
+def test_units_start_at_boot(unit, host):
     assert host.check_output("systemctl is-enabled probe.target") == "enabled"
     assert "probe-web@a.service" in unit("probe.target", "Wants")
 
 
-def test_run_gives_a_command_the_apps_environment_and_rights(host):
+def test_run_executes_a_command_with_environment_and_user_of_the_app(host):
     said = "import os; print(os.getuid(), os.getgroups(), os.getcwd(), os.environ['GREETING'])"
     uid, gid = host.user("probe").uid, host.user("probe").gid
     answer = host.check_output("flaskstack probe run python -c %s", said)
     assert answer == f'{uid} [{gid}] /srv/probe/releases/test it\'s "quoted", $HOME and `more`'
 
 
-def test_run_reads_what_is_piped_into_it(host):
+def test_run_passes_standard_input(host):
     assert host.check_output("printf rest | flaskstack probe run --release test cat") == "rest"
 
 
 @pytest.mark.parametrize("arguments", ["", "--nonsense true", "--release nonesuch true"])
-def test_run_refuses_what_it_does_not_know(host, arguments):
+def test_run_rejects_invalid_arguments(host, arguments):
     assert host.run(f"flaskstack probe run {arguments}").rc != 0

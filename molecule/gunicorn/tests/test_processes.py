@@ -1,4 +1,4 @@
-"""Background processes: where they run, when, and what touches them."""
+"""Background processes: hosts, schedules, restarts and changes."""
 
 import pytest
 
@@ -15,7 +15,7 @@ def declared(host):
 
 @pytest.fixture
 def declare(host, operator):
-    """Return a function that runs the role for this host with other processes."""
+    """Return `declare(processes)`, which runs the role on this host with other processes."""
     name = host.backend.get_hostname()
     if name != "bookworm":
         pytest.skip("each run takes its time, and the first host has the singleton")
@@ -29,12 +29,12 @@ def declare(host, operator):
 
 @pytest.fixture
 def running(host, unit):
-    """Return a function that gives the main process of each unit, "0" where there is none."""
+    """Return `running(*units)`, which gives their main process ids ("0" if not running)."""
     return lambda *units: [unit(name, "MainPID") for name in units]
 
 
-def test_commands_and_variables_arrive_as_they_were_written(host, unit):
-    """What quotes.py writes is what systemd reads."""
+def test_commands_and_variables_are_passed_unchanged(host, unit):
+    """The quoting of quotes.py is that of systemd."""
     environment = host.check_output("cat /proc/%s/environ", unit(CLOCK, "MainPID")).split("\0")
     assert 'COLOUR=100% "red" $HOME \\ %n é 😀' in environment
     pid = unit("probe-ticker@1.service", "MainPID")
@@ -47,31 +47,31 @@ def test_commands_and_variables_arrive_as_they_were_written(host, unit):
 
 @pytest.fixture
 def run(host, unit):
-    """Start a scheduled run by hand and return its process; it is stopped at the end."""
+    """Start a scheduled run manually, return its process id, and stop it after the test."""
     host.check_output("systemctl start --no-block probe-nightly.service")
     yield wait_for(lambda: unit("probe-nightly.service", "MainPID").lstrip("0"))
     host.run("systemctl stop probe-nightly.service")
 
 
 def changed(processes, name, **options):
-    """Return the processes with some options of one of them changed."""
+    """Return the processes with changed options for the one called `name`."""
     return [process | options if process["name"] == name else process for process in processes]
 
 
-def test_a_singleton_is_on_the_first_host_only(host, unit):
+def test_singleton_runs_only_on_the_first_host(host, unit):
     first = host.ansible.get_variables()["groups"]["app"][0] == host.backend.get_hostname()
     state = unit("probe-ticker@1.service", "ActiveState")
     assert state == ("active" if first else "inactive")
 
 
-def test_how_a_process_is_stopped_and_limited(unit):
+def test_stop_signal_and_memory_limits(unit):
     assert unit(BELL, "KillSignal") == "2"
     assert unit(BELL, "MemoryMax") == str(100 * 1024**2)
     assert unit(BELL, "MemoryHigh") == str(97 * 1024**2)
     assert unit(CLOCK, "MemoryMax") == "infinity"
 
 
-def test_a_process_looks_through_no_link_that_a_deploy_moves(host, unit):
+def test_process_uses_the_resolved_path_of_its_release(host, unit):
     pid = unit(CLOCK, "MainPID")
     environment = host.check_output("tr '\\0' '\\n' </proc/%s/environ", pid)
     assert "PATH=/srv/probe/releases/test/.venv/bin:" in environment
@@ -79,7 +79,7 @@ def test_a_process_looks_through_no_link_that_a_deploy_moves(host, unit):
     assert host.check_output("readlink /proc/%s/cwd", pid) == "/srv/probe/releases/test"
 
 
-def test_a_scheduled_process_runs_again_and_again(host):
+def test_scheduled_process_runs_repeatedly(host):
     def log():
         return host.check_output("journalctl -o cat -t probe-often").splitlines()
 
@@ -90,14 +90,14 @@ def test_a_scheduled_process_runs_again_and_again(host):
     assert path in log()
 
 
-def test_a_run_in_progress_outlives_a_restart_of_the_app(host, unit, run):
+def test_restart_of_the_app_does_not_interrupt_a_run(host, unit, run):
     host.check_output("systemctl restart probe.target")
     assert unit("probe-nightly.service", "MainPID") == run
     wait_for(lambda: unit("probe-nightly.timer", "ActiveState") == "active")
 
 
-def test_a_missed_run_is_made_up_for_once(host, unit):
-    """As if the host had been off at the time."""
+def test_missed_run_is_made_up_for_once(host, unit):
+    """An old timestamp simulates a host that was off at that time."""
     host.check_output("systemctl stop probe-nightly.timer")
     host.check_output("touch -d 'now - 2 days' /var/lib/systemd/timers/stamp-probe-nightly.timer")
     host.check_output("systemctl start probe-nightly.timer")
@@ -107,8 +107,8 @@ def test_a_missed_run_is_made_up_for_once(host, unit):
     assert unit("probe-nightly.service", "ActiveState") in ("inactive", "failed")
 
 
-def test_a_changed_process_alone_is_restarted(declare, declared, running, run, unit):
-    """The next test begins with it, and ends with what is declared."""
+def test_only_a_changed_process_is_restarted(declare, declared, running, run, unit):
+    """The next test restores the declared processes."""
     others = (CLOCK, "probe-clock@2.service")
     before, bell = running(*others), unit(BELL, "MainPID")
     done = declare(changed(declared, "bell", environment={"TUNE": "other"}))
@@ -118,8 +118,8 @@ def test_a_changed_process_alone_is_restarted(declare, declared, running, run, u
     assert unit("probe-nightly.service", "MainPID") == run
 
 
-def test_processes_that_become_something_else(declare, declared, running, host, unit):
-    """One goes, one becomes a timer, a timer becomes a process, one has an instance less."""
+def test_removed_and_converted_processes(declare, declared, running, host, unit):
+    """One is removed, one becomes a timer, a timer becomes a service, one has fewer instances."""
     before = running(CLOCK)
     other = [process for process in declared if process["name"] != "ticker"]
     other = changed(other, "clock", instances=1)
@@ -144,7 +144,7 @@ def test_processes_that_become_something_else(declare, declared, running, host, 
     assert running(CLOCK) == before
 
 
-def test_a_schedule_that_never_comes_is_refused(declare, declared):
+def test_schedule_without_a_next_run_is_rejected(declare, declared):
     done = declare(changed(declared, "nightly", schedule="*-02-30 03:30"))
     assert done.code != 0
     assert done.says("must have schedules with a future run")

@@ -1,4 +1,4 @@
-"""What the app and its commands are kept from; molecule/security tries it on a whole site."""
+"""Sandbox and egress rules of the app and its commands; molecule/security tests a whole site."""
 
 import json
 import shlex
@@ -18,7 +18,7 @@ except OSError as error:
 else:
     print("connected")
 """
-# A cable that leads nowhere: who may send gets no answer.
+# An unconnected interface: packets that pass the egress rules get no answer.
 CABLE = """
 ip link delete elsewhere 2>/dev/null
 ip link add elsewhere type veth peer name nowhere
@@ -31,18 +31,18 @@ ip route replace 198.51.100.7 dev elsewhere
 
 
 def exposure(host, unit):
-    """Return how exposed systemd says a unit is, 0 (not) to 10."""
+    """Return the exposure level of a unit, from 0 (safe) to 10."""
     said = host.check_output("systemd-analyze security --no-pager %s", unit)
     return float(said.rsplit("level for", 1)[1].split(": ", 1)[1].split()[0])
 
 
 @pytest.mark.parametrize("unit", UNITS)
-def test_units_are_confined(host, unit):
+def test_units_are_sandboxed(host, unit):
     assert exposure(host, unit) <= 1.5
     assert exposure(host, live_web(host, "probe")) <= 1.5
 
 
-def test_commands_are_confined_as_the_app_is(host):
+def test_commands_have_the_sandbox_of_the_app(host):
     host.check_output("systemd-run --quiet --unit=asks --collect flaskstack probe run sleep 20")
     running = "systemctl list-units --plain --no-legend --state=running 'probe.run-*'"
     wait_for(lambda: host.check_output(running))
@@ -64,13 +64,13 @@ def test_commands_are_confined_as_the_app_is(host):
         "/root/.profile",
     ],
 )
-def test_what_belongs_to_others_is_out_of_sight(host, get, file):
+def test_app_cannot_read_files_of_others(host, get, file):
     assert host.run("runuser --user probe -- test -r %s", file).rc == int(file.startswith("/root"))
     assert host.file(file).exists
     assert get("/read", file=file) in ({"error": "FileNotFoundError"}, {"error": "PermissionError"})
 
 
-def test_what_was_written_does_not_run(host):
+def test_written_files_are_not_executable(host):
     copy = "cp /bin/true {0}/true && {0}/true; echo $?; rm -f {0}/true"
     for folder in ("/var/lib/probe", "/tmp", "/var/cache/probe-tmp", "/dev/shm"):
         assert host.check_output("flaskstack probe run sh -c %s", copy.format(folder)) == "126", (
@@ -78,8 +78,8 @@ def test_what_was_written_does_not_run(host):
         )
 
 
-def test_tmp_is_one_for_all_that_runs_of_the_app_and_on_the_disk(host, get):
-    """A request leaves a file, a worker opens it; no memory and no user of the host has it."""
+def test_all_processes_share_a_tmp_on_disk(host, get):
+    """Web and background processes share it; it is not a tmpfs and is private to the app."""
     assert "pid" in get("/write", file="/tmp/upload")
     command = "cat /tmp/upload /var/tmp/upload; stat -fc %T /tmp; ls -ld /tmp"
     shown = host.check_output("flaskstack probe run sh -c %s", command).splitlines()
@@ -92,8 +92,8 @@ def test_tmp_is_one_for_all_that_runs_of_the_app_and_on_the_disk(host, get):
     assert host.run("runuser --user waves -- ls /var/cache/probe-tmp").rc == 2
 
 
-def test_names_of_the_system_are_refused(host):
-    """As site.yml asks before its first change."""
+def test_names_in_use_on_the_host_are_rejected(host):
+    """The same check that site.yml runs before its first change."""
     wanted = {"app": "rescue", "user": "daemon", "root": "/srv/probe/x", "groups": ["app"]}
     wanted |= {"folders": ["/var/lib/dpkg"], "units": [], "settings": "main.yml"}
     program = "flaskstack call conflicts"
@@ -107,9 +107,9 @@ def test_names_of_the_system_are_refused(host):
 
 @pytest.fixture
 def connect(host):
-    """Give `connect(address, port)`: what the app gets there, and how many packets were refused.
+    """Return `connect(address, port)`, which gives the outcome and the number of rejected packets.
 
-    Whatever of the app starts has the rules written anew, counting from nothing: timers wait.
+    Timers are stopped, since each start of a unit reloads the rules, which resets the counter.
     """
     timers = host.check_output("systemctl list-units --plain --no-legend 'probe-*.timer'")
     names = " ".join(line.split()[0] for line in timers.splitlines())
@@ -126,16 +126,16 @@ def connect(host):
     host.check_output(f"systemctl start {names}")
 
 
-def test_the_hosts_own_services_are_closed_to_it(host, connect):
+def test_app_cannot_connect_to_services_of_the_host(host, connect):
     assert connect("127.0.0.1", 22) == ("OSError [Errno 113] No route to host", 1)
     assert host.check_output(f"python3 -c {shlex.quote(CONNECT)} 127.0.0.1 22") == "connected"
 
 
-def test_the_hosts_web_server_is_not(connect):
+def test_app_can_connect_to_the_web_server_of_the_host(connect):
     assert connect("127.0.0.1", 80) == ("connected", 0)
 
 
-def test_the_network_around_is_closed_and_the_internet_is_not(host, connect):
+def test_app_can_connect_only_to_public_addresses(host, connect):
     host.check_output(CABLE)
     try:
         assert connect("169.254.169.254", 80)[1]
@@ -145,7 +145,7 @@ def test_the_network_around_is_closed_and_the_internet_is_not(host, connect):
         host.check_output("ip link delete elsewhere")
 
 
-def test_its_rules_come_back_after_all_were_taken_away(host):
+def test_egress_rules_are_reloaded_after_a_flush(host):
     host.check_output("nft flush ruleset && systemctl start nftables")
     wait_for(lambda: "flaskstack_probe" in host.check_output("nft list tables"))
     assert "flaskstack_waves" in host.check_output("nft list tables")

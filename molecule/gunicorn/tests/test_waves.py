@@ -1,4 +1,4 @@
-"""Another app beside the first: gevent, preloaded, without a ProxyFix of its own."""
+"""A second app on the host: gevent, preloaded, with the role's ProxyFix."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +20,10 @@ FORWARDED = {
 
 @pytest.fixture
 def get(address):
-    """Give `get(path, headers, **query)`: what the app answers to a visitor."""
+    """Return `get(path, headers, **query)`, which returns the JSON of the app's response.
+
+    It raises requests.RequestException.
+    """
 
     def get(path="/", headers=None, **query):
         url = f"http://{address}:81{path}"
@@ -39,15 +42,15 @@ def test_app_is_patched_before_it_is_imported(get):
     assert get()["patched"] is True
 
 
-def test_one_worker_answers_many_at_once(get):
+def test_one_worker_answers_concurrent_requests(get):
     start = time.monotonic()
     with ThreadPoolExecutor(30) as visitors:
         answers = list(visitors.map(lambda _: get("/sleep"), range(30)))
     assert len({answer["pid"] for answer in answers}) == 1
-    assert time.monotonic() - start < 10  # one after the other would take a minute
+    assert time.monotonic() - start < 10  # sequentially they would take a minute
 
 
-def test_restart_lets_requests_end(host, get, unit):
+def test_restart_waits_for_requests(host, get, unit):
     before = unit(WEB, "MainPID")
     with ThreadPoolExecutor(1) as visitor:
         running = visitor.submit(get, "/sleep")
@@ -57,13 +60,13 @@ def test_restart_lets_requests_end(host, get, unit):
     assert unit(WEB, "MainPID") != before
 
 
-def test_killed_worker_is_back(host, get):
+def test_killed_worker_is_replaced(host, get):
     killed = get()["pid"]
     host.check_output(f"kill -KILL {killed}")
     wait_for(lambda: get()["pid"] != killed)
 
 
-def test_links_and_addresses_are_the_visitors(get):
+def test_proxy_fix_applies_forwarded_headers(get):
     assert get("/where", FORWARDED) == {
         "self": "https://sea.example:8443/sea/where",
         "address": "192.0.2.7",
@@ -71,12 +74,12 @@ def test_links_and_addresses_are_the_visitors(get):
     }
 
 
-def test_only_the_last_hop_is_believed(get):
+def test_only_the_last_hop_is_trusted(get):
     forged = FORWARDED | {"X-Forwarded-For": "198.51.100.1, 192.0.2.7"}
     assert get("/where", forged)["address"] == "192.0.2.7"
 
 
-def test_file_of_the_app_is_in_the_release_and_nobody_elses(host, get, secret_key):
+def test_app_files_are_readable_only_by_their_app(host, get, secret_key):
     assert get()["sea"] == f"atlantic-{secret_key}"
     for kept, seen in (
         ("files/local.py", "files/local.py"),
@@ -97,14 +100,14 @@ def test_sqlite_works_in_the_instance_folder(host, get):
     assert host.file("/srv/waves/shared/instance/waves.db").user == "waves"
 
 
-def test_writable_path_is_open_and_what_is_beside_it_is_not(host, get):
+def test_only_the_writable_path_is_writable(host, get):
     assert get("/write", file="/var/spool/waves/out/x")["error"] is None
     assert host.file("/var/spool/waves/out").user == "waves"
     assert get("/write", file="/var/spool/waves/x")["error"] == "OSError"
 
 
-def test_each_app_keeps_to_itself(host, get):
-    """It does not even see the other one."""
+def test_app_cannot_write_to_another_app(host, get):
+    """The other app's folder does not exist in its sandbox."""
     assert host.file("/srv/probe/shared").is_directory
     assert get("/write", file="/srv/probe/shared/x")["error"] == "FileNotFoundError"
 
@@ -115,12 +118,12 @@ def test_flask_finds_the_app_and_its_instance(host):
     assert "/instance 6" in told
 
 
-def test_exception_is_added_to_the_sandbox_and_says_why(host, unit):
+def test_sandbox_exception_is_applied_with_its_reason(host, unit):
     assert "waves asks for the host's addresses" in host.check_output("systemctl cat %s", WEB)
     families = unit(WEB, "RestrictAddressFamilies").split()
     assert set(families) == {"AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK"}
 
 
-def test_little_is_exposed(host):
+def test_exposure_is_low(host):
     told = host.check_output("systemd-analyze security --no-pager %s | tail -1", WEB)
     assert float(told.split(":")[1].split()[0]) <= 1.2

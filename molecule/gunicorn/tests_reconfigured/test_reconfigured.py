@@ -1,4 +1,4 @@
-"""Changed settings have reached the running processes."""
+"""Running processes use the changed settings."""
 
 import uuid
 
@@ -8,7 +8,7 @@ import requests
 
 @pytest.fixture
 def waves(address):
-    """Give `waves(path)`: what the other app answers now."""
+    """Return `waves(path)`, which returns the JSON of the second app's response."""
     headers = {"X-Forwarded-For": "192.0.2.7"}
     return lambda path: requests.get(
         f"http://{address}:81{path}", headers=headers, timeout=10
@@ -23,7 +23,7 @@ def test_environment(get):
     assert get("/environment")["GREETING"] == "hello again"
 
 
-def test_gunicorns_own_settings(address):
+def test_gunicorn_settings(address):
     assert requests.get(f"http://{address}/{'x' * 200}", timeout=10).status_code == 414
 
 
@@ -38,16 +38,16 @@ def test_process_has_its_new_environment(host, unit):
     assert "COLOUR=blue" in host.check_output("tr '\\0' '\\n' </proc/%s/environ", pid).splitlines()
 
 
-def test_instance_too_many_is_stopped(unit):
+def test_surplus_instance_is_stopped(unit):
     assert unit("probe-clock@2.service", "ActiveState") == "inactive"
 
 
-def test_process_that_is_declared_no_more_is_gone(host, unit):
+def test_removed_process_is_stopped(host, unit):
     assert unit("probe-bell@1.service", "ActiveState") == "inactive"
     assert host.run("systemctl cat probe-bell@1.service").rc != 0
 
 
-def test_changed_file_has_reached_the_app(waves):
+def test_app_reads_the_changed_file(waves):
     assert waves("/")["sea"] == "pacific"
 
 
@@ -55,9 +55,9 @@ def test_worker_class(waves):
     assert waves("/")["patched"] is False
 
 
-def test_proxy_is_trusted_no_more(waves):
+def test_proxy_fix_is_removed(waves):
     assert waves("/where")["address"] != "192.0.2.7"
 
 
-def test_file_that_is_declared_no_more_is_gone(host):
+def test_undeclared_file_is_removed(host):
     assert host.check_output("cd /etc/waves/current/files; find * -type f") == "local.py"
