@@ -27,7 +27,7 @@ def get(address):
 
 @pytest.fixture
 def during(get):
-    """Return `during(action)`, which runs `action` during requests and returns (responses, errors)."""
+    """Return `during(action)`, which runs it during requests and returns (responses, errors)."""
 
     def during(action):
         answers, failures, done = [], [], threading.Event()
