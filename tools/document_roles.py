@@ -20,7 +20,7 @@ import yaml
 ROOT = Path(__file__).parents[1]
 ROLES = ROOT / "roles"
 UPGRADING = ROOT / "UPGRADING.md"
-RENAMED = ROLES / "app/files/renamed.yml"
+RENAMED = ROLES / "app/vars/main.yml"
 BETWEEN = re.compile(r"(?<=<!-- variables -->\n).*(?=<!-- /variables -->)", re.DOTALL)
 HEADER = "| variable | type | default | meaning |\n|---|---|---|---|\n"
 RENAMED_HEADER = "| old name | new name |\n|---|---|\n"
@@ -62,7 +62,7 @@ def options(role: Path) -> str:
 
 def renamed() -> str:
     """Return the table of renamed variables."""
-    names = sorted(yaml.safe_load(text(RENAMED)).items())
+    names = sorted(yaml.safe_load(text(RENAMED))["__app_renamed"].items())
     return RENAMED_HEADER + "".join(f"| `{old}` | `{new}` |\n" for old, new in names)
 
 

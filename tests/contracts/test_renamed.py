@@ -4,7 +4,7 @@ import document_roles
 from helpers import repository
 from helpers.repository import ROLES
 
-RENAMED = repository.load("roles/app/files/renamed.yml")
+RENAMED = repository.load("roles/app/vars/main.yml")["__app_renamed"]
 OPTIONS = set().union(*(repository.options(role) for role in ROLES))
 
 

@@ -13,7 +13,7 @@ from plan_inputs import INPUTS
 VARIABLES = "app"
 # Other roles install packages through this role and read its registered variables.
 INSTALLER = "packages"
-RENAMED = repository.load("roles/app/files/renamed.yml")
+RENAMED = repository.load("roles/app/vars/main.yml")["__app_renamed"]
 # A release is activated together with its settings, so these roles use each other.
 PARTNERS = {"gunicorn": {"release"}, "release": {"gunicorn"}}
 
