@@ -20,13 +20,13 @@ from paths import (
     not_roots,
     overlapping,
 )
+from problems import Check, check, none_of
 from processes import invalid_schedules
 from quotes import not_commands, not_environment
 from sandbox import unjustified
 from urls import needing_encoding
 
 Settings = Mapping[str, Any]
-Check = dict[str, Any]
 
 # Names that packages use or reserve. Names in use on a host are checked on the host.
 RESERVED = {
@@ -67,15 +67,6 @@ def app_checks(settings: Settings, inventory_dir: str, hosts: list[str]) -> list
     ]
 
 
-def _check(variable: str, ok: Any, reason: str, **more: Any) -> Check:
-    return {"variable": variable, "ok": bool(ok), "reason": reason, **more}
-
-
-def _empty(variable: str, invalid: list[Any], reason: str, **more: Any) -> Check:
-    """Return the check that there are no invalid values; the message shows them."""
-    return _check(variable, not invalid, reason, value=invalid, **more)
-
-
 def _variables(settings: Settings) -> list[tuple[str, Any]]:
     """Return the app's environment variables, secret variables and process variables."""
     found = [settings["app_environment"], settings["app_secret_environment"]]
@@ -85,7 +76,7 @@ def _variables(settings: Settings) -> list[tuple[str, Any]]:
 
 def _name_checks(settings: Settings) -> Iterable[Check]:
     name, user, root = (settings[f"app_{key}"] for key in ("name", "user", "root"))
-    yield _check(
+    yield check(
         "app_name",
         re.fullmatch("[a-z][a-z0-9_]{0,23}", name) and name not in RESERVED,
         "must be a lower-case letter, then up to 23 lower-case letters, digits or underscores, and "
@@ -93,7 +84,7 @@ def _name_checks(settings: Settings) -> Iterable[Check]:
         value=name,
         example="shop",
     )
-    yield _check(
+    yield check(
         "app_user",
         re.fullmatch("[a-z_][a-z0-9_-]{0,30}", user)
         and user not in {"root", "www-data", f"{name}-build", f"{name}-redis"},
@@ -101,7 +92,7 @@ def _name_checks(settings: Settings) -> Iterable[Check]:
         value=user,
         example=name,
     )
-    yield _check(
+    yield check(
         "app_root",
         not not_roots([root]),
         "must be a folder that only this app has, of letters, digits and ._- and outside of /home, "
@@ -113,27 +104,27 @@ def _name_checks(settings: Settings) -> Iterable[Check]:
 
 def _environment_checks(settings: Settings) -> Iterable[Check]:
     variables = _variables(settings)
-    yield _check(
+    yield check(
         "app_env",
         settings["app_env"].lower() not in {"development", "dev", "debug"},
         "must not be a development environment, where a debugger runs code of any visitor",
         value=settings["app_env"],
         example="production",
     )
-    yield _check(
+    yield check(
         "app_environment",
         all(str(value).lower() in OFF for key, value in variables if key in DEBUG),
         f"must not enable debug mode ({', '.join(DEBUG)}), which runs code of any visitor",
         example={"FLASK_DEBUG": "0"},
     )
-    yield _check(
+    yield check(
         "app_environment",
         all(value == "production" for key, value in variables if key == "FLASK_ENV"),
         "must not set FLASK_ENV to another value than production",
         example={"FLASK_ENV": "production"},
     )
     items = [*variables, *settings["app_build_environment"].items()]
-    yield _empty(
+    yield none_of(
         "app_environment",
         not_environment([{"key": key, "value": value} for key, value in items]),
         "and app_build_environment must have names of letters, digits and underscores, and values "
@@ -144,21 +135,21 @@ def _environment_checks(settings: Settings) -> Iterable[Check]:
 
 def _site_checks(settings: Settings) -> Iterable[Check]:
     prefix, health, domains = (settings[f"app_{k}"] for k in ("prefix", "health_path", "domains"))
-    yield _check(
+    yield check(
         "app_prefix",
         re.fullmatch("(/[A-Za-z0-9._~-]+)*", prefix),
         "must be empty, or begin with a slash and end without one",
         value=prefix,
         example="/shop",
     )
-    yield _check(
+    yield check(
         "app_health_path",
         re.fullmatch("/[!-~]*", health) and not set("?#") & set(health),
         "must be a URL path that begins with a slash, with characters outside of ASCII as %…",
         value=health,
         example="/healthz",
     )
-    yield _check(
+    yield check(
         "app_domains",
         dns_names(domains) == domains,
         "must be names as in a browser's requests, each once, without scheme, port, path or final "
@@ -176,14 +167,14 @@ def _site_checks(settings: Settings) -> Iterable[Check]:
         ),
     ):
         number = int(settings[variable])
-        yield _check(
+        yield check(
             variable.replace("app_request_timeout", "request_timeout"),
             number >= least and (most is None or number <= most),
             f"must be {limits}",
             value=settings[variable],
             example=example,
         )
-    yield _check(
+    yield check(
         "app_trusted_proxy_hops",
         not settings["app_proxy_fix"] or int(settings["app_trusted_proxy_hops"]) >= 1,
         "must be 1 or more for app_proxy_fix to have an effect",
@@ -195,7 +186,7 @@ def _site_checks(settings: Settings) -> Iterable[Check]:
 def _process_checks(settings: Settings, hosts: list[str]) -> Iterable[Check]:
     processes = settings["app_processes"]
     names = [process["name"] for process in processes]
-    yield _check(
+    yield check(
         "app_processes",
         all(re.fullmatch("[a-z][a-z0-9_-]{0,30}", name) and name not in UNITS for name in names),
         "must have names of lower-case letters, digits, underscores and dashes, and not those of "
@@ -203,14 +194,14 @@ def _process_checks(settings: Settings, hosts: list[str]) -> Iterable[Check]:
         value=names,
         example=[WORKER],
     )
-    yield _check(
+    yield check(
         "app_processes",
         len(set(names)) == len(names),
         "must name each process once; for more of the same raise its `instances`",
         value=names,
         example=[WORKER | {"instances": 2}],
     )
-    yield _empty(
+    yield none_of(
         "app_processes",
         not_commands(processes),
         "must have a command of one line, in YAML after >- where it is long; use sh -c '…' for "
@@ -218,7 +209,7 @@ def _process_checks(settings: Settings, hosts: list[str]) -> Iterable[Check]:
         example=[WORKER],
     )
     server = _development_server(settings.get("app_wsgi") or "")
-    yield _empty(
+    yield none_of(
         "app_processes",
         [each["command"] for each in processes if server.search(str(each["command"]))],
         "must not run a development server, since Gunicorn serves the site",
@@ -229,34 +220,34 @@ def _process_checks(settings: Settings, hosts: list[str]) -> Iterable[Check]:
         ("stop_timeout", 1, "a stop_timeout of 1 second or more", WORKER),
         ("random_delay", 0, "a random_delay of 0 seconds or more", NIGHTLY),
     ):
-        yield _check(
+        yield check(
             "app_processes",
             all(int(process.get(field, least)) >= least for process in processes),
             f"must have {limits}",
             example=[example | {field: {"instances": 2, "stop_timeout": 60}.get(field, 600)}],
         )
     limits = [int(process.get("memory_limit", 0)) for process in processes]
-    yield _check(
+    yield check(
         "app_processes",
         all(limit == 0 or limit >= 16 for limit in limits),
         "must have a memory_limit of 16 MiB or more, or 0 for no limit",
         value=limits,
         example=[WORKER | {"memory_limit": 256}],
     )
-    yield _empty(
+    yield none_of(
         "app_processes",
         invalid_schedules(processes),
         "must have schedules in the format of systemd's OnCalendar, not that of cron",
         example=[NIGHTLY | {"schedule": "*-*-* 03:30"}],
     )
     scheduled = [process for process in processes if process.get("schedule")]
-    yield _check(
+    yield check(
         "app_processes",
         all(int(process.get("instances", 1)) <= 1 for process in scheduled),
         "must have no more than 1 instance of a process with a schedule: runs do not overlap",
         example=[NIGHTLY],
     )
-    yield _check(
+    yield check(
         "app_singleton_host",
         settings["app_singleton_host"] in hosts,
         "must be a host of group app",
@@ -281,35 +272,35 @@ def _path_checks(settings: Settings, inventory_dir: str) -> Iterable[Check]:
     dests = [file["dest"] for file in settings["app_files"]]
     template = {"template": "templates/local.py.j2", "dest": "shop/local.py"}
     sources = [settings[f"app_source_{kind}"] for kind in ("folder", "git", "archive")]
-    yield _check(
+    yield check(
         "app_source_folder",
         len([source for source in sources if source]) <= 1,
         "must be the only source; app_source_git or app_source_archive is set too",
         value=settings["app_source_folder"],
     )
     static = [entry["folder"] for entry in settings["app_static"]]
-    yield _empty(
+    yield none_of(
         "app_shared_paths",
         leaving(settings["app_shared_paths"] + static),
         "must be folders inside the release, as must the folders of app_static, and not its .venv",
         example=["uploads"],
     )
     instance = [path for path in [settings["app_instance_path"]] if path and path[0] != "/"]
-    yield _empty(
+    yield none_of(
         "app_shared_files",
         leaving([*settings["app_shared_files"], *paths["generated"], *instance]),
         "and app_instance_path and the dest of app_files must be inside the release, and not its "
         ".venv or .release.env",
         example=["data/shop.db"],
     )
-    yield _empty(
+    yield none_of(
         "app_shared_files",
         overlapping([*paths["shared"], *settings["app_shared_files"], *paths["generated"]]),
         "must be named once among app_shared_files, app_shared_paths, app_instance_path and "
         "app_files, and must not be below another of them, which is outside the release already",
         example=["data/shop.db"],
     )
-    yield _check(
+    yield check(
         "app_shared_paths",
         not settings["app_shared_files"]
         or not [path for path in paths["shared"] if path.split("/")[0] == "files"],
@@ -318,7 +309,7 @@ def _path_checks(settings: Settings, inventory_dir: str) -> Iterable[Check]:
         example=["uploads"],
     )
     absolute = paths["absolute_dests"]
-    yield _check(
+    yield check(
         "app_files",
         all(dest.startswith(f"/etc/{name}/") for dest in absolute),
         f"must have a dest inside the release, or an absolute one below /etc/{name}",
@@ -326,7 +317,7 @@ def _path_checks(settings: Settings, inventory_dir: str) -> Iterable[Check]:
         example=[template],
     )
     own = re.compile(r"/etc/[^/]*/(environment$|gunicorn[.]conf[.]py$|files(/|$))")
-    yield _check(
+    yield check(
         "app_files",
         not any(own.match(dest) for dest in absolute),
         "must not write files that role gunicorn writes",
@@ -334,19 +325,19 @@ def _path_checks(settings: Settings, inventory_dir: str) -> Iterable[Check]:
         example=[template | {"dest": f"/etc/{name}/local.py"}],
     )
     templates = [Path(inventory_dir, file["template"]) for file in settings["app_files"]]
-    yield _empty(
+    yield none_of(
         "app_files",
         [str(path) for path in templates if not path.is_file()],
         "must have templates that are files on this machine",
         example=[template],
     )
-    yield _empty(
+    yield none_of(
         "app_writable_paths",
         leaving(path for path in settings["app_writable_paths"] if path[:1] != "/"),
         f"must be folders below {root}/shared, or absolute",
         example=["exports", "/var/spool/shop"],
     )
-    yield _empty(
+    yield none_of(
         "app_writable_paths",
         not_for_apps(paths["writable"], root, name),
         "and app_instance_path must be folders that only the app uses, since it becomes their "
@@ -356,7 +347,7 @@ def _path_checks(settings: Settings, inventory_dir: str) -> Iterable[Check]:
     )
     readable = settings["app_readable_paths"]
     plain = re.compile(r"(/[A-Za-z0-9._-]+)+/?")
-    yield _empty(
+    yield none_of(
         "app_readable_paths",
         [
             path
@@ -375,26 +366,26 @@ def _connection_checks(settings: Settings) -> Iterable[Check]:
         for name in PASSWORDS
         if not re.fullmatch(r"[A-Za-z0-9.,:_~-]*", str(settings.get(name) or ""))
     ]
-    yield _check(
+    yield check(
         invalid[0] if invalid else PASSWORDS[0],
         not invalid,
         "must consist of letters, digits and .,:_~- since a URL has others as a % and two digits, "
         "which Alembic's configuration, for one, interprets",
     )
-    yield _check(
+    yield check(
         "app_database_charset",
         re.fullmatch("[a-z0-9_]*", settings["app_database_charset"]),
         "must be a character set of MySQL, or empty",
         value=settings["app_database_charset"],
         example="utf8mb4",
     )
-    yield _empty(
+    yield none_of(
         "app_database_options",
         needing_encoding(settings["app_database_options"]),
         "must not need a % in the URL, which Alembic's configuration interprets",
         example={"init_command": "SET time_zone='UTC'"},
     )
-    yield _empty(
+    yield none_of(
         "app_network",
         not_networks(item for item in settings["app_network"] if item not in NETWORK_KEYWORDS),
         "must contain internet, any, localhost, IP addresses or CIDRs; rules cannot match names",
@@ -405,7 +396,7 @@ def _connection_checks(settings: Settings) -> Iterable[Check]:
 def gunicorn_checks(settings: Settings) -> Iterable[Check]:
     """Return the checks of role gunicorn."""
     wsgi, key = (str(settings.get(f"app_{name}") or "") for name in ("wsgi", "secret_key"))
-    yield _check(
+    yield check(
         "app_wsgi",
         WSGI.fullmatch(wsgi) and not re.search(r":(run|main)\b", wsgi),
         "must be what Gunicorn serves, as module:object or module:factory(), and never a "
@@ -413,17 +404,17 @@ def gunicorn_checks(settings: Settings) -> Iterable[Check]:
         value=wsgi,
         example="shop.web:create_app()",
     )
-    yield _check(
+    yield check(
         "app_secret_key",
         len(key) >= 32,
         "must be random, of 32 characters or more, since it signs sessions",
     )
-    yield _check(
+    yield check(
         "app_secret_key",
         len(key) < 32 or (not PLACEHOLDER.search(key) and len(set(key)) >= 10),
         "must be random, not the placeholder of an example",
     )
-    yield _check(
+    yield check(
         "app_environment",
         not {name for name, _ in _variables(settings)}
         & {"SECRET_KEY", "SECRET_KEY_FALLBACKS", "GUNICORN_CMD_ARGS"},
@@ -432,7 +423,7 @@ def gunicorn_checks(settings: Settings) -> Iterable[Check]:
         example={},
     )
     own = settings["gunicorn_settings"]
-    yield _check(
+    yield check(
         "gunicorn_settings",
         not MANAGED & set(own),
         f"must not contain {', '.join(sorted(MANAGED & set(own)))}, which systemd and variables of "
@@ -440,7 +431,7 @@ def gunicorn_checks(settings: Settings) -> Iterable[Check]:
         value=list(own),
         example={"proc_name": "shop"},
     )
-    yield _check(
+    yield check(
         "gunicorn_settings",
         all(re.fullmatch("[a-z][a-z0-9_]*", str(name)) for name in own),
         "must have Gunicorn's names, as they are written in its configuration file",
@@ -448,7 +439,7 @@ def gunicorn_checks(settings: Settings) -> Iterable[Check]:
         example={"proc_name": "shop"},
     )
     worker_class = settings["gunicorn_worker_class"]
-    yield _check(
+    yield check(
         "gunicorn_worker_class",
         worker_class != "sync"
         or not settings["app_streaming_paths"] + settings["app_websocket_paths"],
@@ -465,14 +456,14 @@ def gunicorn_checks(settings: Settings) -> Iterable[Check]:
             *("timeout", "graceful_timeout", "stop_timeout"),
         )
     }
-    yield _check(
+    yield check(
         "gunicorn_worker_connections",
         numbers["worker_connections"] >= 1,
         "must be 1 or more",
         value=numbers["worker_connections"],
         example=500,
     )
-    yield _empty(
+    yield none_of(
         "gunicorn_sandbox_exceptions",
         unjustified(settings["gunicorn_sandbox_exceptions"]),
         "must have, for each option of systemd, a value and a reason of more than one word",
@@ -480,21 +471,21 @@ def gunicorn_checks(settings: Settings) -> Iterable[Check]:
             "MemoryDenyWriteExecute": {"value": False, "reason": "numba compiles machine code"}
         },
     )
-    yield _check(
+    yield check(
         "gunicorn_workers",
         min(numbers["workers"], numbers["threads"]) >= 1,
         "must be 1 or more, and so must gunicorn_threads",
         value=numbers["workers"],
         example=2,
     )
-    yield _check(
+    yield check(
         "gunicorn_graceful_timeout",
         1 <= numbers["timeout"] <= numbers["graceful_timeout"],
         "must not be below gunicorn_timeout, or a restart cuts requests that may take longer",
         value=numbers["graceful_timeout"],
         example=numbers["timeout"],
     )
-    yield _check(
+    yield check(
         "gunicorn_stop_timeout",
         numbers["stop_timeout"] > numbers["graceful_timeout"],
         "must be longer than gunicorn_graceful_timeout, or systemd kills requests that Gunicorn is "
@@ -506,7 +497,7 @@ def gunicorn_checks(settings: Settings) -> Iterable[Check]:
 
 def schedule_checks(results: Iterable[Mapping[str, Any]]) -> Iterable[Check]:
     """Return the check of the `systemd-analyze calendar` results, one for each process."""
-    yield _empty(
+    yield none_of(
         "app_processes",
         [
             result["item"]["schedule"]
@@ -536,7 +527,7 @@ def singleton_checks(
     left = [result["item"] for result in results if result.get("moves")]
     left += [stopped_here] if stopped_here else []
     silent = [result["item"] for result in results if result.get("unreachable")]
-    yield _check(
+    yield check(
         "app_singleton_host",
         not left,
         f"must be the host where {names} runs ({', '.join(left)}) unless the run has both hosts, "
@@ -544,7 +535,7 @@ def singleton_checks(
         value=host,
         example=left[0] if left else host,
     )
-    yield _check(
+    yield check(
         "app_singleton_host",
         not silent,
         f"cannot get {names} while {', '.join(silent)}, where it may run, does not answer",

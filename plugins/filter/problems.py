@@ -10,6 +10,17 @@ from typing import Any
 SECRET = re.compile(r"app_(\w+?)(_password)?$")
 SECRETS = [f"app_{name}_password" for name in ("database", "migration", "cache", "queue")]
 SECRETS += ["app_secret_key"]
+Check = dict[str, Any]
+
+
+def check(variable: str, ok: Any, reason: str, **more: Any) -> Check:
+    """Return a check for `problems`, with an optional `value`, `example` and `remedy`."""
+    return {"variable": variable, "ok": bool(ok), "reason": reason, **more}
+
+
+def none_of(variable: str, invalid: list[Any], reason: str, **more: Any) -> Check:
+    """Return the check that there are no invalid values; the message shows them."""
+    return check(variable, not invalid, reason, value=invalid, **more)
 
 
 def problems(checks: Iterable[Mapping[str, Any]], inventory_dir: str) -> list[str]:
