@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +23,22 @@ def none_of(variable: str, invalid: list[Any], reason: str, **more: Any) -> Chec
     return check(variable, not invalid, reason, value=invalid, **more)
 
 
-def problems(checks: Iterable[Mapping[str, Any]], inventory_dir: str) -> list[str]:
+def problems(
+    checks: Iterable[Mapping[str, Any]], inventory_dir: str, values: Mapping[str, Any] | None = None
+) -> list[str]:
     """Return an error message for each check that failed.
 
     A check is a dictionary: `ok` (boolean), `variable`, `value`, `reason` and `example`. Omit
     `value` and `example` for secrets, and `example` where no single value fits all. The
     message names the file of the inventory that sets the variable; a non-empty `remedy` replaces
-    that if no variable of this inventory solves the problem.
+    that if no variable of this inventory solves the problem. `values` has the values of variables
+    for checks without one, except for secrets.
     """
-    return [_message(check, inventory_dir) for check in checks if not _is_ok(check)]
+    known = {
+        name: {"value": value} for name, value in (values or {}).items() if name not in SECRETS
+    }
+    failed = [check for check in checks if not _is_ok(check)]
+    return [_message(known.get(check["variable"], {}) | check, inventory_dir) for check in failed]
 
 
 def renamed_variables(
@@ -43,6 +50,25 @@ def renamed_variables(
         for old, new in renamed.items()
         if old in variables
     ]
+
+
+def choice_checks(
+    variables: Mapping[str, Any], specs: Mapping[str, Mapping[str, Any]]
+) -> Iterator[Check]:
+    """Return the checks of variables that have choices in a role's argument specs.
+
+    Ansible's own message about an invalid choice does not name the file that sets the variable.
+    """
+    for variable, option in specs["main"]["options"].items():
+        if variable in variables and (choices := option.get("choices")):
+            is_list = option["type"] == "list"
+            values = variables[variable] if is_list else [variables[variable]]
+            yield check(
+                variable,
+                set(values) <= set(choices),
+                f"must be one of {', '.join(choices)}",
+                example=choices[:1] if is_list else choices[0],
+            )
 
 
 def _is_ok(check: Mapping[str, Any]) -> bool:
@@ -104,4 +130,8 @@ class FilterModule:
 
     def filters(self) -> dict[str, Any]:
         """Return the filters by name."""
-        return {"problems": problems, "renamed_variables": renamed_variables}
+        return {
+            "choice_checks": choice_checks,
+            "problems": problems,
+            "renamed_variables": renamed_variables,
+        }
