@@ -1,21 +1,23 @@
-"""Load filters and tests once, before Ansible forks a process for each task."""
+"""Load plugins once, before Ansible forks a process for each task."""
 
 from __future__ import annotations
 
 from collections import deque
 from typing import Any
 
+from ansible.collections.list import list_collection_dirs
 from ansible.plugins.callback import CallbackBase
 from ansible.plugins.loader import filter_loader, test_loader
 
 DOCUMENTATION = """
 name: preload
 type: aggregate
-short_description: Load filters and tests once
+short_description: Load plugins once
 description:
-  - A process that Ansible forks for a task has what its parent has loaded, and takes what it loads
-    itself with it when it ends. Templates are rendered in those processes, so each of them
-    would load all filters and tests again.
+  - Ansible forks a process for each task. It inherits what the parent process has loaded, and what
+    it loads itself is lost when it exits.
+  - Each process would load all filters and tests for its templates. With mitogen, it would also
+    read the metadata of all collections before it runs a module of one.
 author: Flaskstack
 """
 
@@ -29,6 +31,6 @@ class CallbackModule(CallbackBase):
     CALLBACK_NEEDS_ENABLED = True
 
     def v2_playbook_on_start(self, playbook: Any) -> None:
-        """Cache the plugins of both loaders."""
-        for loader in (filter_loader, test_loader):
-            deque(loader.all(), maxlen=0)
+        """Load all filters, tests and collections."""
+        for plugins in (filter_loader.all(), test_loader.all(), list_collection_dirs()):
+            deque(plugins, maxlen=0)
