@@ -121,11 +121,11 @@ def _spec_checks(
         yield failed | {"reason": f"cannot be evaluated: {' '.join(str(error).split())}"}
         return
     result = ArgumentSpecValidator({name: option}).validate(given)
-    for error in result.errors[:1]:
-        failed |= {"reason": _reason(error, option)}
-        failed |= given and not SECRET.search(name) and {"value": given[name]} or {}
+    if result.errors:
+        shown = {} if SECRET.search(name) else {"value": value for value in given.values()}
+        failed |= {"reason": _reason(result.errors[0], option)} | shown
         yield failed | _example(option, templar.template(defaults.get(name)))
-    if given and not result.errors:
+    elif given:
         variables[name] = result.validated_parameters[name]
 
 

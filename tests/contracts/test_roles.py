@@ -29,20 +29,6 @@ def test_shape(role):
         assert path.read_text().startswith("---\n"), f"{path} must begin with ---"
 
 
-def test_entry_points_have_the_same_options(role):
-    specs = repository.load(f"roles/{role}/meta/argument_specs.yml")["argument_specs"]
-    if (ROOT / f"roles/{role}/tasks/preflight.yml").is_file() and role != VARIABLES:
-        assert specs["preflight"] == specs["main"]
-
-
-def test_preflight_changes_nothing(role):
-    for task in repository.load(f"roles/{role}/tasks/preflight.yml") or []:
-        reads = {"assert", "setup", "set_fact"}
-        modules = {f"ansible.builtin.{name}" for name in reads} | {"secret_digests"}
-        assert task.keys() & modules, task["name"]
-        assert task.get("secret_digests", {}).get("state", "query") == "query"
-
-
 def test_role_validates_before_it_installs_and_configures(role):
     """This is for a role used alone. site.yml validates and installs once for all roles."""
     if not (ROOT / f"roles/{role}/tasks/provision.yml").is_file():
@@ -51,7 +37,7 @@ def test_role_validates_before_it_installs_and_configures(role):
         task.get("ansible.builtin.import_tasks") or task["ansible.builtin.import_role"]["name"]
         for task in repository.load(f"roles/{role}/tasks/main.yml")
     ]
-    assert steps[:2] == [VARIABLES, "preflight.yml"]
+    assert steps[0] == VARIABLES  # task file standalone.yml
     assert steps[steps.index("packages") + 1] == "provision.yml"
 
 

@@ -136,11 +136,7 @@ def roles_in(playbook: str | list[dict[str, Any]]) -> list[tuple[str, str]]:
     for play in load(playbook) if isinstance(playbook, str) else playbook:
         for task in tasks_in(play.get("tasks")):
             for entry in (value for key, value in task.items() if ROLE_TASK.fullmatch(key)):
-                names = [entry["name"]]
-                if names == ["{{ site_role.name }}"]:
-                    names = [role["name"] for role in SITE_ROLES]
-                    names = names[::-1] if "reverse" in task["loop"] else names
-                entries += [(name, entry.get("tasks_from", "main")) for name in names]
+                entries.append((entry["name"], entry.get("tasks_from", "main")))
     return entries
 
 

@@ -9,7 +9,9 @@ from typing import Any
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, generate_ansible_template_vars, trust_as_template
 
+from helpers import repository
 from helpers.repository import ROOT, ansible_plugins
+from role_settings import role_problems, role_variables
 
 FACTS = {
     "distribution": "Debian",
@@ -33,36 +35,11 @@ def _loader() -> DataLoader:
     return loader
 
 
-def _load(path: Path) -> dict[str, Any]:
-    return (
-        _loader().load_from_file(str(path), trusted_as_template=True) or {}
-        if path.is_file()
-        else {}
-    )
-
-
-def _dependencies(role: str) -> list[str]:
-    entries = _load(ROOT / "roles" / role / "meta/main.yml").get("dependencies", [])
-    names = [entry["role"] if isinstance(entry, dict) else entry for entry in entries]
+def _with_dependencies(role: str) -> list[str]:
+    entries = repository.load(f"roles/{role}/meta/main.yml").get("dependencies", [])
+    names = [entry["role"] for entry in entries]
     names += ["gunicorn"] if role == "release" else []  # it imports tasks of this role
-    return [name for direct in names for name in (*_dependencies(direct), direct)]
-
-
-def _role_variables(role: str, facts: dict[str, Any]) -> dict[str, Any]:
-    """Return the role's defaults and vars over those of its dependencies, as in a play."""
-    folders = [ROOT / "roles" / name for name in (*_dependencies(role), role)]
-    variables: dict[str, Any] = {}
-    for kind in ("defaults", "vars"):
-        for folder in folders:  # a file, or a folder of files
-            for file in [folder / kind / "main.yml", *sorted((folder / kind / "main").glob("*"))]:
-                variables |= _load(file)
-    for folder in folders:
-        for name in (
-            facts["distribution"],
-            f"{facts['distribution']}-{facts['distribution_release']}",
-        ):
-            variables |= _load(folder / "vars" / f"{name}.yml")
-    return variables
+    return list(dict.fromkeys([*(n for each in names for n in _with_dependencies(each)), role]))
 
 
 def _trusted(value: Any) -> Any:
@@ -90,7 +67,8 @@ def _templar(role: str, template: str, variables: dict[str, Any]) -> tuple[Templ
     }
     known["groups"] = {name: ["host"] for name in ("all", *known["group_names"])}
     known["hostvars"] = {"host": known}
-    known |= _role_variables(role, facts)
+    for kind in ("defaults", "vars"):
+        known |= role_variables(_with_dependencies(role), kind, _loader())
     if template:
         known |= generate_ansible_template_vars(path=template, fullpath=str(path))
     known |= _trusted(variables)
@@ -119,3 +97,10 @@ def evaluate(role: str, expression: str, **variables: Any) -> Any:
     """Return the value of an expression in the role."""
     templar, _ = _templar(role, "", variables)
     return templar.template(trust_as_template("{{ " + expression + " }}"))
+
+
+def problems(*roles: str, **variables: Any) -> list[str]:
+    """Return the messages about invalid settings of roles; those of the last role are known."""
+    templar, _ = _templar(roles[-1], "", variables)
+    defaults = role_variables(roles, "defaults", _loader())
+    return role_problems(roles, defaults, templar.available_variables, templar)
