@@ -121,8 +121,8 @@ def _spec_checks(
         yield failed | {"reason": f"cannot be evaluated: {' '.join(str(error).split())}"}
         return
     result = ArgumentSpecValidator({name: option}).validate(given)
-    if result.errors:
-        shown = {} if SECRET.search(name) else {"value": value for value in given.values()}
+    if result.error_messages:
+        shown = {"value": given[name]} if given and not SECRET.search(name) else {}
         failed |= {"reason": _reason(result.errors[0], option)} | shown
         yield failed | _example(option, templar.template(defaults.get(name)))
     elif given:
