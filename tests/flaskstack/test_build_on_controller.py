@@ -11,9 +11,7 @@ import pytest
 
 from flaskstack.controller.build import repack
 from flaskstack.errors import ValidationError
-from helpers.builder import LOCK, commit, git
-
-PYTHON = {"version": "3.13.5", "machine": "x86_64", "executable": "/usr/bin/python3"}
+from helpers.builder import LOCK, PYTHON, commit, git
 
 
 def names(release):
@@ -25,7 +23,6 @@ def test_check_mode_writes_no_archive(app, pack):
     release = pack(folder=app, look=True)
     assert release["changed"]
     assert not Path(release["archive"]).exists()
-    assert release["requires_python"] == ">=3.11"
 
 
 def test_the_same_content_makes_the_same_archive(app, pack, tmp_path):
@@ -48,15 +45,15 @@ def test_the_same_content_makes_the_same_archive(app, pack, tmp_path):
         {"install_project": True},
         {"hashed": False},
         {"links": {"uploads": "/srv/shop/shared/uploads"}},
-        {"pythons": [PYTHON | {"version": "3.12.1"}]},
-        {"pythons": [PYTHON | {"machine": "aarch64"}]},
-        {"pythons": [PYTHON | {"executable": "/opt/python3.13/bin/python3"}]},
+        {"pythons": {"site": PYTHON | {"version": "3.12.1"}}},
+        {"pythons": {"site": PYTHON | {"machine": "aarch64"}}},
+        {"pythons": {"site": PYTHON | {"executable": "/opt/python3.13/bin/python3"}}},
     ],
 )
 def test_the_release_name_depends_on_all_inputs(app, pack, settings):
-    one = pack(folder=app, pythons=[PYTHON, PYTHON | {"version": "3.13.7"}])["id"]
-    assert pack(folder=app, pythons=[PYTHON])["id"] == one
-    assert pack(**{"folder": app, "pythons": [PYTHON]} | settings)["id"] != one
+    one = pack(folder=app, pythons={"a": PYTHON, "b": PYTHON | {"version": "3.13.7"}})["id"]
+    assert pack(folder=app)["id"] == one
+    assert pack(folder=app, **settings)["id"] != one
 
 
 def test_code_names_the_release_and_the_lock_the_environment(app, pack):
@@ -162,10 +159,35 @@ def test_an_installed_app_is_found_and_knows_its_version(app, pack):
     assert variables() == {}
 
 
-def test_nothing_is_resolved_for_an_unsupported_python(app, pack):
+FOUND = {"found": {"3.10.1": "/usr/bin/python3.10", "3.12.4": "/opt/a/bin/python3.12"}}
+
+
+@pytest.mark.parametrize(
+    ("python", "message", "example"),
+    [
+        (
+            FOUND | {"version": "3.10.1"},
+            r'python3: is 3.10.1 on b, but the app says requires-python = ">=3.11"; the host has',
+            "python3.12",
+        ),
+        ({"version": "3.10", "machine": "x"}, "3.10 on b, .* has none", '"3.11"'),
+        (
+            FOUND | {"version": "", "reason": "is not there"},
+            r"python3: is not there on b, which has python3.10 \(3.10.1\), python3.12",
+            "python3.12",
+        ),
+    ],
+)
+def test_an_unsupported_or_missing_python_is_rejected(app, pack, python, message, example):
+    """Nothing is resolved before that."""
     (app / "requirements.lock").write_text("flask\n")
-    release = pack(folder=app, pythons=[PYTHON, PYTHON | {"version": "3.10.1"}], uv="/nowhere")
-    assert (release["fits"], release["requires_python"]) == (False, ">=3.11")
+    with pytest.raises(ValidationError, match=message) as refusal:
+        pack(folder=app, pythons={"a": PYTHON, "b": python}, uv="/nowhere")
+    assert refusal.value.example == f"app_python: {example}"
+
+
+def test_a_python_that_is_not_installed_yet_passes_the_early_check(app, pack):
+    assert pack(folder=app, pythons={"a": {"version": ""}}, look=True)["changed"]
 
 
 def test_an_error_names_the_setting_and_the_reason(app, pack):

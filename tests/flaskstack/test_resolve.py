@@ -54,7 +54,7 @@ def test_unpinned_requirements_are_resolved_with_hashes_and_reported(app, pack, 
     (app / "requirements.txt").write_text("gunicorn<28\n")
     release = pack(folder=app, requirements=["requirements.txt"], index_url=index.url)
     assert f"packaging==2.0 --hash=sha256:{digest}\n" in Path(release["lock"]).read_text()
-    assert release["notice"].startswith("requirements.txt is not locked")
+    assert release["notice"].startswith("Not locked: requirements.txt.")
     assert release["complete"]
 
 
@@ -77,12 +77,11 @@ def test_requirements_files_are_read_like_pip_reads_them(lock):
 @pytest.mark.parametrize(
     ("line", "reason", "example"),
     [
-        ("-r ../secret.txt", "which is no file of the app's source", "app_extra_requirements: "),
-        ("-c /etc/hostname", "which is no file of the app's source", "app_extra_requirements: "),
+        ("-r ../secret.txt", "which is not a file of the app's source", "app_extra_requirements: "),
+        ("-c /etc/hostname", "which is not a file of the app's source", "app_extra_requirements: "),
         ("-e .", "which hosts do not have", "app_install_project: true"),
         ("./vendor/x.whl", "which hosts do not have", "app_install_project: true"),
-        ("x @ git+file:///srv/x", "which hosts do not have", ""),
-        ("flask @ file:///home/conda/x", r"frozen by conda: write flask==", ""),
+        ("x @ git+file:///srv/x", "which hosts do not have", "app_install_project: true"),
         ("no-such-thing", "no-such-thing was not found", "app_index_url: "),
         ("packaging<1", r"(?s)Python 3\.13\.5\. .*packaging<1", "app_constraints: "),
     ],
@@ -104,12 +103,12 @@ def test_unavailable_packages_are_reported(lock, tmp_path, line, reason, example
     ],
 )
 def test_unsupported_files_are_rejected_with_the_next_step(lock, name, command):
-    with pytest.raises(ValidationError, match=f"{name} is not read. .*{command}"):
+    with pytest.raises(ValidationError, match=f"{name} is not supported. .*{command}"):
         lock({name: "[metadata]\n"})
 
 
 def test_poetrys_dependency_format_is_rejected_with_the_next_step(lock):
-    with pytest.raises(ValidationError, match=r"Poetry's format.* `poetry export"):
+    with pytest.raises(ValidationError, match=r"format of Poetry.* `poetry export"):
         lock({"pyproject.toml": "[tool.poetry]\npackage-mode = false\n"})
 
 
@@ -155,7 +154,7 @@ def test_a_supported_gunicorn_version_is_required(lock, index):
         lock({"requirements.txt": "flask\n"}, extra_requirements=["jinja"])
     assert refusal.value.example == 'app_extra_requirements: ["jinja", "gunicorn"]'
     old = {"requirements.txt": f"gunicorn==20.0.4 {HASH}\n"}
-    with pytest.raises(ValidationError, match=r"gunicorn 20\.0\.4, .* needs gunicorn 22 or newer"):
+    with pytest.raises(ValidationError, match=r"gunicorn 20\.0\.4, .* gunicorn 22 or newer"):
         lock(old)
     assert "gunicorn==28.0.0" in lock(old, pins="gunicorn>=22")
 
@@ -171,9 +170,9 @@ def test_the_index_password_is_not_shown(lock, monkeypatch):
 def test_markers_are_evaluated_for_the_hosts(lock):
     files = {"requirements.txt": "gunicorn==27.0.0\njinja ; python_version < '3.12'\n"}
     old, new = ({"version": version, "machine": "aarch64"} for version in ("3.11.2", "3.13.5"))
-    assert "jinja==3.1" not in lock(files, pythons=[new])
-    assert "jinja==3.1" in lock(files, pythons=[old])
-    both = lock(files, pythons=[new, old])
+    assert "jinja==3.1" not in lock(files, pythons={"a": new})
+    assert "jinja==3.1" in lock(files, pythons={"a": old})
+    both = lock(files, pythons={"a": new, "b": old})
     assert [line for line in both if line.startswith("jinja==3.1 ; python_full_version < '3.12'")]
 
 
@@ -226,7 +225,7 @@ def test_a_workspace_is_shipped_completely(app, pack, index, lock):
     release = pack(folder=app, requirements=["uv.lock"])
     assert "lib, shop are shipped, and not installed" in release["notice"]
     assert "flask==3.0" in Path(release["lock"]).read_text()
-    with pytest.raises(ValidationError, match=r"no file uv.lock.*app_source_subfolder is empty"):
+    with pytest.raises(ValidationError, match=r"no file uv.lock.*app_source_subfolder empty"):
         pack(folder=app, requirements=["uv.lock"], subfolder="packages/web")
 
 
@@ -239,7 +238,7 @@ def test_a_lock_in_the_standard_format_is_used_unchanged(app, pack, lock, index)
     assert (release["lock_name"], release["complete"]) == ("pylock.toml", True)
     more = lock(requirements=["pylock.toml"], extra_requirements=["flask"])
     assert more == [
-        *("gunicorn==27.0.0", "jinja==3.1 ; python_full_version < '3.12'", "packaging==2.0"),
+        *("gunicorn==27.0.0", 'jinja==3.1 ; python_full_version < "3.12"', "packaging==2.0"),
         "flask==3.1",
     ]
     with (app / "pylock.toml").open("a") as file:
@@ -294,12 +293,8 @@ def add_source(index, name, code):
 
 
 def test_nothing_is_built_on_the_controller(lock, index, pack, app, tmp_path):
-    """This includes the early check for packages that hosts must build."""
     trace = tmp_path / "trace"
-    digest = add_source(index, "evil", f"open({str(trace)!r}, 'w')")
-    index.add("other", "1.0", tag="cp311-cp311-manylinux_2_17_x86_64")
-    settings = {"folder": app, "look": True, "wheels": True, "index_url": index.url}
-    old = [{"version": "3.11.2", "machine": "x86_64"}]
+    add_source(index, "evil", f"open({str(trace)!r}, 'w')")
     dynamic = PROJECT.replace('dependencies = ["flask<3.1"]', 'dynamic = ["dependencies"]')
     dynamic += (index.folder / "evil/pyproject.toml").read_text()
     (app / "b.py").write_bytes((index.folder / "evil/b.py").read_bytes())
@@ -309,19 +304,8 @@ def test_nothing_is_built_on_the_controller(lock, index, pack, app, tmp_path):
         ) as refusal:
             lock(files)
     assert refusal.value.example == "app_requirements_builds: true"
-    locked = f"gunicorn==27.0.0 {HASH}\nevil==1.0 --hash=sha256:{digest}\nother==1.0 {HASH}\n"
-    (app / "requirements.lock").write_text(locked)
-    (app / "pyproject.toml").unlink()
-    assert pack(**settings, pythons=old)["no_wheels"] == ["evil"]
-    assert pack(**settings | {"index_url": "file:///nowhere"})["no_wheels"] is None
-    with pytest.raises(ValidationError, match=r"(?s)3\.13\.5.*other==1.0 has no wheels") as refusal:
-        pack(**settings)
-    assert refusal.value.example.startswith("app_constraints")
-    assert not trace.exists()
-    (app / "requirements.txt").write_text("gunicorn\nevil\n")
-    allowed = {"requirements": ["requirements.txt"], "builds": True, "wheels": False}
     with suppress(ValidationError):  # the package is not a working build backend
-        pack(**settings | allowed)
+        lock({"requirements.txt": "gunicorn\nevil\n"}, builds=True)
     assert trace.exists()
 
 
@@ -329,4 +313,4 @@ def test_only_the_newest_locks_are_kept(lock, app):
     for number in range(22):
         lock({"requirements.lock": LOCK.replace("00", f"{number:02}")})
     assert len(list((app.parent / "cache/locks").glob("*.json"))) == 20
-    assert json.loads(next((app.parent / "cache/locks").glob("*.json")).read_text())["hashed"]
+    assert json.loads(next((app.parent / "cache/locks").glob("*.json")).read_text())["text"]

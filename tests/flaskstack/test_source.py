@@ -6,7 +6,6 @@ import hashlib
 import io
 import os
 import shutil
-import subprocess
 import tarfile
 import threading
 from base64 import b64encode
@@ -56,7 +55,7 @@ def test_files_ignored_by_git_are_left_out(app, pack, tmp_path):
 def test_a_checkout_that_git_rejects_is_rejected(app, pack):
     """Git rejects a checkout of another account, for instance; ignored files are then unknown."""
     write(app, ".git", text="gitdir: /nowhere\n")
-    with pytest.raises(ValidationError, match="git does not say what is ignored"):
+    with pytest.raises(ValidationError, match="git cannot list the ignored files"):
         pack(folder=app)
 
 
@@ -76,12 +75,12 @@ def test_inventory_and_secrets_never_enter_a_release(app, pack, tmp_path):
     settings = {"without": without, "secrets": ["s3cret-key", "app"]}
     assert pack(folder=app, cache=app / ".build", **settings)["id"] == expected
     assert pack(folder=app, cache=app / ".build", **settings)["id"] == expected
-    with pytest.raises(ValidationError, match="holds an inventory"):
+    with pytest.raises(ValidationError, match="contains an inventory"):
         pack(folder=app / "inventory", **settings)
     write(app, "shop/config.py", text="KEY = 's3cret-key'\n")
     for source in ({"folder": app}, {"archive": packed(app, tmp_path / "a.tar.gz", "shop")}):
         with pytest.raises(
-            ValidationError, match=r"(shop|inventory)/\S+ holds a secret"
+            ValidationError, match=r"(shop|inventory)/\S+ contains a secret"
         ) as refusal:
             pack(**source, **settings)
         assert "s3cret" not in str(refusal.value)
@@ -249,9 +248,7 @@ def test_a_release_records_its_commit(repository, pack):
     last = git(repository, "rev-parse", "HEAD")
     for source in ({"git": repository}, {"folder": repository}):
         told = pack(**source)
-        assert (told["commit"], told["commit_subject"]) == (last, "a commit")
-        assert told["commit_date"].startswith("20")
-        assert told["dirty"] is False
+        assert (told["commit"], told["revision"]) == (last, last[:12])
 
 
 def test_a_folder_with_uncommitted_changes_is_reported(repository, pack, tmp_path):
@@ -259,11 +256,11 @@ def test_a_folder_with_uncommitted_changes_is_reported(repository, pack, tmp_pat
     shutil.copy(repository / "requirements.lock", repository / "shop")
     commit(repository)
     write(repository, "debug.log")
-    assert pack(folder=repository)["dirty"] is False
+    assert not pack(folder=repository)["revision"].endswith("+")
     write(repository, "docs.txt")
-    assert pack(folder=repository, subfolder="shop")["dirty"] is False
-    assert pack(folder=repository)["dirty"] is True
-    assert pack(git=repository)["dirty"] is False
+    assert not pack(folder=repository, subfolder="shop")["revision"].endswith("+")
+    assert pack(folder=repository)["revision"].endswith("+")
+    assert not pack(git=repository)["revision"].endswith("+")
     shutil.rmtree(repository / ".git")
     write(tmp_path, ".gitignore", text="*\n")
     git(tmp_path, "init", "-q", ".")
@@ -311,7 +308,6 @@ FOLDER_ATTACKS = {
     "hooks": ["core.hooksPath={hooks}"],
     "filters": ["filter.a=b.clean=touch {trace}", "filter.a=b.smudge=touch {trace}"],
     "process": ["filter.a=b.process=touch {trace}", "filter.a=b.required=true"],
-    "signature": ["log.showSignature=true", "gpg.program={hooks}/post-index-change"],
     "promisor": [
         *("core.repositoryFormatVersion=1", "extensions.partialClone=origin"),
         *("remote.origin.url=.", "remote.origin.uploadpack=touch {trace}; false"),
@@ -325,13 +321,6 @@ def test_a_checkout_runs_nothing(app, pack, tmp_path, trace, attack):
     (tmp_path / "hooks/post-index-change").chmod(0o755)
     write(app, ".gitattributes", text="*.py filter=a=b\n")
     commit(app)
-    if attack == "signature":
-        signed = git(app, "cat-file", "commit", "HEAD").replace(
-            "\n\n", "\ngpgsig -----BEGIN PGP SIGNATURE-----\n -----END PGP SIGNATURE-----\n\n", 1
-        )
-        command = ["git", "-C", app, "hash-object", "-t", "commit", "-w", "--stdin"]
-        made = subprocess.run(command, input=signed, capture_output=True, text=True, check=True)
-        git(app, "update-ref", "HEAD", made.stdout.strip())
     if attack == "promisor":
         tree = git(app, "rev-parse", "HEAD^{tree}")
         (app / ".git/objects" / tree[:2] / tree[2:]).unlink()

@@ -11,6 +11,7 @@ from typing import Any
 
 from flaskstack.controller.build import OPTIONS, build
 
+PYTHON = {"version": "3.13.5", "machine": "x86_64", "executable": "/usr/bin/python3"}
 LOCK = "gunicorn==27.0.0 \\\n    --hash=sha256:00\n"
 
 
@@ -22,7 +23,8 @@ class Builder:
         self.settings = {name: option.get("default") for name, option in OPTIONS.items()}
         self.settings |= {
             "requirements": ["requirements.lock"],
-            "pythons": [{"version": "3.13.5", "machine": "x86_64", "executable": "/bin/python3"}],
+            "python": "python3",
+            "pythons": {"site": PYTHON},
             "uv": str(Path(sys.executable).with_name("uv")),
             "root": "/srv/shop/releases",
             "cache": cache,

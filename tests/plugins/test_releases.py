@@ -7,11 +7,15 @@ import pytest
 from flaskstack.environment import name
 from releases import (
     active_releases,
-    host_python,
+    fleet_serves,
+    foreign_databases,
+    host_pythons,
     hosts_to_switch,
-    missing_releases,
     plan_release,
+    post_deploy_failure,
+    release_report,
     release_table,
+    rollback_problems,
     rollback_settings,
     rollback_target,
 )
@@ -113,11 +117,11 @@ def test_new_host_with_a_short_history_does_not_change_the_target():
 
 def test_hosts_without_a_release_are_named_with_their_releases():
     states = {"a": state("1", "2"), "b": state("2"), "c": state()}
-    assert missing_releases(states, "1") == [
+    assert rollback_problems(states, "1") == [
         "b has no release 1; there are: 2",
         "c has no release 1; there are: none",
     ]
-    assert missing_releases({"a": state("1", "2")}, "1") == []
+    assert rollback_problems({"a": state("1", "2")}, "1") == []
 
 
 def test_hosts_to_switch():
@@ -135,11 +139,47 @@ def test_active_releases_are_listed_with_their_hosts():
         "e": {},
     }
     variables["c"]["__release_rolled_back"] = {"current": "1"}
-    assert active_releases(variables) == [
-        "2 is active on a",
-        "1 is active on b, c",
-        "no release is active on d",
-    ]
+    assert active_releases(variables) == (
+        "2 is active on a; 1 is active on b, c; no release is active on d."
+    )
+    assert active_releases({"e": {}}) == "Nothing was changed."
+
+
+def test_the_result_of_a_deploy_is_reported():
+    migration = {"dump_file": "/dump", "note": "the database has tables"}
+    active, other = {"is_active": True}, {"is_active": False, "current": "1"}
+    assert release_report(active, "2", False) == "No change: 2 is already active"
+    assert release_report(other, "2", True, {"skipped": True}) == "2 would replace 1"
+    report = release_report(other | {"current": ""}, "2", False, migration)
+    assert report.startswith("2 replaced nothing. Dump of the database before the migration: /dump")
+    assert report.endswith("were not run, and will not be: the database has tables")
+
+
+def test_failed_post_deploy_commands_are_shown_without_secrets():
+    failed = {"failed": True, "item": "false", "stdout_lines": ["mysql://u:s3cret@h"]}
+    results = [{"item": "true"}, failed | {"stderr_lines": [*"x" * 18, "end"]}]
+    lines = post_deploy_failure(results, "two", "shop", ["s3cret"]).splitlines()
+    assert lines[0].endswith("app_post_deploy_commands failed: false")
+    assert lines[3:] == ["mysql://u:********@h", *"x" * 18, "end"]
+
+
+@pytest.mark.parametrize(
+    ("states", "group", "serves"),
+    [
+        ([state()], ["0"], False),
+        ([state()], ["0", "1"], True),
+        ([state("1")], ["0"], True),
+        ([state("1", current="")], [], True),
+    ],
+)
+def test_a_first_installation_has_no_history_and_includes_all_hosts(states, group, serves):
+    assert fleet_serves({str(host): state for host, state in enumerate(states)}, group) is serves
+
+
+def test_external_databases_are_detected_by_their_url():
+    own = "mysql://me@localhost/shop"
+    environment = {"OTHER": "postgresql+psycopg://u@db/x", "FILE": "sqlite:///a", "N": 5, "A": own}
+    assert foreign_databases(environment, own) == ["OTHER"]
 
 
 NEW = {"id": "2", "lock_hash": "abc"}
@@ -208,6 +248,7 @@ def test_python_version_comes_from_facts_if_possible(name, version):
         "architecture": "aarch64",
         "python": {"version": {"major": 3, "minor": 13, "micro": 5}},
     }
-    found = host_python(facts, name)
-    assert found == {"version": version, "machine": "aarch64", "executable": ""}
-    assert host_python({}, "python3")["version"] == ""
+    hosts = {"a": {"ansible_facts": facts}, "b": {}}
+    found = host_pythons(hosts, hosts, name)
+    assert found["a"] == {"version": version, "machine": "aarch64", "executable": ""}
+    assert found["b"]["version"] == (version if name == "3.11" else "")

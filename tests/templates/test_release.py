@@ -41,39 +41,6 @@ def test_migrations_without_a_database_have_no_url(evaluate):
     assert evaluate("release", "__release_migrate_environment", app_migrate_commands=["true"]) == ""
 
 
-def test_output_is_shown_without_secrets(evaluate):
-    lines = ["of-the-migration 1234567", "mysql://u:of-the-app@h"]
-    failed = {"failed": True, "item": "false", "stdout_lines": lines, "stderr_lines": ["end"]}
-    follow_up = {"results": [{"item": "true"}, failed]}
-    known = {"__release": {"id": "two"}, "__release_post_deploy": follow_up}
-    shown = evaluate("release", "__release_post_deploy_failure", **known, **SECRETS).splitlines()
-    assert shown[0].endswith("app_post_deploy_commands failed: false")
-    assert shown[3:] == ["******** ********", "mysql://u:********@h", "end"]
-    assert evaluate("release", "__release_post_deploy_failure", **known).splitlines()[3:5] == lines
-
-
-def test_rollback_warns_of_migrations_that_stay(evaluate):
-    known = {"__release_leaving": {"host": "two"}, "__release": {"id": "one"}}
-    files = {"files": ["migrations/1.py", "migrations/2.py"]}
-    shown = evaluate(
-        "release", "__release_migrations_ahead_warning", __release_migrations_ahead=files, **known
-    )
-    assert shown.splitlines()[1:3] == ["  migrations/1.py", "  migrations/2.py"]
-
-
-def test_external_database_is_detected_by_its_url(evaluate):
-    environment = {
-        "SAME": "{{ app_database_url }}",
-        "OTHER_URL": "postgresql+psycopg://u@db/x",
-        "FILE": "sqlite:////srv/shop/shared/app.db",
-        "NUMBER": 5,
-    }
-    found = evaluate(
-        "release", "__release_foreign_databases", app_environment=environment, **SECRETS
-    )
-    assert found == ["OTHER_URL"]
-
-
 def test_migration_login_has_the_modules_parameters(evaluate):
     assert evaluate("release", "__release_database", **SECRETS) == {
         "host": "",
@@ -86,39 +53,45 @@ def test_migration_login_has_the_modules_parameters(evaluate):
     }
 
 
-def test_batches_are_numbers_and_percentages(evaluate):
-    for serial in (1, "2", "50%", [1, "100%"], "100%"):
-        assert refused(evaluate, release_serial=serial) == []
-    for serial in (0, "", "half", [], [1, "x"]):
-        (refusal,) = refused(evaluate, release_serial=serial)
-        assert refusal.startswith("release_serial is")
-
-
-def refused(evaluate, **settings):
+def problems(evaluate, **settings):
     settings = {"app_source_folder": "{{ role_path }}", "app_requirements": "README.md"} | settings
     return evaluate("release", "__release_problems", **settings)
 
 
-def test_valid_settings_are_accepted(evaluate):
-    assert refused(evaluate) == []
-    git = {"app_source_folder": "", "app_source_git": "git@example.com:shop.git"}
-    assert refused(evaluate, **git) == []
+VALID = [
+    {},
+    {"app_source_folder": "", "app_source_git": "git@example.com:shop.git"},
+    *({"release_serial": serial} for serial in ("2", "50%", [1, "100%"])),
+]
+URL = {"app_source_folder": "", "app_source_archive": "https://example.com/shop.tar.gz"}
+INVALID = [
+    ("app_source_folder is /nowhere", {"app_source_folder": "/nowhere"}),
+    ('app_source_folder is ""', {"app_source_folder": ""}),
+    ("app_requirements is no.lock", {"app_requirements": "no.lock"}),
+    ("app_requirements is []", {"app_requirements": []}),
+    ("app_source_checksum", URL),
+    ("app_extras is [x]", {"app_extras": ["x"]}),
+    ("app_install_project is true", {"app_install_project": True}),
+    ("app_python is 3.1", {"app_python": "3.1"}),
+    ("app_index_url is ****", {"app_index_url": "http://me:pw@example.com"}),
+    ("app_index_ca is /no.pem", {"app_index_ca": "/no.pem"}),
+    ("app_constraints is flask>3", {"app_constraints": "flask>3"}),
+    ("app_constraints is {flask: 3}", {"app_constraints": {"flask": "3"}}),
+    ("release_keep is 1", {"release_keep": 1}),
+    ("release_watch is 601", {"release_watch": 601}),
+    ("release_health_timeout is 0", {"release_health_timeout": 0}),
+    ("release_warm_up is [/, shop]", {"release_warm_up": ["/", "shop"]}),
+    *(("release_serial is", {"release_serial": serial}) for serial in (0, "half", [], [1, "x"])),
+]
 
 
-def test_invalid_settings_are_rejected_by_name(evaluate):
-    url = {"app_source_folder": "", "app_source_archive": "https://example.com/shop.tar.gz"}
-    for name, settings in {
-        "app_source_folder is /nowhere": {"app_source_folder": "/nowhere"},
-        'app_source_folder is ""': {"app_source_folder": ""},
-        "app_requirements is no.lock": {"app_requirements": "no.lock"},
-        "app_source_checksum": url,
-        "release_keep is 1": {"release_keep": 1},
-        "release_health_timeout is 0": {"release_health_timeout": 0},
-        "release_warm_up is [/, shop]": {"release_warm_up": ["/", "shop"]},
-    }.items():
-        (refusal,) = refused(evaluate, **settings)
-        assert refusal.startswith(name), refusal
-        assert "group_vars/all/main.yml" in refusal
+def test_settings_are_checked(evaluate):
+    for settings in VALID:
+        assert problems(evaluate, **settings) == []
+    for message, settings in INVALID:
+        (problem,) = problems(evaluate, **settings)
+        assert problem.startswith(message)
+        assert "group_vars/all/main.yml" in problem
 
 
 def test_constraints_are_a_list_or_a_file(evaluate, tmp_path):
@@ -129,14 +102,23 @@ def test_constraints_are_a_list_or_a_file(evaluate, tmp_path):
         ([], ""),
     ):
         assert evaluate("release", "__release_build.pins", app_constraints=given) == pins
-    for given in ("sqlalchemy>=2.0.31", {"flask": "3"}):
-        refused = evaluate("release", "__release_problems", app_constraints=given)
-        assert "app_constraints: [flask==3.1.2]" in " ".join(refused)
 
 
 def test_failure_message_names_the_failed_task(evaluate):
-    failed = {"ansible_failed_task": {"name": "Install the Python"}}
-    said = evaluate("release", "__release_failure", __release_fleet="one is active on a.", **failed)
-    assert said.startswith("one is active on a. ")
-    assert said.endswith(": Install the Python")
-    assert evaluate("release", "__release_failure", __release_fleet="") == "Nothing was changed."
+    failed = {"ansible_failed_task": {"name": "Install the Python"}, "ansible_play_hosts_all": []}
+    message = evaluate("release", "__release_failure", **failed)
+    assert (
+        message == "Nothing was changed. The reason is above, where this failed: Install the Python"
+    )
+
+
+def test_the_code_only_deploy_keeps_the_active_settings(evaluate):
+    settings = {"__gunicorn_settings": {"current": "old", "name": "new"}}
+    for known, name in (
+        ({}, ""),
+        (settings, "new"),
+        (settings | {"deploy_code_only": True}, "old"),
+        ({"__gunicorn_settings": {"current": "", "name": "new"}, "deploy_code_only": True}, "new"),
+        (settings | {"__release_rollback_settings": "before"}, "before"),
+    ):
+        assert evaluate("release", "__release_settings_name", **known) == name

@@ -20,7 +20,7 @@ from packaging.version import InvalidVersion, Version
 
 from flaskstack.controller.archive import name_release, pack
 from flaskstack.controller.requirements import read_requires_python
-from flaskstack.controller.resolve import make_lock, minor, without_wheels
+from flaskstack.controller.resolve import make_lock, minor
 from flaskstack.controller.source import check, stage, unpack
 from flaskstack.errors import ValidationError
 
@@ -38,7 +38,8 @@ OPTIONS: dict[str, Any] = {
     "pins": TEXT,  # lines
     "index_url": TEXT | {"no_log": True},
     "index_ca": TEXT,  # path
-    "pythons": LIST | {"elements": "dict"},  # of the hosts: version, machine, executable
+    "python": TEXT,  # app_python
+    "pythons": DICT,  # result of flaskstack.python.find by host; empty version: not known yet
     "uv": TEXT,  # path of the program
     "commands": LIST,  # run on a host, in the release
     "environment": DICT,  # variables of the commands
@@ -51,48 +52,35 @@ OPTIONS: dict[str, Any] = {
     "secrets": LIST | {"no_log": True},  # texts that must not be in a release
     "built": DICT,  # a release after its build commands ran
     "look": {"type": "bool", "default": False},  # only check; write no archive
-    "wheels": {"type": "bool", "default": False},  # report packages without a wheel
     "settings": TEXT | {"default": "the inventory"},  # file to set the variables in
 }
 
 
 def build(params: dict[str, Any]) -> dict[str, Any]:
-    """Name the release and pack it, unless it was built before or `look` is set.
-
-    Takes OPTIONS. With `wheels`, the result has `no_wheels` (list of packages); None if unknown.
-    """
+    """Name the release and pack it, unless it was built before or `look` is set."""
     cache = Path(params["cache"]).resolve()
     cache.mkdir(parents=True, exist_ok=True)
     (cache / ".gitignore").write_text("*\n")
-    pythons = [python for python in params["pythons"] if python["version"]]
-    params = params | {"pythons": pythons}
-    source = params["source"]
     with tempfile.TemporaryDirectory(dir=cache, prefix=".work-") as work:
         target = Path(work, "app")
-        app, commit = stage(source, target, cache, params["without"], params["secrets"])
-        requires_python = read_requires_python(app, params["requirements"])
-        # Empty when the app does not set it, and when the source is not a checkout.
-        result = {"changed": False, "requires_python": requires_python, "dirty": False}
-        result |= {"commit": "", "commit_date": "", "commit_subject": "", "tag": ""} | commit
-        if not fits(requires_python, [python["version"] for python in pythons]):
-            return result | {"fits": False}
+        app, commit = stage(params["source"], target, cache, params["without"], params["secrets"])
+        check_pythons(params, read_requires_python(app, params["requirements"]))
+        pythons = [python for python in params["pythons"].values() if python["version"]]
+        params = params | {"pythons": pythons}
         lock = make_lock(app, params, cache)
         refuse_unhashed(lock["open"], params["hashed"])
-        result |= released(params, app, result, lock, cache)
-        if params["wheels"]:
-            result["no_wheels"] = without_wheels(lock, params, Path(work))
+        result = describe(params, app, commit, lock, cache)
         archive = Path(result["archive"])
+        result["changed"] = not archive.exists()
         if archive.exists():
             os.utime(archive)
-        else:
-            result["changed"] = True
-            if not params["look"]:
-                Path(result["lock"]).write_text(lock["text"])
-                if result["built"]:
-                    pack(app, result["environment"], params["links"], archive)
-                else:
-                    pack(app, {}, {}, Path(result["source"]))
-    forget(cache, params["keep"])
+        elif not params["look"]:
+            Path(result["lock"]).write_text(lock["text"])
+            if result["built"]:
+                pack(app, result["environment"], params["links"], archive)
+            else:
+                pack(app, {}, {}, Path(result["source"]))
+    prune(cache, params["keep"])
     return result
 
 
@@ -111,13 +99,33 @@ def repack(release: dict[str, Any], links: dict[str, str]) -> None:
         used.unlink(missing_ok=True)
 
 
-def fits(requires_python: str, versions: list[str]) -> bool:
-    """Return whether the app supports the hosts' Python versions."""
+def check_pythons(params: dict[str, Any], requires: str) -> None:
+    """Reject a host whose Python is missing, or does not match requires-python of the app."""
     try:
-        allowed = SpecifierSet(requires_python)
+        allowed = SpecifierSet(requires)
     except InvalidSpecifier as error:
         raise ValidationError(f"requires-python of the app's pyproject.toml: {error}") from error
-    return all(allowed.contains(version, prereleases=True) for version in versions)
+    for host, python in params["pythons"].items():
+        version = python["version"]
+        if allowed.contains(version, prereleases=True) if version else params["look"]:
+            continue
+        names = {found: Path(path).name for found, path in python.get("found", {}).items()}
+        known = ", ".join(f"{name} ({found})" for found, name in names.items()) or "none"
+        reason = (
+            f"is {version} on {host}, but the app says requires-python = "
+            f'"{requires}"; the host has {known}'
+        )
+        if not version:
+            reason = (
+                f"{python['reason']} on {host}, which has {known}; name one of these, a version "
+                "such as '3.12', which is then installed, or have app_packages install it"
+            )
+        lowest = re.search(r"\d+\.\d+", requires)
+        usable = [names[found] for found in names if allowed.contains(found, prereleases=True)]
+        example = usable[0] if usable else f'"{lowest[0] if lowest else "3.13"}"'
+        raise ValidationError(
+            f"app_python is {params['python']}: {reason}.", f"app_python: {example}"
+        )
 
 
 def refuse_unhashed(lines: list[str], hashed: bool) -> None:
@@ -138,7 +146,7 @@ def refuse_unhashed(lines: list[str], hashed: bool) -> None:
         )
 
 
-def released(
+def describe(
     params: dict[str, Any], app: Path, commit: dict[str, Any], lock: dict[str, Any], cache: Path
 ) -> dict[str, Any]:
     """Return the release's name and the paths of its files."""
@@ -148,18 +156,20 @@ def released(
         for python in params["pythons"]
     }
     options: list[Any] = [parts, params["links"], sorted(pythons)]
-    variables = build_environment(params, commit["tag"])
+    variables = build_environment(params, commit.get("tag", ""))
     on_host = bool(params["commands"] or params["install_project"])
     if on_host:
         options += [params["commands"], variables, params["install_project"]]
-    name = name_release(app, commit["commit"] if params["source"]["git"] else "", options)
+    source = commit.get("commit", "")  # empty when the source is no checkout
+    name = name_release(app, source if params["source"]["git"] else "", options)
     environment = {"APP_RELEASE": name}
     if params["install_project"]:
         environment["PYTHONPATH"] = f"{params['root']}/{name}/.site-packages"
     archive = cache / f"{name}.tar.gz"
     return {
-        "fits": True,
         "id": name,
+        "commit": source,
+        "revision": source[:12] + ("+" if commit.get("dirty") else ""),
         "archive": str(archive),  # for hosts
         "source": str(cache / f".{name}.source.tar.gz"),  # input of the build commands
         "built": archive.exists() or not on_host,
@@ -186,12 +196,11 @@ def build_environment(params: dict[str, Any], tag: str) -> dict[str, str]:
         version = str(Version(base))
     except InvalidVersion:
         return params["environment"]
-    if distance:
-        version += f".post1.dev{distance}+{commit}"
+    version += f".post1.dev{distance}+{commit}" if distance else ""
     return params["environment"] | {name: version}
 
 
-def forget(cache: Path, keep: int) -> None:
+def prune(cache: Path, keep: int) -> None:
     """Remove all but the most recently used archives."""
     archives = sorted(cache.glob("[!.]*.tar.gz"), key=lambda path: -path.stat().st_mtime)
     for old in archives[keep:]:

@@ -1,4 +1,7 @@
-"""Export commits with git, running no command that a repository or its configuration sets."""
+"""Export commits with git, running no command that a repository or its configuration sets.
+
+git itself, since dulwich and pygit2 know neither the operator's SSH configuration nor credentials.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,6 @@ ID = re.compile(r"[0-9a-f]{40}")
 SETTINGS = [
     ("core.fsmonitor", "false"),
     ("core.hooksPath", os.devnull),
-    ("log.showSignature", "false"),
     ("safe.bareRepository", "explicit"),
     ("submodule.recurse", "false"),
 ]
@@ -69,14 +71,11 @@ def repository(folder: Path, url: str = "") -> Callable[..., str]:
 
 
 def describe(git: Callable[..., str]) -> dict[str, str | bool]:
-    """Return id, date, subject and `git describe --tags` of the commit checked out."""
-    names = ("commit", "commit_date", "commit_subject")
-    shown = git("log", "-1", "--format=%H%x00%cI%x00%s", "HEAD", "--").rstrip("\n")
-    try:
+    """Return id and `git describe --tags` of the commit checked out."""
+    tag = ""
+    with suppress(ValidationError):  # there is no tag
         tag = git("describe", "--tags", "HEAD").strip()
-    except ValidationError:  # there is no tag
-        tag = ""
-    return dict(zip(names, shown.split("\0"), strict=True)) | {"tag": tag, "dirty": False}
+    return {"commit": git("rev-parse", "HEAD").strip(), "tag": tag}
 
 
 def known_files(folder: Path) -> list[str] | None:
@@ -87,7 +86,7 @@ def known_files(folder: Path) -> list[str] | None:
         listed = repository(folder)("ls-files", "-coz", "--exclude-standard", "--", ".")
     except ValidationError as error:
         raise ValidationError(
-            f"app_source_folder: git does not say what is ignored in {folder}: {error}"
+            f"app_source_folder: git cannot list the ignored files of {folder}: {error}"
         ) from error
     return [name for name in listed.split("\0") if name]
 

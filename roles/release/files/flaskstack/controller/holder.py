@@ -6,9 +6,11 @@ import getpass
 import multiprocessing
 import os
 import platform
-import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from flaskstack.errors import run
 
 
 def playbook_process() -> int:
@@ -28,25 +30,18 @@ def controller() -> str:
 
 def running_playbooks() -> list[int]:
     """Return the ids of Ansible's processes on this controller."""
-    try:
-        folders = [name for name in os.listdir("/proc") if name.isdecimal()]
-    except OSError:  # not Linux
-        shown = subprocess.run(
-            ["ps", "-axo", "pid=,command="], capture_output=True, text=True, check=True
-        )
-        lines = (line.split(None, 1) for line in shown.stdout.splitlines())
-        return [int(line[0]) for line in lines if "ansible" in line[-1]]
-    return [int(name) for name in folders if b"ansible" in _command_line(name)]
+    if not Path("/proc/self").exists():  # not Linux
+        lines = run(["ps", "-axo", "pid=,command="]).splitlines()
+        return [int(line.split()[0]) for line in lines if "ansible" in line]
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # the process has ended or is not readable
+            if b"ansible" in path.read_bytes():
+                found.append(int(path.parent.name))
+    return found
 
 
-def _command_line(process: str) -> bytes:
-    try:
-        return Path("/proc", process, "cmdline").read_bytes()
-    except OSError:  # the process has ended or is not readable
-        return b""
-
-
-def person() -> str:
+def operator() -> str:
     """Return user@controller."""
     try:
         user = getpass.getuser()
@@ -58,7 +53,7 @@ def person() -> str:
 def holder() -> dict[str, Any]:
     """Return the `flaskstack.deploy_lock.Holder` of this playbook, without its `release`."""
     return {
-        "by": person(),
+        "by": operator(),
         "controller": controller(),
         "pid": playbook_process(),
         "running": running_playbooks(),

@@ -1,4 +1,7 @@
-"""Read an app's requirements files and the files that they include."""
+"""Read an app's requirements files and the files that they include.
+
+uv would follow includes out of the app's source, and resolve a file that is already a lock.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from packaging.pylock import Pylock, PylockValidationError, is_valid_pylock_path
+from packaging.utils import canonicalize_name
+
 from flaskstack.errors import ValidationError
 
 INCLUDE = re.compile(r"(?:-r|-c|--requirement|--constraint)[ =]*(\S.*)")
 EDITABLE = re.compile(r"^(?:-e\b|--editable\b)[ =]*")
 LOCAL = re.compile(r"\.{0,2}/|\.$|(?:\S+ *@ *)?(git\+)?file:")
-PYLOCK = re.compile(r"pylock\.([^.]+\.)?toml")
 # Files that uv does not read, and the command that converts each.
 INSTEAD = {
     "poetry.lock": "poetry export --output=requirements.lock`, or `uvx migrate-to-uv` and `uv lock",
@@ -37,10 +42,10 @@ class Requirements:
 
 def kind(name: str) -> str:
     """Return the format of a file, by its name."""
-    last = name.rsplit("/", 1)[-1]
-    if last in ("uv.lock", "pyproject.toml", *INSTEAD):
-        return last
-    return "pylock.toml" if PYLOCK.fullmatch(last) else "requirements.txt"
+    path = Path(name)
+    if path.name in ("uv.lock", "pyproject.toml", *INSTEAD):
+        return path.name
+    return "pylock.toml" if is_valid_pylock_path(path) else "requirements.txt"
 
 
 def logical_lines(text: str) -> list[str]:
@@ -53,7 +58,7 @@ def logical_lines(text: str) -> list[str]:
 def name_of(line: str) -> str:
     """Return the normalized package name of a line."""
     found = re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", line)
-    return re.sub(r"[-_.]+", "-", found.group()).lower() if found else ""
+    return canonicalize_name(found[0]) if found else ""
 
 
 def is_locked(line: str) -> bool:
@@ -63,28 +68,23 @@ def is_locked(line: str) -> bool:
 
 def check_file(app: Path, name: str) -> None:
     """Raise ValidationError for a file that is missing or that uv does not read."""
+    poetry = kind(name) == "pyproject.toml" and "poetry" in read_toml(app / name).get("tool", {})
+    if poetry and "project" not in read_toml(app / name):
+        name = "poetry.lock"
     if command := INSTEAD.get(kind(name)):
         raise ValidationError(
-            f"app_requirements: {name} is not read. `{command}` makes a file that is.",
+            f"app_requirements: the format of {'Poetry' if poetry else name} is not supported. "
+            f"`{command}` makes a file that is.",
             "app_requirements: requirements.lock",
         )
     if not (app / name).resolve().is_relative_to(app.resolve()) or not (app / name).is_file():
         patterns = ("*requirements*", "pyproject.toml", "*lock*")
         there = sorted({path.name for each in patterns for path in app.glob(each)})
         raise ValidationError(
-            f"app_requirements: the app has no file {name}; it has "
-            f"{', '.join(there) or 'nothing that looks like one'}. Of a workspace, all is shipped "
-            "where app_source_subfolder is empty.",
+            f"app_requirements: the app has no file {name}; it has {', '.join(there) or 'none'}. "
+            "For a workspace, leave app_source_subfolder empty.",
             f"app_requirements: {next(iter(there), 'requirements.txt')}",
         )
-    if kind(name) == "pyproject.toml":
-        data = read_toml(app / name)
-        if "project" not in data and "poetry" in data.get("tool", {}):
-            raise ValidationError(
-                f"app_requirements: {name} has its dependencies in Poetry's format, which uv does "
-                f"not read. `{INSTEAD['poetry.lock']}` makes a file that is.",
-                "app_requirements: requirements.lock",
-            )
 
 
 def read_text(path: Path) -> str:
@@ -97,65 +97,61 @@ def read_text(path: Path) -> str:
         raise ValidationError(f"app_requirements: save {path.name} in UTF-8: {error}") from error
 
 
-def read_file(app: Path, name: str, asked: Requirements, into: list[str]) -> None:
-    """Read a file in pip's format and the files that it includes."""
+def read_file(app: Path, name: str, found: Requirements, into: list[str]) -> None:
+    """Read a file in pip's format and the files that it includes into `found`."""
     path = app / name
-    if path in asked.read:
+    if path in found.read:
         return
-    asked.read.append(path)
+    found.read.append(path)
     for line in logical_lines(read_text(path)):
-        if found := INCLUDE.fullmatch(line):
-            included = (path.parent / found.group(1).strip()).resolve()
+        if include := INCLUDE.fullmatch(line):
+            included = (path.parent / include[1].strip()).resolve()
             if not included.is_relative_to(app.resolve()) or not included.is_file():
                 raise ValidationError(
-                    f"app_requirements: {name} includes {found.group(1)}, which is no file of the "
-                    "app's source. What comes from elsewhere is given by app_constraints and "
-                    "app_extra_requirements.",
+                    f"app_requirements: {name} includes {include[1]}, which is not a file of the "
+                    "app's source. Use app_constraints and app_extra_requirements instead.",
                     "app_extra_requirements: [gunicorn]",
                 )
-            below = into if line.startswith(("-r", "--r")) else asked.constraints
-            read_file(app.resolve(), str(included.relative_to(app.resolve())), asked, below)
+            below = into if line.startswith(("-r", "--r")) else found.constraints
+            read_file(app.resolve(), str(included.relative_to(app.resolve())), found, below)
             continue
         bare = EDITABLE.sub("", line)
         if LOCAL.match(bare) or (bare != line and "://" not in bare):
             refuse_local(name, bare)
         if bare.startswith("-"):
-            known = [*asked.options, "--require-hashes"]  # hashes are required wherever possible
-            asked.options += [bare] if bare not in known else []
+            known = [*found.options, "--require-hashes"]  # hashes are required wherever possible
+            found.options += [bare] if bare not in known else []
             continue
         into.append(re.sub(r"^(git\+\S+?)#egg=([\w.-]+)\S*", r"\2 @ \1", bare))
-        if into is asked.lines and not is_locked(bare) and name not in asked.loose:
-            asked.loose.append(name)
+        if into is found.lines and not is_locked(bare) and name not in found.loose:
+            found.loose.append(name)
 
 
 def refuse_local(name: str, line: str) -> None:
     """Raise ValidationError for a local path, with the alternative."""
-    asks = f"app_requirements: {name} asks for {line!r}, which hosts do not have."
-    if found := re.match(r"([\w.-]+) *@ *file:", line):
-        raise ValidationError(
-            f"{asks} That is frozen by conda: write {found.group(1)}==its version."
-        )
     raise ValidationError(
-        f"{asks} If that is the app itself, leave the line out; to have the app installed, too,",
+        f"app_requirements: {name} needs {line!r}, which hosts do not have. Replace a path that "
+        "conda wrote by the version. Remove the line if it is the app itself; to install the app,",
         "app_install_project: true",
     )
 
 
 def pylock_lines(app: Path, name: str) -> list[str]:
     """Return the packages of a pylock.toml (PEP 751) as lines."""
+    try:
+        packages = Pylock.from_dict(read_toml(app / name)).packages
+    except PylockValidationError as error:
+        raise ValidationError(f"app_requirements: {name} is invalid: {error}") from error
     lines = []
-    for package in read_toml(app / name).get("packages", []):
-        files = package.get("wheels", []) + [
-            package[key] for key in ("sdist", "archive") if key in package
-        ]
-        hashes = {f"--hash={a}:{d}" for file in files for a, d in file.get("hashes", {}).items()}
-        line = f"{package['name']}=={package.get('version', '')}"
-        if not files:
-            source = package.get("vcs", package.get("directory", {}))
-            line = f"{package['name']} @ {source.get('url') or 'file:' + source.get('path', '')}"
-            if LOCAL.match(line):
-                refuse_local(name, line.partition("file:")[2] or line)
-        line += f" ; {package['marker']}" if "marker" in package else ""
+    for package in packages:
+        files = [*(package.wheels or []), package.sdist, package.archive]
+        hashes = {f"--hash={k}:{v}" for file in files if file for k, v in file.hashes.items()}
+        line = f"{package.name}=={package.version or ''}"
+        if package.directory or (package.vcs and not package.vcs.url):
+            refuse_local(name, package.name)
+        if package.vcs:
+            line = f"{package.name} @ {package.vcs.type}+{package.vcs.url}@{package.vcs.commit_id}"
+        line += f" ; {package.marker}" if package.marker else ""
         lines.append(" ".join([line, *sorted(hashes)]))
     return lines
 
@@ -172,7 +168,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 def read_requires_python(app: Path, names: list[str]) -> str:
     """Return the Python versions that the app and its locks require."""
+    found = [read_toml(app / "pyproject.toml").get("project", {}).get("requires-python", "")]
     locks = [name for name in names if kind(name) in ("uv.lock", "pylock.toml")]
-    said = [read_toml(app / "pyproject.toml").get("project", {}).get("requires-python", "")]
-    said += [read_toml(app / name).get("requires-python", "") for name in locks]
-    return ",".join(dict.fromkeys(part.replace(" ", "") for part in said if part))
+    found += [read_toml(app / name).get("requires-python", "") for name in locks]
+    return ",".join(dict.fromkeys(part.replace(" ", "") for part in found if part))

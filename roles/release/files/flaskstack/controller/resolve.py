@@ -11,10 +11,8 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
-import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,35 +35,37 @@ from flaskstack.controller.requirements import (
 )
 from flaskstack.errors import ValidationError, run, without_logins
 
-FORMAT = 2  # increment when the same inputs result in a different lock
+FORMAT = 3  # increment when the same inputs result in a different lock
 KEEP = 20  # locks kept in the cache
 LOWEST_GUNICORN = "22"  # the first that drops headers which imitate the proxy's
-TIMEOUT = 5  # seconds for the query for wheels
 NOTICE = (
-    "{} not locked: versions are those of the day when this was first built here, "
-    "until the file changes. `uv lock`, or `uv pip compile --generate-hashes`, makes a lock"
+    "Not locked: {}. Until it changes, versions are those of the first build here. "
+    "`uv lock` or `uv pip compile --generate-hashes` makes a lock"
+)
+WORKSPACE = (
+    "{} are shipped, and not installed. app_environment tells Python where they are: "
+    "{{PYTHONPATH: 'packages/web:packages/lib'}}"
 )
 PINS = 'app_constraints: ["flask==3.1.2"]'
 # Fixes for errors of uv: the first match wins.
 CURES = [
     (
         "no usable wheels|[Bb]uilding source distributions is disabled",
-        "of what {names} asks for, something has no wheel for Python {versions}. To tell what it "
-        "needs it would be built on the controller, where its code could do anything. It may have "
-        "one for the Python that the app was developed with: set app_python to that. Else lock it "
-        "there (`uv lock`, `uv pip compile --generate-hashes`), or allow it if you trust these "
-        "packages",
+        "something that {names} requires has no wheel for Python {versions}. Reading its "
+        "dependencies would run its code on the controller. If it has a wheel for another Python, "
+        "set app_python to that. Otherwise lock it during development (`uv lock`, "
+        "`uv pip compile --generate-hashes`), or allow builds if you trust these packages",
         "app_requirements_builds: true",
     ),
     (
         "package registry|[Ff]ailed to (fetch|download)(?! and build)|sending request",
-        "the index has not all that {names} asks for, or does not answer. It can be another",
+        "the index lacks something that {names} requires, or does not answer",
         "app_index_url: https://pypi.org/simple",
     ),
     (
         "No solution found",
-        "there are no versions of all that {names}, app_extra_requirements and app_constraints ask "
-        "for that work together on Python {versions}. A pin is replaced by one in app_constraints",
+        "{names}, app_extra_requirements and app_constraints contradict each other on Python "
+        "{versions}. app_constraints replaces pins of the app",
         PINS,
     ),
     ("", "uv cannot resolve {names}", ""),
@@ -81,16 +81,15 @@ def make_lock(app: Path, params: dict[str, Any], cache: Path) -> dict[str, Any]:
     for name in params["requirements"]:
         check_file(app, name)
     parts = (".txt", ".in", ".toml", "lock")  # files of the app that can affect it
-    asked = [entry for entry in describe(app) if entry[0].endswith(parts)]
+    content = [entry for entry in describe(app) if entry[0].endswith(parts)]
     given = [params[name] for name in ("requirements", "extras", "extra_requirements", "pins")]
-    inputs = [FORMAT, *given, platform(params), without_logins(params["index_url"]), asked]
+    inputs = [FORMAT, *given, platform(params), without_logins(params["index_url"]), content]
     key = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:16]
     known = cache / "locks" / f"{key}.json"
     if known.exists():
         os.utime(known)
         return json.loads(known.read_text())
     lock = resolve(app, params)
-    check_gunicorn(lock["hashed"] + lock["open"], params)
     known.parent.mkdir(exist_ok=True)
     partial = known.with_name(f".{known.name}")
     partial.write_text(json.dumps(lock))
@@ -103,62 +102,57 @@ def make_lock(app: Path, params: dict[str, Any], cache: Path) -> dict[str, Any]:
 def check_gunicorn(lines: list[str], params: dict[str, Any]) -> None:
     """Reject a lock without Gunicorn, or with a version below LOWEST_GUNICORN."""
     names = " and ".join(params["requirements"])
-    found = [line for line in lines if name_of(line) == "gunicorn"]
-    if not found:
+    gunicorn = [line for line in lines if name_of(line) == "gunicorn"]
+    if not gunicorn:
         raise ValidationError(
-            f"app_extra_requirements: the site is served by gunicorn, which is not in {names}.",
+            f"app_extra_requirements: gunicorn serves the site, and is not in {names}.",
             f"app_extra_requirements: {json.dumps([*params['extra_requirements'], 'gunicorn'])}",
         )
-    for version in re.findall(r"== *([^\s;]+)", "\n".join(found)):
+    for version in re.findall(r"== *([^\s;]+)", "\n".join(gunicorn)):
         if Version(version) < Version(LOWEST_GUNICORN):
             raise ValidationError(
-                f"app_requirements: {names} locks gunicorn {version}, and the site needs gunicorn "
-                f"{LOWEST_GUNICORN} or newer: lock that, or have gunicorn>={LOWEST_GUNICORN} in",
-                PINS,
+                f"app_requirements: {names} locks gunicorn {version}, but the site needs gunicorn "
+                f"{LOWEST_GUNICORN} or newer.",
+                f'app_constraints: ["gunicorn>={LOWEST_GUNICORN}"]',
             )
 
 
 def resolve(app: Path, params: dict[str, Any]) -> dict[str, Any]:
     """Resolve unpinned requirements, and add those of the inventory."""
-    asked, notices, pylock = Requirements(), [], ""
+    found, notices, pylock, names = Requirements(), [], "", params["requirements"]
     with tempfile.TemporaryDirectory(dir=app.parent, prefix="lock-") as folder:
         work = Path(folder)
-        for name in params["requirements"]:
+        for name in names:
             if kind(name) == "uv.lock":
-                asked.lines += export(app, name, params, work)
+                found.lines += export(app, name, params, work)
                 members = read_toml(app / name).get("manifest", {}).get("members", [])
                 if len(members) > 1:
-                    notices.append(
-                        f"{', '.join(members)} are shipped, and not installed. Where Python finds "
-                        "them is told by app_environment: {PYTHONPATH: 'packages/web:packages/lib'}"
-                    )
+                    notices.append(WORKSPACE.format(", ".join(members)))
             elif kind(name) == "pylock.toml":
                 pylock = read_text(app / name)
-                asked.lines += pylock_lines(app, name)
+                found.lines += pylock_lines(app, name)
             elif kind(name) == "requirements.txt":
-                read_file(app, name, asked, asked.lines)
-        projects = [name for name in params["requirements"] if kind(name) == "pyproject.toml"]
-        if loose := asked.loose + projects:
-            are = "is" if len(loose) == 1 else "are"
-            notices.append(NOTICE.format(f"{' and '.join(loose)} {are}"))
-        lines, resolved = asked.lines, bool(loose or params["pins"])
+                read_file(app, name, found, found.lines)
+        projects = [name for name in names if kind(name) == "pyproject.toml"]
+        if loose := found.loose + projects:
+            notices.append(NOTICE.format(" and ".join(loose)))
+        lines, resolved = found.lines, bool(loose or params["pins"])
         if resolved:
-            lines = compile_lock(app, params, asked, projects, work)
+            lines = compile_lock(app, params, found, projects, work)
         elif params["extra_requirements"]:
             known = set(map(name_of, lines))
-            fixed = replace(asked, lines=[], constraints=asked.constraints + lines)
-            found = compile_lock(app, params, fixed, [], work)
-            lines = lines + [line for line in found if name_of(line) not in known]
+            fixed = replace(found, lines=[], constraints=found.constraints + lines)
+            extra = compile_lock(app, params, fixed, [], work)
+            lines = lines + [line for line in extra if name_of(line) not in known]
+    check_gunicorn(lines, params)
     hashed = [line for line in lines if is_locked(line)]
-    changed = params["requirements"][1:] or params["extra_requirements"] or params["pins"]
-    as_it_is = pylock and not changed
+    unchanged = not (names[1:] or params["extra_requirements"] or params["pins"])
     return {
-        "name": "pylock.toml" if as_it_is else "requirements.txt",
-        "text": pylock if as_it_is else "\n".join(asked.options + hashed) + "\n",
-        "hashed": hashed,
+        "name": "pylock.toml" if pylock and unchanged else "requirements.txt",
+        "text": pylock if pylock and unchanged else "\n".join(found.options + hashed) + "\n",
         "open": [line for line in lines if not is_locked(line)],
         # A handwritten file may lack dependencies, so uv resolves them on the host.
-        "complete": resolved or "requirements.txt" not in map(kind, params["requirements"]),
+        "complete": resolved or "requirements.txt" not in map(kind, names),
         "notice": ".\n".join(notices),
     }
 
@@ -178,14 +172,14 @@ def export(app: Path, name: str, params: dict[str, Any], work: Path) -> list[str
 
 
 def compile_lock(
-    app: Path, params: dict[str, Any], asked: Requirements, projects: list[str], work: Path
+    app: Path, params: dict[str, Any], found: Requirements, projects: list[str], work: Path
 ) -> list[str]:
     """Resolve requirements. Locked versions and hashes are kept if they are compatible."""
-    known = asked.lines + asked.constraints
+    known = found.lines + found.constraints
     given = "\n".join([*known, *(read_text(app / name) for name in projects)])
     texts = {
-        "app.in": asked.options + asked.lines + params["extra_requirements"],
-        "constraints.in": asked.constraints,
+        "app.in": found.options + found.lines + params["extra_requirements"],
+        "constraints.in": found.constraints,
         "pins.in": with_extras(params["pins"], given),
         "lock.txt": [line for line in known if is_locked(line)],
     }
@@ -205,17 +199,17 @@ def compile_lock(
 
 def explained(error: ValidationError, params: dict[str, Any]) -> ValidationError:
     """Return uv's error with the variable that fixes it."""
-    said = str(error).partition("\n")[2].replace("app.in", "the app")
-    reason, example = next((reason, cure) for sign, reason, cure in CURES if re.search(sign, said))
+    output = str(error).partition("\n")[2].replace("app.in", "the app")
+    reason, example = next((row[1], row[2]) for row in CURES if re.search(row[0], output))
     pythons = dict.fromkeys(python["version"] for python in params["pythons"])
     versions = " and ".join(pythons) or "of the hosts"
     reason = reason.format(names=", ".join(params["requirements"]), versions=versions)
-    return ValidationError(f"app_requirements: {reason}.\n{said}", example)
+    return ValidationError(f"app_requirements: {reason}.\n{output}", example)
 
 
-def with_extras(pins: str, asked: str) -> list[str]:
+def with_extras(pins: str, requirements: str) -> list[str]:
     """Add the extras that the app requires to each pin."""
-    found = re.findall(r"(?m)^[\s\"']*([\w.-]+) *(\[[\w,. -]+\])", asked)
+    found = re.findall(r"(?m)^[\s\"']*([\w.-]+) *(\[[\w,. -]+\])", requirements)
     extras = {name_of(name): those for name, those in found}
     return [
         re.sub(r"^([\w.-]+)(?= *[=<>!~@;]|$)", rf"\1{extras.get(name_of(line), '')}", line)
@@ -238,30 +232,7 @@ def minor(version: str) -> str:
     return ".".join(version.split(".")[:2])
 
 
-def without_wheels(lock: dict[str, Any], params: dict[str, Any], folder: Path) -> list[str] | None:
-    """Return the packages that hosts must build. Raises ValidationError if one cannot be built.
-
-    None if the index does not answer in time.
-    """
-    lines = (re.sub(" --hash=.*", "", line) for line in lock["hashed"])
-    (folder / "hashed.in").write_text("\n".join(lines))
-    command = ["pip", "compile", "--no-deps", "--format=pylock.toml", "--quiet", "hashed.in"]
-    found: set[str] = set()
-    kinds = {(minor(python["version"]), python["machine"]): python for python in params["pythons"]}
-    for python in kinds.values():
-        host = platform(params | {"pythons": [python]})
-        try:
-            text = uv(params, [*command, *host], folder, timeout=TIMEOUT)
-        except (ValidationError, subprocess.TimeoutExpired) as error:
-            if "no wheels with a matching" in str(error):  # no source distribution either
-                raise explained(error, params) from error
-            return None
-        packages = tomllib.loads(text).get("packages", [])
-        found.update(package["name"] for package in packages if not package.get("wheels"))
-    return sorted(found)
-
-
-def uv(params: dict[str, Any], arguments: list[str], folder: Path, **options: Any) -> str:
+def uv(params: dict[str, Any], arguments: list[str], folder: Path) -> str:
     """Run uv. The index and its login are passed in the environment only."""
     program = params["uv"] if Path(params["uv"]).is_file() else shutil.which("uv")
     if not program:
@@ -272,4 +243,4 @@ def uv(params: dict[str, Any], arguments: list[str], folder: Path, **options: An
     environment |= {"UV_PYTHON_DOWNLOADS": "never", "UV_PYTHON": sys.executable}
     environment |= {"UV_DEFAULT_INDEX": params["index_url"]} if params["index_url"] else {}
     environment |= {"SSL_CERT_FILE": params["index_ca"]} if params["index_ca"] else {}
-    return run([program, *arguments], cwd=folder, env=environment, **options)
+    return run([program, *arguments], cwd=folder, env=environment)

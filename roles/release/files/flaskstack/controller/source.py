@@ -22,6 +22,7 @@ JUNK = {
     *("__pycache__", "node_modules", "venv"),
 }
 LFS = b"version https://git-lfs.github.com/spec/"
+SOURCE_EXAMPLE = 'app_source_folder: "{{ inventory_dir }}/../../shop"'
 SECRET_LENGTH = 8  # bytes; shorter secrets would match unrelated text
 
 
@@ -53,10 +54,9 @@ def source_files(folder: Path) -> list[str]:
 def stage_folder(source: Path, target: Path, without: list[Path]) -> None:
     """Copy a folder, except for the folders `without`."""
     if not source.is_dir() or source in without:
-        reason = "holds an inventory or its secrets" if source.is_dir() else "is not a folder"
+        reason = "contains an inventory or its secrets" if source.is_dir() else "is not a folder"
         raise ValidationError(
-            f"app_source_folder: {source} {reason} on the controller.",
-            'app_source_folder: "{{ inventory_dir }}/../../shop"',
+            f"app_source_folder: {source} {reason} on the controller.", SOURCE_EXAMPLE
         )
     without = [folder for folder in without if folder.is_relative_to(source)]
     for name in source_files(source):
@@ -74,17 +74,17 @@ def stage_archive(source: str, checksum: str, target: Path, cache: Path) -> None
         if not path.exists():
             download(source, path)
     if checksum and path.is_file():
-        algorithm = checksum.partition(":")[0]
+        algorithm, _, expected = checksum.lower().rpartition(":")
         algorithm = algorithm if algorithm in hashlib.algorithms_guaranteed else "sha256"
         with path.open("rb") as file:
-            found = f"{algorithm}:{hashlib.file_digest(file, algorithm).hexdigest()}"
-        if found != checksum.lower():
+            digest = hashlib.file_digest(file, algorithm).hexdigest()
+        if digest != expected:
             if remote:
                 path.unlink()
             raise ValidationError(
-                f"app_source_checksum: {source} has {found}, not {checksum}. If that is the file "
-                "that you mean,",
-                f"app_source_checksum: {found}",
+                f"app_source_checksum: {source} has {algorithm}:{digest}, not {checksum}. If that "
+                "is the file that you mean,",
+                f"app_source_checksum: {algorithm}:{digest}",
             )
     unpack(path, target, "app_source_archive")
 
@@ -156,13 +156,12 @@ def check(app: Path, secrets: list[bytes], variable: str) -> None:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as content:
             if content[: len(LFS)] == LFS:
                 raise ValidationError(
-                    f"{variable}: {name} is a pointer of Git LFS and not the file. Deploy from a "
-                    "folder in which `git lfs pull` has run,",
-                    'app_source_folder: "{{ inventory_dir }}/../../shop"',
+                    f"{variable}: {name} is a Git LFS pointer, not the file. Run `git lfs pull` "
+                    "and deploy from that folder,",
+                    SOURCE_EXAMPLE,
                 )
             if any(len(s) >= SECRET_LENGTH and content.find(s) >= 0 for s in secrets):
                 raise ValidationError(
-                    f"{variable}: {name} holds a secret of this inventory, and all accounts of a "
-                    "host can read a release. Take it out of the source; an app finds secrets in "
-                    "its environment."
+                    f"{variable}: {name} contains a secret of this inventory, and all accounts of "
+                    "a host can read a release. Remove it: an app gets secrets in its environment."
                 )
