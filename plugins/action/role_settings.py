@@ -125,7 +125,7 @@ def _spec_checks(
         shown = {"value": given[name]} if given and not SECRET.search(name) else {}
         failed |= {"reason": _reason(result.errors[0], option)} | shown
         yield failed | _example(option, templar.template(defaults.get(name)))
-    elif given:
+    elif given and "options" not in option:  # suboptions that are not set would become null
         variables[name] = result.validated_parameters[name]
 
 

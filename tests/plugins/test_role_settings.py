@@ -76,6 +76,11 @@ def test_valid_settings_have_no_messages():
     assert messages() == []
 
 
+def test_suboptions_that_are_not_set_stay_absent():
+    """A static path has either a URL or a pattern."""
+    assert messages(app_static=[{"url": "/static/", "folder": "shop/static"}]) == []
+
+
 def test_checks_get_values_of_the_types_in_the_spec():
     """Values from the command line are text."""
     assert messages(app_upload_size="20", app_https="false", gunicorn_workers="3") == []
