@@ -78,7 +78,9 @@ def test_valid_settings_have_no_messages():
 
 def test_suboptions_that_are_not_set_stay_absent():
     """A static path has either a URL or a pattern."""
-    assert messages(app_static=[{"url": "/static/", "folder": "shop/static"}]) == []
+    static = [{"url": "/static/", "folder": "shop/static"}]
+    variables = VALID | {"app_domains": ["shop.example"], "app_static": static}
+    assert problems("app", "nginx", **variables) == []
 
 
 def test_checks_get_values_of_the_types_in_the_spec():
