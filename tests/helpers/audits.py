@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 Run = Callable[[str], str]
 # Suggestions of lynis that do not apply to such a host; docs/audits.md gives the reasons.
@@ -37,7 +38,7 @@ def install(run: Run, *packages: str) -> None:
     """Install Debian packages on a host."""
     run(
         "DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends"
-        f" {' '.join(packages)} >/dev/null"
+        f" -o DPkg::Lock::Timeout=300 {' '.join(packages)} >/dev/null"
     )
 
 
@@ -59,12 +60,12 @@ def lynis(run: Run, skipped: tuple[str, ...] = ()) -> Lynis:
         " cat /var/log/lynis-report.dat"
     )
 
-    def said(key: str) -> list[str]:
+    def reported(key: str) -> list[str]:
         found = re.findall(rf"^{key}\[\]=([^|]*)\|([^|]*)\|([^|]*)", report, re.MULTILINE)
         return [": ".join(part for part in entry if part not in ("", "-")) for entry in found]
 
     (index,) = re.findall(r"^hardening_index=(\d+)", report, re.MULTILINE)
-    return Lynis(int(index), said("warning"), said("suggestion"))
+    return Lynis(int(index), reported("warning"), reported("suggestion"))
 
 
 @dataclass
@@ -81,23 +82,22 @@ class Tls:
         return [finding for name in above for finding in self.findings.get(name, [])]
 
 
-def tls(run: Run, address: str, name: str, ca: str = "") -> Tls:
-    """Audit a site's TLS with testssl.sh, which runs on a host. `ca` is a file on that host."""
-    trusted = f"--add-ca {ca}" if ca else ""
-    run("rm -f /root/testssl.json")
+def tls(run: Run, address: str, name: str, ca: str) -> Tls:
+    """Audit a site's TLS with testssl.sh, which runs on a host and trusts the certificate `ca`."""
+    run(f"rm -f /root/testssl.json; cat >/root/ca.pem <<'PEM'\n{ca}\nPEM")
     run(
-        f"cd /root; testssl --quiet --color 0 --warnings off --nodns none --ip {address} {trusted}"
-        f" --jsonfile /root/testssl.json {name}:443 >/root/testssl.txt 2>&1 || test $? -lt 200"
+        "cd /root; testssl --quiet --color 0 --warnings off --nodns none --add-ca ca.pem"
+        f" --ip {address} --jsonfile testssl.json {name}:443 >testssl.txt 2>&1 || test $? -lt 200"
     )
     entries = json.loads(run("cat /root/testssl.json"))
     findings: dict[str, list[str]] = {}
     for entry in entries:
-        finding = f"{entry['id']}: {entry['finding']}"
         if not entry["id"].startswith(TLS_SKIPPED):
+            finding = f"{entry['id']}: {entry['finding']}"
             findings.setdefault(entry["severity"], []).append(finding)
-    told = {entry["id"]: entry["finding"] for entry in entries}
-    reasons = [text for key, text in told.items() if key.startswith("grade_cap_reason")]
-    return Tls(told["overall_grade"], reasons, findings)
+    texts = {entry["id"]: entry["finding"] for entry in entries}
+    reasons = [text for key, text in texts.items() if key.startswith("grade_cap_reason")]
+    return Tls(texts["overall_grade"], reasons, findings)
 
 
 # Fallback algorithms for older clients; docs/ssh.md has the reasons.
@@ -112,52 +112,49 @@ def undocumented_ssh(address: str) -> list[str]:
     return [text for text in ssh_audit(address) if not re.search(SSH_DOCUMENTED, text)]
 
 
-def ssh_audit(address: str, port: int = 22) -> list[str]:
+def tool(name: str, *arguments: str, stdin: str = "") -> Any:
+    """Run a tool of this Python environment and return its JSON output."""
+    command = [Path(sys.executable).with_name(name), *arguments]
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
+    assert done.stdout.strip(), done.stderr
+    return json.loads(done.stdout)
+
+
+def ssh_audit(address: str) -> list[str]:
     """Return the findings of ssh-audit, each with its severity."""
-    tool = Path(sys.executable).with_name("ssh-audit")
-    command = [tool, "--json", "--skip-rate-test", "--port", str(port), address]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    report = json.loads(done.stdout)
-    found = []
-    for kind in ("kex", "key", "enc", "mac"):
-        for entry in report[kind]:
-            for severity in ("fail", "warn"):
-                for reason in entry.get("notes", {}).get(severity, []):
-                    found.append(f"{severity}: {kind} {entry['algorithm']}: {reason}")
+    report = tool("ssh-audit", "--json", "--skip-rate-test", address)
+    found = [
+        f"{severity}: {kind} {entry['algorithm']}: {reason}"
+        for kind in ("kex", "key", "enc", "mac")
+        for entry in report[kind]
+        for severity in ("fail", "warn")
+        for reason in entry.get("notes", {}).get(severity, [])
+    ]
     return found + [f"fail: {flaw['name']}" for flaw in report.get("cves", [])]
 
 
 def open_ports(run: Run, address: str) -> list[int]:
     """Return the open TCP ports of an address, as found by nmap on another host."""
     six = "-6" if ":" in address else ""
-    said = run(
+    output = run(
         f"nmap {six} -sS -Pn -n -p- -T4 --min-rate 10000 --max-retries 2 --open -oG - {address}"
     )
-    assert "Nmap done" in said, said
-    return sorted(int(port) for port in re.findall(r"(\d+)/open/tcp", said))
+    assert "Nmap done" in output, output
+    return sorted(int(port) for port in re.findall(r"(\d+)/open/tcp", output))
 
 
 def gixy(run: Run) -> list[str]:
     """Return the findings of gixy for a host's nginx, each with its severity."""
-    tool = Path(sys.executable).with_name("gixy")
     # Gixy reports upstream's vulnerable versions and ignores Debian's fixes; upgrades cover those.
     # A self-signed certificate gets no HSTS on purpose, here and in the plain installation.
-    done = subprocess.run(
-        [tool, "--format", "json", "--skips", "nginx_cves,hsts_header", "-"],
-        input=run("nginx -T 2>/dev/null"),
-        capture_output=True,
-        text=True,
-        check=False,
+    skipped = "nginx_cves,hsts_header"
+    issues = tool(
+        "gixy", "--format", "json", "--skips", skipped, "-", stdin=run("nginx -T 2>/dev/null")
     )
-    assert done.stdout.strip(), done.stderr
-    return sorted(
-        f"{issue['severity']}: {issue['plugin']}: {issue['summary']}"
-        for issue in json.loads(done.stdout)
-    )
+    return sorted(f"{one['severity']}: {one['plugin']}: {one['summary']}" for one in issues)
 
 
 def exposure(run: Run, unit: str) -> float:
     """Return the exposure of a unit from systemd-analyze, from 0 (none) to 10."""
-    said = run(f"systemd-analyze security --no-pager '{unit}'")
-    (figure,) = re.findall(r"Overall exposure level for \S+: ([0-9.]+)", said)
-    return float(figure)
+    output = run(f"systemd-analyze security --no-pager '{unit}'")
+    return float(re.findall(r"Overall exposure level for \S+: ([0-9.]+)", output)[0])

@@ -9,18 +9,14 @@ from pathlib import Path
 import pytest
 import testinfra
 
-from helpers import repository
 from helpers.clients import Site
-from helpers.operator import Operator
+from helpers.operator import Operator, Versions
 
-INVENTORIES = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"], "inventories")
-NAME = "localhost"
+FOLDER = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
 # Logs in with the passwords in a file, since arguments are visible to all users and logged.
-PROBE = """
-import json, os, socket, sys
+LOGIN = """
+import json, socket
 import pymysql
-
-given = json.load(open("/root/probe.json"))
 
 def mysql(user, password):
     try:
@@ -36,15 +32,22 @@ def redis(name, password):
         return link.recv(100).startswith(b"+OK")
 
 users = {"database": "sample", "migration": "sample_migrate"}
-ask = lambda name, word: mysql(users[name], word) if name in users else redis(name, word)
-print(json.dumps({name: [ask(name, word) for word in words] for name, words in given.items()}))
+login = lambda name, word: mysql(users[name], word) if name in users else redis(name, word)
+given = json.load(open("/root/passwords.json"))
+print(json.dumps({name: [login(name, word) for word in words] for name, words in given.items()}))
 """
+
+
+def pytest_collection_modifyitems(items):
+    """Run the tests of a host one after the other, next to those of the other host."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(item.callspec.params["_testinfra_host"]))
 
 
 @pytest.fixture(scope="module")
 def inventory(host):
     """Return the directory of the host's inventory."""
-    return INVENTORIES / host.backend.host
+    return FOLDER / "inventories" / host.backend.host
 
 
 @pytest.fixture(scope="module")
@@ -53,18 +56,10 @@ def operator(inventory):
     return Operator(str(inventory))
 
 
-@pytest.fixture(scope="module")
-def settings(host, inventory):
-    """Return the host's inventory variables."""
-    name = f"ansible://{host.backend.host}"
-    own = testinfra.get_host(name, ansible_inventory=str(inventory))
-    return own.ansible.get_variables()
-
-
-@pytest.fixture(scope="module")
-def https(settings):
-    """Return whether nginx terminates TLS."""
-    return settings.get("app_https", repository.defaults("app").get("app_https", False))
+@pytest.fixture(scope="session")
+def version(tmp_path_factory):
+    """Return a function that creates a new version of the app."""
+    return Versions(FOLDER / "app", tmp_path_factory.mktemp("versions"))
 
 
 @pytest.fixture(scope="module")
@@ -77,57 +72,40 @@ def ca(host, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def plain_site(address):
-    """Return a client over http, which redirects to https."""
-    return Site(address, NAME)
-
-
-@pytest.fixture(scope="module")
-def site(address, plain_site, https, request):
-    """Return a client over the scheme of the site."""
-    return Site(address, NAME, ca=request.getfixturevalue("ca")) if https else plain_site
+def site(address, ca):
+    """Return a client of the site."""
+    return Site(address, "localhost", ca=ca)
 
 
 @pytest.fixture
-def secrets(inventory):
-    """Return every generated secret of the site by name."""
-    return {file.stem: file.read_text().strip() for file in (inventory / "secrets").iterdir()}
+def read_secrets(inventory):
+    """Return a function that reads all secrets of the inventory by name."""
+    files = inventory / "secrets"
+    return lambda: {path.name[:-4]: path.read_text().strip() for path in files.glob("*.txt")}
 
 
 @pytest.fixture
-def diagnostics(site, secrets):
-    """Return a function that sends a request with the diagnostics key."""
-
-    def send(method, path, **options):
-        headers = {"X-Api-Key": secrets["diagnostics_key"]} | options.pop("headers", {})
-        return site.request(method, path, headers=headers, **options)
-
-    return send
-
-
-@pytest.fixture
-def lets_in(host, tmp_path):
+def accepted(host, tmp_path):
     """Return a function that returns which passwords are accepted, by the name of their secret."""
 
-    def ask(**passwords):
-        for name, text in (("probe.json", json.dumps(passwords)), ("probe.py", PROBE)):
-            (tmp_path / name).write_text(text)
-            source = f"src={tmp_path / name} dest=/root/{name} mode=0600"
-            host.ansible("copy", source, check=False, become=True)
+    def accepted(**passwords):
+        file = tmp_path / "passwords.json"
+        file.write_text(json.dumps(passwords))
+        target = "/root/passwords.json"
+        host.ansible("copy", f"src={file} dest={target} mode=0600", check=False, become=True)
         try:
-            return json.loads(host.check_output("python3 /root/probe.py"))
+            return json.loads(host.check_output("python3 -c %s", LOGIN))
         finally:
-            host.check_output("rm -f /root/probe.json /root/probe.py")
+            host.check_output("rm -f %s", target)
 
-    return ask
+    return accepted
 
 
 @pytest.fixture
-def read(inventory):
-    """Return a function that reads all secrets of the inventory by name."""
-
-    def files():
-        paths = (inventory / "secrets").glob("*.txt")
-        return {path.name.removesuffix(".txt"): path.read_text().strip() for path in paths}
-
-    return files
+def run_elsewhere(host):
+    """Return a function that runs a command on the other host, which scans this one."""
+    name = {"trixie": "bookworm", "bookworm": "trixie"}[host.backend.host]
+    inventory = os.environ["MOLECULE_INVENTORY_FILE"]
+    return testinfra.get_host(
+        f"ansible://{name}", ansible_inventory=inventory, sudo=True
+    ).check_output

@@ -10,45 +10,32 @@ import pytest
 from helpers import attacks
 from helpers.attacks import ATTACKS, Target
 
-SENT = {}  # results by host: all attacks are sent once, then checked by kind
 
-
-@pytest.fixture
+@pytest.fixture(scope="module")
 def target(address, ca):
     """Return the host's site as a target."""
     return Target(address, "localhost", ca)
 
 
-@pytest.fixture
-def results(host, target, request):
-    """Return the result of each attack by kind and name; the first call prints a table."""
-    name = target.address
-    if name not in SENT:
-        found = attacks.results(target, host)
-        SENT[name] = {(result.attack.kind, result.attack.name): result for result in found}
-        table = "\n".join("  ".join(result.row) for result in found)
-        with request.getfixturevalue("capsys").disabled():
-            print(f"\n{name}: kind, attack, answer, what reached the app\n{table}")
-    return SENT[name]
+@pytest.fixture(scope="module")
+def results(host, target):
+    """Send all attacks and return their results."""
+    return attacks.results(target, host)
 
 
 @pytest.mark.parametrize("kind", dict.fromkeys(attack.kind for attack in ATTACKS))
 def test_attacks_fail(results, kind):
-    wrong = {f"{k}: {name}": found.problems for (k, name), found in results.items() if k == kind}
-    assert wrong
-    assert {name: problems for name, problems in wrong.items() if problems} == {}
+    sent = {one.attack.name: one.problems for one in results if one.attack.kind == kind}
+    assert sent
+    assert {name: problems for name, problems in sent.items() if problems} == {}
 
 
 def test_slow_headers_do_not_block_other_clients(target, host):
-    patience = int(re.search(r"client_header_timeout (\d+)s", nginx(host)).group(1))
-    alive, longest = attacks.slowloris(target, 200, patience + 3)
+    configuration = host.check_output("nginx -T 2>/dev/null")
+    timeout = int(re.search(r"client_header_timeout (\d+)s", configuration)[1])
+    alive, longest = attacks.slowloris(target, 200, timeout + 3)
     assert alive == 0
     assert longest < 2
-
-
-def nginx(host):
-    """Return the complete configuration of nginx."""
-    return host.check_output("nginx -T 2>/dev/null")
 
 
 @pytest.mark.parametrize("beyond", ["//evil.example", "/\\evil.example", "https://evil.example"])
@@ -65,19 +52,23 @@ def test_the_session_cookie_is_secure_and_hidden_from_scripts_and_other_sites(si
         assert f"; {word}" in cookie
 
 
+RATE = """
+import collections, http.client, json, ssl
+counts = collections.Counter()
+for method, path in [("GET", "/whoami"), ("POST", "/counter")] * 40:
+    client = http.client.HTTPSConnection("127.0.0.1", context=ssl._create_unverified_context())
+    client.request(method, path, headers={"Host": "localhost"})
+    answer = client.getresponse()
+    counts[f"{method} {answer.status}"] += 1
+    if answer.status == 429:
+        refusal = dict(answer.getheaders())
+print(json.dumps([counts, refusal]))
+"""
+
+
 def test_posts_are_rate_limited_and_pages_are_not(host):
     """Sent from the host, since the controller is exempt."""
-    ask = (
-        "import collections, http.client, json, ssl; c = collections.Counter(); e = {};"
-        "context = ssl._create_unverified_context()\n"
-        "def ask(method, path):\n"
-        "    h = http.client.HTTPSConnection('127.0.0.1', context=context)\n"
-        "    h.request(method, path, headers={'Host': 'localhost'}); r = h.getresponse()\n"
-        "    c[f'{method} {r.status}'] += 1; e[f'{r.status}'] = dict(r.getheaders())\n"
-        "for _ in range(40): ask('GET', '/whoami'); ask('POST', '/counter')\n"
-        "print(json.dumps([c, e['429']]))"
-    )
-    counts, refusal = json.loads(host.check_output("python3 -c %s", ask))
+    counts, refusal = json.loads(host.check_output("python3 -c %s", RATE))
     assert counts["GET 200"] == 40
     assert 15 <= counts["POST 200"] <= 25
     assert counts["POST 200"] + counts["POST 429"] == 40

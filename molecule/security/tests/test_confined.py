@@ -1,6 +1,6 @@
 """What code that an attacker runs inside the app can reach.
 
-A version of sample_app with a backdoor is deployed, and runs commands that it receives over HTTP.
+The app has a backdoor (see converge.yml), and runs commands that it receives over HTTP.
 As a control, each attempt is also made outside the sandbox, as root or nobody, and must succeed.
 """
 
@@ -13,36 +13,12 @@ from dataclasses import dataclass
 
 import pytest
 
-from helpers.repository import ROOT
 from helpers.wait import wait_for
-
-BACKDOOR = '''
-
-@blueprint.post("/confined")
-def confined() -> ResponseReturnValue:
-    """Run the commands in the request."""
-    import subprocess
-
-    from flask import request
-
-    return {
-        name: subprocess.run(
-            ["sh", "-c", command],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            timeout=10,
-            check=False,
-        ).stdout[-4000:]
-        for name, command in request.get_json().items()
-    }
-'''
 
 # Another app, files of root, and a network with cloud metadata, another host and a public site.
 SETUP = """
 set -e
-id otherapp 2>/dev/null || useradd --system --home-dir /var/lib/otherapp otherapp
+useradd --system --home-dir /var/lib/otherapp otherapp
 install -d -m 0750 -g otherapp /etc/otherapp /srv/otherapp/shared
 install -d -m 0755 /srv/otherapp/releases/1
 install -d -m 0750 -o otherapp /var/lib/otherapp
@@ -54,10 +30,7 @@ do echo "# KEY=planted-secret" > $file; done
 chmod 0640 /etc/otherapp/environment
 echo planted-secret | systemd-cat -t confined
 install -m 4755 /bin/cat /usr/local/bin/confined-cat
-systemctl stop confined-victim confined-elsewhere confined-otherapp 2>/dev/null || true
-ip link delete confined 2>/dev/null || true
 run() { systemd-run --quiet --collect --service-type=exec --unit="$@"; }
-run confined-victim sleep infinity
 run confined-otherapp --uid=otherapp --setenv=KEY=planted-secret sleep infinity
 run confined-elsewhere --property=PrivateNetwork=yes /usr/bin/python3 -c {listen}
 elsewhere=$(systemctl show --property=MainPID --value confined-elsewhere)
@@ -78,7 +51,7 @@ END
 for address in {addresses}; do ip route replace $address dev confined; done
 """
 TEARDOWN = """
-systemctl stop confined-victim confined-elsewhere confined-otherapp
+systemctl stop confined-elsewhere confined-otherapp
 ip link delete confined 2>/dev/null
 userdel otherapp
 rm -rf /etc/otherapp /srv/otherapp /var/lib/otherapp /var/backups/confined \
@@ -166,9 +139,6 @@ ATTEMPTS = {
     "unit of another app": Attempt("cat /etc/systemd/system/confined.service", control="nobody"),
     "files in the spool": Attempt("cat /var/spool/confined", control="nobody"),
     "environment of other processes": Attempt("cat /proc/[0-9]*/environ | tr '\\0' '\\n'"),
-    "other processes": Attempt(
-        "cat /proc/[0-9]*/cmdline | tr '\\0' ' '", "nginx: master", "nobody"
-    ),
     "memory of another process": Attempt(
         python("""
             import glob
@@ -191,16 +161,13 @@ ATTEMPTS = {
     "a private key below /etc": Attempt(
         "grep -rls --exclude-dir=testssl -e '^-----BEGIN [A-Z ]*PRIVATE KEY' /etc", "/etc/"
     ),
-    "keys of the SSH server": Attempt("cat /etc/ssh/ssh_host_*_key", "PRIVATE KEY"),
     "settings of the SSH server": Attempt("cat /etc/ssh/sshd_config", "^Include", control="nobody"),
     "settings of nginx": Attempt("cat /etc/nginx/nginx.conf", "http {", control="nobody"),
-    "settings of Redis": Attempt("cat /etc/redis/redis-sample-queue.conf", "^unixsocket"),
     "users of Redis": Attempt("cat /etc/redis/sample-queue.users", "^user sample"),
     "data of MySQL": Attempt("ls /var/lib/mysql", "ibdata1"),
     "data of Redis": Attempt("ls /var/lib/redis/sample-queue", "appendonly"),
     "backups": Attempt("cat /var/backups/confined/dump"),
     "the journal": Attempt("journalctl --no-pager -t confined"),
-    "order to systemd": Attempt("systemctl restart confined-victim && echo REACHED", SUCCESS),
     "the system's bus": Attempt(
         "busctl call org.freedesktop.systemd1 / org.freedesktop.DBus.Peer Ping && echo REACHED",
         SUCCESS,
@@ -224,9 +191,7 @@ ATTEMPTS = {
         "d=$(mktemp -d); mount -t tmpfs none $d && umount $d && echo REACHED", SUCCESS
     ),
     "namespace of users": Attempt("unshare --user --map-root-user echo REACHED", SUCCESS),
-    "namespace of mounts": Attempt("unshare --mount echo REACHED", SUCCESS),
     "setuid program": Attempt("confined-cat /root/confined", control="nobody"),
-    "sudo": Attempt("sudo -n echo REACHED", SUCCESS),
     "making a setuid program": Attempt(
         "f=$(mktemp); chmod u+s $f && echo REACHED; rm $f", SUCCESS, "nobody"
     ),
@@ -246,9 +211,6 @@ ATTEMPTS = {
             print("REACHED")
         """),
         SUCCESS,
-    ),
-    "packets of the link": Attempt(
-        python("import socket; socket.socket(17, socket.SOCK_RAW, 0); print('REACHED')"), SUCCESS
     ),
     "settings of the kernel": Attempt(
         python("open('/proc/sys/kernel/hostname', 'r+'); print('REACHED')"), SUCCESS
@@ -299,46 +261,32 @@ class Results:
     control: dict[str, str]
 
 
-def run_controls(host, runs: str) -> dict[str, str]:
-    """Return the output of the attempts whose control is `runs`, run on the host in one script."""
-    wanted = {
-        name: attempt.command for name, attempt in ATTEMPTS.items() if attempt.control == runs
-    }
-    script = "\n".join(f"({command}) 2>&1; printf '\\036'" for command in wanted.values())
-    who = "setpriv --reuid=nobody --regid=nogroup --clear-groups" if runs == "nobody" else "env"
+def run_controls(host, user: str) -> dict[str, str]:
+    """Return the output of the attempts with this control user, run on the host in one script."""
+    commands = {name: one.command for name, one in ATTEMPTS.items() if one.control == user}
+    script = "\n".join(f"({command}) 2>&1; printf '\\036'" for command in commands.values())
+    who = "setpriv --reuid=nobody --regid=nogroup --clear-groups" if user == "nobody" else "env"
     done = host.run(f"cd / && {who} sh -c {shlex.quote(script)}")
-    return dict(zip(wanted, done.stdout.split("\x1e"), strict=False))
+    return dict(zip(commands, done.stdout.split("\x1e"), strict=False))
 
 
 @pytest.fixture(scope="module")
-def results(host, site, operator, version):
-    """Deploy the app with the backdoor, make all attempts, and roll back."""
-    diagnostics = "sample_app/web/diagnostics.py"
-    text = (ROOT / "sample_app" / diagnostics).read_text()
-    done = operator.deploy(version(diagnostics, new=text + BACKDOOR))
-    assert done.code == 0, done.output
-    play = SETUP.replace("{listen}", shlex.quote(LISTEN))
-    host.check_output(play.replace("{addresses}", " ".join(ADDRESSES)))
+def results(host, site):
+    """Make all attempts in the app and, as a control, outside of it."""
+    script = SETUP.replace("{listen}", shlex.quote(LISTEN))
+    host.check_output(script.replace("{addresses}", " ".join(ADDRESSES)))
     try:
         probe = connect(*INTERNET)
         wait_for(lambda: "planted-secret" in host.run(probe).stdout, 20)
         commands = {name: attempt.command for name, attempt in ATTEMPTS.items()}
-        answers = ask(site, commands | {"internet": probe} | STATEMENTS)
-        yield Results(answers, run_controls(host, "root") | run_controls(host, "nobody"))
+        output, items = {}, list((commands | {"internet": probe} | STATEMENTS).items())
+        for start in range(0, len(items), 10):
+            answer = site.post("/confined", json=dict(items[start : start + 10]), timeout=60)
+            answer.raise_for_status()
+            output |= answer.json()
+        return Results(output, run_controls(host, "root") | run_controls(host, "nobody"))
     finally:
         host.run(TEARDOWN)
-        back = operator.play("rollback")
-        assert back.code == 0, back.output
-
-
-def ask(site, commands: dict[str, str]) -> dict[str, str]:
-    """Return the output of commands run in the app, ten per request."""
-    said, items = {}, list(commands.items())
-    for start in range(0, len(items), 10):
-        answer = site.post("/confined", json=dict(items[start : start + 10]), timeout=60)
-        answer.raise_for_status()
-        said |= answer.json()
-    return said
 
 
 @pytest.mark.parametrize("name", ATTEMPTS)
