@@ -22,7 +22,7 @@ from urllib.parse import parse_qs
 import pytest
 
 from helpers.certs import Authority
-from helpers.load import Connection, Load, percentile
+from helpers.load import Load, percentile
 from helpers.wait import wait_for
 
 PAGE = '<input type="hidden" name="csrf_token" value="a-token"> {"release": "r1"}'
@@ -43,7 +43,6 @@ class Server:
     did: Counter = field(default_factory=Counter)
 
     def __enter__(self):
-        """Serve in a thread."""
         self.numbers, self.ready = count(), threading.Event()
         self.thread = threading.Thread(target=asyncio.run, args=[self.main()])
         self.thread.start()
@@ -51,12 +50,10 @@ class Server:
         return self
 
     def __exit__(self, *_):
-        """Stop the server."""
         self.loop.call_soon_threadsafe(self.ended.set)
         self.thread.join()
 
     async def main(self):
-        """Listen until stopped."""
         self.loop, self.ended, self.connections = asyncio.get_running_loop(), asyncio.Event(), set()
         self.server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
         self.port = self.server.sockets[0].getsockname()[1]
@@ -107,7 +104,6 @@ class Server:
         return await getattr(self, f"do_{does}", self.do_good)(writer, method, head)
 
     async def do_good(self, writer, method, head, status=None):
-        """Answer like an app."""
         status = status or ("303 See Other" if method == "POST" else "200 OK")
         writer.write(
             f"HTTP/1.1 {status}\r\nContent-Length: {len(self.page)}\r\n"
@@ -117,7 +113,6 @@ class Server:
         return "Connection: close" not in head
 
     async def do_500(self, writer, method, head):
-        """Answer with status 500."""
         return await self.do_good(writer, method, head, "500 Oh")
 
     async def do_hang_up(self, writer, method, head):
@@ -126,14 +121,12 @@ class Server:
         return False
 
     async def do_chunked(self, writer, *_):
-        """Answer in chunks."""
         writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
         await asyncio.sleep(0.01)
         writer.write(b"1;x=y\r\nd\r\n0\r\n\r\n")
         return True
 
     async def do_closed(self, *_):
-        """Close without an answer."""
         return False
 
     async def do_cut(self, writer, *_):
@@ -142,13 +135,11 @@ class Server:
         return False
 
     async def do_reset(self, writer, *_):
-        """Reset the connection."""
         sock = writer.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NOT)
         return False
 
     async def do_timeout(self, *_):
-        """Never answer."""
         await asyncio.sleep(60)
 
     async def do_twice(self, writer, *_):
@@ -169,7 +160,7 @@ def under_load():
     def under_load(plan, requests=100, **options):
         with Server(plan) as server:
             url = f"http://127.0.0.1:{server.port}"
-            options = {"rate": 200, "writes": 0.3, "patience": 20, "run": "load-test"} | options
+            options = {"rate": 200, "writes": 0.3, "timeout": 20, "run": "load-test"} | options
             with Load(url, **options) as load:
                 wait_for(lambda: load.now() * load.rate > requests)
         return server, load
@@ -190,7 +181,7 @@ def test_all_requests_succeed_with_a_good_server(under_load):
 @pytest.mark.parametrize("bad", ["500", "closed", "cut", "reset", "timeout", "garbled", "twice"])
 def test_failures_are_counted_correctly(under_load, bad):
     server, load = under_load(
-        lambda number, used: bad if number % 7 == 3 else "good", kept=0, patience=2
+        lambda number, used: bad if number % 7 == 3 else "good", kept=0, timeout=2
     )
     assert server.did[f"GET {bad}"] > 0 < server.did[f"POST {bad}"]
     outcome = "garbled" if bad == "twice" else bad
@@ -223,7 +214,7 @@ class Late(Load):
     async def _connection(self, keep):
         connection, used = await super()._connection(keep)
         if used:
-            descriptor = connection._transport.get_extra_info("socket").fileno()
+            descriptor = connection.writer.get_extra_info("socket").fileno()
             events = select.poll()
             events.register(descriptor, select.POLLRDHUP)
             os.write(descriptor, b"GET / HTTP/1.1\r\n\r\n")
@@ -250,14 +241,13 @@ class Page(BaseHTTPRequestHandler):
     ended = threading.Event()
 
     def do_GET(self):
-        """Answer with an empty page."""
         self.send_response(200)
         self.send_header("Content-Length", "0")
         self.end_headers()
         self.ended.wait(10)
 
     def log_message(self, *_):
-        """Do not log requests."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -284,22 +274,6 @@ def test_all_tls_connections_are_closed(safe_url):
     assert load.outcomes.keys() == {"GET 200"}
     wait_for(lambda: len(os.listdir("/proc/self/fd")) == before)
     gc.collect()  # a warning about an unclosed connection fails the test
-
-
-def test_tls_connection_closed_twice_can_be_aborted(safe_url):
-    tls = ssl.create_default_context()
-    tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
-
-    async def use():
-        port = int(safe_url.rpartition(":")[2])
-        loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(Connection, "127.0.0.1", port, ssl=tls)
-        connection.close()
-        connection.close()
-        connection.abort()
-        await connection.gone
-
-    asyncio.run(use())
 
 
 def test_incomplete_response_is_not_retried(under_load):
@@ -360,8 +334,10 @@ def test_lost_and_duplicate_rows_are_found(under_load):
 
 
 def test_page_without_a_form_is_rejected():
-    with Server(page="nothing here") as server, pytest.raises(RuntimeError, match="shows no form"):
-        Load(f"http://127.0.0.1:{server.port}").start()
+    with Server(page="nothing here") as server:
+        load = Load(f"http://127.0.0.1:{server.port}")
+        with pytest.raises(RuntimeError, match="shows no form"), load:
+            pass
 
 
 def test_percentiles_are_observed_values():

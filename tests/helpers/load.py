@@ -1,7 +1,5 @@
 """Put a constant load on a guest book, and account for every request.
 
-    python tests/helpers/load.py http://127.0.0.1:8080 --rate 100 --seconds 30
-
 Open loop: request n is due n / rate seconds after the first, whether or not earlier ones were
 answered. Its latency counts from that moment. So if a site stalls for a second, all requests due
 in that second show it. Times are in seconds; in tables, latencies are in milliseconds.
@@ -18,18 +16,16 @@ may have handled it.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import random
 import re
 import socket
 import ssl
-import sys
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from math import ceil, inf
@@ -39,12 +35,10 @@ from uuid import uuid4
 
 import h11
 
-PATIENCE = 30.0  # seconds until an answer counts as missing
 KEPT = 8  # limit of kept connections; each is used several times per second
 PAGES = ("/whoami", "/", "/whoami", "/static/style.css")  # requested in turn
 TOKEN = re.compile(rb'name="csrf_token"[^>]* value="([^"]+)"')
 RELEASE = re.compile(rb'"release": ?"([^"]+)"')  # /whoami returns the active release
-
 
 Message = tuple[h11.Request, h11.Data, h11.EndOfMessage]
 
@@ -69,16 +63,6 @@ OUTCOMES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Response:
-    """The server's answer."""
-
-    status: int
-    headers: dict[str, str]  # names in lower case
-    body: bytes
-    keep: bool  # whether the connection can be used again
-
-
-@dataclass(frozen=True, slots=True)
 class Answer:
     """The outcome of one request. Times in seconds."""
 
@@ -87,7 +71,7 @@ class Answer:
     start: float  # when it was due, since the start of the load
     late: float  # delay of this client in sending it
     latency: float  # from when it was due to the last byte
-    outcome: str  # the status, or the error: refused, reset, closed, cut, timeout, garbled
+    outcome: str  # the status, or an error of OUTCOMES
     release: str = ""  # the release that answered, if the answer names it
 
     @property
@@ -110,9 +94,8 @@ class Summary:
 
     def __str__(self) -> str:
         """Return a row of the table under HEADINGS."""
-        numbers = (self.p50, self.p99, self.longest)
         line = f"{self.name:24} {self.seconds:7.1f} {self.requests:9} {self.failed:7}"
-        return line + "".join(f"{1000 * number:9.0f}" for number in numbers)
+        return line + "".join(f"{1000 * n:9.0f}" for n in (self.p50, self.p99, self.longest))
 
 
 HEADINGS = " " * 24 + " seconds  requests  failed   p50 ms   p99 ms  longest"
@@ -131,7 +114,7 @@ class Rows:
 
 @dataclass
 class Load:
-    """A constant load, in its own thread, from `start` (or `with`) to `stop`."""
+    """A constant load in its own thread, within a `with` statement."""
 
     url: str  # URL of the site without a path: http://127.0.0.1:8080
     name: str = ""  # Host header; empty: from the URL
@@ -139,49 +122,34 @@ class Load:
     writes: float = 0.1  # share of requests that write a row
     kept: float = 0.5  # share of requests on kept connections
     form: bool = True  # whether there is a guest book; without it `writes` is 0
-    pages: tuple[str, ...] = PAGES
-    patience: float = PATIENCE  # seconds
-    run: str = field(
-        default_factory=lambda: f"load-{uuid4().hex[:8]}"
-    )  # identifies the rows of this run
+    timeout: float = 30.0  # seconds until an answer counts as missing
+    run: str = field(default_factory=lambda: f"load-{uuid4().hex[:8]}")  # identifies its rows
     answers: list[Answer] = field(default_factory=list, init=False)
     phases: list[tuple[str, float, float]] = field(default_factory=list, init=False)
     reopened: int = field(default=0, init=False)
     repeated: int = field(default=0, init=False)
 
-    def __post_init__(self) -> None:
-        """Prepare; requests start with `start`."""
-        self._until = inf  # seconds of the load
-        self._begun = threading.Event()
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, name=self.run)
-        self._idle: deque[Connection] = deque()
-        self._open: set[Connection] = set()
-        self._chance = random.Random(self.run)
-
     def __enter__(self) -> Self:
-        """Start."""
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        """Stop."""
-        self.stop()
-
-    def start(self) -> Self:
-        """Read the guest book's form, and start the load; raises the errors of that request."""
+        """Read the guest book's form, and start; raises the errors of that request."""
         parts = urlsplit(self.url)
         port = parts.port or (443 if parts.scheme == "https" else 80)
         with socket.create_connection((parts.hostname, port), 10) as first:
             self._address = first.getpeername()[:2]  # an address of the name that answers
         self.name = self.name or parts.netloc
         self._tls = any_certificate() if parts.scheme == "https" else None
+        self._until = inf  # seconds of the load
+        self._started = threading.Event()
+        self._error: BaseException | None = None
+        self._idle: deque[Connection] = deque()
+        self._random = random.Random(self.run)
+        self._thread = threading.Thread(target=self._work, name=self.run)
         self._thread.start()
-        self._begun.wait()
+        self._started.wait()
         if self._error:
-            self.stop()
+            self.__exit__()
         return self
 
-    def stop(self) -> None:
+    def __exit__(self, *_: object) -> None:
         """Send the requests due until now, and wait for the missing answers."""
         if not self._error:
             self._until = self.now()
@@ -220,15 +188,12 @@ class Load:
 
     def summaries(self) -> list[Summary]:
         """Return the statistics of each phase, of the time between phases, and of everything."""
-        found, inside = [], set()
-        for name, begin, end in self.phases:
-            answers = self.within(begin, end)
-            inside.update(answer.number for answer in answers)
-            found.append(summary(name, answers, end - begin))
+        parts = [(name, self.within(begin, end), end - begin) for name, begin, end in self.phases]
+        inside = {answer.number for _, answers, _ in parts for answer in answers}
         between = [answer for answer in list(self.answers) if answer.number not in inside]
-        found.append(summary("between", between, len(between) / self.rate))
-        found.append(summary("all", list(self.answers), len(self.answers) / self.rate))
-        return found
+        for name, answers in (("between", between), ("all", list(self.answers))):
+            parts.append((name, answers, len(answers) / self.rate))
+        return [summary(*part) for part in parts]
 
     @property
     def statement(self) -> str:
@@ -239,11 +204,11 @@ class Load:
         """Compare the writes with the bodies of all notes of this run in the database."""
         stored = Counter(int(body.rpartition(" ")[2]) for body in bodies)
         writes = [answer for answer in self.answers if answer.method == "POST"]
-        good = {answer.number for answer in writes if not answer.failed}
+        acknowledged = {answer.number for answer in writes if not answer.failed}
         return Rows(
             sent=len(writes),
-            acknowledged=len(good),
-            lost=sorted(good - stored.keys()),
+            acknowledged=len(acknowledged),
+            lost=sorted(acknowledged - stored.keys()),
             doubled=sorted(number for number, times in stored.items() if times > 1),
             unacknowledged={a.number: a.number in stored for a in writes if a.failed},
         )
@@ -251,17 +216,10 @@ class Load:
     def report(self) -> str:
         """Return the table, the outcomes, and the accuracy of this client."""
         late = [answer.late for answer in self.answers]
-        outcomes = ", ".join(f"{name}: {count}" for name, count in sorted(self.outcomes.items()))
-        return "\n".join(
-            [
-                HEADINGS,
-                *map(str, self.summaries()),
-                outcomes,
-                f"kept connections reopened: {self.reopened}, GETs repeated: {self.repeated}",
-                f"sent late by this client: p99 {1000 * percentile(late, 99):.0f} ms,"
-                f" at most {1000 * max(late, default=0):.0f} ms",
-            ]
-        )
+        outcomes = ", ".join(f"{name}: {number}" for name, number in sorted(self.outcomes.items()))
+        retries = f"kept connections reopened: {self.reopened}, GETs repeated: {self.repeated}"
+        accuracy = f"sent late by this client: at most {1000 * max(late, default=0):.0f} ms"
+        return "\n".join([HEADINGS, *map(str, self.summaries()), outcomes, retries, accuracy])
 
     # Implementation
 
@@ -271,81 +229,77 @@ class Load:
         except BaseException as error:
             self._error = error
         finally:
-            self._begun.set()
+            self._started.set()
 
     async def _send(self) -> None:
         if self.form:
             await self._read_form()
-        out: set[asyncio.Task[None]] = set()
         self._zero = time.monotonic()
-        self._begun.set()
-        for number in count():
-            due = number / self.rate
-            if (early := due - self.now()) > 0:
-                await asyncio.sleep(early)
-            if due > self._until:
-                break
-            task = asyncio.create_task(self._request(number, due))
-            out.add(task)
-            task.add_done_callback(out.discard)
-        await asyncio.gather(*out)
-        # A clean TLS shutdown would wait for the server's.
-        for connection in self._open:
-            connection.abort()
-        await asyncio.gather(*(connection.gone for connection in self._open))
+        self._started.set()
+        async with asyncio.TaskGroup() as requests:
+            for number in count():
+                due = number / self.rate
+                await asyncio.sleep(max(0, due - self.now()))
+                if due > self._until:
+                    break
+                requests.create_task(self._request(number, due))
+        for connection in self._idle:
+            await connection.close()
 
     async def _read_form(self) -> None:
         """Read the form's token and cookie, which are valid for any number of notes."""
-        async with asyncio.timeout(self.patience):
+        async with asyncio.timeout(self.timeout):
             connection = await self._connect()
-            response = await connection.ask(self._message("GET", "/", keep=False))
-            connection.close()
-        token = TOKEN.search(response.body)
-        if response.status != 200 or not token:
-            raise RuntimeError(f"{self.url}/ shows no form: {response.status} {response.body!r}")
-        self._token = token.group(1).decode()
-        self._cookie = response.headers.get("set-cookie", "").partition(";")[0]
+            response, body, _ = await connection.ask(self._message("GET", "/", keep=False))
+            await connection.close()
+        token = TOKEN.search(body)
+        if response.status_code != 200 or not token:
+            raise RuntimeError(f"{self.url}/ shows no form: {response.status_code} {body!r}")
+        self._token = token[1].decode()
+        self._cookie = dict(response.headers).get(b"set-cookie", b"").partition(b";")[0]
 
     async def _request(self, number: int, due: float) -> None:
         """Send request `number`, which was due at `due`, and record its outcome."""
         begin = self.now()
-        method, path, body = "GET", self.pages[number % len(self.pages)], b""
-        if self._chance.random() < self.writes:
+        method, path, body = "GET", PAGES[number % len(PAGES)], b""
+        if self._random.random() < self.writes:
             fields = {"csrf_token": self._token, "author": "load", "body": f"{self.run} {number}"}
             method, path, body = "POST", "/notes", urlencode(fields).encode()
-        keep = self._chance.random() < self.kept
+        keep = self._random.random() < self.kept
         message = self._message(method, path, body, keep)
         release = ""
         try:
-            async with asyncio.timeout(self.patience):
-                response = await self._exchange(message, keep, again=method == "GET")
-            outcome = str(response.status)
-            if found := RELEASE.search(response.body):
-                release = found.group(1).decode()
+            async with asyncio.timeout(self.timeout):
+                status, content = await self._exchange(message, keep)
+            outcome = str(status)
+            if found := RELEASE.search(content):
+                release = found[1].decode()
         except Exception as error:  # any error is an outcome
-            outcome = outcome_of(error)
+            names = (name for kind, name in OUTCOMES.items() if isinstance(error, kind))
+            outcome = next(names, type(error).__name__)
         self.answers.append(
             Answer(number, method, due, begin - due, self.now() - due, outcome, release)
         )
 
-    async def _exchange(self, message: Message, keep: bool, again: bool) -> Response:
-        """Return the answer to a message; `again` allows sending it twice."""
+    async def _exchange(self, message: Message, keep: bool) -> tuple[int, bytes]:
+        """Return the status and the body of the answer to a message."""
         connection, used = await self._connection(keep)
         try:
             try:
-                response = await connection.ask(message)
+                response, body, reusable = await connection.ask(message)
             except (ConnectionResetError, BrokenPipeError, ClosedError):
-                if not (used and again and not connection.received):
+                if not used or connection.received or message[0].method != b"GET":
                     raise
                 self.repeated += 1
+                await connection.close()
                 connection = await self._connect()
-                response = await connection.ask(message)
-            if keep and response.keep and not connection.lost and len(self._idle) < KEPT:
+                response, body, reusable = await connection.ask(message)
+            if keep and reusable and len(self._idle) < KEPT:
                 self._idle.append(connection)
         finally:
             if connection not in self._idle:
-                connection.close()
-        return response
+                await connection.close()
+        return response.status_code, body
 
     async def _connection(self, keep: bool) -> tuple[Connection, bool]:
         """Return a connection, and whether it was used before."""
@@ -354,18 +308,15 @@ class Load:
             if not connection.lost:
                 return connection, True
             self.reopened += 1
+            await connection.close()
         return await self._connect(), False
 
     async def _connect(self) -> Connection:
-        loop = asyncio.get_running_loop()
         named = {"ssl": self._tls, "server_hostname": self.name} if self._tls else {}
-        _, connection = await loop.create_connection(Connection, *self._address, **named)
-        self._open.add(connection)
-        connection.gone.add_done_callback(lambda _: self._open.discard(connection))
-        return connection
+        return Connection(*await asyncio.open_connection(*self._address, **named))
 
     def _message(self, method: str, path: str, body: bytes = b"", keep: bool = True) -> Message:
-        headers = {"Host": self.name, "User-Agent": "load"}
+        headers: dict[str, str | bytes] = {"Host": self.name, "User-Agent": "load"}
         if not keep:
             headers["Connection"] = "close"
         if method == "POST":
@@ -380,50 +331,28 @@ class Load:
         return request, h11.Data(data=body), h11.EndOfMessage()
 
 
-class Connection(asyncio.Protocol):
+class Connection:
     """A connection with one message at a time."""
 
-    def __init__(self) -> None:
-        """Start without received data."""
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Use an open connection."""
+        self.reader, self.writer = reader, writer
         self.received = False  # whether any byte of the current answer has arrived
-        self.lost = False
-        self.gone = asyncio.get_running_loop().create_future()
-        self._error: Exception | None = None
-        self._news: asyncio.Future[None] | None = None
         self._http = h11.Connection(h11.CLIENT)
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Store the transport."""
-        self._transport = transport
+    @property
+    def lost(self) -> bool:
+        """Whether the server has closed the connection."""
+        return self.reader.at_eof() or self.reader.exception() is not None
 
-    def data_received(self, data: bytes) -> None:
-        """Wake the waiting request."""
-        self.received = True
-        self._http.receive_data(data)
-        self._wake()
+    async def close(self) -> None:
+        """Close without a TLS shutdown, which would wait for the server's; may be called twice."""
+        self.writer.transport.abort()
+        with suppress(OSError):
+            await self.writer.wait_closed()
 
-    def connection_lost(self, error: Exception | None) -> None:
-        """Wake the waiting request; without an error the server closed the connection cleanly."""
-        self.lost, self._error = True, error
-        self.gone.set_result(None)
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._news and not self._news.done():
-            self._news.set_result(None)
-
-    def close(self) -> None:
-        """Close; may be called twice."""
-        # In Python 3.11 a TLS transport that is closed twice cannot be aborted.
-        if not self._transport.is_closing():
-            self._transport.close()
-
-    def abort(self) -> None:
-        """Close without waiting."""
-        self._transport.abort()
-
-    async def ask(self, message: Message) -> Response:
-        """Send a message and return the answer to it.
+    async def ask(self, message: Message) -> tuple[h11.Response, bytes, bool]:
+        """Send a message; return its answer, the body, and whether the connection can be reused.
 
         Raises ClosedError, CutError or the socket's own error when the connection ends before
         the answer does, and h11.RemoteProtocolError when the answer is not HTTP.
@@ -431,7 +360,7 @@ class Connection(asyncio.Protocol):
         self.received = False
         if self._http.our_state is h11.DONE:
             self._http.start_next_cycle()
-        self._transport.write(b"".join(map(self._http.send, message)))
+        self.writer.write(b"".join(map(self._http.send, message)))
         response, body = None, b""
         while not isinstance(event := await self._event(), h11.EndOfMessage):
             if isinstance(event, h11.Response):
@@ -440,21 +369,18 @@ class Connection(asyncio.Protocol):
                 body += event.data
         if self._http.trailing_data[0]:
             raise h11.RemoteProtocolError("more than one answer to one message")
-        headers = {name.decode(): value.decode("latin-1") for name, value in response.headers}
-        keep = self._http.states == {h11.CLIENT: h11.DONE, h11.SERVER: h11.DONE}
-        return Response(response.status_code, headers, body, keep and not self.lost)
+        reusable = self._http.states == {h11.CLIENT: h11.DONE, h11.SERVER: h11.DONE}
+        return response, body, reusable and not self.lost
 
     async def _event(self) -> h11.Event:
         """Wait for the next event of the answer and return it."""
         while (event := self._http.next_event()) is h11.NEED_DATA:
-            if not self.lost:
-                self._news = asyncio.get_running_loop().create_future()
-                await self._news
+            data = await self.reader.read(65536)
+            self._http.receive_data(data)
+            if data:
+                self.received = True
                 continue
-            if self._error:
-                raise self._error
             try:  # the end of the connection may end the answer
-                self._http.receive_data(b"")
                 return self._http.next_event()
             except h11.RemoteProtocolError:
                 raise (CutError if self.received else ClosedError)() from None
@@ -467,14 +393,6 @@ def any_certificate() -> ssl.SSLContext:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context
-
-
-def outcome_of(error: BaseException) -> str:
-    """Return the name of an error."""
-    for kind, name in OUTCOMES.items():
-        if isinstance(error, kind):
-            return name
-    return type(error).__name__
 
 
 def percentile(values: Iterable[float], percent: float) -> float:
@@ -495,27 +413,3 @@ def summary(name: str, answers: list[Answer], seconds: float) -> Summary:
         percentile(latencies, 99),
         max(latencies, default=0.0),
     )
-
-
-def main() -> int:
-    """Run from the command line; return 1 if a request failed."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("url", help="of the site, such as http://127.0.0.1:8080")
-    parser.add_argument("--name", default="", help="Host header (default: as in the URL)")
-    parser.add_argument("--rate", type=float, default=100.0, help="requests a second")
-    parser.add_argument("--seconds", type=float, default=30.0, help="how long")
-    parser.add_argument("--writes", type=float, default=0.1, help="share that writes a row, 0 to 1")
-    parser.add_argument("--kept", type=float, default=0.5, help="share over kept connections")
-    given = vars(parser.parse_args())
-    seconds = given.pop("seconds")
-    load = Load(**given)
-    with load:
-        time.sleep(seconds)
-    print(load.report())
-    acknowledged = sum(a.method == "POST" and not a.failed for a in load.answers)
-    print(f"rows acknowledged: {acknowledged}; compare with: {load.statement}")
-    return 1 if load.failed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
