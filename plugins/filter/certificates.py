@@ -6,17 +6,19 @@ import hashlib
 import ipaddress
 import json
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_pem_private_key,
-)
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+sys.path.append(str(Path(__file__).parent))
+
+from problems import Check, check, none_of
 
 # Reserved domains, for which no public certificate is issued.
 RESERVED = re.compile(
@@ -46,10 +48,8 @@ def certificate_problems(
     for below, above in pairwise(chain):
         if below.issuer != above.subject:
             subject = above.subject.rfc4514_string()
-            problems.append(
-                f"the chain is out of order at {subject}; the site's certificate comes first, and "
-                "each certificate is signed by the next"
-            )
+            order = "the site's certificate comes first, and each is signed by the next"
+            problems.append(f"the chain is out of order at {subject}; {order}")
     return problems
 
 
@@ -60,8 +60,7 @@ def _key_problems(site: x509.Certificate, key: str) -> list[str]:
         return ["the key has a passphrase"]
     except ValueError:
         return ["the key is not a PEM file (-----BEGIN PRIVATE KEY-----)"]
-    form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    if private.public_key().public_bytes(*form) != site.public_key().public_bytes(*form):
+    if private.public_key() != site.public_key():
         return ["the key does not belong to the certificate"]
     return []
 
@@ -89,118 +88,99 @@ def certificate_names(domains: list[str]) -> list[str]:
     return [name for name in names if not _covers([one for one in names if one != name], name)]
 
 
-def certificate_checks(inputs: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the checks of a role's certificate settings, for the filter `problems`."""
-    checks = [
-        _check(
-            "certificates_acme_dns_api",
-            re.match(r"https?://[^\s\"]+\Z", inputs["api"]),
-            "must be a URL",
-            "https://api.digitalocean.com",
-            inputs["api"],
-        ),
-        _check(
-            "certificates_acme_dns_resolvers",
-            all(re.match(r"\S+:\d+\Z", one) for one in inputs["resolvers"]),
-            "must be addresses with a port",
-            ["1.1.1.1:53"],
-            inputs["resolvers"],
-        ),
-        _check(
-            "certificates_acme_dns_propagation_timeout",
-            10 <= int(inputs["propagation_timeout"]) <= 600,
-            "must be 10 to 600 seconds",
-            120,
-            inputs["propagation_timeout"],
-        ),
-    ]
-    if inputs["source"] == "provided":
-        checks += _provided_checks(inputs["certificate"], inputs["key"], inputs["domains"])
-    elif inputs["source"] == "acme":
-        checks += _acme_checks(inputs)
-    return checks
+def certificate_checks(
+    settings: Mapping[str, Any], certificate: str, key: str, ca_exists: bool, edge_hosts: list[str]
+) -> Iterator[Check]:
+    """Return the checks of role certificates, for filter `problems`.
 
+    `settings` has the variables by name; `certificate` and `key` are the provided ones in PEM.
+    """
 
-def _check(name: str, ok: Any, reason: str, example: Any, *value: Any) -> dict[str, Any]:
-    check = {"variable": name, "ok": bool(ok), "reason": reason, "example": example}
-    return check | ({"value": value[0]} if value else {})
+    def checked(name: str, ok: Any, reason: str, example: Any) -> Check:
+        return check(name, ok, reason, value=settings[name], example=example)
 
-
-def _provided_checks(certificate: str, key: str, domains: list[str]) -> list[dict[str, Any]]:
-    reason = "and certificates_provided_key must be files on the controller, or texts in PEM"
-    found = bool(certificate and key)
-    if found:
-        problems = certificate_problems(certificate, key, domains)
-        reason = f"and certificates_provided_key cannot serve the site: {'; '.join(problems)}"
-        found = not problems
-    example = "files/shop.example.org.pem"
-    return [_check("certificates_provided_certificate", found, reason, example)]
-
-
-def _acme_checks(inputs: Mapping[str, Any]) -> list[dict[str, Any]]:
-    domains, challenge = inputs["domains"], inputs["challenge"]
-    not_public = [name for name in domains if re.match(r"[0-9.]+$|.*:|[^.]+\Z", name)]
-    reserved = [name for name in domains if RESERVED.match(name)]
-    if "letsencrypt.org" not in inputs["directory"]:
-        reserved = []
-    wildcards = [name for name in domains if name.startswith("*")]
+    source, domains = settings["app_certificate"], settings["app_domains"]
+    yield checked(
+        "certificates_acme_dns_api",
+        re.match(r"https?://[^\s\"]+\Z", settings["certificates_acme_dns_api"]),
+        "must be a URL",
+        "https://api.digitalocean.com",
+    )
+    yield checked(
+        "certificates_acme_dns_resolvers",
+        all(re.match(r"\S+:\d+\Z", one) for one in settings["certificates_acme_dns_resolvers"]),
+        "must be addresses with a port",
+        ["1.1.1.1:53"],
+    )
+    yield checked(
+        "certificates_acme_dns_propagation_timeout",
+        10 <= int(settings["certificates_acme_dns_propagation_timeout"]) <= 600,
+        "must be 10 to 600 seconds",
+        120,
+    )
+    if source == "provided" and settings["app_https"]:
+        reason = "must be files on the controller, or texts in PEM"
+        found = certificate_problems(certificate, key, domains) if certificate and key else [reason]
+        if certificate and key:
+            reason = f"cannot serve the site: {'; '.join(found)}"
+        yield check(
+            "certificates_provided_certificate",
+            not found,
+            f"and certificates_provided_key {reason}",
+            example="files/shop.example.org.pem",
+        )
+    if source != "acme" or not settings["app_https"]:
+        return
+    yield checked(
+        "certificates_acme_email",
+        re.match(r"[^@\s]+@[^@\s]+[.][^@\s]+\Z", settings["certificates_acme_email"]),
+        "must be your email address, which the ACME server stores with the account",
+        "ada@shop.example.org",
+    )
+    yield none_of(
+        "app_domains",
+        [name for name in domains if re.match(r"[0-9.]+$|.*:|[^.]+\Z", name)],
+        "must be public names if app_certificate is acme; use selfsigned for addresses",
+        example=["shop.example.org"],
+    )
+    directory = settings["certificates_acme_directory"]
+    yield none_of(
+        "app_domains",
+        [name for name in domains if RESERVED.match(name) and "letsencrypt.org" in directory],
+        "must be your own names, because Let's Encrypt does not certify reserved ones",
+        example=["www.your-domain.org"],
+    )
     needs_dns = ""
-    if wildcards:
+    if wildcards := [name for name in domains if name.startswith("*")]:
         needs_dns = f"since app_domains has {', '.join(wildcards)}, which http-01 cannot verify"
-    elif len(inputs["edge_hosts"]) > 1:
-        hosts = ", ".join(inputs["edge_hosts"])
+    elif len(edge_hosts) > 1:
+        hosts = ", ".join(edge_hosts)
         needs_dns = f"with several hosts in group edge ({hosts}): any of them may get the challenge"
-    return [
-        _check(
-            "certificates_acme_email",
-            re.match(r"[^@\s]+@[^@\s]+[.][^@\s]+\Z", inputs["email"]),
-            "must be your email address, which the ACME server stores with the account",
-            "ada@shop.example.org",
-            inputs["email"],
-        ),
-        _check(
-            "app_domains",
-            not not_public,
-            "must be public names if app_certificate is acme; use selfsigned for addresses and "
-            "localhost",
-            ["shop.example.org"],
-            not_public,
-        ),
-        _check(
-            "app_domains",
-            not reserved,
-            "must be your own names, because Let's Encrypt does not certify reserved ones",
-            ["www.your-domain.org"],
-            reserved,
-        ),
-        _check(
-            "certificates_acme_challenge",
-            challenge == "dns-01" or not needs_dns,
-            f"must be dns-01 {needs_dns}",
-            "dns-01",
-            challenge,
-        ),
-        _check(
-            "certificates_acme_dns_token",
-            challenge != "dns-01" or re.match(r"\S{16,}\Z", inputs["token"]),
-            "must be a token of DigitalOcean's API if certificates_acme_challenge is dns-01",
-            "{{ vault_dns_token }}",
-        ),
-        _check(
-            "certificates_acme_directory",
-            re.match(r"https://[^\s\"]+\Z", inputs["directory"]),
-            "must be a URL with https",
-            "https://acme-v02.api.letsencrypt.org/directory",
-            inputs["directory"],
-        ),
-        _check(
-            "certificates_acme_ca",
-            not inputs["ca"] or inputs["ca_found"],
-            "must be a file on the controller, or empty",
-            "files/ca.pem",
-            inputs["ca"],
-        ),
-    ]
+    uses_dns = settings["certificates_acme_challenge"] == "dns-01"
+    yield checked(
+        "certificates_acme_challenge",
+        uses_dns or not needs_dns,
+        f"must be dns-01 {needs_dns}",
+        "dns-01",
+    )
+    yield check(
+        "certificates_acme_dns_token",
+        not uses_dns or re.match(r"\S{16,}\Z", settings.get("certificates_acme_dns_token", "")),
+        "must be a token of DigitalOcean's API if certificates_acme_challenge is dns-01",
+        example="{{ vault_dns_token }}",
+    )
+    yield checked(
+        "certificates_acme_directory",
+        re.match(r"https://[^\s\"]+\Z", directory),
+        "must be a URL with https",
+        "https://acme-v02.api.letsencrypt.org/directory",
+    )
+    yield checked(
+        "certificates_acme_ca",
+        not settings["certificates_acme_ca"] or ca_exists,
+        "must be a file on the controller, or empty",
+        "files/ca.pem",
+    )
 
 
 def certificate_directory(parts: list[Any]) -> str:
@@ -225,22 +205,19 @@ def lego_command(names: list[str], options: dict[str, Any]) -> list[str]:
 
 def subject_alt_names(names: list[str]) -> list[str]:
     """Return names and addresses as `DNS:` and `IP:` subject alternative names."""
-    return [f"{'IP' if _is_address(name) else 'DNS'}:{normalize_name(name)}" for name in names]
-
-
-def _is_address(name: str) -> bool:
-    try:
-        return bool(ipaddress.ip_address(name.strip("[]")))
-    except ValueError:
-        return False
+    return [f"{'IP' if _address(name) else 'DNS'}:{normalize_name(name)}" for name in names]
 
 
 def normalize_name(name: str) -> str:
     """Return a domain in lower case and an IPv6 address without brackets."""
+    return _address(name) or name.lower()
+
+
+def _address(name: str) -> str:
     try:
         return str(ipaddress.ip_address(name.strip("[]")))
     except ValueError:
-        return name.lower()
+        return ""
 
 
 class FilterModule:
@@ -249,7 +226,6 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         """Return the filters by name."""
         return {
-            "certificate_problems": certificate_problems,
             "certificate_checks": certificate_checks,
             "certificate_directory": certificate_directory,
             "certificate_names": certificate_names,

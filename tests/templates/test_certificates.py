@@ -44,51 +44,37 @@ def test_valid_settings_are_accepted(problems, settings):
 
 
 @pytest.mark.parametrize(
-    ("settings", "beginning", "word"),
+    ("settings", "message"),
     [
         (
             ACME | {"certificates_acme_email": ""},
-            "certificates_acme_email is",
-            "your email address",
+            'certificates_acme_email is "": must be your email',
         ),
-        (ACME | LOCAL, "app_domains is [127.0.0.1, localhost, [::1]]: ", "public names"),
-        (ACME | {"app_domains": ["example.com"]}, "app_domains is [example.com]", "Let's Encrypt"),
-        (ACME | {"app_domains": ["a.shop.test"]}, "app_domains is [a.shop.test]", "Let's Encrypt"),
-        (ACME | WILDCARD, "certificates_acme_challenge is http-01: ", "must be dns-01"),
-        (ACME | TWO_EDGES, "certificates_acme_challenge is http-01: ", "one, two"),
-        (
-            DNS | {"certificates_acme_dns_token": ""},
-            "certificates_acme_dns_token: must be",
-            "token",
-        ),
+        (ACME | LOCAL, "app_domains is [127.0.0.1, localhost, [::1]]: must be public names"),
+        (ACME | {"app_domains": ["example.com"]}, "app_domains is [example.com]: must be your own"),
+        (ACME | WILDCARD, "certificates_acme_challenge is http-01: must be dns-01 since"),
+        (ACME | TWO_EDGES, "certificates_acme_challenge is http-01: must be dns-01 with several"),
+        (DNS | {"certificates_acme_dns_token": ""}, "certificates_acme_dns_token: must be a token"),
         (
             ACME | {"certificates_acme_directory": "http://ca.intern/dir"},
-            "certificates_acme_directory is http://ca.intern/dir: ",
-            "with https",
+            "certificates_acme_directory is http://ca.intern/dir: must be a URL with https",
         ),
-        (ACME | {"certificates_acme_ca": "/none.pem"}, "certificates_acme_ca is /none", "a file"),
-        ({"certificates_acme_dns_api": "api"}, "certificates_acme_dns_api is api: ", "a URL"),
+        (ACME | {"certificates_acme_ca": "/none"}, "certificates_acme_ca is /none: must be a file"),
+        ({"certificates_acme_dns_api": "api"}, "certificates_acme_dns_api is api: must be a URL"),
         (
             {"certificates_acme_dns_resolvers": ["1.1.1.1"]},
-            "certificates_acme_dns_resolvers is [1.1.1.1]: ",
-            "a port",
+            "certificates_acme_dns_resolvers is [1.1.1.1]: must be addresses with a port",
         ),
         (
             {"certificates_acme_dns_propagation_timeout": 5},
-            "certificates_acme_dns_propagation_timeout is 5",
-            "10 to 600",
+            "certificates_acme_dns_propagation_timeout is 5: must be 10 to 600",
         ),
-        (
-            {"app_certificate": "provided"},
-            "certificates_provided_certificate: and",
-            "must be files",
-        ),
+        ({"app_certificate": "provided"}, "certificates_provided_certificate: and"),
     ],
 )
-def test_invalid_settings_are_rejected(problems, settings, beginning, word):
-    (message,) = problems(**settings)
-    assert message.startswith(beginning)
-    assert word in message
+def test_invalid_settings_are_rejected(problems, settings, message):
+    (found,) = problems(**settings)
+    assert found.startswith(message)
 
 
 def test_provided_certificate_must_match_key_and_names(problems, tmp_path):
