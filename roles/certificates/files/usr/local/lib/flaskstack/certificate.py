@@ -27,6 +27,12 @@ from types import SimpleNamespace
 CHAIN, KEY = "fullchain.pem", "privkey.pem"
 SELFSIGNED_DAYS = 397  # browsers reject more
 PROVIDED_NOTICE = 14 * 86400  # seconds before its expiry in which `renew` fails
+METRICS = {
+    "expiry_timestamp_seconds": "Expiry of the certificate in use.",
+    "last_success_timestamp_seconds": "Last check or renewal without a failure.",
+    "failed": "1 if the last renewal failed.",
+    "is_fallback": "1 if the certificate in use is not from the configured source.",
+}
 
 
 class CertificateError(Exception):
@@ -98,23 +104,23 @@ class Site:
     def renew(self) -> None:
         """Obtain a new certificate if one is due, and activate it."""
         self.reason.unlink(missing_ok=True)
-        if self.settings.source != "provided" and self.is_due:
-            if self.settings.source == "acme":
-                self.obtain()
-            else:
-                self.extend()
+        if self.settings.source == "acme" and self.is_due:
+            self.obtain()
+        if self.settings.source == "selfsigned" and self.is_due:
+            self.extend()
         self.activate()
         if self.settings.source == "provided":
             self.check_expiry()
 
     def obtain(self) -> None:
-        """Request a certificate from the ACME server."""
+        """Request a certificate from the ACME server; its environment names files of secrets."""
         home = self.state / "lego"
         shutil.rmtree(home / "certificates", ignore_errors=True)
-        done = self.lego()
+        environment = os.environ | self.settings.environment
+        done = run(*self.settings.lego, cwd=home, env=environment)
         if done.returncode and "accountDoesNotExist" in done.stderr:  # register again
             shutil.rmtree(home / "accounts", ignore_errors=True)
-            done = self.lego()
+            done = run(*self.settings.lego, cwd=home, env=environment)
         sys.stderr.write(done.stderr)
         if done.returncode:
             errors = re.sub(r"(?m)^.*\[(INFO|WARN)\].*$|^[\d/]+ [\d:]+ ", "", done.stderr)
@@ -128,11 +134,6 @@ class Site:
         shutil.copy(key, new / KEY)
         shutil.rmtree(home / "certificates")
         new.rename(self.folder / f"{self.settings.wanted}-{time.time_ns()}")
-
-    def lego(self) -> subprocess.CompletedProcess[str]:
-        """Run the ACME client. Secrets are in files that its environment names."""
-        environment = os.environ | self.settings.environment
-        return run(*self.settings.lego, cwd=self.state / "lego", env=environment)
 
     def extend(self) -> None:
         """Sign the self-signed certificate again, with the same key and names."""
@@ -178,29 +179,17 @@ class Site:
             success.touch()
         current = self.current
         source = current.name.partition("-")[0] if current else ""
-        metrics = [
-            (
-                "expiry_timestamp_seconds",
-                "Expiry of the certificate in use.",
-                lifetime(current)[1] if current else 0,
-            ),
-            (
-                "last_success_timestamp_seconds",
-                "Last check or renewal without a failure.",
-                success.stat().st_mtime if success.exists() else 0,
-            ),
-            ("failed", "1 if the last renewal failed.", failed),
-            (
-                "is_fallback",
-                "1 if the certificate in use is not from the configured source.",
-                source != self.settings.source,
-            ),
-        ]
+        values = {
+            "expiry_timestamp_seconds": lifetime(current)[1] if current else 0,
+            "last_success_timestamp_seconds": success.stat().st_mtime if success.exists() else 0,
+            "failed": failed,
+            "is_fallback": source != self.settings.source,
+        }
         text = "".join(
-            f"# HELP flaskstack_certificate_{name} {meaning}\n"
+            f"# HELP flaskstack_certificate_{name} {METRICS[name]}\n"
             f"# TYPE flaskstack_certificate_{name} gauge\n"
             f'flaskstack_certificate_{name}{{app="{self.settings.app}"}} {int(value)}\n'
-            for name, meaning, value in metrics
+            for name, value in values.items()
         )
         path = Path(self.settings.metrics)
         new = path.with_suffix(".new")
@@ -243,8 +232,7 @@ def main(settings: str, action: str) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX)  # the timer and a playbook may run at once
         try:
             if action == "activate":
-                changed = site.activate()
-                if changed:
+                if changed := site.activate():
                     site.write_metrics()
                 print(json.dumps({"changed": changed, "due": site.is_due}))
             elif action == "renew":
