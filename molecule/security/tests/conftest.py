@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
 import testinfra
+from xdist.scheduler import LoadScopeScheduling
 
 from helpers.clients import Site
 from helpers.operator import Operator, Versions
@@ -38,10 +40,15 @@ print(json.dumps({name: [login(name, word) for word in words] for name, words in
 """
 
 
-def pytest_collection_modifyitems(items):
+class ByHost(LoadScopeScheduling):
     """Run the tests of a host one after the other, next to those of the other host."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(item.callspec.params["_testinfra_host"]))
+
+    def _split_scope(self, nodeid):
+        return re.search("ansible://([a-z]+)", nodeid)[1]
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return ByHost(config, log)
 
 
 @pytest.fixture(scope="module")
