@@ -14,7 +14,8 @@ import pytest
 from flaskstack import files, sandbox, units, uv
 from flaskstack import settings as sets
 from flaskstack.settings import Settings
-from helpers.builder import LOCK, Builder, Index
+from helpers.builder import LOCK, Builder
+from helpers.package_index import Index
 from helpers.simulated_host import Host
 
 UV = Path(sys.executable).with_name("uv")

@@ -14,8 +14,7 @@ import pytest
 
 from flaskstack import environment, uv
 from flaskstack.errors import ValidationError
-from helpers.builder import Index
-from helpers.package_index import IndexServer
+from helpers.package_index import Index, IndexServer, list_files
 
 
 def digest(path):
@@ -197,7 +196,7 @@ def lock(server):
         name = f"uv-99.0-py3-none-manylinux_2_17_{machine}.manylinux2014_{machine}.whl"
         with zipfile.ZipFile(folder / name, "w") as archive:
             archive.writestr("uv-99.0.data/scripts/uv", f"#!/bin/echo\n{machine}")
-    server.list(folder)
+    list_files(folder)
     return "\n".join(["uv==99.0", *(f"--hash=sha256:{digest(p)}" for p in folder.glob("*.whl"))])
 
 

@@ -14,6 +14,7 @@ import pytest
 from flaskstack.controller.build import refuse_unhashed
 from flaskstack.errors import ValidationError
 from helpers.builder import LOCK, commit
+from helpers.package_index import list_files
 
 HASH = f"--hash=sha256:{'0' * 64}"
 PROJECT = """[project]
@@ -289,7 +290,7 @@ def add_source(index, name, code):
     with tarfile.open(folder / f"{name}-1.0.tar.gz", "w:gz") as archive:
         for part in parts:
             archive.add(folder / part, f"{name}-1.0/{part}")
-    return index.list(folder / f"{name}-1.0.tar.gz")
+    return list_files(folder)[f"{name}-1.0.tar.gz"]
 
 
 def test_nothing_is_built_on_the_controller(lock, index, pack, app, tmp_path):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +43,8 @@ class Builder:
 def git(folder: Path, *arguments: str) -> str:
     """Run git in a directory."""
     settings = ("user.name=a", "user.email=a@example.com", "protocol.file.allow=always")
-    who = [part for setting in settings for part in ("-c", setting)]
-    command = ["git", *who, "-C", str(folder), *map(str, arguments)]
+    options = [part for setting in settings for part in ("-c", setting)]
+    command = ["git", *options, "-C", str(folder), *map(str, arguments)]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
@@ -57,39 +55,3 @@ def commit(folder: Path) -> str:
     git(folder, "add", ".")
     git(folder, "commit", "-q", "-m", "a commit")
     return git(folder, "rev-parse", "HEAD")
-
-
-class Index:
-    """A package index in a directory; its wheels contain only metadata."""
-
-    def __init__(self, folder: Path) -> None:
-        """Create an empty index."""
-        self.folder = folder
-        self.url = folder.as_uri()
-
-    def add(self, name: str, version: str, *needs: str, tag: str = "py3-none-any") -> str:
-        """Add a wheel of a package version and return its hash."""
-        wheel = self.folder / name / f"{name}-{version}-{tag}.whl"
-        wheel.parent.mkdir(parents=True, exist_ok=True)
-        metadata = [f"Name: {name}", f"Version: {version}", *(f"Requires-Dist: {n}" for n in needs)]
-        extras = {need.split("'")[1] for need in needs if "extra ==" in need}
-        metadata += [f"Provides-Extra: {extra}" for extra in sorted(extras)]
-        parts = {
-            "METADATA": "\n".join(["Metadata-Version: 2.1", *metadata, ""]),
-            "WHEEL": f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n",
-            "RECORD": "",
-        }
-        with zipfile.ZipFile(wheel, "w") as archive:
-            for part, text in parts.items():
-                archive.writestr(zipfile.ZipInfo(f"{name}-{version}.dist-info/{part}"), text)
-        return self.list(wheel)
-
-    def list(self, added: Path) -> str:
-        """Write the index page of a package; return the hash of the file that was added."""
-        hashes = {
-            path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in sorted(added.parent.glob("*-*"))
-        }
-        links = [f'<a href="{name}#sha256={digest}">{name}</a>' for name, digest in hashes.items()]
-        (added.parent / "index.html").write_text("\n".join(links))
-        return hashes[added.name]
