@@ -17,7 +17,6 @@ class Builder:
     """Build a release of a source, with settings that have no default in the plugin."""
 
     def __init__(self, cache: Path) -> None:
-        """Keep archives in a directory."""
         self.settings = {name: option.get("default") for name, option in OPTIONS.items()}
         self.settings |= {
             "requirements": ["requirements.lock"],
@@ -41,7 +40,6 @@ class Builder:
 
 
 def git(folder: Path, *arguments: str) -> str:
-    """Run git in a directory."""
     settings = ("user.name=a", "user.email=a@example.com", "protocol.file.allow=always")
     options = [part for setting in settings for part in ("-c", setting)]
     command = ["git", *options, "-C", str(folder), *map(str, arguments)]

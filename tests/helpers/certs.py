@@ -23,10 +23,7 @@ class Pair:
 
 
 class Authority:
-    """A certificate authority."""
-
     def __init__(self, name: str = "authority") -> None:
-        """Create the authority's key and certificate."""
         self.ca = trustme.CA(organization_name=name)
         self.pem = self.ca.cert_pem.bytes().decode()
 

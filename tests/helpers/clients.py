@@ -19,12 +19,10 @@ class Named(HTTPAdapter):
     """HTTPS to a site with a named certificate, at any address."""
 
     def __init__(self, name: str) -> None:
-        """Accept only the certificate of `name`."""
         self.name = name
         super().__init__()
 
     def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
-        """Create the connection pool."""
         super().init_poolmanager(
             *arguments, server_hostname=self.name, assert_hostname=self.name, **options
         )
@@ -44,7 +42,6 @@ class Site:
         return self.request("GET", path, **options)
 
     def post(self, path: str, **options: Any) -> requests.Response:
-        """POST to `path` on a new connection."""
         return self.request("POST", path, **options)
 
     def write(self, page: requests.Response, **form: str) -> requests.Response:
@@ -103,7 +100,6 @@ class Database:
     """SQL as root through the host's own socket."""
 
     def __init__(self, host: Any) -> None:
-        """Use testinfra's `host`."""
         self.host = host
 
     def rows(self, statement: str) -> list[list[str]]:
@@ -112,11 +108,9 @@ class Database:
         return [line.split("\t") for line in output.splitlines()]
 
     def value(self, statement: str) -> str:
-        """Return the first value of the first row."""
         return self.rows(statement)[0][0]
 
     def variable(self, name: str) -> str:
-        """Return a global variable of the server."""
         return self.value(f"SELECT @@GLOBAL.{name}")
 
     def connections(self, user: str) -> list[str]:
@@ -166,7 +160,6 @@ def live_web(host: Any, app: str) -> str:
 
 
 def children(host: Any, parent: int) -> list[int]:
-    """Return the child processes of a process."""
     return [int(pid) for pid in host.check_output(f"cat /proc/{parent}/task/*/children").split()]
 
 

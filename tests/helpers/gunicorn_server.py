@@ -51,14 +51,12 @@ class Served:
         return int(answer.headers["X-Worker"])
 
     def answers(self) -> bool:
-        """Return whether it answers."""
         try:
             return bool(self.ask())
         except (OSError, http.client.HTTPException):
             return False
 
     def workers(self) -> set[int]:
-        """Return the process ids of its workers."""
         return set(map(int, children(str(self.process.pid))))
 
     def events(self, *names: str) -> list[tuple[str, int]]:

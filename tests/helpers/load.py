@@ -158,7 +158,6 @@ class Load:
             raise self._error
 
     def now(self) -> float:
-        """Return the seconds since the start of the load."""
         return time.monotonic() - self._zero
 
     @contextmanager
@@ -332,10 +331,7 @@ class Load:
 
 
 class Connection:
-    """A connection with one message at a time."""
-
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Use an open connection."""
         self.reader, self.writer = reader, writer
         self.received = False  # whether any byte of the current answer has arrived
         self._http = h11.Connection(h11.CLIENT)

@@ -65,7 +65,6 @@ RELEASES = {
 
 @cache
 def build() -> str:
-    """Return the build options that nginx reports."""
     assert NGINX, "there is no nginx: ./stack test unpacks one into .local/nginx"
     return subprocess.run([NGINX, "-V"], capture_output=True, text=True, check=True).stderr
 
@@ -79,7 +78,6 @@ class Stub:
     """The stub app behind nginx."""
 
     def __init__(self, path: Path) -> None:
-        """Use the Unix socket `path`."""
         self.path = path
 
     def start(self) -> None:
@@ -89,12 +87,10 @@ class Stub:
         wait_for(self.answers, every=0.02)
 
     def answers(self) -> bool:
-        """Return whether it accepts a connection."""
         with socket.socket(socket.AF_UNIX) as connection:
             return connection.connect_ex(str(self.path)) == 0
 
     def stop(self) -> None:
-        """Stop it."""
         self.process.terminate()
         self.process.wait()
 
@@ -103,7 +99,6 @@ class Log:
     """The receiver of nginx's journal messages."""
 
     def __init__(self, path: Path) -> None:
-        """Receive at the Unix socket `path`."""
         self.lines: list[str] = []
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(str(path))
@@ -115,7 +110,6 @@ class Log:
             self.lines.append(message.decode(errors="replace"))
 
     def close(self) -> None:
-        """Stop receiving."""
         self._socket.shutdown(socket.SHUT_RDWR)
         self._thread.join()
         self._socket.close()
@@ -175,14 +169,12 @@ class Server:
         wait_for(self._listens, every=0.02)
 
     def stop(self) -> None:
-        """Stop all servers."""
         self._nginx.terminate()
         self._nginx.wait()
         self.stub.stop()
         self.log.close()
 
     def certificate(self, app: str) -> Path:
-        """Return an app's certificate file."""
         return self.path(f"/etc/nginx/certificates/{app}/current/fullchain.pem")
 
     def _listens(self) -> bool:

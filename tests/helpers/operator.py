@@ -41,7 +41,6 @@ class Done:
 
     @property
     def warnings(self) -> list[str]:
-        """The warnings of Ansible."""
         return [line for line in self.output.splitlines() if "WARNING]: " in line]
 
     def says(self, words: str) -> bool:

@@ -31,7 +31,6 @@ class Index:
     """A package index in a directory; its wheels contain only metadata."""
 
     def __init__(self, folder: Path) -> None:
-        """Create an empty index."""
         self.folder = folder
         self.url = folder.as_uri()
 
@@ -57,7 +56,6 @@ class Handler(SimpleHTTPRequestHandler):
     """Serve files to requests with the password."""
 
     def do_GET(self) -> None:
-        """Answer a request."""
         if self.headers.get("Authorization") == self.server.credentials:
             super().do_GET()
             return
@@ -73,7 +71,6 @@ class IndexServer(ThreadingHTTPServer):
     """Serve a directory of packages on localhost, with a certificate of its own CA."""
 
     def __init__(self, folder: Path, password: str) -> None:
-        """Start the server."""
         self.folder, self.ca = folder, folder.with_name("index-ca.pem")
         (folder / "simple").mkdir(parents=True)
         super().__init__(("", 0), partial(Handler, directory=str(folder)))

@@ -26,7 +26,6 @@ class Everything(dict):
     """Accept every filter and test name in Jinja; Ansible defines them."""
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Return a callable."""
         return super().get(name, default) or bool
 
 
@@ -70,7 +69,6 @@ def options(role: str) -> dict[str, Any]:
 
 
 def dependencies(role: str) -> set[str]:
-    """Return a role's direct and indirect dependencies."""
     entries = load(f"roles/{role}/meta/main.yml").get("dependencies", [])
     direct = {entry["role"] if isinstance(entry, dict) else entry for entry in entries}
     return direct.union(*(dependencies(name) for name in direct))
@@ -86,7 +84,6 @@ def yaml_files(role: str, *folders: str) -> list[Path]:
 
 
 def templates(role: str) -> list[Path]:
-    """Return a role's templates."""
     folder = ROOT / "roles" / role / "templates"
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
