@@ -1,18 +1,17 @@
 #!/bin/bash
 # The floor of bench/converge: what any tool would have to do at least, with nothing checked, tuned or secured.
 # It installs the packages that Flaskstack's roles install ($PACKAGES), the sample app's locked dependencies,
-# and starts the same services. Runs as root on a fresh server of its own; app.tar.gz lies beside it.
+# and starts the same services. Runs as root on a fresh server of its own, with an archive of the app as input.
 set -euo pipefail
-cd "$(dirname "$0")"
 export DEBIAN_FRONTEND=noninteractive
 
+mkdir -p /srv/sample/app
+tar --extract --directory=/srv/sample/app
 read -ra packages <<<"${PACKAGES:?}"
 apt-get update -qq
 apt-get install -qq --no-install-recommends "${packages[@]}" python3-venv >/dev/null # Flaskstack uses uv
 
 useradd --system --home-dir /srv/sample sample
-mkdir -p /srv/sample/app
-tar -xzf app.tar.gz -C /srv/sample/app
 python3 -m venv /srv/sample/venv
 /srv/sample/venv/bin/pip install --quiet --require-hashes --requirement /srv/sample/app/requirements.lock
 
