@@ -25,11 +25,11 @@ down_revision = "0002"
 
 
 def upgrade():
-    """Change nothing."""
+    pass
 
 
 def downgrade():
-    """Change nothing."""
+    pass
 '''
 
 
@@ -51,12 +51,15 @@ def last(host):
     return json.loads(host.check_output("tail -n 1 /srv/sample/deploys.jsonl"))
 
 
-def test_the_site_is_ready_on_every_host(sites):
+@pytest.fixture
+def lock(fleet):
+    """Return the file of the deploy lock."""
+    return fleet["app-1"].file("/srv/sample/deploy.json")
+
+
+def test_ready_hosts_share_the_database(sites):
     for site in sites.values():
         assert site.get("/readyz").status_code == 200
-
-
-def test_hosts_share_the_database(sites):
     page = sites["app-1"].get("/")
     assert sites["app-1"].write(page, body="From the first host").status_code == 303
     wait_for(lambda: "From the first host" in sites["app-2"].get("/").text, 15)
@@ -86,29 +89,19 @@ def app_python(host, code, change="pass"):
 
 
 @pytest.mark.parametrize("name", APPS)
-def test_the_app_reaches_its_servers_over_tls(fleet, name):
-    assert "TLS" in app_python(fleet[name], DATABASE).stdout
-    assert app_python(fleet[name], REDIS).stdout.split() == ["True", "True"]
-
-
-def test_servers_with_other_certificates_are_rejected(fleet):
-    done = app_python(
-        fleet["app-1"], DATABASE, f"url = url.update_query_dict(dict(ssl_ca='{OTHER}'))"
-    )
-    assert "CERTIFICATE_VERIFY_FAILED" in done.stderr
-    done = app_python(
-        fleet["app-1"], REDIS, f"url = url.replace('/etc/sample/redis-ca.pem', '{OTHER}')"
-    )
-    assert "CERTIFICATE_VERIFY_FAILED" in done.stderr
-
-
-@pytest.mark.parametrize("name", APPS)
-def test_app_trusts_only_the_servers_own_certificates(fleet, name):
-    for server, app in (("mysql/server-cert.pem", "database"), ("redis/sample.crt", "redis")):
-        there = fleet["data"].check_output(f"cat /etc/{server}")
-        here = fleet[name].file(f"/etc/sample/{app}-ca.pem")
-        assert here.content_string.strip() == there
-        assert here.mode == 0o644
+def test_the_app_trusts_only_the_certificates_of_its_servers(fleet, name):
+    host = fleet[name]
+    assert "TLS" in app_python(host, DATABASE).stdout
+    assert app_python(host, REDIS).stdout.split() == ["True", "True"]
+    for code, change in (
+        (DATABASE, f"url = url.update_query_dict(dict(ssl_ca='{OTHER}'))"),
+        (REDIS, f"url = url.replace('/etc/sample/redis-ca.pem', '{OTHER}')"),
+    ):
+        assert "CERTIFICATE_VERIFY_FAILED" in app_python(host, code, change).stderr
+    for server, ca in (("mysql/server-cert.pem", "database"), ("redis/sample.crt", "redis")):
+        expected = fleet["data"].check_output(f"cat /etc/{server}")
+        copy = host.file(f"/etc/sample/{ca}-ca.pem")
+        assert (copy.content_string.strip(), copy.mode) == (expected, 0o644)
 
 
 # Commands that run on one host
@@ -138,7 +131,7 @@ def deployed(fleet, operator, version):
     return done, before
 
 
-def test_release_is_built_and_migrated_once_and_switched_in_batches(fleet, serving, deployed):
+def test_release_is_built_and_migrated_once_and_switched_in_batches(fleet, serving, deployed, lock):
     done, before = deployed
     (release,) = set(serving().values())
     assert release != before
@@ -151,7 +144,7 @@ def test_release_is_built_and_migrated_once_and_switched_in_batches(fleet, servi
     assert first["release"] == second["release"] == release
     assert first["time"] < second["time"], "both at once"
     assert "@" in first["by"]
-    assert not fleet["app-1"].file("/srv/sample/deploy.json").exists
+    assert not lock.exists
 
 
 def test_dump_before_the_migration_can_be_restored(fleet, deployed):
@@ -162,18 +155,16 @@ def test_dump_before_the_migration_can_be_restored(fleet, deployed):
     assert (newest.user, newest.mode) == ("root", 0o600)
     assert newest.path in deployed[0].output
     packed = first.check_output(f"base64 --wrap 0 {newest.path}")
-    data.check_output(
-        "mysql --execute 'DROP DATABASE IF EXISTS restored; CREATE DATABASE restored'"
-    )
+    data.check_output("mysql --execute 'CREATE DATABASE restored'")
     data.check_output(f"echo {packed} | base64 --decode | zcat | mysql restored")
     count = "mysql --batch --skip-column-names --execute 'SELECT COUNT(*) FROM {}.notes'"
-    assert data.check_output(count.format("restored")) != "0"
-    assert data.check_output(count.format("restored")) == data.check_output(count.format("sample"))
+    rows = [data.check_output(count.format(name)) for name in ("restored", "sample")]
+    assert rows[0] == rows[1] != "0"
     data.check_output("mysql --execute 'DROP DATABASE restored'")
 
 
 def test_failed_post_deploy_command_is_reported_and_the_release_stays_active(
-    fleet, serving, operator, version, deployed
+    fleet, serving, operator, version, deployed, lock
 ):
     """First install commands do not run again, even if their marker is gone."""
     before, source = serving(), version()
@@ -190,7 +181,7 @@ def test_failed_post_deploy_command_is_reported_and_the_release_stays_active(
     assert release not in before.values()
     assert done.says(f"{release} is active, but app_post_deploy_commands failed")
     assert done.says("purged nothing")
-    assert not fleet["app-1"].file("/srv/sample/deploy.json").exists
+    assert not lock.exists
     again = operator.deploy(source, **commands)
     assert (again.code, again.changed) == (0, 0), again.output
     assert again.says(f"No change: {release} is already active")
@@ -199,7 +190,9 @@ def test_failed_post_deploy_command_is_reported_and_the_release_stays_active(
 # Failures
 
 
-def test_failed_migration_changes_nothing_and_shows_no_secret(fleet, serving, operator, version):
+def test_failed_migration_changes_nothing_and_shows_no_secret(
+    fleet, serving, operator, version, lock
+):
     before = serving()
     done = operator.deploy(
         version(), app_migrate_commands=["echo no table at $DATABASE_URL; exit 3"]
@@ -209,10 +202,12 @@ def test_failed_migration_changes_nothing_and_shows_no_secret(fleet, serving, op
     assert re.search(r"no table at mysql\+pymysql://sample_migrate:\*+@", done.output)
     assert done.says(f"{before['app-1']} is active on app-1, app-2")
     assert serving() == before
-    assert not fleet["app-1"].file("/srv/sample/deploy.json").exists
+    assert not lock.exists
 
 
-def test_second_deploy_fails_and_names_the_holder_of_the_lock(fleet, serving, operator, version):
+def test_second_deploy_fails_and_names_the_holder_of_the_lock(
+    fleet, serving, operator, version, lock
+):
     first, before = fleet["app-1"], serving()
     first.check_output("rm -f /var/lib/sample/go")
     one = {
@@ -221,10 +216,10 @@ def test_second_deploy_fails_and_names_the_holder_of_the_lock(fleet, serving, op
     }
     with operator.playing("deploy", **one) as end:
         wait_for(lambda: first.run("pgrep --full 'until [t]est -e'").succeeded, 60)
-        lock = json.loads(first.check_output("cat /srv/sample/deploy.json"))
+        holder = json.loads(lock.content_string)
         second = operator.deploy(version())
         assert second.code != 0
-        assert second.says(f"{lock['by']} deploys {lock['release']} since")
+        assert second.says(f"{holder['by']} deploys {holder['release']} since")
         # The killed controller's migration continues on the host and still blocks other deploys.
         end()
     try:
@@ -232,13 +227,13 @@ def test_second_deploy_fails_and_names_the_holder_of_the_lock(fleet, serving, op
     finally:
         first.check_output("touch /var/lib/sample/go")
     assert third.code != 0
-    assert third.says(f"another process changes sample on this host: {lock['by']} migrates to")
+    assert third.says(f"another process changes sample on this host: {holder['by']} migrates to")
     wait_for(lambda: first.run("pgrep --full 'until [t]est -e'").failed, 10)
     assert serving() == before
 
 
 def test_deploy_lock_can_be_broken_and_the_lock_in_the_database_cannot(
-    fleet, serving, operator, version
+    fleet, serving, operator, version, lock
 ):
     first, before, source = fleet["app-1"], serving(), version()
     elsewhere = {"by": "bob@ci", "controller": "ci", "pid": 7, "release": "x"}
@@ -254,14 +249,14 @@ def test_deploy_lock_can_be_broken_and_the_lock_in_the_database_cannot(
         assert serving() == before
     finally:
         fleet["data"].check_output("systemctl stop holder")
-    assert not first.file("/srv/sample/deploy.json").exists
+    assert not lock.exists
 
 
 # Rollback
 
 
 def test_failed_batch_stops_the_rollout_and_rollback_restores_the_previous_release(
-    fleet, sites, serving, operator, version
+    fleet, sites, serving, operator, version, lock
 ):
     """A second rollback goes further back, and `release` selects any release."""
     before = serving()["app-1"]
@@ -274,7 +269,7 @@ def test_failed_batch_stops_the_rollout_and_rollback_restores_the_previous_relea
     assert serving()["app-2"] == before
     assert done.says(f"{release} is active on app-1; {before} is active on app-2")
     assert done.says("not on this host")
-    assert not fleet["app-1"].file("/srv/sample/deploy.json").exists
+    assert not lock.exists
     check = operator.play("rollback", "--check")
     assert check.code == 0, check.output
     assert check.says(MIGRATION_FILE)
@@ -290,7 +285,7 @@ def test_failed_batch_stops_the_rollout_and_rollback_restores_the_previous_relea
     asked = operator.play("rollback", release=before)
     assert asked.code == 0, asked.output
     assert set(serving().values()) == {before}
-    assert not fleet["app-1"].file("/srv/sample/deploy.json").exists
+    assert not lock.exists
 
 
 def test_releases_lists_the_active_release_of_each_host(fleet, serving, operator):
