@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flaskstack.hints import COMPILER, advice, decisive, noticed
+from flaskstack.hints import COMPILER, advice, decisive, running_advice
 
 LIBRARY = "/srv/shop/environments/4f1b-python3.13/lib/python3.13/site-packages"
 APP = "/srv/shop/releases/20261129-5d6f/shop/web.py"
@@ -46,17 +46,14 @@ Failed to find attribute 'nope' in 'shop'.
 [2026-11-29 22:10:50 +0000] [2088] [ERROR] Shutting down: Master
 [2026-11-29 22:10:50 +0000] [2088] [ERROR] Reason: App failed to load.
 """
-NOT_BUILT = """\
+NOT_BUILT = f"""\
 Resolved 1 package in 108ms
-   Building NAME==3.1.1
-error: Failed to build `NAME==3.1.1`
+   Building greenlet==3.1.1
+error: Failed to build `greenlet==3.1.1`
   cause: The build backend returned an error
-  cause: Call to `setuptools.build_meta.build_wheel` failed (exit status: 1)
 
          [stdout]
-"""
-COMPILING = "\n".join(f"         copying src/{number}.h -> build" for number in range(40))
-NO_COMPILER = f"""{COMPILING}
+{chr(10).join(f"         copying src/{number}.h -> build" for number in range(40))}
          Traceback (most recent call last):
            File "<string>", line 14, in <module>
          error: [Errno 2] No such file or directory: 'g++'
@@ -71,10 +68,6 @@ def journal(exception, code=""):
     # Gunicorn repeats the exception's message.
     exception += "\n" + exception.partition(": ")[2]
     return JOURNAL.replace("FRAMES", frames + more).replace("EXCEPTION", exception)
-
-
-def not_built(name):
-    return NOT_BUILT.replace("NAME", name) + NO_COMPILER
 
 
 @pytest.mark.parametrize(
@@ -100,7 +93,7 @@ def test_decisive_lines(text, lines):
 
 
 def test_a_long_error_keeps_both_ends():
-    lines = decisive(not_built("greenlet").splitlines())
+    lines = decisive(NOT_BUILT.splitlines())
     assert lines[0] == "error: Failed to build `greenlet==3.1.1`"
     assert lines[-2].endswith("'g++'")
     assert len(lines) == 12
@@ -118,15 +111,12 @@ app_environment: {KEY: value} | os.environ["KEY"] | KeyError: 'KEY'
 app_environment: {REDIS_URL | | redis.exceptions.ConnectionError: Error 111 connecting to x:6379.
 | | ValueError: redis.exceptions are no hint
 app_environment: {DB_URI | | x.OperationalError: (2003, "Can't connect to MySQL server on 'x'")
-app_environment: {DB_URI | | x.OperationalError: (1045, "Access denied for user 'u'@'h'")
-app_database_name: | | x.OperationalError: (1049, "Unknown database 'x'")
+app_environment: {DB_URI | | x.OperationalError: (1049, "Unknown database 'x'")
 app_migrate_commands: | | x.OperationalError: (1142, "CREATE command denied to user")
 mysql_lock_wait_timeout: | | x.OperationalError: (1205, "Lock wait timeout exceeded; try again")
 app_extra_requirements: [cryptography] | | x: 'cryptography' package is required for sha256_password
 mysql_max_allowed_packet: | | x.OperationalError: (1153, "Got a packet bigger than that")
 app_queue_host: 127.0.0.1 | | KeyError: 'No such transport: unix'
-app_queue_host: 127.0.0.1 | | ModuleNotFoundError: No module named 'unix'
-app_queue_host: 127.0.0.1 | | limits.errors.ConfigurationError: unknown storage scheme : unix://x
 app_processes: [{name: beat | | _gdbm.error: [Errno 30] Read-only file system: 'celerybeat-schedule'
 app_constraints: ["sqlalchemy | | AssertionError: Class 'x' directly inherits TypingOnly but has
 app_constraints: ["werkzeug<3 | | ImportError: cannot import name 'url_quote' from 'werkzeug.urls'
@@ -152,14 +142,12 @@ app_packages: [libgl1] | OSError: cannot load library 'libx': libx: cannot open 
 gunicorn_worker_memory: | [ERROR] Worker (pid:8) was sent SIGKILL! Perhaps out of memory?
 gunicorn_worker_memory: | shop-worker@1.service: Failed with result 'oom-kill'.
 app_requirements: | cause: Hash mismatch for `six==1.16.0`
-app_requirements: | In `--require-hashes` mode, all requirements must have a hash, but none
 app_constraints: ["numpy>1.21.6"] | cause: Because numpy==1.21.6 has no usable wheels and you
 app_index_url: https://pypi | cause: Because there is no version of flask==99 and you
 app_index_url: https://packages | hint: lack of valid authentication credentials (401 Unauthorized)
 app_build_packages: [git] | cause: Git executable not found. Ensure that Git is installed and
 app_index_url: https://pypi | uv 0.13.8 cannot be installed from https://x/simple: it was not found
 app_index_ca: | error: Failed to fetch: https://x/ (invalid peer certificate: UnknownIssuer)
-app_index_url: https://pypi | error: Failed to fetch: https://x/ (tcp connect error)
 | ssl.SSLCertVerificationError: [SSL: CERTIFICATE_VERIFY_FAILED] of another service
 | all is well
 """
@@ -175,17 +163,15 @@ def cases(text):
         *((journal(exception, code), setting) for setting, code, exception in cases(EXCEPTIONS)),
         *((output, setting) for setting, output in cases(OUTPUTS)),
         (NO_ATTRIBUTE, "app_wsgi: shop.web:create_app()"),
-        (not_built("greenlet"), f"app_build_packages: [{COMPILER}]"),
-        (not_built("mysqlclient"), f"app_build_packages: [{COMPILER}, default-libmysqlclient-dev]"),
-        (not_built("psycopg2"), f"app_build_packages: [{COMPILER}, libpq-dev]"),
+        (NOT_BUILT, f"app_build_packages: [{COMPILER}]"),
         # An app that crashed does not answer, and the cause of the crash is known.
         ("GET /: no answer\n" + journal("ValueError: 1", "x"), ""),
     ],
 )
 def test_advice_matches_the_error(text, setting):
-    told = advice(text)
-    assert told.partition(", for example: ")[2].startswith(setting)
-    assert bool(told) is bool(setting)
+    found = advice(text)
+    assert found.partition(", for example: ")[2].startswith(setting)
+    assert bool(found) is bool(setting)
 
 
 def test_a_failed_build_command_suggests_the_build_environment():
@@ -202,5 +188,5 @@ def test_a_failed_build_command_suggests_the_build_environment():
     ],
 )
 def test_only_some_problems_of_a_running_app_are_reported(text, setting):
-    assert noticed(text).partition(", for example: ")[2].startswith(setting)
-    assert bool(noticed(text)) is bool(setting)
+    assert running_advice(text).partition(", for example: ")[2].startswith(setting)
+    assert bool(running_advice(text)) is bool(setting)

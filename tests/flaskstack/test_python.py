@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -43,8 +44,7 @@ def test_an_interpreter_that_others_can_replace_is_never_run(foreign, tmp_path):
     for name in ("3.99", str(foreign)):
         found = python.find(name)
         assert found["version"] == found["executable"] == ""
-        assert found["reason"].startswith("could be replaced by others than root")
-        assert "/tmp" in found["reason"] or str(tmp_path) in found["reason"]
+        assert found["reason"].startswith("can be replaced by other users")
         assert str(SYSTEM.resolve()) in found["found"].values()
     assert not (tmp_path / "ran").exists()
 
@@ -74,19 +74,13 @@ def install(host_wants, sandboxed, monkeypatch, tmp_path):
 
 @pytest.fixture
 def archive(tmp_path):
-    """Return the archive of a build of Python 3.99.1."""
-    return build(tmp_path, "#!/bin/sh\necho 3.99.1\n")
-
-
-def build(folder, text):
-    """Return an archive of an interpreter, in the usual layout."""
-    program = folder / "made/python/bin/python3.99"
+    """Return the archive of a build of Python 3.99.1, in the usual layout."""
+    program = tmp_path / "made/python/bin/python3.99"
     program.parent.mkdir(parents=True)
-    program.write_text(text)
+    program.write_text("#!/bin/sh\necho 3.99.1\n")
     program.chmod(0o755)
     (program.parent / "python3.99-config").touch(0o755)
-    os.system(f"tar -C {folder}/made -czf {folder}/python.tar.gz python")
-    return folder / "python.tar.gz"
+    return Path(shutil.make_archive(tmp_path / "python", "gztar", tmp_path / "made", "python"))
 
 
 def test_a_configured_build_is_installed_once(install, archive, sandboxed):
@@ -99,20 +93,22 @@ def test_a_configured_build_is_installed_once(install, archive, sandboxed):
     assert again == answer | {"changed": False}
 
 
-def test_a_build_that_does_not_match_its_settings_is_rejected(install, archive, sandboxed):
-    with pytest.raises(ValidationError, match="another checksum") as refused:
-        install(archive, checksum="sha256:00")
-    assert refused.value.example.startswith("app_python_checksum: sha256:")
-    with pytest.raises(
-        ValidationError, match=r"it holds Python 3\.99\.1, and app_python is 3\.9$"
-    ) as refused:
-        install(archive, python="3.9")
-    assert refused.value.example == 'app_python: "3.99"'
-    with pytest.raises(ValidationError, match="cannot be downloaded"):
-        install(archive, url="https://localhost:1/python.tar.gz")
-    with pytest.raises(ValidationError, match="is not there"):
-        install(archive, python="python3.99")
-    assert list((sandboxed / "pythons").iterdir()) == []
+@pytest.mark.parametrize(
+    ("options", "message", "example"),
+    [
+        ({"checksum": "sha256:00"}, "another checksum", "app_python_checksum: sha256:"),
+        ({"python": "3.9"}, r"the archive has Python 3\.99\.1, not 3\.9", 'app_python: "3.99"'),
+        ({"url": "https://localhost:1/python.tar.gz"}, "cannot be downloaded", ""),
+        ({"python": "python3.99"}, "is not there", "app_python: "),
+    ],
+)
+def test_a_build_that_does_not_match_its_settings_is_rejected(
+    install, archive, sandboxed, options, message, example
+):
+    with pytest.raises(ValidationError, match=message) as refusal:
+        install(archive, **options)
+    assert refusal.value.example.startswith(example)
+    assert not list((sandboxed / "pythons").glob("*"))
 
 
 def test_without_a_uv_build_the_user_is_asked_to_configure_one(install, archive, monkeypatch):

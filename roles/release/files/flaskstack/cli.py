@@ -23,7 +23,7 @@ from flaskstack.change import Change, started_by
 from flaskstack.deploy_lock import Lock, describe, this_process
 from flaskstack.errors import DeployError, ValidationError
 from flaskstack.files import listing
-from flaskstack.hints import noticed
+from flaskstack.hints import running_advice
 from flaskstack.history import rollback_settings, rollback_target, table
 from flaskstack.run import run
 from flaskstack.settings import Settings
@@ -137,7 +137,7 @@ def status(known: argparse.Namespace, app_dir: AppDir) -> Answer:
         "health": answer,
         "deploy": describe(held, int(time.time())) if held else "",
         "maintenance": closed,
-        "hint": noticed("\n".join(lines)),
+        "hint": running_advice("\n".join(lines)),
         "units": units,
     }
     rows = [[name, told[name]] for name in SHOWN if told[name]]

@@ -7,7 +7,7 @@ import os
 import pwd
 import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +18,17 @@ from flaskstack.mysql import find_tools
 
 ROOT = Path("/")
 # Where systemd finds units, except /etc/systemd/system, which holds the app's units.
-UNITS = ("run/systemd/system", "run/systemd/generator", "usr/local/lib/systemd/system")
-UNITS += ("usr/lib/systemd/system", "lib/systemd/system")
-OWN_UNITS = (".target", ".slice", ".network.service", ".recover.service", ".build.service")
-OWN_UNITS += ("-processes.slice", "-timers.slice", "-commands.slice")
-OWN_UNITS += tuple(
-    f"-web@{slot}.{kind}" for slot in ("", "a", "b") for kind in ("service", "socket")
-)
-SETTINGS = ("etc", "run", "usr/lib")  # parents of tmpfiles.d and sysusers.d
+SYSTEM_UNITS = ("run/systemd/system", "run/systemd/generator", "usr/local/lib/systemd/system")
+SYSTEM_UNITS += ("usr/lib/systemd/system", "lib/systemd/system")
+UNITS = [".target", ".slice", ".network.service", ".recover.service", ".build.service"]
+UNITS += ["-processes.slice", "-timers.slice", "-commands.slice"]
+UNITS += [f"-web@{slot}.{kind}" for slot in ("", "a", "b") for kind in ("service", "socket")]
+FILES = ["etc/tmpfiles.d/{}.conf", "run/tmpfiles.d/{}.conf", "usr/lib/tmpfiles.d/{}.conf"]
+FILES += ["etc/nginx/sites-enabled/{}.conf", "etc/fail2ban/jail.d/{}.conf"]
+FILES += ["etc/redis/redis-{}-cache.conf", "etc/redis/redis-{}-queue.conf"]
 SOCKET = "run/mysqld/mysqld.sock"
-MARK = "Ansible managed"
 # Entries of an app's folder. It may have been restored from a backup before site.yml runs.
 PARTS = {"current", "environments", "instances", "previous", "releases", "shared", "lost+found"}
-NAME, USER = "app_name", "app_user"
-OTHER = "Choose another"
 
 Problem = tuple[str, str, str]  # variable, its value, reason
 
@@ -44,245 +41,169 @@ def find(params: dict[str, Any]) -> dict[str, Any]:
     listen, for the database also database and accounts.
     Raises ValidationError with all conflicts.
     """
-    host = Host(params)
-    found = list(host.problems())
-    if not found:
-        return {"changed": False}
-    lines = [f"{name} is {value}: {reason}" for name, value, reason in found]
-    raise ValidationError(
-        "\n".join([*lines, f"Nothing was changed. {params['settings']} sets these"])
-    )
+    lines = [
+        f"{name} is {value}: {reason}. Choose another" for name, value, reason in problems(params)
+    ]
+    if lines:
+        lines.append(f"Nothing was changed. {params['settings']} sets these")
+        raise ValidationError("\n".join(lines))
+    return {"changed": False}
 
 
-class Host:
-    """The names on a host that an app uses or would use."""
+def problems(params: dict[str, Any]) -> Iterator[Problem]:
+    """Yield conflicts of every kind."""
+    app, groups = params["app"], set(params["groups"])
+    if "app" in groups:
+        yield from account("app_user", params["user"], f"App {app}")
+        yield from account("app_name", f"{app}-build", f"Builds of {app}")
+        yield from units(app, params["units"])
+        yield from folders(params)
+    if groups & {"cache", "queue"}:
+        yield from account("app_name", f"{app}-redis", f"Redis of {app}")
+    if "edge" in groups:
+        yield from file(app, ROOT / f"etc/systemd/system/{app}-certificate.service")
+        yield from file(app, ROOT / f"etc/systemd/system/{app}-certificate.timer")
+        yield from domains(params)
+    if "database" in groups:
+        yield from databases(params)
+    for path in FILES:
+        yield from file(app, ROOT / path.format(app))
 
-    def __init__(self, params: dict[str, Any]) -> None:
-        """Take the parameters of `find`."""
-        self.params, self.app, self.user = params, params["app"], params["user"]
-        self.groups = set(params["groups"])
-        self.processes = {re.sub(r"@[^.]*", "@", name) for name in params["units"]}
-        self.processes |= {name.replace(".timer", ".service") for name in self.processes}
-        self.own = self.folders_of(ROOT / f"etc/tmpfiles.d/{self.app}.conf")
 
-    def problems(self) -> Iterator[Problem]:
-        """Yield conflicts of every kind."""
-        if "app" in self.groups:
-            yield from self.account(USER, self.user, f"App {self.app}")
-            yield from self.account(NAME, f"{self.app}-build", f"Builds of {self.app}")
-            yield from self.units()
-            yield from self.folders()
-        if self.groups & {"cache", "queue"}:
-            yield from self.account(NAME, f"{self.app}-redis", f"Redis of {self.app}")
-        if "edge" in self.groups:
-            yield from self.site()
-        if "database" in self.groups:
-            yield from self.databases()
-        yield from self.files()
+def own_account(name: str) -> pwd.struct_passwd:
+    """Return an account; before it exists, a placeholder that owns nothing."""
+    try:
+        return pwd.getpwnam(name)
+    except KeyError:
+        return pwd.struct_passwd((name, "x", -1, -1, "", "/", ""))
 
-    # Accounts: those created by the roles are identified by their comment.
 
-    def account(self, variable: str, name: str, comment: str) -> Iterator[Problem]:
-        """Yield a conflict if a user or its group is not the app's."""
-        try:
-            user = pwd.getpwnam(name)
-        except KeyError:
-            why = f"the group {name} exists already" if has(grp.getgrnam, name) else ""
-            if name in self.system_users():
-                why = f"a package of the system makes a user {name}"
-            if why:
-                yield variable, name, f"{why} and is not the app's. {OTHER}"
-            return
-        said = user.pw_gecos.rstrip(",")
-        if said != comment or user.pw_uid == 0:
-            about = f" (its comment is {said!r})" if said else ""
+def account(variable: str, name: str, comment: str) -> Iterator[Problem]:
+    """Yield a conflict if a user or its group is not the app's, which its comment tells."""
+    user = own_account(name)
+    if user.pw_uid == -1:
+        if name in {group.gr_name for group in grp.getgrall()}:
+            yield variable, name, f"the group {name} exists already and is not the app's"
+    elif user.pw_gecos.rstrip(",") != comment or user.pw_uid == 0:
+        yield (
+            variable,
+            name,
+            f"the user {name} exists already and is not this app's (its comment is "
+            f"{user.pw_gecos!r}). If it is: sudo usermod --comment '{comment}' {name}",
+        )
+
+
+def file(app: str, path: Path) -> Iterator[Problem]:
+    """Yield a file that exists, and that no role wrote for this app."""
+    if os.path.lexists(path):
+        text = path.read_text(errors="replace") if path.is_file() else ""
+        own = "Ansible managed" in text and re.search(rf"(?<![\w-]){app}(?!\w)", text)
+        if not own or path.is_symlink() or not path.is_relative_to(ROOT / "etc"):
+            yield "app_name", app, f"{path} exists already and is not this app's"
+
+
+def units(app: str, names: list[str]) -> Iterator[Problem]:
+    """Yield units that conflict with the app's units, in either direction."""
+    processes = {re.sub(r"@[^.]*", "@", name) for name in names}
+    processes |= {name.replace(".timer", ".service") for name in processes}
+    own = re.compile(rf"(?m)^(Slice={app}(-[a-z]+)?\.slice|PartOf={app}\.target)$")
+    for name in sorted({*processes, *(f"{app}{kind}" for kind in UNITS)}):
+        path = ROOT / "etc/systemd/system" / name
+        if any(os.path.lexists(ROOT / place / name) for place in SYSTEM_UNITS):
+            yield "app_name", app, f"{name} is a unit of the system"
+        elif name not in processes:
+            yield from file(app, path)
+        elif path.is_symlink() or (path.exists() and not own.search(path.read_text())):
+            process = name.removeprefix(f"{app}-").rpartition(".")[0].rstrip("@")
+            yield "app_processes", process, f"{path} exists already and is not this app's"
+
+
+def folders(params: dict[str, Any]) -> Iterator[Problem]:
+    """Yield folders of others, and folders shared with another app."""
+    app, root, user = params["app"], Path(params["root"]), own_account(params["user"])
+    own = tmpfiles(ROOT / f"etc/tmpfiles.d/{app}.conf")
+    state = [("app_name", app, Path("/etc", app)), ("app_name", app, Path("/var/lib", app))]
+    for variable, value, path in [("app_root", str(root), root), *state]:
+        parts = PARTS if path == root else {"lost+found"}
+        if path not in own and is_foreign(ROOT / path.relative_to("/"), app, user, parts):
             yield (
                 variable,
-                name,
-                f"the user {name} exists already{about} and is not this app's. {OTHER}; if it "
-                f"was made for this app alone, say so: sudo usermod --comment '{comment}' {name}",
+                value,
+                f"{path} exists already, is not empty and is not this app's. To move it away: "
+                f"sudo mv {path} {path}.old",
             )
-
-    def system_users(self) -> set[str]:
-        """Return the users and groups that packages declare in sysusers.d."""
-        texts = [
-            path.read_text(errors="replace")
-            for place in SETTINGS
-            for path in listing(ROOT / place / "sysusers.d")
-            if path.suffix == ".conf" and path.is_file()
-        ]
-        return set(re.findall(r"(?m)^\s*[ug]!?\s+([A-Za-z0-9_.-]+)", "\n".join(texts)))
-
-    # Files: those of the roles have a mark and the app's name in them.
-
-    def files(self) -> Iterator[Problem]:
-        """Yield files of others at paths where roles write the app's."""
-        places = [f"{place}/tmpfiles.d/{self.app}.conf" for place in SETTINGS]
-        places += [f"etc/nginx/sites-enabled/{self.app}.conf"]
-        places += [f"etc/fail2ban/jail.d/{self.app}.conf"]
-        places += [f"etc/redis/redis-{self.app}-{kind}.conf" for kind in ("cache", "queue")]
-        for place in places:
-            yield from self.file(ROOT / place)
-
-    def file(self, path: Path) -> Iterator[Problem]:
-        """Yield a file that exists and is not the app's."""
-        if os.path.lexists(path) and not (path.is_relative_to(ROOT / "etc") and self.made(path)):
-            yield NAME, self.app, f"{path} exists already and is not this app's. {OTHER}"
-
-    def made(self, path: Path) -> bool:
-        """Return whether a role wrote the file for this app."""
-        if path.is_symlink() or not path.is_file():
-            return False
-        text = path.read_text(errors="replace")
-        return MARK in text and bool(re.search(rf"(?<![\w-]){self.app}(?!\w)", text))
-
-    def units(self) -> Iterator[Problem]:
-        """Yield units that conflict with the app's units, in either direction."""
-        names = {f"{self.app}{kind}" for kind in OWN_UNITS}
-        names |= self.processes
-        for name in sorted(names):
-            for place in UNITS:
-                if os.path.lexists(ROOT / place / name):
-                    yield NAME, self.app, f"{name} is a unit of the system's. {OTHER}"
-                    break
-            else:
-                yield from self.unit(name)
-
-    def unit(self, name: str) -> Iterator[Problem]:
-        """Yield a unit in /etc/systemd/system that is not the app's."""
-        path = ROOT / "etc/systemd/system" / name
-        if name not in self.processes:
-            yield from self.file(path)
-        elif os.path.lexists(path):
-            ours = rf"(?m)^(Slice={self.app}(-[a-z]+)?\.slice|PartOf={self.app}\.target)$"
-            if path.is_symlink() or not re.search(ours, path.read_text(errors="replace")):
-                process = name.removeprefix(f"{self.app}-").rpartition(".")[0].rstrip("@")
-                yield "app_processes", process, f"{path} exists and is not this app's. {OTHER}"
-
-    # Folders: the app's are in its tmpfiles.d and owned by the app or root.
-
-    def folders(self) -> Iterator[Problem]:
-        """Yield folders of others, and folders shared with another app."""
-        root = Path(self.params["root"])
-        for path, variable in (
-            (root, "app_root"),
-            (Path("/etc", self.app), NAME),
-            (Path("/var/lib", self.app), NAME),
-        ):
-            if self.foreign(ROOT / path.relative_to("/"), path):
-                yield (
-                    variable,
-                    str(path) if variable == "app_root" else self.app,
-                    f"{path} exists already, is not empty and is not this app's. {OTHER}, or "
-                    f"move it away: sudo mv {path} {path}.old",
-                )
-        for app, theirs in self.other_apps():
-            for path, variable in self.places():
-                if any(
-                    path.is_relative_to(other) or other.is_relative_to(path) for other in theirs
-                ):
-                    yield variable, str(path), f"it is a folder of {app}'s, or holds one. {OTHER}"
-        account = self.own_account()
-        for folder in self.params["folders"]:
-            try:
-                give(folder, account, check=True, own=Path(folder).is_relative_to(root))
-            except ValidationError as error:
-                yield "app_writable_paths", folder, str(error).replace(" Nothing was changed.", "")
-
-    def places(self) -> list[tuple[Path, str]]:
-        """Return the folders of this app, with the variable that names each."""
-        writable = [(Path(path), "app_writable_paths") for path in self.params["folders"]]
-        return [(Path(self.params["root"]), "app_root"), *writable]
-
-    def foreign(self, path: Path, name: Path) -> bool:
-        """Return whether a folder holds files that are not this app's."""
-        if not os.path.lexists(path) or name in self.own:
-            return False
-        if not path.is_dir():
-            return True
-        parts = PARTS if str(name) == self.params["root"] else {"lost+found"}
-        if {part.name for part in path.iterdir()} <= parts:
-            return False
-        found, account = path.stat(), self.own_account()
-        if account.pw_gecos.rstrip(",") == f"App {self.app}":  # tmpfiles.d was cleaned up
-            return found.st_gid != account.pw_gid and not (path / "releases").is_dir()
-        return found.st_uid != account.pw_uid
-
-    def own_account(self) -> pwd.struct_passwd:
-        """Return the app's account; before it exists, a placeholder that owns nothing."""
+    writable = [Path(path) for path in params["folders"]]
+    for config in sorted(listing(ROOT / "etc/tmpfiles.d")):
+        theirs = tmpfiles(config)
+        if config.stem == app or Path("/etc", config.stem) not in theirs:  # not another app's
+            continue
+        for path in [root, *writable]:
+            if any(path.is_relative_to(one) or one.is_relative_to(path) for one in theirs):
+                variable = "app_root" if path == root else "app_writable_paths"
+                yield variable, str(path), f"it is a folder of {config.stem}'s, or holds one"
+    for path in writable:
         try:
-            return pwd.getpwnam(self.user)
-        except KeyError:
-            return pwd.struct_passwd((self.user, "x", -1, -1, "", "/", ""))
+            give(str(path), user, check=True, own=path.is_relative_to(root))
+        except ValidationError as error:
+            yield "app_writable_paths", str(path), str(error).partition(" Nothing was")[0]
 
-    def other_apps(self) -> Iterator[tuple[str, list[Path]]]:
-        """Yield the other apps of the host, with their folders."""
-        for path in listing(ROOT / "etc/tmpfiles.d"):
-            if path.suffix == ".conf" and path.stem != self.app:
-                folders = self.folders_of(path)
-                if Path("/etc", path.stem) in folders:
-                    yield path.stem, folders
 
-    @staticmethod
-    def folders_of(path: Path) -> list[Path]:
-        """Return the folders that a file of tmpfiles.d creates."""
-        text = path.read_text(errors="replace") if path.is_file() else ""
-        return [Path(name) for name in re.findall(r'(?m)^d "?(/[^"\s]+)', text)]
+def tmpfiles(path: Path) -> list[Path]:
+    """Return the folders that a file of tmpfiles.d creates."""
+    text = path.read_text(errors="replace") if path.is_file() else ""
+    return [Path(name) for name in re.findall(r'(?m)^d "?(/[^"\s]+)', text)]
 
-    # Sites and databases.
 
-    def site(self) -> Iterator[Problem]:
-        """Yield domains that another site already serves on the same addresses."""
-        for kind in ("certificate.service", "certificate.timer"):
-            yield from self.unit(f"{self.app}-{kind}")
-        names, listen = set(self.params["domains"]), set(self.params["listen"])
-        for path in sorted(listing(ROOT / "etc/nginx/sites-enabled")):
-            if path.name != f"{self.app}.conf" and path.is_file():
-                text = path.read_text(errors="replace")
-                theirs = set(" ".join(re.findall(r"(?m)^\s*server_name\s+([^;]*);", text)).split())
-                at = set(re.findall(r"(?m)^\s*listen\s+([^\s;]+)", text))
-                if (both := names & theirs) and listen & at:
-                    yield (
-                        "app_domains",
-                        ", ".join(sorted(both)),
-                        f"{path} answers to it already. Take it from that site first",
-                    )
+def is_foreign(path: Path, app: str, user: pwd.struct_passwd, parts: set[str]) -> bool:
+    """Return whether a folder holds files that are not this app's."""
+    if not path.is_dir():
+        return os.path.lexists(path)
+    if {entry.name for entry in path.iterdir()} <= parts:
+        return False
+    if user.pw_gecos.rstrip(",") == f"App {app}":  # tmpfiles.d was cleaned up
+        return path.stat().st_gid != user.pw_gid and not (path / "releases").is_dir()
+    return path.stat().st_uid != user.pw_uid
 
-    def databases(self) -> Iterator[Problem]:
-        """Yield databases and accounts that existed before role mysql ran."""
-        facts = listing(ROOT / "etc/ansible/facts.d")
-        known = {path.name: path for path in facts if path.match("flaskstack_mysql_*.fact")}
-        older = self.own_account().pw_gecos == f"App {self.app}"  # than these facts
-        if f"flaskstack_mysql_{self.app}.fact" in known or older:
-            return
-        others = "".join(path.read_text() for path in known.values())  # facts of role mysql
-        kinds = (
-            ("app_database_name", "database", "SHOW DATABASES", [self.params["database"]]),
-            (
-                "app_database_user",
-                "account",
-                "SELECT DISTINCT user FROM mysql.user",
-                self.params["accounts"],
-            ),
-        )
-        for variable, kind, statement, names in kinds:
-            there = ask_server(statement) & set(names)
-            for name in sorted(name for name in there if f'"{name}"' not in others):
+
+def domains(params: dict[str, Any]) -> Iterator[Problem]:
+    """Yield domains that another site already serves on the same addresses."""
+    for path in sorted(listing(ROOT / "etc/nginx/sites-enabled")):
+        if path.name != f"{params['app']}.conf" and path.is_file():
+            text = path.read_text(errors="replace")
+            names = " ".join(re.findall(r"(?m)^\s*server_name\s+([^;]*);", text)).split()
+            both = sorted(set(names) & set(params["domains"]))
+            if both and set(re.findall(r"(?m)^\s*listen\s+([^\s;]+)", text)) & set(
+                params["listen"]
+            ):
+                yield "app_domains", ", ".join(both), f"{path} answers to it already"
+
+
+def databases(params: dict[str, Any]) -> Iterator[Problem]:
+    """Yield databases and accounts that existed before role mysql ran."""
+    app, user = params["app"], own_account(params["user"])
+    facts = listing(ROOT / "etc/ansible/facts.d")
+    known = {path.name: path for path in facts if path.match("flaskstack_mysql_*.fact")}
+    older = user.pw_gecos == f"App {app}"  # than these facts
+    if f"flaskstack_mysql_{app}.fact" in known or older:
+        return
+    others = "".join(path.read_text() for path in known.values())  # facts of role mysql
+    for variable, kind, statement, names in (
+        ("app_database_name", "database", "SHOW DATABASES", [params["database"]]),
+        (
+            "app_database_user",
+            "account",
+            "SELECT DISTINCT user FROM mysql.user",
+            params["accounts"],
+        ),
+    ):
+        for name in sorted(ask_server(statement) & set(names)):
+            if f'"{name}"' not in others:
                 yield (
                     variable,
                     name,
-                    f"the server has a {kind} of that name already, which is not this app's. "
-                    f"{OTHER}; if it is this app's, dump it, drop it, and load it after site.yml",
+                    f"the server has a {kind} of that name already, which is not this app's. If "
+                    "it is, dump it, drop it, and load it after site.yml",
                 )
-
-
-def has(find: Callable[[str], object], name: str) -> bool:
-    """Return whether an account or a group exists."""
-    try:
-        find(name)
-    except KeyError:
-        return False
-    return True
 
 
 def ask_server(statement: str) -> set[str]:
@@ -292,5 +213,5 @@ def ask_server(statement: str) -> set[str]:
         return set()
     command = [client, "--no-defaults", f"--socket={ROOT / SOCKET}", "--user=root"]
     command += ["--batch", "--skip-column-names", f"--execute={statement}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return set(done.stdout.split())
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    return set(result.stdout.split())

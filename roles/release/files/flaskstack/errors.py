@@ -48,20 +48,12 @@ def last_lines(text: str, number: int = 30) -> str:
 
 def run(command: list[str], **options: Any) -> str:
     """Return a command's output. Raises ValidationError with its last lines when it fails."""
+    options |= {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
     try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            **options,
-        )
+        result = subprocess.run(command, check=False, **options)
     except FileNotFoundError as error:
         raise ValidationError(f"{command[0]} is not installed on the controller") from error
-    if done.returncode:
-        output = last_lines(done.stdout + done.stderr)
-        raise ValidationError(
-            f"`{' '.join(command)}` failed with code {done.returncode}:\n{output}"
-        )
-    return done.stdout
+    if result.returncode:
+        failure = f"`{' '.join(command)}` failed with code {result.returncode}:"
+        raise ValidationError(f"{failure}\n{last_lines(result.stdout + result.stderr)}")
+    return result.stdout

@@ -1,4 +1,7 @@
-"""Find the reason of a failure in output or a journal, and the setting that fixes it."""
+"""Find the reason of a failure in output or a journal, and the setting that fixes it.
+
+The patterns are messages of Python packages that are in no library.
+"""
 
 from __future__ import annotations
 
@@ -17,64 +20,58 @@ AFTER = re.compile(r"$|\[\d{4}-|\]$|During handling of|The above exception|Trace
 FAILED = re.compile(r"(?i)error: |fatal: |E: |npm err")
 ERROR = re.compile(r"\b(ERROR|CRITICAL|FATAL|[Ee]rror:)")
 
-# Sign, advice, example; the first match wins. The example may use groups of the sign. An answer
-# begins with GET. Of an exception, only its message and the app's last frame are searched.
+# Pattern, advice, example; the first match wins. The example may use groups of the pattern. An
+# answer begins with GET. Of an exception, only its message and the app's last frame are searched.
 INDEX = "app_index_url: https://pypi.org/simple"
 COMPILER = "build-essential, python3-dev, pkg-config"
+MEMORY = (
+    r"Perhaps out of memory|oom-kill|OOM killer|MemoryError|Cannot allocate memory",
+    "The app needs more memory than gunicorn_memory_limit, or its process than memory_limit. If "
+    "the plan knows the MiB that a worker needs, it has fewer workers",
+    "gunicorn_worker_memory: 300",
+)
 # Rows that also apply to the journal of a healthy app.
 RUNNING = [
     (
         r"ms-playwright|puppeteer[\s\S]*EACCES",
-        "Nothing that was downloaded may run, such as a browser. Debian's own may",
+        "Downloaded programs do not run, such as a browser. Debian's own does",
         "app_packages: [chromium]",
     ),
     (
         r"No usable sandbox!|Zygote could not fork|memory for CodeRange|"
         r"Unable to allocate section memory|write\+execute memory",
-        "Machine code is made as it runs, which the sandbox forbids. A browser needs the options "
-        "--headless --no-sandbox --no-zygote, too, as the unit is its sandbox",
+        "The sandbox forbids compiling at run time. A browser also needs the options "
+        "--headless --no-sandbox --no-zygote, as the unit is its sandbox",
         "gunicorn_sandbox_exceptions: "
-        "{MemoryDenyWriteExecute: {value: false, reason: a compiler as it runs}}",
-    ),
-    (
-        r"Perhaps out of memory|oom-kill|OOM killer|MemoryError|Cannot allocate memory",
-        "The app holds more memory than gunicorn_memory_limit, or its process than memory_limit. "
-        "With the MiB that a worker needs the plan has fewer workers",
-        "gunicorn_worker_memory: 300",
+        "{MemoryDenyWriteExecute: {value: false, reason: compiles at run time}}",
     ),
 ]
 TABLE = [
-    *RUNNING[:-1],
+    *RUNNING,
     (
         r"No such transport: unix|No module named 'unix'|unknown storage scheme : unix",
-        "This library knows no Unix socket; the queue and the cache can have a port on loopback",
+        "This library has no Unix sockets; the queue and the cache can have a port on loopback",
         "app_queue_host: 127.0.0.1, app_cache_host: 127.0.0.1",
     ),
     (
         r"celerybeat-schedule",
-        "A release is read-only. Beat's schedule belongs into the app's state folder",
+        "A release is read-only. Put Beat's schedule into the app's state folder",
         "app_processes: [{name: beat, command: celery -A shop beat -s /var/lib/shop/beat}]",
     ),
     (
-        r"^GET \S+: 30\d",
-        "The app redirects the health path, to a login or to https. Name one that it answers "
-        "itself with 200",
-        "app_health_path: /healthz",
-    ),
-    (
         r"^GET \S+: 400",
-        "The app refuses the health path. Where it has TRUSTED_HOSTS, the first of app_domains "
-        "must be among them, as the health path is asked for by that name",
+        "The app rejects the health request. With TRUSTED_HOSTS, add the first of app_domains, "
+        "which is its Host header",
         "app_domains: [shop.example.org]",
     ),
     (
-        r"^GET \S+: (401|403|404|405)",
-        "The health path must answer a GET of anybody with 200",
+        r"^GET \S+: (30\d|401|403|404|405)",
+        "The health path must answer an anonymous GET with 200, without a redirect",
         "app_health_path: /healthz",
     ),
     (
         r"No module named '(pkg_resources|setuptools|distutils)\b",
-        "Newer environments have no setuptools, and newer setuptools no pkg_resources",
+        "Environments have no setuptools, and newer setuptools have no pkg_resources",
         'app_extra_requirements: ["setuptools<81"]',
     ),
     (
@@ -90,110 +87,94 @@ TABLE = [
     (
         r"Failed to (find attribute|parse)|Application object must be callable|"
         r"\A(ModuleNotFound|Import)Error: No module named|but 2 were given",
-        "app_wsgi must name a module of the release and in it the app, or a call that makes it",
+        "app_wsgi must name a module of the release, and in it the app or a call that returns it",
         "app_wsgi: shop.web:create_app()",
     ),
     (
         r"No module named '(\w+)",
-        "No requirement of the app brings this module. Add its package to the file of "
-        "app_requirements, or name it",
+        "No requirement of the app has this module. Add its package to the file of "
+        "app_requirements, or here",
         r"app_extra_requirements: [\1]",
     ),
     (
         r"directly inherits TypingOnly",
-        "This SQLAlchemy is older than the host's Python. Lock a newer one",
+        "This SQLAlchemy is too old for the host's Python",
         'app_constraints: ["sqlalchemy>=2.0.31"]',
     ),
     (
         r"cannot import name .* from '(werkzeug|flask|jinja2|markupsafe|itsdangerous)\b",
-        "The app, or an extension, was made for an older version of this package",
+        "The app, or an extension, needs an older version of this package",
         'app_constraints: ["werkzeug<3", "flask<3"]',
     ),
     (
         r"(?:ImportError|OSError): .*\blib[\w.+-]+: cannot open shared object",
-        "A library of the system is missing: https://packages.debian.org tells which package has "
-        "the file",
+        "A system library is missing: https://packages.debian.org finds the package of a file",
         "app_packages: [libgl1]",
     ),
     (
         r"environ[\s\S]*KeyError: '(\w+)'|validation errors? for \w+\n(\w+)\n +Field required",
-        "The app needs a variable that its environment does not have",
+        "The app needs an environment variable that is not set",
         r"app_environment: {\1\2: value}",
     ),
     (
         r"[(]1142,|(CREATE|ALTER|DROP|REFERENCES) command denied",
-        "The app's account reads and writes rows. Tables are made by migrations, which have an "
-        "account of their own; where the app makes them when it starts (create_all), flask routes "
-        "starts it with that account",
+        "Only migrations may change tables, with an account of their own. If the app creates its "
+        "tables at startup (create_all), flask routes starts it with that account",
         "app_migrate_commands: [flask routes]",
     ),
     (
         r"[(]1205,|Lock wait timeout exceeded",
-        "Another transaction, such as one of a report or of a shell, held the table or the row for "
-        "longer. End it, or wait longer",
+        "Another transaction held the table or the row for longer, such as a report or a shell",
         "mysql_lock_wait_timeout: 60",
     ),
     (
         r"'?cryptography'? package is required for sha256_password",
-        "The driver logs in to MySQL's own server without TLS, and needs this package for it",
+        "The driver needs this package to log in to MySQL without TLS",
         "app_extra_requirements: [cryptography]",
     ),
     (
         r"[(]1153,|Got a packet bigger than 'max_allowed_packet'",
-        "A statement is larger than the database takes, which follows from app_upload_size",
+        "A statement is larger than the database accepts, which follows from app_upload_size",
         "mysql_max_allowed_packet: 256",
     ),
     (
-        r"Access denied for user|password authentication failed",
-        "The database does not take this user and password. The app's own are in DATABASE_URL; "
-        "the controller's folder secrets/ must be the one that the hosts were set up with",
+        r"Access denied for user|password authentication failed|Unknown database|"
+        r"database \"\S+\" does not exist|OperationalError.*[Cc]onnection refused|"
+        r"Can't connect to (local )?(MySQL|server|MariaDB)|could not translate host name",
+        "The database does not answer, or lacks this database, user or password. Those of the app "
+        "are in DATABASE_URL. The folder secrets/ must be the one that site.yml used",
         'app_environment: {DB_URI: "{{ app_database_url }}"}',
-    ),
-    (
-        r"Unknown database|database \"\S+\" does not exist",
-        "The server has no database of this name",
-        "app_database_name: shop",
     ),
     (
         r"^redis\.exceptions\.|Cannot connect to (redis|amqp)",
-        "Redis does not answer at this address, or does not take this user",
+        "Redis does not answer at this address, or rejects this user",
         'app_environment: {REDIS_URL: "{{ app_cache_url }}"}',
     ),
     (
-        r"Can't connect to (local )?(MySQL|server|MariaDB)|OperationalError.*[Cc]onnection refused|"
-        r"could not translate host name",
-        "No database answers at this address. The app's own is in DATABASE_URL",
-        'app_environment: {DB_URI: "{{ app_database_url }}"}',
-    ),
-    (
         r"No space left on device|Disk quota exceeded",
-        "A disk of the host is full: `df -h` there tells which. Fewer releases need less",
+        "A disk of the host is full: see `df -h` there. Fewer releases need less",
         "release_keep: 2",
     ),
     (
         r"(?:Permission denied|Read-only file system): '\S*/(?:releases/[^/']+|current)/([^/']+)",
-        "A release is read-only. What the app writes is kept in shared folders",
+        "A release is read-only. Shared folders keep what the app writes",
         r"app_shared_paths: [\1]",
     ),
     (
         r"(?:Permission denied|Read-only file system): "
         r"'(?!/(?:bin|boot|dev|etc|home|lib|proc|root|run|sys|tmp|usr)/)(/[^']+)/[^/']*'",
-        "The app may use its own folders alone",
+        "The app may write only to its own folders",
         r"app_writable_paths: [\1]",
     ),
     (
         r"unable to open database file|attempt to write a readonly database",
-        "SQLite writes beside its file, too: the file must be in a shared folder",
+        "SQLite also writes beside its file, so the file must be in a shared folder",
         "app_shared_files: [data/shop.db]",
     ),
     (
-        r"Hash mismatch",
-        "The index gives another file than the one that was locked. Lock again if you trust it",
-        "app_requirements: requirements.lock",
-    ),
-    (
-        r"all requirements must have a hash|Hash-checking is required, but",
-        "The lock is not complete in itself. Lock with `uv pip compile --generate-hashes`",
+        r"Hash mismatch|all requirements must have a hash|Hash-checking is required, but",
+        "The lock is incomplete, or the index has another file than the lock. Lock again with "
+        "`uv pip compile --generate-hashes` if you trust the index",
         "app_requirements: requirements.lock",
     ),
     (
@@ -203,52 +184,37 @@ TABLE = [
     ),
     (
         r"Because ([\w.-]+)==(\S+) has no (?:usable )?wheels",
-        "This version has no wheel for the host's Python. Take one that has",
+        "This version has no wheel for the host's Python. Use one that has",
         r'app_constraints: ["\1>\2"]',
     ),
     (
-        r"Failed to build `mysqlclient",
-        "mysqlclient is compiled on the host, and lacks what it is compiled with",
-        f"app_build_packages: [{COMPILER}, default-libmysqlclient-dev]",
-    ),
-    (
-        r"Failed to build `psycopg2",
-        "psycopg2 is compiled on the host, and lacks what it is compiled with",
-        f"app_build_packages: [{COMPILER}, libpq-dev]",
-    ),
-    (
         r"The build backend returned an error|Failed to build",
-        "A package is compiled on the host, and lacks what it is compiled with",
+        "Each host compiles a package, and lacks a compiler or headers. mysqlclient also needs "
+        "default-libmysqlclient-dev, and psycopg2 libpq-dev",
         f"app_build_packages: [{COMPILER}]",
     ),
     (
         r"invalid peer certificate",
-        "The certificate of the index is not from a CA that the host trusts",
+        "The host does not trust the CA of the index",
         'app_index_ca: "{{ inventory_dir }}/index-ca.pem"',
     ),
     (
         r"lack of valid authentication credentials|returned a 40[13]|HTTP Error 40[13]",
-        "The index does not accept the user and password that its URL has, or wants some: "
-        "user:password@ before its host",
+        "The index requires user:password@ before its host name, or rejects those given",
         "app_index_url: https://packages.example.com/simple",
     ),
     (
-        r"uv [0-9.]+ cannot be installed from",
-        "The index must have uv, which installs packages, and answer this host",
+        r"uv [0-9.]+ cannot be installed from|there is no version of|No solution found|"
+        r"not found in the package registry|Failed to (fetch|download)",
+        "The index does not answer this host, or lacks uv or a version of a requirement",
         INDEX,
     ),
-    (
-        r"there is no version of|not found in the package registry|No solution found",
-        "The index has no version that fits all requirements",
-        INDEX,
-    ),
-    (r"Failed to (fetch|download)", "The index does not answer this host", INDEX),
     (
         r"WORKER TIMEOUT|start operation timed out|did not end within|^GET \S+: no answer",
-        "The app needs longer until it answers",
+        "The app needs longer to start",
         "release_health_timeout: 120",
     ),
-    RUNNING[-1],  # also matches a worker killed by a timeout, so it comes last
+    MEMORY,  # also matches a worker killed by a timeout, so it comes last
 ]
 
 
@@ -279,12 +245,12 @@ def exception(lines: list[str]) -> list[str]:
         if lines[start].startswith(" ") or end == len(lines) or NOISE.search(lines[end]):
             continue
         _, _, message = lines[end].partition(": ")
-        told = [lines[end]]
+        shown = [lines[end]]
         for line in lines[end + 1 : end + 6]:
             if AFTER.match(line) or (message and line.startswith(message)):
                 break
-            told.append(line)
-        return own_frame(lines[start + 1 : end]) + told
+            shown.append(line)
+        return own_frame(lines[start + 1 : end]) + shown
     return []
 
 
@@ -306,18 +272,17 @@ def advice(text: str, environment: str = "app_environment") -> str:
     lines = text.splitlines()
     found = exception(lines)
     answers = [line for line in lines if line.startswith("GET ") and ": no answer" not in line]
-    looked_at = ["\n".join(found), *answers] if found else [text]
-    for sign, cure, example in TABLE:
-        for part in looked_at:
-            if match := re.search(sign, part, re.MULTILINE):
+    for pattern, cure, example in TABLE:
+        for part in ["\n".join(found), *answers] if found else [text]:
+            if match := re.search(pattern, part, re.MULTILINE):
                 example = match.expand(example).replace("app_environment", environment)
                 return f"{cure}, for example: {example}"
     return ""
 
 
-def noticed(text: str) -> str:
+def running_advice(journal: str) -> str:
     """Return the fix for problems in the journal of a healthy app; empty when no row matches."""
-    found = [row for row in RUNNING if re.search(row[0], text)]
+    found = [row for row in [*RUNNING, MEMORY] if re.search(row[0], journal)]
     return f"{found[0][1]}, for example: {found[0][2]}" if found else ""
 
 

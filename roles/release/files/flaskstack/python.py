@@ -1,7 +1,7 @@
 """Find Python interpreters on a host, and install one that the distribution lacks.
 
-root runs only interpreters that no other account can replace. It never runs an interpreter
-installed here: the folder name gives its version.
+root runs only interpreters that no other account can replace; `uv python find` would run all. It
+never runs an interpreter installed here: the folder name gives its version.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from flaskstack.errors import ValidationError
 ASK = "import platform; print(platform.python_version())"
 PYTHONS = Path("/opt/flaskstack/python")
 FOLDERS = ("/usr/local/bin", "/usr/bin", f"{PYTHONS}/*/bin", "/opt/*/bin")
-SEEN = ("opt", "usr")
 TIMEOUT = 60  # seconds without an answer
 DOWNLOADS = [
     "releases.astral.sh",
@@ -40,10 +39,10 @@ mv /tmp/pythons/cpython-*.*.*/* ."""
 CHECK = """for python in bin/python3.[0-9]*; do case $python in *[0-9]) break ;; esac; done
 "$python" -I -S -m compileall -qq lib >/dev/null 2>&1 || true
 "$python" -I -c {ask}"""
-# Platforms without a build of uv's.
-ELSEWHERE = (
-    "Without app_python the app gets the host's own Python. Else give a build as a .tar.gz with "
-    "python/bin/python3, from where the host can reach it, and its checksum, for example: "
+# For platforms that uv has no build for.
+OWN_BUILD = (
+    "Without app_python the app gets the host's own Python. Otherwise provide a .tar.gz with "
+    "python/bin/python3 where the host can reach it, and its checksum, for example: "
     "app_python_url: https://files.example.com/cpython-{python}-x86_64.tar.gz"
 )
 
@@ -55,24 +54,20 @@ def find(name: str) -> dict[str, Any]:
     found (the path of each usable version).
     """
     program, there = f"python{name}" if name[0].isdecimal() else name, known()
-    asked = [Path(program)] if "/" in program else [path for path in there if path.name == program]
-    asked = [path.resolve() for path in asked if path.exists()]
+    named = [Path(program)] if "/" in program else [path for path in there if path.name == program]
+    named = [path.resolve() for path in named if path.exists()]
     versions: dict[Path, str] = {}
-    for path in dict.fromkeys([*asked, *(path.resolve() for path in there)]):
+    for path in dict.fromkeys([*named, *(path.resolve() for path in there)]):
         versions[path] = "" if unusable(path) else version_of(path)
-    chosen = next((path for path in asked if versions[path]), None)
+    chosen = next((path for path in named if versions[path]), None)
+    reasons = [unusable(path) or "does not run" for path in named] or ["is not there"]
     return {
         "version": versions[chosen] if chosen else "",
         "executable": str(chosen or ""),
-        "reason": "" if chosen else reason_of(asked),
+        "reason": "" if chosen else reasons[0],
         "machine": platform.machine(),
         "found": {version: str(path) for path, version in versions.items() if version},
     }
-
-
-def reason_of(asked: list[Path]) -> str:
-    """Return why none of these interpreters is usable."""
-    return next((unusable(path) or "does not run" for path in asked), "is not there")
 
 
 def known() -> list[Path]:
@@ -88,8 +83,8 @@ def unusable(executable: Path) -> str:
     for path in (executable, *executable.parents):
         status = path.lstat()
         if status.st_uid or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            return f"could be replaced by others than root, who may write to {path}"
-    if executable.parts[1] not in SEEN:
+            return f"can be replaced by other users than root, who may write to {path}"
+    if executable.parts[1] not in ("opt", "usr"):
         return "must be below /opt or /usr, since neither builds nor the app see other folders"
     return "" if os.access(executable, os.X_OK) else "is no program"
 
@@ -99,8 +94,8 @@ def version_of(executable: Path) -> str:
     if executable.is_relative_to(PYTHONS):
         return executable.relative_to(PYTHONS).parts[0]
     command = [str(executable), "-I", "-c", ASK]
-    done = subprocess.run(command, capture_output=True, text=True, cwd="/", check=False)
-    return "" if done.returncode else done.stdout.strip()
+    result = subprocess.run(command, capture_output=True, text=True, cwd="/", check=False)
+    return "" if result.returncode else result.stdout.strip()
 
 
 def variables(executable: str) -> dict[str, str]:
@@ -119,7 +114,7 @@ def install(params: dict[str, Any]) -> dict[str, Any]:
         return {"changed": False, "python": found}
     if not re.fullmatch(r"3\.\d+", params["python"]):
         raise ValidationError(
-            f"app_python is {params['python']}: {found['reason']}, and is no version to install",
+            f"app_python is {params['python']}: {found['reason']}, and is no version to install.",
             'app_python: "3.13"',
         )
     index = uv.Index(params["index_url"], params["index_ca"])
@@ -135,15 +130,15 @@ def install(params: dict[str, Any]) -> dict[str, Any]:
                 box.run("app_python_url: unpacking", UNPACK, stdin=archive)
         else:
             step = f"app_python: installing {params['python']}, which the host lacks,"
-            cure = ELSEWHERE.format(python=params["python"])
+            cure = OWN_BUILD.format(python=params["python"])
             box.run(step, FETCH.format(python=params["python"]), lambda output: cure)
-        said = box.run("Starting the new Python", CHECK.format(ask=f"'{ASK}'")).strip()
-        if not f"{said}.".startswith(f"{params['python']}.") or not re.fullmatch(r"[\d.]+", said):
+        version = box.run("Starting the new Python", CHECK.format(ask=f"'{ASK}'")).strip()
+        if not re.fullmatch(rf"{re.escape(params['python'])}\.[\d.]+", version):
             raise ValidationError(
-                f"app_python_url: it holds Python {said}, and app_python is {params['python']}",
-                f'app_python: "{said.rpartition(".")[0]}"',
+                f"app_python_url: the archive has Python {version}, not {params['python']}.",
+                f'app_python: "{version.rpartition(".")[0]}"',
             )
-        box.keep(PYTHONS / said)
+        box.keep(PYTHONS / version)
     return {"changed": True, "python": find(params["python"])}
 
 
@@ -161,7 +156,7 @@ def downloaded(url: str, checksum: str) -> Iterator[BinaryIO]:
             raise ValidationError(f"app_python_url: {url} cannot be downloaded: {error}") from error
         if digest.hexdigest() != checksum.removeprefix("sha256:"):
             raise ValidationError(
-                f"app_python_checksum: {url} has another checksum; take it if you trust that file",
+                f"app_python_checksum: {url} has another checksum. If you trust that file,",
                 f"app_python_checksum: sha256:{digest.hexdigest()}",
             )
         file.seek(0)

@@ -1,4 +1,7 @@
-"""Install a pinned uv on a host, and configure its access to the app's index."""
+"""Install a pinned uv on a host, and configure its access to the app's index.
+
+Debian has no uv. pip would do, but is a package that a server does not need otherwise.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ import ssl
 import tempfile
 import zipfile
 from base64 import b64encode
+from contextlib import suppress
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.parse import unquote, urljoin, urlsplit
@@ -65,15 +69,8 @@ class Index:
         package = re.sub(r"[-_.]+", "-", first[1]).lower() if first else "setuptools"
         found = urls(text)
         for index in [self.url, *re.findall(r"--extra-index-url[ =](\S+)", text)]:
-            try:
+            with suppress(OSError, ValueError):
                 found += self.links(f"{index.rstrip('/')}/{package}/")
-            except (
-                OSError,
-                ValueError,
-                http.client.HTTPException,
-            ) as error:
-                if isinstance(error, HTTPError):
-                    error.close()
         hosts = {urlsplit(url)._replace(path="", query="", fragment="").geturl() for url in found}
         return sorted(hosts)
 
@@ -84,7 +81,7 @@ class Index:
         return [urljoin(base, html.unescape(link)) for link in found]
 
     def fetch(self, url: str) -> tuple[bytes, str]:
-        """Download from the index; return the content and the final URL."""
+        """Download from the index; return the content and the final URL. Raises OSError."""
         parts, own = urlsplit(url), urlsplit(self.url)
         host = parts.netloc.rpartition("@")[2]
         request = Request(parts._replace(netloc=host).geturl(), headers={"Accept-Encoding": "gzip"})
@@ -92,10 +89,15 @@ class Index:
             login = b64encode(unquote(own.netloc.rpartition("@")[0]).encode()).decode()
             request.add_unredirected_header("Authorization", f"Basic {login}")
         certificates = ssl.create_default_context(cadata=self.ca or None)
-        with urlopen(request, timeout=TIMEOUT, context=certificates) as answer:
-            packed = answer.headers.get("Content-Encoding") == "gzip"
-            data = answer.read()
-            return gzip.decompress(data) if packed else data, answer.url
+        try:
+            with urlopen(request, timeout=TIMEOUT, context=certificates) as answer:
+                data, packed = answer.read(), answer.headers.get("Content-Encoding") == "gzip"
+                return gzip.decompress(data) if packed else data, answer.url
+        except HTTPError as error:
+            with error:
+                raise OSError(str(error)) from None
+        except http.client.HTTPException as error:
+            raise OSError(str(error)) from error
 
 
 def urls(text: str) -> list[str]:
@@ -113,23 +115,19 @@ def install(lock: str, index: Index) -> Path:
 
     Raises ValidationError when the index lacks it or has a different file.
     """
-    version = re.search(r"^uv==(\S+)", lock, re.MULTILINE)
-    if not version:
-        raise ValidationError("the lock of uv does not pin it")
-    folder = TOOLS / f"uv-{version[1]}"
+    version = re.findall(r"^uv==(\S+)", lock, re.MULTILINE)[0]
+    folder = TOOLS / f"uv-{version}"
     if not folder.exists():
         try:
-            wheel = download(version[1], index)
-        except (OSError, http.client.HTTPException) as error:
-            if isinstance(error, HTTPError):
-                error.close()
+            wheel = download(version, index)
+        except OSError as error:
             raise ValidationError(
-                f"uv {version[1]} cannot be installed from {index.url}: {error}"
+                f"uv {version} cannot be installed from {index.url}: {error}"
             ) from error
         if hashlib.sha256(wheel).hexdigest() not in re.findall(r"sha256:(\w+)", lock):
-            raise ValidationError(f"Hash mismatch: {index.url} has another uv {version[1]}")
+            raise ValidationError(f"Hash mismatch: {index.url} has another uv {version}")
         with zipfile.ZipFile(io.BytesIO(wheel)) as packed:
-            place(packed.read(f"uv-{version[1]}.data/scripts/uv"), folder)
+            place(packed.read(f"uv-{version}.data/scripts/uv"), folder)
     return folder / "uv"
 
 
@@ -152,6 +150,5 @@ def place(program: bytes, folder: Path) -> None:
         (new / "uv").chmod(0o755)
         if not folder.exists():
             sandbox.settle(new, folder)
-    for old in TOOLS.glob("uv-*"):
-        if old != folder:
-            shutil.rmtree(old, ignore_errors=True)
+    for old in set(TOOLS.glob("uv-*")) - {folder}:
+        shutil.rmtree(old, ignore_errors=True)
