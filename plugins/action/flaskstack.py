@@ -36,11 +36,11 @@ class ActionModule(ActionBase):
 
         result = super().run(tmp, task_vars)
         call, params = self._task.args["call"], copy.deepcopy(self._task.args.get("params", {}))
-        asks = holder()
-        params |= {"by": asks["by"], "check": self._task.check_mode}
+        requester = holder()
+        params |= {"by": requester["by"], "check": self._task.check_mode}
         for part in (params, params.get("lock", {})):
             if "lock_for" in part:
-                part["holder"] = asks | {"release": part["lock_for"]}
+                part["holder"] = requester | {"release": part["lock_for"]}
         if "templates" in self._task.args:
             params["files"] = self.rendered(self._task.args["templates"], task_vars)
         name, content = pack()

@@ -143,14 +143,14 @@ def post_deploy_failure(
 
 def release_table(states: Mapping[str, State]) -> str:
     """Return a table of each host's releases: active, time, source and author."""
-    rows = [["host", "release", "serves", "last put in use", "commit", "by"]]
+    rows = [["host", "release", "active", "last activated", "commit", "by"]]
     for host, state in states.items():
         last = {entry["release"]: entry for entry in state["history"]}
         for release in state["releases"] or ["none"]:
             entry = last.get(release, {})
-            serves = f"in slot {state['slot']}" if release == state["current"] else ""
+            active = f"in slot {state['slot']}" if release == state["current"] else ""
             texts = [entry.get(key) or "-" for key in ("time", "commit", "by")]
-            rows.append([host, release, serves, *texts])
+            rows.append([host, release, active, *texts])
             host = ""
     return table(rows)
 

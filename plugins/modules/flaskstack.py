@@ -53,36 +53,36 @@ def install(source: Path, program: Path) -> None:
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(argument_spec=OPTIONS, supports_check_mode=True)
-    wanted = module.params
-    program = FOLDER / wanted["program"]
+    params = module.params
+    program = FOLDER / params["program"]
     os.umask(0o022)
     if not program.exists():
-        if not wanted["source"]:
+        if not params["source"]:
             module.exit_json(changed=False, missing=True)
         if module.check_mode:
-            program = Path(wanted["source"])
+            program = Path(params["source"])
         else:
-            install(Path(wanted["source"]), program)
+            install(Path(params["source"]), program)
     # The program continues if the connection, and with it this module, ends.
-    done = subprocess.run(
-        [sys.executable, "-I", program, "call", wanted["call"]],
+    process = subprocess.run(
+        [sys.executable, "-I", program, "call", params["call"]],
         cwd="/",
-        input=wanted["input"],
+        input=params["input"],
         capture_output=True,
         text=True,
         check=False,
         start_new_session=True,
     )
     try:
-        answer = json.loads(done.stdout)
+        result = json.loads(process.stdout)
     except ValueError:
-        said = (done.stdout + done.stderr).strip().splitlines()[-20:]
-        module.fail_json(msg="\n".join([f"flaskstack {wanted['call']} ended early:", *said]))
-    for warning in answer.pop("warnings", []):
+        output = (process.stdout + process.stderr).strip().splitlines()[-20:]
+        module.fail_json(msg="\n".join([f"flaskstack {params['call']} ended early:", *output]))
+    for warning in result.pop("warnings", []):
         module.warn(warning)
-    if answer.get("failed"):
-        module.fail_json(**answer)
-    module.exit_json(**answer)
+    if result.get("failed"):
+        module.fail_json(**result)
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":

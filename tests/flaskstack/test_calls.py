@@ -211,7 +211,7 @@ def test_the_lock_is_acquired_reported_and_released(called, host):
     assert called("gather", lock=ours)["current"] == ""
     assert "ada@desk deploys one" in called("gather", lock=other)["msg"]
     said = called("lock", **other, force=True)
-    assert "takes the place of another: ada@desk" in said["warnings"][0]
+    assert "replaces another: ada@desk" in said["warnings"][0]
     called("unlock", **ours)
     assert (host.root / "deploy.json").exists()
     called("unlock", **other)

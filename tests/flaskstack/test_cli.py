@@ -47,13 +47,13 @@ def answer(shop, *words):
 
 def test_status_of_a_healthy_app(shop):
     code, said = answer(shop, "status")
-    assert (code, said["well"], said["release"], said["commit"]) == (0, True, "two", "ctwo")
+    assert (code, said["healthy"], said["release"], said["commit"]) == (0, True, "two", "ctwo")
     assert (said["slot"], said["by"], said["health"]) == ("b", "ada@desk", "GET /: 200")
     assert said["settings"] == shop.host.set("second", root=str(shop.host.root))
     assert said["units"]["shop-hourly.service"] == "waiting"
     code, said = shop("status")
     assert said.startswith("shop")
-    assert all(word in said for word in ("well", "two", "ada@desk", "shop-mailer@1.service"))
+    assert all(word in said for word in ("healthy", "two", "ada@desk", "shop-mailer@1.service"))
 
 
 @pytest.mark.parametrize(
@@ -62,8 +62,8 @@ def test_status_of_a_healthy_app(shop):
 def test_status_of_an_unhealthy_app(shop, unit):
     shop.host.running[unit] = {"ActiveState": "failed", "release": "sick"}
     code, said = answer(shop, "status")
-    assert (code, said["well"], said["units"][unit]) == (1, False, "failed")
-    assert "NOT WELL" in shop("status")[1]
+    assert (code, said["healthy"], said["units"][unit]) == (1, False, "failed")
+    assert "UNHEALTHY" in shop("status")[1]
 
 
 def test_status_suggests_a_setting(shop):
@@ -80,10 +80,10 @@ def test_status_without_an_active_release(shop):
 
 def test_releases(shop):
     _, said = answer(shop, "releases")
-    serves = {row["release"]: row["serves"] for row in said["releases"]}
+    serves = {row["release"]: row["active"] for row in said["releases"]}
     assert serves == {"one": "", "two": "in slot b"}
     header, _, *rows = shop("releases")[1].splitlines()
-    assert header.split()[:3] == ["release", "serves", "time"]
+    assert header.split()[:3] == ["release", "active", "time"]
     row = next(row for row in rows if row.startswith("two"))
     assert row.split()[-3:] == ["ctwo", "ada@desk", "deploy"]
 
@@ -146,7 +146,7 @@ def test_a_running_deploy_is_not_interrupted_without_break_lock(shop, command):
     ("words", "told"),
     [
         (["rollback", "three"], "no release three; there are: "),
-        (["run"], "which command?"),
+        (["run"], "no command given"),
         (["maintenance", "on"], "nginx does not serve shop on this host"),
     ],
 )

@@ -207,7 +207,7 @@ TAKEN = {"SELECT GET_LOCK": "0", "SELECT IS_USED_LOCK": "7", "SHOW PROCESSLIST":
     [
         (TAKEN, "shop_migrate from 10.0.0.9:41234 (connection 7), for 42 seconds"),
         ({"SET SESSION": "fail"}, "database at 10.0.0.5: ERROR 1045 (28000): Access denied"),
-        ({"SET SESSION": "fail"}, "does not take this user and password"),
+        ({"SET SESSION": "fail"}, "or lacks this database, user or password"),
     ],
 )
 def test_an_unusable_database_is_reported_immediately(wanted, server, tmp_path, answers, told):

@@ -86,7 +86,7 @@ def checked(root, write_settings):
 
 def test_an_importable_app_passes(checked):
     read = "import os\nassert os.environ['SET'] == 'second'\n"
-    assert checked(read) == {"changed": False, "note": ""}
+    assert checked(read) == {"changed": False}
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_an_importable_app_passes(checked):
     ],
 )
 def test_missing_tables_are_accepted_before_the_migration(checked, text):
-    assert "tables" in checked(text)["note"]
+    assert checked(text) == {"changed": False}
 
 
 @pytest.mark.parametrize(

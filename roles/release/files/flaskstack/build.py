@@ -48,14 +48,14 @@ def build(params: dict[str, Any]) -> dict[str, Any]:
     release, environment = paths(params)
     index = uv.Index(params["index_url"], params["index_ca"])
     program = uv.install(params["uv_lock"], index)
-    known = {"VIRTUAL_ENV": str(environment), "FLASK_APP": params["wsgi"]}
-    known |= {"PATH": f"{environment}/bin:{uv.path(program)}"}
-    known |= python.variables(str((environment / "bin/python").resolve()))
+    variables = {"VIRTUAL_ENV": str(environment), "FLASK_APP": params["wsgi"]}
+    variables |= {"PATH": f"{environment}/bin:{uv.path(program)}"}
+    variables |= python.variables(str((environment / "bin/python").resolve()))
     with sandbox.opened(
         params["app"],
         release,
         readable=[environment],
-        variables=index.variables | known | params["build_environment"],
+        variables=index.variables | variables | params["build_environment"],
         given=index.files,
         trusted=[*index.trusted, *params["build_hosts"]],
         named=index.named(""),
@@ -79,14 +79,14 @@ def advise(output: str) -> str:
     """Return a hint for a failed build command, which sees fewer resources than the app."""
     if re.search(NO_NAME, output):
         return (
-            "Build commands reach the package index and these hosts alone, for example: "
+            "Build commands can reach only the package index and these hosts, for example: "
             "app_build_hosts: [registry.npmjs.org, api.example.com]"
         )
     if not re.search(WITHOUT, output):
         return hints.advice(output, "app_build_environment")
     return (
-        "Build commands have FLASK_APP, and no other setting, secret or database of the app's. "
-        "Values that the app only has to find are set for them, for example: "
+        "Build commands have FLASK_APP, but no settings, secrets or database of the app. Set "
+        "dummies where a value must be present, for example: "
         'app_build_environment: {SECRET_KEY: "for the build", DATABASE_URL: "sqlite://"}'
     )
 

@@ -25,25 +25,23 @@ from flaskstack.mysql import find_tools
 from flaskstack.settings import Settings, differences, name_of
 from flaskstack.units import Units
 
-Wanted = dict[str, Any]
-OWN = ("services", "timers", "plan")  # keys that belong to a set of settings
+Params = dict[str, Any]
 
 
-def gather(params: Wanted) -> dict[str, Any]:
+def gather(params: Params) -> dict[str, Any]:
     """Return the state of an app on a host.
 
     `python` names the interpreter to look up; empty for none. With `lock`, the deploy lock is
     acquired first. The call changes nothing else.
     """
-    told = lock(params | params["lock"]) if params.get("lock") else {"changed": False}
+    result = lock(params | params["lock"]) if params.get("lock") else {"changed": False}
     app_dir, settings = AppDir(params["root"], params["app"]), Settings(params["app"])
     releases = [path for path in app_dir.newest_first() if not path.name.startswith(".")]
-    slot, current = app_dir.live(), settings.current()
-    return told | {
+    current = settings.current()
+    return result | {
         "current": app_dir.serving(),  # active release, empty when there is none
         "settings": current,
-        "slot": slot,
-        "previous": app_dir.previous(),
+        "slot": app_dir.live(),
         "settled": settled(app_dir, settings),
         "plan": settings.release(current).get("plan", {}),  # sizes planned by site.yml
         "releases": [path.name for path in releases],
@@ -65,31 +63,31 @@ def settled(app_dir: AppDir, settings: Settings) -> bool:
         return False
     if not settings.there(name) or not settings.installed(slot, name):
         return False
-    proof = settings.release(name)
-    needed = [f"{app_dir.app}-web@{slot}.socket", f"{app_dir.app}-web@{slot}.service"]
-    needed += [*proof.get("services", []), *proof.get("timers", [])]
-    return all(unit["ActiveState"] == "active" for unit in Units().show(needed).values())
+    release = settings.release(name)
+    names = [f"{app_dir.app}-web@{slot}.socket", f"{app_dir.app}-web@{slot}.service"]
+    names += [*release.get("services", []), *release.get("timers", [])]
+    return all(unit["ActiveState"] == "active" for unit in Units().show(names).values())
 
 
-def lock(params: Wanted) -> dict[str, Any]:
+def lock(params: Params) -> dict[str, Any]:
     """Acquire the deploy lock for `holder`; `timeout` in seconds, `force` takes it over."""
     replaced = Lock(Path(params["root"])).acquire(
         params["holder"], params["timeout"], params.get("force", False)
     )
     # Only a lock of another controller is worth a warning: its deploy may still run.
     if replaced and replaced.get("controller") != params["holder"]["controller"]:
-        told = f"This deploy takes the place of another: {describe(replaced, int(time.time()))}"
-        return {"changed": False, "warnings": [told]}
+        warning = f"This deploy replaces another: {describe(replaced, int(time.time()))}"
+        return {"changed": False, "warnings": [warning]}
     return {"changed": False}
 
 
-def unlock(params: Wanted) -> dict[str, Any]:
+def unlock(params: Params) -> dict[str, Any]:
     """Release the deploy lock of `holder`."""
     Lock(Path(params["root"])).release(params["holder"])
     return {"changed": False}
 
 
-def write_settings(params: Wanted) -> dict[str, Any]:
+def write_settings(params: Params) -> dict[str, Any]:
     """Write a set of settings: `files` (texts by path) and `release` (health check and units).
 
     With `check` nothing is written. With `code_only` the active set stays active. It takes the
@@ -102,49 +100,50 @@ def write_settings(params: Wanted) -> dict[str, Any]:
             group = grp.getgrnam(params["user"]).gr_gid
             settings.write(files, params["release"], group)
             if params.get("code_only") and current:
-                known = settings.release(current).items()
-                own = {key: value for key, value in known if key in OWN}
-                settings.prove(current, params["release"] | own, group)
+                release = settings.release(current)
+                kept = {
+                    key: release[key] for key in ("services", "timers", "plan") if key in release
+                }
+                settings.write_release(current, params["release"] | kept, group)
     found = differences(settings.files(current), files) if current else []
     return {"changed": False, "name": name_of(files), "current": current, "differences": found}
 
 
-def changing(params: Wanted, step: Callable[[Change], dict[str, Any]]) -> dict[str, Any]:
+def changing(params: Params, step: Callable[[Change], dict[str, Any]]) -> dict[str, Any]:
     """Run a step of a change while holding the app's lock."""
     change = Change(params)
     with change.app_dir.locked():
         return {"changed": True} | step(change)
 
 
-def start(params: Wanted) -> dict[str, Any]:
+def start(params: Params) -> dict[str, Any]:
     """Start a release with its settings beside the active one; see `Change`."""
     return changing(params, Change.start)
 
 
-def switch(params: Wanted) -> dict[str, Any]:
+def switch(params: Params) -> dict[str, Any]:
     """Switch traffic and background processes to the started release."""
     return changing(params, Change.switch)
 
 
-def apply(params: Wanted) -> dict[str, Any]:
+def apply(params: Params) -> dict[str, Any]:
     """Activate `settings` by restarting the active release with them."""
     app_dir, settings = AppDir(params["root"], params["app"]), Settings(params["app"])
-    serves, name = app_dir.serving(), params["settings"]
-    answer = {"changed": bool(serves), "current": serves}
-    if settings.current() == name and settled(app_dir, settings):
-        answer["changed"] = False
-    if params.get("check") or not serves:
-        return answer
-    if answer["changed"]:
-        params = params | {"release": serves}
+    release = app_dir.serving()
+    active = settings.current() == params["settings"] and settled(app_dir, settings)
+    result = {"changed": bool(release) and not active, "current": release}
+    if params.get("check") or not release:
+        return result
+    if result["changed"]:
+        params = params | {"release": release}
         start(params)
-        answer = switch(params)
+        result = switch(params)
     if params["action"] == "rotation":  # the other sets hold revoked secrets
         settings.prune(set())
-    return answer
+    return result
 
 
-def undo(params: Wanted) -> dict[str, Any]:
+def undo(params: Params) -> dict[str, Any]:
     """Return to the previous release; `switched` is the result of `switch`, if it succeeded.
 
     Then release the deploy lock `lock`. Without that lock, nothing is done.
@@ -181,34 +180,26 @@ CALLS = {
     "migrate": "migrate:migrate",
     "migrations": "migrations:between",
 }
-ALONE = ("environment", "build", "place", "python")  # calls that run one at a time
+EXCLUSIVE = {"environment", "build", "place", "python"}  # run one at a time
 # Calls that check mode may run.
-READS = (
-    "gather",
-    "settings",
-    "apply",
-    "stale",
-    "migrations",
-    "singletons",
-    "remove_folders",
-    "conflicts",
-)
+READS = {"gather", "settings", "apply", "stale", "migrations", "singletons", "remove_folders"}
+READS |= {"conflicts"}
 
 
 def call(name: str) -> int:
     """Read params from standard input, run a call and write its result; return an exit code."""
     try:
         module, _, function = CALLS[name].partition(":")
-        found = getattr(importlib.import_module(f"flaskstack.{module}"), function)
+        run = getattr(importlib.import_module(f"flaskstack.{module}"), function)
         params = json.load(sys.stdin)
-        refused = params.get("check") and name not in READS
+        skipped = params.get("check") and name not in READS
         with ExitStack() as stack:
-            if name in ALONE and not refused:
+            if name in EXCLUSIVE and not skipped:
                 stack.enter_context(AppDir(params["root"], params["app"]).locked())
-            answer = {"changed": False} if refused else found(params)
+            result = {"changed": False} if skipped else run(params)
     except ValidationError as error:
-        answer = {"failed": True, "msg": str(error), "example": error.example}
+        result = {"failed": True, "msg": str(error), "example": error.example}
     except DeployError as error:
-        answer = {"failed": True, "msg": str(error), "step": error.step}
-    json.dump(answer, sys.stdout)
+        result = {"failed": True, "msg": str(error), "step": error.step}
+    json.dump(result, sys.stdout)
     return 0

@@ -1,4 +1,7 @@
-"""The operator's command on a host: `flaskstack APP COMMAND`. It needs no controller."""
+"""The operator's command on a host: `flaskstack APP COMMAND`. It needs no controller.
+
+It uses argparse, since a host has no packages besides Debian's own Python.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,7 +28,7 @@ from flaskstack.errors import DeployError, ValidationError
 from flaskstack.files import listing
 from flaskstack.hints import running_advice
 from flaskstack.history import rollback_settings, rollback_target, table
-from flaskstack.run import run
+from flaskstack.run import run as run_command
 from flaskstack.settings import Settings
 from flaskstack.units import Deadline, Units
 
@@ -35,69 +38,55 @@ NEEDS_ROOT = 77  # exit code of sysexits.h
 SHOWN = ("release", "settings", "slot", "since", "by", "commit", "health", "deploy", "hint")
 
 # Result of a command: JSON, text and exit code.
-Answer = tuple[dict[str, Any], str, int]
+Result = tuple[dict[str, Any], str, int]
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command, print its result, and return the exit code."""
-    known, more = parser().parse_known_args(arguments)
-    if known.name == "logs":
-        os.execvp("journalctl", ["journalctl", f"--unit={known.app}-*", *more])
-    if more:
-        parser().error(f"unknown: {' '.join(more)}")
-    if os.geteuid() != 0:
-        said = " ".join(sys.argv[1:] if arguments is None else arguments)
-        print(f"flaskstack: needs root, for example: sudo flaskstack {said}", file=sys.stderr)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options, journal_options = parser().parse_known_args(arguments)
+    options.journal_options = journal_options
+    if journal_options and options.name != "logs":
+        parser().error(f"unknown: {' '.join(journal_options)}")
+    if os.geteuid() != 0 and options.name != "logs":
+        command = " ".join(arguments)
+        print(f"flaskstack: needs root, for example: sudo flaskstack {command}", file=sys.stderr)
         return NEEDS_ROOT
     try:
-        root = "" if known.name == "maintenance" else root_of(known.app)  # host may have only nginx
-        answer, text, code = known.act(known, AppDir(root, known.app))
+        # `maintenance` also works on a host with only nginx, and `logs` without root.
+        root = "" if options.name in ("logs", "maintenance") else root_of(options.app)
+        result, text, code = options.run(options, AppDir(root, options.app))
     except (ValidationError, DeployError) as error:
-        answer, text, code = {"failed": True, "msg": str(error)}, f"flaskstack: {error}", 1
-    if getattr(known, "json", False):
-        print(json.dumps(answer, indent=2))
+        result, text, code = {"failed": True, "msg": str(error)}, f"flaskstack: {error}", 1
+    if getattr(options, "json", False):
+        print(json.dumps(result, indent=2))
     elif text:
-        print(text, file=sys.stderr if answer.get("failed") else sys.stdout)
+        print(text, file=sys.stderr if result.get("failed") else sys.stdout)
     return code
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(prog="flaskstack", description=__doc__)
+    """Return the parser of the command line; a command's help is its function's docstring."""
+    parser = argparse.ArgumentParser(prog="flaskstack", description=__doc__.splitlines()[0])
     parser.add_argument("app", metavar="APP", help="name of the app")
     commands = parser.add_subparsers(dest="name", metavar="COMMAND", required=True)
-
-    def command(name: str, act: Callable[..., Answer] | None, text: str) -> argparse.ArgumentParser:
-        made = commands.add_parser(name, help=text, description=text)
-        made.set_defaults(act=act)
+    functions = (status, releases, rollback, restart, logs, run, maintenance, recover)
+    added = {}
+    for function in functions:
+        text, name = function.__doc__.splitlines()[0], function.__name__
+        added[name] = commands.add_parser(name, help=text, description=text)
+        added[name].set_defaults(run=function)
         if name not in ("logs", "run", "recover"):
-            made.add_argument("--json", action="store_true", help="print JSON")
+            added[name].add_argument("--json", action="store_true", help="print JSON")
         if name in ("rollback", "restart"):
-            made.add_argument(
-                "--break-lock", action="store_true", help="take over from a deploy that is dead"
-            )
-        return made
-
-    command(
-        "status",
-        status,
-        "show the active release, its units and their health (exit code 1 on a problem)",
-    )
-    command("releases", releases, "list the releases on this host")
-    back = command("rollback", rollback, "activate a previous release with its settings")
-    back.add_argument(
-        "release", metavar="ID", nargs="?", default="", help="default: the previous release"
-    )
-    command("restart", restart, "restart the app without a failed request")
-    command("logs", None, "show the journal of the app; takes options of journalctl, such as -f")
-    inside = command(
-        "run", run_command, "run a command with the user, sandbox and environment of the app"
-    )
-    inside.add_argument("--release", metavar="ID", default="", help="default: the active release")
-    inside.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND")
-    closed = command("maintenance", maintenance, "answer requests with a maintenance page and 503")
-    closed.add_argument("state", choices=["on", "off"])
-    command("recover", recover, "finish or undo an interrupted deploy; runs at boot")
+            text = "take over from a deploy that is dead"
+            added[name].add_argument("--break-lock", action="store_true", help=text)
+    text = "default: the previous release"
+    added["rollback"].add_argument("release", metavar="ID", nargs="?", default="", help=text)
+    text = "default: the active release"
+    added["run"].add_argument("--release", metavar="ID", default="", help=text)
+    added["run"].add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND")
+    added["maintenance"].add_argument("state", choices=["on", "off"])
     return parser
 
 
@@ -107,95 +96,92 @@ def root_of(app: str) -> str:
     for name in (settings.current(), *(path.name for path in listing(settings.sets))):
         if root := settings.release(name).get("root"):
             return root
-    raise ValidationError(f"{app}: no such app on this host, or none that was put in use")
+    raise ValidationError(f"{app}: no such app on this host, or no release of it was activated")
 
 
-def status(known: argparse.Namespace, app_dir: AppDir) -> Answer:
-    """Show the active release and whether it is healthy."""
+def status(options: argparse.Namespace, app_dir: AppDir) -> Result:
+    """Show the active release, its units and their health (exit code 1 on a problem)."""
     state, settings = gather({"app": app_dir.app, "root": app_dir.root}), Settings(app_dir.app)
     slot = state["slot"]
     last = state["history"][-1] if state["history"] else {}
     change = Change({"app": app_dir.app, "root": app_dir.root, "settings": settings.in_slot(slot)})
-    well, answer, units = False, "nothing serves", {}
+    healthy, health, states, journal = False, "no release is active", {}, ""
     if slot:
-        well, answer = change.watch.health.ask(app_dir.socket(slot), Deadline(10))
+        healthy, health = change.watch.health.ask(app_dir.socket(slot), Deadline(10))
         services, timers = change.processes(settings.current())
         names = [change.socket(slot), change.service(slot), *services, *timers]
-        units = states(Units(), names, [*map(started_by, timers)])
-    now, services = time.time(), [name for name in units if name.endswith(".service")]
-    lines = [line for name in services for line in Units().journal(name, now - 3600, now)]
-    held, closed = Lock(app_dir.root).holder(), (MAINTENANCE / app_dir.app).exists()
-    told = {
+        timed = [started_by(timer) for timer in timers]
+        found = Units().show([*names, *timed])
+        states = {name: unit["ActiveState"] for name, unit in found.items()}
+        waiting = {"activating": "active", "failed": "failed"}  # all others wait for the timer
+        states |= {name: waiting.get(states[name], "waiting") for name in timed}
+        now = time.time()
+        lines = [Units().journal(name, now - 3600, now) for name in names if ".service" in name]
+        journal = "\n".join(line for each in lines for line in each)
+    lock, closed = Lock(app_dir.root).holder(), (MAINTENANCE / app_dir.app).exists()
+    healthy = healthy and set(states.values()) <= {"active", "waiting"}
+    result = {
         "app": app_dir.app,
-        "well": well and all(state in ("active", "waiting") for state in units.values()),
+        "healthy": healthy,
         "release": state["current"],
         "settings": settings.in_slot(slot),
         "slot": slot,
         "since": last.get("time", ""),
         "by": last.get("by", ""),
         "commit": last.get("commit", ""),
-        "health": answer,
-        "deploy": describe(held, int(time.time())) if held else "",
+        "health": health,
+        "deploy": describe(lock, int(time.time())) if lock else "",
         "maintenance": closed,
-        "hint": running_advice("\n".join(lines)),
-        "units": units,
+        "hint": running_advice(journal),
+        "units": states,
     }
-    rows = [[name, told[name]] for name in SHOWN if told[name]]
-    rows += [["maintenance", "on: visitors get a 503"]] if closed else []
-    rows += [[unit, state] for unit, state in units.items()]
-    text = table([[app_dir.app, "well" if told["well"] else "NOT WELL"], *rows])
-    return told, text, 0 if told["well"] else 1
+    rows = [[app_dir.app, "healthy" if healthy else "UNHEALTHY"]]
+    rows += [[name, result[name]] for name in SHOWN if result[name]]
+    rows += [["maintenance", "on: requests get a 503"]] if closed else []
+    rows += [[unit, state] for unit, state in states.items()]
+    return result, table(rows), 0 if healthy else 1
 
 
-def states(units: Units, names: list[str], at_times: list[str]) -> dict[str, str]:
-    """Return the states of units; a service started by a timer is shown as waiting between runs."""
-    shown = {name: said["ActiveState"] for name, said in units.show([*names, *at_times]).items()}
-    for name in at_times:
-        if shown[name] != "failed":
-            shown[name] = "active" if shown[name] == "activating" else "waiting"
-    return shown
-
-
-def releases(known: argparse.Namespace, app_dir: AppDir) -> Answer:
-    """List the releases on the host, most recently active or installed first."""
+def releases(options: argparse.Namespace, app_dir: AppDir) -> Result:
+    """List the releases on this host, most recently active or installed first."""
     state = gather({"app": app_dir.app, "root": app_dir.root})
     last = {entry["release"]: entry for entry in state["history"]}
-    columns = ["release", "serves", "time", "settings", "commit", "by", "action"]
+    columns = ["release", "active", "time", "settings", "commit", "by", "action"]
     rows = []
     for release in state["releases"]:
-        serves = f"in slot {state['slot']}" if release == state["current"] else ""
-        rows.append(last.get(release, {}) | {"release": release, "serves": serves})
+        active = f"in slot {state['slot']}" if release == state["current"] else ""
+        rows.append(last.get(release, {}) | {"release": release, "active": active})
     texts = [[row.get(column) or "-" for column in columns] for row in rows]
     return {"releases": rows}, table([columns, *texts]), 0
 
 
-def rollback(known: argparse.Namespace, app_dir: AppDir) -> Answer:
-    """Activate a previous release with the settings it last had."""
-    with deploying(known, app_dir, known.release or "the previous release"):
+def rollback(options: argparse.Namespace, app_dir: AppDir) -> Result:
+    """Activate a previous release with the settings that it last had."""
+    with deploying(options, app_dir, options.release or "the previous release"):
         state = gather({"app": app_dir.app, "root": app_dir.root})
-        release = known.release or rollback_target({"this host": state})
-        there = ", ".join(state["releases"]) or "none"
+        release = options.release or rollback_target({"this host": state})
         if release not in state["releases"]:
-            what = f"no release {release}" if release else "nothing to go back to"
-            raise ValidationError(f"{app_dir.app}: {what}; there are: {there}")
+            missing = f"no release {release}" if release else "no previous release"
+            there = ", ".join(state["releases"]) or "none"
+            raise ValidationError(f"{app_dir.app}: {missing}; there are: {there}")
         folders = {"from": app_dir.releases / state["current"], "to": app_dir.releases / release}
         ahead = migrations.between(folders)["files"] if state["current"] else []
-        answer, text, code = put_in_use(
-            app_dir, release, rollback_settings(state, release), "rollback"
-        )
+        settings = rollback_settings(state, release)
+        result, text, code = activate(app_dir, release, settings, "rollback")
     if ahead:
-        text += f"\nThe database stays as {state['current']} left it, with these migrations: "
+        text += f"\nThe database keeps the schema of {state['current']}, with these migrations: "
         text += ", ".join(ahead)
-    return answer | {"migrations": ahead}, text, code
+    return result | {"migrations": ahead}, text, code
 
 
-def restart(known: argparse.Namespace, app_dir: AppDir) -> Answer:
-    """Restart the active release, in the other slot where memory allows it."""
-    with deploying(known, app_dir, "a restart"):
-        serves = app_dir.serving()
-        if not serves:
-            raise ValidationError(f"{app_dir.app}: nothing serves")
-        return put_in_use(app_dir, serves, Settings(app_dir.app).in_slot(app_dir.live()), "restart")
+def restart(options: argparse.Namespace, app_dir: AppDir) -> Result:
+    """Restart the app without a failed request, in the other slot where memory allows it."""
+    with deploying(options, app_dir, "a restart"):
+        release = app_dir.serving()
+        if not release:
+            raise ValidationError(f"{app_dir.app}: no release is active")
+        settings = Settings(app_dir.app).in_slot(app_dir.live())
+        return activate(app_dir, release, settings, "restart")
 
 
 def operator() -> str:
@@ -204,10 +190,10 @@ def operator() -> str:
 
 
 @contextmanager
-def deploying(known: argparse.Namespace, app_dir: AppDir, what: str) -> Iterator[None]:
+def deploying(options: argparse.Namespace, app_dir: AppDir, what: str) -> Iterator[None]:
     """Hold the deploy lock. Raises ValidationError that names its holder."""
     lock, holder = Lock(app_dir.root), this_process(operator(), what)
-    lock.acquire(holder, force=known.break_lock)
+    lock.acquire(holder, force=options.break_lock)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a lost connection must not interrupt the change
     try:
         yield
@@ -215,28 +201,37 @@ def deploying(known: argparse.Namespace, app_dir: AppDir, what: str) -> Iterator
         lock.release(holder)
 
 
-def put_in_use(app_dir: AppDir, release: str, settings: str, action: str) -> Answer:
+def activate(app_dir: AppDir, release: str, settings: str, action: str) -> Result:
     """Start a release with its settings, check it and switch to it."""
     params = {"app": app_dir.app, "root": app_dir.root, "release": release, "settings": settings}
     change = Change(params | {"by": operator(), "action": action})
     with app_dir.locked():
         try:
             change.start()
-            answer = change.switch()
+            result = change.switch()
         except KeyboardInterrupt:
             change.recover()
             raise DeployError(action, f"interrupted; {app_dir.serving()} is active") from None
-    return answer, f"{release} is active with settings {settings}", 0
+    return result, f"{release} is active with settings {settings}", 0
 
 
-def run_command(known: argparse.Namespace, app_dir: AppDir) -> Answer:
-    """Run a command as the app, with input, output and exit code of this process."""
-    command = known.command[1:] if known.command[:1] == ["--"] else known.command
+def logs(options: argparse.Namespace, app_dir: AppDir) -> Result:
+    """Show the journal of the app; takes options of journalctl, such as -f."""
+    command = ["journalctl", f"--unit={app_dir.app}-*", *options.journal_options]
+    os.execvp(command[0], command)
+
+
+def run(options: argparse.Namespace, app_dir: AppDir) -> Result:
+    """Run a command with the user, sandbox and environment of the app.
+
+    It has the input, output and exit code of this process.
+    """
+    command = options.command[1:] if options.command[:1] == ["--"] else options.command
     if not command:
         raise ValidationError(
-            f"which command? For example: flaskstack {app_dir.app} run flask routes"
+            f"no command given. For example: flaskstack {app_dir.app} run flask routes"
         )
-    settings = app_dir.settings_of(known.release) if known.release else ""
+    settings = app_dir.settings_of(options.release) if options.release else ""
     stopped: list[int] = []
 
     def stop(number: int, _: Any) -> None:
@@ -246,34 +241,37 @@ def run_command(known: argparse.Namespace, app_dir: AppDir) -> Answer:
 
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
-    code = run(
+    code = run_command(
         app_dir.app,
         app_dir.root,
         command,
-        release=known.release,
+        release=options.release,
         settings=settings if Settings(app_dir.app).there(settings) else "",
         terminal=any(os.isatty(number) for number in range(3)),
     )
     return {}, "", stopped[0] if stopped else code
 
 
-def maintenance(known: argparse.Namespace, app_dir: AppDir) -> Answer:
-    """Enable or disable the maintenance page. nginx checks for the flag file on each request."""
-    flag = MAINTENANCE / app_dir.app
+def maintenance(options: argparse.Namespace, app_dir: AppDir) -> Result:
+    """Answer requests with a maintenance page and 503, or stop doing so.
+
+    nginx checks for the flag file on each request.
+    """
+    flag, is_on = MAINTENANCE / app_dir.app, options.state == "on"
     if not flag.with_suffix(".html").exists():
+        command = "touch" if is_on else "rm -f"
         raise ValidationError(
             f"nginx does not serve {app_dir.app} on this host. On each host where it does: "
-            f"sudo {'touch' if known.state == 'on' else 'rm -f'} {flag}"
+            f"sudo {command} {flag}"
         )
-    if known.state == "on":
+    if is_on:
         flag.touch()
     else:
         flag.unlink(missing_ok=True)
-    text = "visitors get a 503" if known.state == "on" else "visitors are let in"
-    return {"maintenance": known.state == "on"}, text, 0
+    return {"maintenance": is_on}, f"maintenance page is {options.state}", 0
 
 
-def recover(known: argparse.Namespace, app_dir: AppDir) -> Answer:
-    """Finish or undo an interrupted deploy, before the units start."""
+def recover(options: argparse.Namespace, app_dir: AppDir) -> Result:
+    """Complete or undo an interrupted deploy, before the units start; runs at boot."""
     Change({"app": app_dir.app, "root": app_dir.root}).recover_at_boot()
     return {}, "", 0

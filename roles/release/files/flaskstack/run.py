@@ -29,9 +29,9 @@ gunicorn.cfg.worker_class
 gunicorn.load()
 sys.stdout.flush()
 sys.stderr.flush()
-os._exit(0)  # threads that the app has started go on otherwise
+os._exit(0)  # otherwise threads that the app has started continue
 """
-# Imports that a migration, which runs after the check, may make work.
+# Failures that the migration, which runs after the check, may fix.
 NO_SCHEMA = re.compile(
     r"no such (table|column)|(Table|relation|column) .* (doesn't|does not) exist|Unknown column|"
     r"(CREATE|ALTER|INDEX|REFERENCES) command denied"
@@ -100,9 +100,9 @@ def run(
         raise ValidationError(f"{app} has no {missing} on this host: flaskstack {app} releases")
     folder = folder.resolve()
     path = f"PATH={folder}/.venv/bin:{folder}/.site-packages/bin:{SEARCH}"
-    variables = "".join(map(quoted, filter(None, [path, *environment.splitlines()])))
+    variables = "".join(map(quoted, [path, *filter(None, environment.splitlines())]))
     with in_memory(variables) as more:
-        started = [
+        systemd_run = [
             *("systemd-run", "--quiet", "--collect", "--wait", "--pty", "--pipe"),
             f"--unit={app}.run-{os.getpid()}-{next(NUMBERS)}.service",
             "--service-type=exec",
@@ -116,7 +116,7 @@ def run(
             *(word.replace("$", "$$") for word in (*FOUND, *command)),  # systemd expands variables
         ]
         return subprocess.run(
-            started,
+            systemd_run,
             check=False,
             pass_fds=pass_fds,
             stdin=subprocess.DEVNULL if stdout else None,
@@ -141,14 +141,13 @@ def output_of(
 def check(params: dict[str, Any]) -> dict[str, Any]:
     """Import the app and the worker class like Gunicorn, with the new settings.
 
-    `params` has `app`, `root`, `release` and `settings`. `note` in the result reports failures
-    that were tolerated because the migration may fix them. Raises DeployError with the reason and
-    the setting that fixes it.
+    `params` has `app`, `root`, `release` and `settings`. A failure is tolerated if the migration
+    may fix it. Raises DeployError with the reason and the setting that fixes it.
     """
     app, sets = params["app"], Settings(params["app"])
     python = Path(params["root"], "releases", params["release"], ".venv/bin/python")
     configuration = sets.sets / params["settings"] / "gunicorn.conf.py"
-    timeout, began = sets.release(params["settings"]).get("timeout", 0), time.monotonic()
+    timeout, start = sets.release(params["settings"]).get("timeout", 0), time.monotonic()
     code, output = output_of(
         app,
         params["root"],
@@ -157,11 +156,9 @@ def check(params: dict[str, Any]) -> dict[str, Any]:
         settings=params["settings"],
         timeout=timeout,
     )
-    if code and NO_SCHEMA.search(output):
-        return {"changed": False, "note": "the app needs tables while it is imported"}
-    if code:
-        if timeout and time.monotonic() - began > timeout:
+    if code and not NO_SCHEMA.search(output):
+        if timeout and time.monotonic() - start > timeout:
             output += f"\nerror: the import did not end within {timeout} s"
-        why = f"{params['release']} was not activated, since Gunicorn cannot import it:\n"
-        raise DeployError("Import the app", why + explained(output))
-    return {"changed": False, "note": ""}
+        reason = f"{params['release']} was not activated, since Gunicorn cannot import it:\n"
+        raise DeployError("Import the app", reason + explained(output))
+    return {"changed": False}

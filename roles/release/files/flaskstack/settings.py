@@ -39,19 +39,17 @@ class Settings:
         """
         name = name_of(files)
         folder, partial = self.sets / name, self.sets / f".{name}"
-        if folder.is_dir():
-            self.prove(name, release, group)
-        else:
-            if partial.exists():
-                remove(partial)
+        if not folder.is_dir():
+            remove(partial)
             create_folders(partial / "files", self.etc, group)
             self.fill(partial, files, group)
-            self.prove(partial.name, release, group)
+            self.write_release(partial.name, release, group)
             partial.rename(folder)
             sync(self.sets)
+        self.write_release(name, release, group)
         return name
 
-    def prove(self, name: str, release: dict[str, Any], group: int) -> None:
+    def write_release(self, name: str, release: dict[str, Any], group: int) -> None:
         """Write the health check and units of a set (`release.json`)."""
         text = json.dumps(release, indent=2, sort_keys=True) + "\n"
         self.fill(self.sets / name, {"release.json": text}, group)
@@ -123,11 +121,8 @@ class Settings:
 
     def units(self, name: str) -> dict[str, str]:
         """Return the unit files of a set by name."""
-        return {
-            path.removeprefix("units/"): text
-            for path, text in self.files(name).items()
-            if path.startswith("units/")
-        }
+        texts = self.files(name)
+        return {path[6:]: text for path, text in texts.items() if path.startswith("units/")}
 
     def installed(self, slot: str, name: str) -> bool:
         """Return whether the installed unit files match a set in a slot."""
@@ -136,10 +131,10 @@ class Settings:
             for unit, text in self.units(name).items()
         )
 
-    def install(self, unit: str, text: str | None) -> bool:
+    def install(self, unit: str, text: str) -> bool:
         """Write a unit file; return whether it changed."""
         path = UNITS / unit
-        if text is None or read(path) == text:
+        if read(path) == text:
             return False
         path.parent.mkdir(mode=0o755, exist_ok=True)
         write(path, text)
@@ -147,16 +142,14 @@ class Settings:
 
     def process_files(self) -> set[str]:
         """Return the unit files of the app's background processes, identified by their slice."""
-        slices = re.compile(
-            rf"^Slice={re.escape(self.app)}-(processes|timers)\.slice$", re.MULTILINE
-        )
-        found = {
+        slices = re.compile(rf"(?m)^Slice={re.escape(self.app)}-(processes|timers)\.slice$")
+        services = {
             path.name
             for path in UNITS.glob(f"{self.app}-*.service")
             if slices.search(path.read_text())
         }
-        timers = {name.removesuffix(".service") + ".timer" for name in found}
-        return found | {name for name in timers if (UNITS / name).exists()}
+        timers = {name.removesuffix(".service") + ".timer" for name in services}
+        return services | {name for name in timers if (UNITS / name).exists()}
 
     # Removal of old sets.
 
