@@ -12,22 +12,20 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import redis
-
-from sample_app import resilient_redis
 from sample_app.config import Settings
+from sample_app.resilient_redis import ResilientRedis
 
 VISITS = "guestbook:visits"
 STATS = "guestbook:stats"
 STATS_LIFETIME = 30  # seconds
 
-instance: resilient_redis.ResilientRedis
+instance: ResilientRedis
 
 
 def init(settings: Settings) -> None:
     """Configure the instance for this process, without a connection."""
     global instance
-    instance = resilient_redis.ResilientRedis("cache", settings.cache_url)
+    instance = ResilientRedis("cache", settings.cache_url)
 
 
 def count_visit() -> int:
@@ -43,17 +41,11 @@ def stats(count: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     stored = instance.call(lambda client: client.get(STATS))
     if stored is None:
         counted = count() | {"counted_by": process_name(), "counted_at": round(time.time(), 3)}
-        stored = instance.call(lambda client: _store_once(client, json.dumps(counted)))
+        new = json.dumps(counted)
+        options = {"nx": True, "ex": STATS_LIFETIME, "get": True}
+        stored = instance.call(lambda client: client.set(STATS, new, **options)) or new
     value: dict[str, Any] = json.loads(stored)
     return value | {"age": max(0.0, round(time.time() - value["counted_at"], 1))}
-
-
-def _store_once(client: redis.Redis, value: str) -> str | bytes:
-    """Store the statistics if there are none, and return what is stored."""
-    with client.pipeline() as pipe:
-        pipe.set(STATS, value, nx=True, ex=STATS_LIFETIME)
-        pipe.get(STATS)
-        return pipe.execute()[1] or value
 
 
 def process_name() -> str:

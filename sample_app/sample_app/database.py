@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import tenacity
-from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import DBAPIError, OperationalError, TimeoutError
 from sqlalchemy.orm import scoped_session, sessionmaker
@@ -23,6 +23,8 @@ from sample_app.config import Settings
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+
+POOL_TIMEOUT = 3  # seconds to wait for a free connection
 
 Session = scoped_session(sessionmaker(expire_on_commit=False))
 
@@ -34,48 +36,39 @@ NO_RESPONSE = 2013  # the driver's read timeout
 READ_ONLY = frozenset({1021, 1026, 1030, 1114, 1180, 1290, 1598})
 RETRYABLE = frozenset({1213, 1317})  # deadlock, killed statement
 
-_engine: Engine | None = None
+engine: Engine | None = None
 _inherited: list[Any] = []
 
 
-def init(settings: Settings) -> Engine:
+def init(settings: Settings) -> None:
     """Create this process's engine, without a connection, and bind the sessions to it."""
-    global _engine
+    global engine
     url = make_url(settings.database_url)
-    options: dict[str, Any] = {"pool_pre_ping": True, "pool_recycle": settings.db_pool_recycle}
-    if url.get_backend_name() in {"mysql", "mariadb"}:
-        if "charset" not in url.query:
-            url = url.update_query_dict({"charset": "utf8mb4"})
-        options |= {
-            "pool_size": settings.db_pool_size,
-            "max_overflow": settings.db_max_overflow,
-            "pool_timeout": settings.db_pool_timeout,
-            "connect_args": {
-                "connect_timeout": 3,
-                "read_timeout": settings.db_read_timeout,
-                "write_timeout": settings.db_read_timeout,
-            },
-        }
+    timeouts = {
+        "connect_timeout": 3,
+        "read_timeout": settings.db_read_timeout,
+        "write_timeout": settings.db_read_timeout,
+    }
     close()
-    _engine = create_engine(url, **options)
-    event.listen(_engine, "handle_error", _mark_disconnects)
+    engine = create_engine(
+        url,
+        pool_pre_ping=True,
+        pool_recycle=settings.db_pool_recycle,
+        pool_size=settings.db_pool_size,
+        max_overflow=0,
+        pool_timeout=POOL_TIMEOUT,
+        connect_args=timeouts if url.get_backend_name() != "sqlite" else {},
+    )
+    event.listen(engine, "handle_error", _mark_disconnects)
     Session.remove()
-    Session.configure(bind=_engine)
-    return _engine
-
-
-def engine() -> Engine:
-    """Return this process's engine."""
-    if _engine is None:
-        raise RuntimeError("sample_app.database.init() was not called")
-    return _engine
+    Session.configure(bind=engine)
 
 
 def close() -> None:
     """Close all connections of this process."""
-    if _engine is not None:
+    if engine is not None:
         Session.remove()
-        _engine.dispose()
+        engine.dispose()
 
 
 def error_code(error: BaseException | None) -> int | None:
@@ -86,16 +79,10 @@ def error_code(error: BaseException | None) -> int | None:
 
 
 def is_outage(error: BaseException) -> bool:
-    """Return whether the server failed, rather than the app.
-
-    Codes below 1000 are the server's system errors, such as a write to a full disk.
-    """
+    """Return whether the server failed, rather than the app."""
     if isinstance(error, (OperationalError, TimeoutError)):
         return True
-    code = error_code(error)
-    return isinstance(error, DBAPIError) and (
-        error.connection_invalidated or (code is not None and code < 1000)
-    )
+    return isinstance(error, DBAPIError) and (error.connection_invalidated or _is_system(error))
 
 
 def is_transient(error: BaseException) -> bool:
@@ -107,16 +94,21 @@ def is_transient(error: BaseException) -> bool:
 
 def explain(error: BaseException) -> tuple[str, str]:
     """Return an error code and a message for the visitor, without SQL and addresses."""
+    code = error_code(error)
     if isinstance(error, TimeoutError):
         return "database_busy", "Every database connection is in use. Please try again."
-    if error_code(error) in STATEMENT_TIMEOUT:
+    if code in STATEMENT_TIMEOUT:
         return "statement_timeout", "The database stopped this query: it ran longer than allowed."
-    code = error_code(error)
     if code == NO_RESPONSE:  # for example a commit on a full disk, where MariaDB waits
         return "database_timeout", "The database did not respond in time. Your change may be lost."
-    if code is not None and (0 < code < 1000 or code in READ_ONLY):
+    if code in READ_ONLY or _is_system(error):
         return "database_read_only", "The database cannot save changes now. Reading still works."
     return "database_unavailable", "The database cannot be reached. Please try again in a moment."
+
+
+def _is_system(error: BaseException) -> bool:
+    """Return whether the error is one of the server's system, such as a write to a full disk."""
+    return 0 < (error_code(error) or 0) < 1000
 
 
 def run(work: Callable[..., T], *args: Any) -> T:
@@ -145,14 +137,6 @@ def run(work: Callable[..., T], *args: Any) -> T:
     )(attempt)
 
 
-def connection_id() -> int:
-    """Return the server's id of this session's connection (on SQLite: the object's id)."""
-    session = Session()
-    if session.get_bind().dialect.name == "sqlite":
-        return id(session.connection().connection.dbapi_connection)
-    return int(session.scalar(text("SELECT CONNECTION_ID()")))
-
-
 def _log_retry(state: tenacity.RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
     log.warning("transaction is retried", extra={"error_code": error_code(error)})
@@ -169,10 +153,10 @@ def _after_fork() -> None:
 
     An inherited session is kept referenced: collecting it would roll back the parent's work.
     """
-    if _engine is not None:
+    if engine is not None:
         _inherited.append(Session.registry)
         Session.registry = ThreadLocalRegistry(Session.session_factory)
-        _engine.dispose(close=False)
+        engine.dispose(close=False)
 
 
 os.register_at_fork(after_in_child=_after_fork)

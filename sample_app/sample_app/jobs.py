@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import functools
 import logging
-import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
 from typing import Any, TypeVar
 from uuid import uuid4
 
 from rq import get_current_job
+from rq.job import Job
 from rq.timeouts import JobTimeoutException
-from sqlalchemy import delete, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session as DbSession
 
 from sample_app import cache, database, logs, notes, queues
@@ -67,50 +67,50 @@ def word_count(note_id: int) -> None:
 
 
 @job
-def diagnostic(batch: str, fail: bool, seconds: float = 0) -> None:
+def diagnostic(fail: bool, seconds: float = 0) -> None:
     """Take `seconds`, use a database connection, record the run, and fail on request."""
     token = uuid4().hex
-    current = get_current_job()
-    database.run(
-        start_run,
-        token,
-        current.id,
-        current.meta.get("release", "unknown"),
-        current.enqueued_at,
-    )
+    database.run(start_run, token, get_current_job())
     time.sleep(seconds)
-    database.run(finish_run, token)
-    queues.record(
-        batch,
-        "failed" if fail else "finished",
-        workers=cache.process_name(),
-        connections=str(database.connection_id()),
-        web_imported=str("sample_app.web" in sys.modules or "flask" in sys.modules),
-    )
+    database.run(finish_run, token, fail)
     if fail:
         raise IntentionalFailure("this job was queued to fail")
 
 
-def start_run(
-    session: DbSession, token: str, job_id: str, queued_by: str, queued_at: datetime
-) -> None:
-    """Record that a job was started, and which release queued it."""
+def start_run(session: DbSession, token: str, current: Job) -> None:
+    """Record that a job was started, and which release queued it. A retry records it once."""
     session.merge(
         Run(
             token=token,
-            job=job_id,
-            queued_by=queued_by,
-            queued_at=queued_at.astimezone(UTC).replace(tzinfo=None),
+            job=current.id,
+            queued_by=current.meta.get("release", "unknown"),
+            queued_at=current.enqueued_at.astimezone(UTC).replace(tzinfo=None),
             ran_by=queues.release,
             started_at=utcnow(),
             worker=cache.process_name(),
+            connection=session.scalar(select(func.connection_id())),
         )
     )
 
 
-def finish_run(session: DbSession, token: str) -> None:
-    """Record that a run finished."""
-    session.execute(update(Run).where(Run.token == token).values(finished_at=utcnow()))
+def finish_run(session: DbSession, token: str, failed: bool) -> None:
+    """Record the end of a run."""
+    values = {"finished_at": utcnow(), "failed": failed}
+    session.execute(update(Run).where(Run.token == token).values(values))
+
+
+def batch_stats(session: DbSession, batch: str) -> dict[str, Any]:
+    """Return how many jobs of a batch finished and failed, and where they ran."""
+    runs = session.scalars(
+        select(Run).where(Run.job.startswith(f"diagnostic-{batch}-", autoescape=True))
+    ).all()
+    ended = [run.failed for run in runs if run.finished_at]
+    return {
+        "finished": ended.count(False),
+        "failed": ended.count(True),
+        "workers": sorted({run.worker for run in runs}),
+        "connections": sorted({run.connection for run in runs}),
+    }
 
 
 def delete_old_runs(session: DbSession) -> None:

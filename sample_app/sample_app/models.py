@@ -1,9 +1,8 @@
-"""The tables: notes, runs of diagnostic jobs, scheduler ticks and leases. Times are naive UTC."""
+"""The tables: notes, runs of diagnostic jobs, and scheduler ticks. Times are naive UTC."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from enum import StrEnum
 
 from sqlalchemy import BigInteger, DateTime, Index, Integer, MetaData, String
 from sqlalchemy.dialects.mysql import DATETIME
@@ -30,19 +29,11 @@ class Base(DeclarativeBase):
     )
 
 
-class JobStatus(StrEnum):
-    """The status of a note's word count job."""
-
-    PENDING = "pending"  # queued
-    WAITING = "waiting"  # the queue was unavailable: the scheduler queues the job later
-    DONE = "done"
-
-
 class Note(Base):
-    """One entry of the guest book."""
+    """One entry of the guest book. A background job counts its words."""
 
     __tablename__ = "notes"
-    __table_args__ = (Index(None, "job_status", "queued_at"), INNODB)
+    __table_args__ = (Index(None, "word_count", "queued_at"), INNODB)
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
     token: Mapped[str] = mapped_column(String(32), unique=True)  # makes the insert idempotent
@@ -50,10 +41,8 @@ class Note(Base):
     body: Mapped[str] = mapped_column(String(1000))
     created_at: Mapped[datetime] = mapped_column(Moment, default=utcnow)
     request_id: Mapped[str | None] = mapped_column(String(64))
-    job_status: Mapped[str] = mapped_column(String(10), default=JobStatus.PENDING)
-    queued_at: Mapped[datetime] = mapped_column(Moment, default=utcnow)
+    queued_at: Mapped[datetime | None] = mapped_column(Moment)  # null: there was no queue
     word_count: Mapped[int | None]
-    counted_at: Mapped[datetime | None] = mapped_column(Moment)
     counted_by: Mapped[str | None] = mapped_column(String(320))
 
 
@@ -70,7 +59,9 @@ class Run(Base):
     ran_by: Mapped[str] = mapped_column(String(64))  # release
     started_at: Mapped[datetime] = mapped_column(Moment, index=True)
     finished_at: Mapped[datetime | None] = mapped_column(Moment)
+    failed: Mapped[bool | None]
     worker: Mapped[str] = mapped_column(String(320))
+    connection: Mapped[int] = mapped_column(BigInteger)  # the server's id of it
 
 
 class Tick(Base):
@@ -83,14 +74,3 @@ class Tick(Base):
     ticked_at: Mapped[datetime] = mapped_column(Moment)
     host: Mapped[str] = mapped_column(String(255))
     pid: Mapped[int]
-
-
-class Lease(Base):
-    """The process that may do a task exclusively, and until when (Unix milliseconds)."""
-
-    __tablename__ = "leases"
-    __table_args__ = INNODB
-
-    name: Mapped[str] = mapped_column(String(40), primary_key=True)
-    holder: Mapped[str] = mapped_column(String(320))
-    expires_ms: Mapped[int] = mapped_column(BigInteger)

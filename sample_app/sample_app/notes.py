@@ -7,18 +7,18 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import and_, func, or_, select, update
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session as DbSession
 
 from sample_app import cache, database, logs, queues
-from sample_app.models import JobStatus, Note, Tick, utcnow
+from sample_app.models import Note, Tick, utcnow
 from sample_app.resilient_redis import Unavailable
 
 log = logging.getLogger(__name__)
 
 PAGE_SIZE = 20
-JOB_OVERDUE = timedelta(minutes=5)  # after this a pending job is considered lost
+JOB_OVERDUE = timedelta(minutes=5)  # after this a queued job is considered lost
 
 
 def add(author: str, body: str) -> tuple[int, bool]:
@@ -33,7 +33,7 @@ def add(author: str, body: str) -> tuple[int, bool]:
 
 def requeue(note_id: int, request_id: str | None) -> bool:
     """Queue a note's word count again; return False when the queue is unavailable."""
-    database.run(_set_job_status, note_id, JobStatus.PENDING)
+    database.run(_set_queued_at, note_id, utcnow())
     return _queue_word_count(note_id, request_id)
 
 
@@ -43,9 +43,9 @@ def _queue_word_count(note_id: int, request_id: str | None) -> bool:
         queues.queue_word_count(note_id, request_id)
     except Unavailable:
         try:
-            database.run(_set_job_status, note_id, JobStatus.WAITING)
+            database.run(_set_queued_at, note_id, None)
         except SQLAlchemyError:
-            log.warning("note is left pending until it is overdue", extra={"note_id": note_id})
+            log.warning("note is counted when its job is overdue", extra={"note_id": note_id})
         return False
     return True
 
@@ -80,38 +80,23 @@ def totals(session: DbSession) -> dict[str, Any]:
 def count_words(session: DbSession, note_id: int) -> bool:
     """Count a note's words; return False if that was already done."""
     note = session.get(Note, note_id, with_for_update=True)
-    if note is None or note.job_status == JobStatus.DONE:
+    if note is None or note.word_count is not None:
         return False
     note.word_count = len(note.body.split())
-    note.job_status = JobStatus.DONE
-    note.counted_at = utcnow()
     note.counted_by = cache.process_name()
     return True
 
 
-def without_job(session: DbSession, now: datetime, limit: int = 100) -> list[tuple[int, str]]:
-    """Return id and request id of notes that were never queued, or lost their job.
-
-    A queue time in the future means that the clock was set back; its job counts as lost too.
-    """
-    overdue = or_(Note.queued_at < now - JOB_OVERDUE, Note.queued_at > now + JOB_OVERDUE)
-    query = (
-        select(Note.id, Note.request_id)
-        .where(
-            or_(
-                Note.job_status == JobStatus.WAITING,
-                and_(Note.job_status == JobStatus.PENDING, overdue),
-            )
-        )
-        .order_by(Note.id)
-        .limit(limit)
-    )
-    return [tuple(row) for row in session.execute(query)]
+def without_job(session: DbSession, limit: int = 100) -> list[tuple[int, str]]:
+    """Return id and request id of notes that were never queued, or lost their job."""
+    overdue = or_(Note.queued_at.is_(None), Note.queued_at < utcnow() - JOB_OVERDUE)
+    query = select(Note.id, Note.request_id).where(Note.word_count.is_(None), overdue)
+    return [tuple(row) for row in session.execute(query.order_by(Note.id).limit(limit))]
 
 
 def _insert(session: DbSession, token: str, author: str, body: str, request_id: str | None) -> int:
     """Insert a note once: a repeated transaction returns the note that was already committed."""
-    note = Note(token=token, author=author, body=body, request_id=request_id)
+    note = Note(token=token, author=author, body=body, request_id=request_id, queued_at=utcnow())
     session.add(note)
     try:
         session.flush()
@@ -121,10 +106,5 @@ def _insert(session: DbSession, token: str, author: str, body: str, request_id: 
     return note.id
 
 
-def _set_job_status(session: DbSession, note_id: int, status: JobStatus) -> None:
-    session.execute(
-        update(Note)
-        .where(Note.id == note_id, Note.job_status != JobStatus.DONE)
-        .values(job_status=status, queued_at=utcnow())
-        .execution_options(synchronize_session=False)
-    )
+def _set_queued_at(session: DbSession, note_id: int, moment: datetime | None) -> None:
+    session.execute(update(Note).where(Note.id == note_id).values(queued_at=moment))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 from uuid import uuid4
 
 import redis
@@ -11,18 +10,19 @@ from rq import Queue, Retry
 from rq.serializers import JSONSerializer
 from rq.worker_registration import REDIS_WORKER_KEYS
 
-from sample_app import logs, resilient_redis
+from sample_app import logs
 from sample_app.config import Settings
+from sample_app.resilient_redis import ResilientRedis
 
 log = logging.getLogger(__name__)
 
 QUEUE = "guestbook"
 JOB_TIMEOUT = 30  # seconds
+FAILURE_LIFETIME = 3600  # seconds
+CHUNK_SIZE = 50  # jobs queued in one round trip, which has a short timeout
 SERIALIZER = JSONSerializer  # RQ's default is pickle, which runs code when it is read
-RESULT_LIFETIME = 3600  # seconds
-CHUNK_SIZE = 50  # jobs queued in one round trip
 
-instance: resilient_redis.ResilientRedis
+instance: ResilientRedis
 release = "unreleased"
 
 
@@ -30,7 +30,7 @@ def init(settings: Settings) -> None:
     """Configure the instance for this process, without a connection."""
     global instance, release
     release = settings.release
-    instance = resilient_redis.ResilientRedis("queue", settings.queue_url)
+    instance = ResilientRedis("queue", settings.queue_url)
 
 
 def queue() -> Queue:
@@ -45,9 +45,7 @@ def stats() -> dict[str, int]:
 
     def read(client: redis.Redis) -> list[int]:
         with client.pipeline(transaction=False) as pipe:
-            pipe.llen(queue().key)
-            pipe.scard(REDIS_WORKER_KEYS)
-            return pipe.execute()
+            return pipe.llen(queue().key).scard(REDIS_WORKER_KEYS).execute()
 
     jobs, workers = instance.call(read)
     return {"waiting": jobs, "workers": workers}
@@ -62,7 +60,7 @@ def queue_word_count(note_id: int, request_id: str | None) -> None:
             job_id=f"word-count-{note_id}-{uuid4().hex[:8]}",
             meta={"request_id": request_id},
             result_ttl=60,
-            failure_ttl=RESULT_LIFETIME,
+            failure_ttl=FAILURE_LIFETIME,
             retry=Retry(max=2),
         )
     )
@@ -75,14 +73,13 @@ def queue_batch(count: int, fail_every: int, seconds: int = 0) -> str:
     Raises Unavailable; jobs that were queued before that still run.
     """
     batch = uuid4().hex
-    meta = {"request_id": logs.current_request_id(), "release": release}
     jobs = [
         Queue.prepare_data(
             "sample_app.jobs.diagnostic",
-            (batch, bool(fail_every) and number % fail_every == 0, seconds),
+            (bool(fail_every) and number % fail_every == 0, seconds),
             job_id=f"diagnostic-{batch}-{number}",
             timeout=JOB_TIMEOUT,
-            meta=meta,
+            meta={"request_id": logs.current_request_id(), "release": release},
             result_ttl=0,
             failure_ttl=60,
         )
@@ -90,52 +87,6 @@ def queue_batch(count: int, fail_every: int, seconds: int = 0) -> str:
     ]
     for start in range(0, count, CHUNK_SIZE):
         chunk = jobs[start : start + CHUNK_SIZE]
-        instance.call(lambda client, chunk=chunk: _queue_chunk(client, batch, chunk))
+        instance.call(lambda _, chunk=chunk: queue().enqueue_many(chunk))
     log.info("batch queued", extra={"batch": batch, "jobs": count})
     return batch
-
-
-def _queue_chunk(client: redis.Redis, batch: str, jobs: list[Any]) -> None:
-    with client.pipeline() as pipe:
-        pipe.hincrby(batch_key(batch), "queued", len(jobs))
-        pipe.expire(batch_key(batch), RESULT_LIFETIME)
-        queue().enqueue_many(jobs, pipeline=pipe)
-        pipe.execute()
-
-
-def batch_key(batch: str, part: str = "counts") -> str:
-    """Return the key of a part of a batch's results."""
-    return f"guestbook:batch:{batch}:{part}"
-
-
-def record(batch: str, outcome: str, **values: Any) -> None:
-    """Record the outcome of one job of a batch; raises RedisError."""
-    with instance.client.pipeline() as pipe:
-        pipe.hincrby(batch_key(batch), outcome, 1)
-        for part, value in values.items():
-            pipe.sadd(batch_key(batch, part), value)
-            pipe.expire(batch_key(batch, part), RESULT_LIFETIME)
-        pipe.execute()
-
-
-def batch_stats(batch: str) -> dict[str, Any] | None:
-    """Return the results of a batch, or None; raises Unavailable."""
-    parts = ("workers", "connections", "web_imported")
-
-    def read(client: redis.Redis) -> list[Any]:
-        with client.pipeline() as pipe:
-            pipe.hgetall(batch_key(batch))
-            for part in parts:
-                pipe.smembers(batch_key(batch, part))
-            return pipe.execute()
-
-    counts, workers, connections, web_imported = instance.call(read)
-    if not counts:
-        return None
-    return {
-        "batch": batch,
-        **{key: int(counts.get(key.encode(), 0)) for key in ("queued", "finished", "failed")},
-        "workers": sorted(name.decode() for name in workers),
-        "connections": sorted(number.decode() for number in connections),
-        "web_imported": b"True" in web_imported,
-    }

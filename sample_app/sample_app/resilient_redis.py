@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pybreaker
 import redis
@@ -21,7 +21,6 @@ T = TypeVar("T")
 
 CALL_TIMEOUT = 0.3  # seconds for a connection, and for a response
 RESET_TIMEOUT = 2.0  # seconds
-REASONS = {"OOM": "out of memory", "MISCONF": "cannot write to its disk"}
 
 
 class Unavailable(Exception):
@@ -57,8 +56,6 @@ class ResilientRedis:
             fail_max=1,
             reset_timeout=RESET_TIMEOUT,
             exclude=[lambda error: not isinstance(error, ConnectionError | TimeoutError | OSError)],
-            listeners=[_LogStateChanges()],
-            name=name,
             throw_new_error_on_trip=False,
         )
 
@@ -69,21 +66,13 @@ class ResilientRedis:
         except pybreaker.CircuitBreakerError:
             raise Unavailable(self.name, "not reachable, waiting before the next try") from None
         except (RedisError, OSError) as error:
-            log.warning("%s failed: %s", self.name, error, extra={"instance": self.name})
+            log.warning("%s failed: %s", self.name, error)
             raise Unavailable(self.name, _reason(error)) from error
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "no response in time"
-    if isinstance(error, ResponseError):
-        code = str(error).split(" ", 1)[0]
-        return f"refused: {REASONS[code]}" if code in REASONS else "refused"
+    if isinstance(error, ResponseError):  # for example OOM: all of its memory is in use
+        return f"refused with {str(error).split(' ', 1)[0]}"
     return "not reachable"
-
-
-class _LogStateChanges(pybreaker.CircuitBreakerListener):
-    def state_change(self, cb: Any, old_state: Any, new_state: Any) -> None:
-        """Log that the breaker opened or closed."""
-        old = old_state.name if old_state else None
-        log.warning("%s breaker: %s → %s", cb.name, old, new_state.name)

@@ -1,6 +1,7 @@
 """An app on SQLite and two fake Redis instances. MySQL and Redis themselves are in Molecule."""
 
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import fakeredis
 import pytest
 from alembic import command
 from alembic.config import Config
+from sqlalchemy import Engine, event
 
 from sample_app import cache, database, queues, resilient_redis
 from sample_app.config import Settings
@@ -15,6 +17,13 @@ from sample_app.web import create_app
 
 ROOT = Path(__file__).parent.parent
 KEY = "the-diagnostics-key"
+
+
+@event.listens_for(Engine, "connect")
+def add_mysql_functions(connection, _record):
+    """Give SQLite the functions of MySQL that the app uses."""
+    connection.create_function("unix_timestamp", 0, lambda: int(time.time()))
+    connection.create_function("connection_id", 0, lambda: id(connection))
 
 
 @pytest.fixture(scope="session")
@@ -94,12 +103,6 @@ def app(make_app):
 def client(app):
     """Return a browser."""
     return app.test_client()
-
-
-@pytest.fixture
-def runner(app):
-    """Return a runner for the app's commands."""
-    return app.test_cli_runner()
 
 
 @pytest.fixture

@@ -47,10 +47,6 @@ def test_a_traceback_stays_in_the_line():
         assert "ValueError: broken" in line(logging.ERROR, sys.exc_info())["traceback"]
 
 
-def test_arguments_of_a_job_are_not_logged():
-    assert not {"arguments", "kwargs"} & line(arguments=("private",), kwargs={"a": 1}).keys()
-
-
 def test_every_source_is_logged_as_json(capsys, monkeypatch):
     root, gunicorn = logging.getLogger(), logging.getLogger("gunicorn.error")
     monkeypatch.setattr(root, "handlers", [])

@@ -37,7 +37,7 @@ def tables(path):
 def test_upgrade_again_and_downgrade(alembic, path):
     for _ in range(2):
         command.upgrade(alembic, "head")
-    assert tables(path) == {"leases", "notes", "runs", "ticks"}
+    assert tables(path) == {"notes", "runs", "ticks"}
     command.check(alembic)
     command.downgrade(alembic, "base")
     assert tables(path) == set()

@@ -1,196 +1,99 @@
 """One tick per interval, with any number of hosts (lesson 8)."""
 
 import threading
-import time
 
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.ext.compiler import compiles
 
-from sample_app import lease, notes, queues
+from sample_app import notes, queues, scheduler
 from sample_app.database import Session
-from sample_app.models import JobStatus, Note, Tick, utcnow
-from sample_app.scheduler import LEASE, Scheduler
+from sample_app.models import Note, Tick
+
+HOUR = 3600
 
 
 @pytest.fixture
-def two(app, clock):
-    """Return the schedulers of two hosts."""
-    return [Scheduler(10, 15, f"host{number}:1:x") for number in (1, 2)]
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    """Return a function that sets the database's clock, in seconds."""
-    now = {"ms": 1_000_000_000}
-    compiles(lease.now_ms, "sqlite")(lambda *_args, **_kwargs: str(now["ms"]))
-    monkeypatch.setattr(lease.now_ms, "inherit_cache", False)
-    yield lambda seconds: now.update(ms=1_000_000_000 + int(seconds * 1000))
-    compiles(lease.now_ms, "sqlite")(lease._sqlite_now)
+def clock(app, monkeypatch):
+    """Return a function that sets the clock of the database, in seconds."""
+    start = 1_000_000
+    yield lambda seconds: monkeypatch.setattr("time.time", lambda: start + seconds)
+    Session.remove()
 
 
 def ticks():
     """Return the number of ticks."""
-    Session.remove()
     return Session.scalar(select(func.count()).select_from(Tick))
 
 
-def holder():
-    """Return the holder of the lease."""
-    Session.remove()
-    return lease.read(Session(), LEASE, 35)[0]
-
-
-def test_one_tick_for_each_slot(two, clock):
-    ticked = [[], []]
+def test_one_tick_for_each_slot(clock):
+    ticked = []
     for second in range(60):
         clock(second)
-        for number, scheduler in enumerate(two):
-            if scheduler.step():
-                ticked[number].append(second)
-    assert ticked == [[0, 10, 20, 30, 40, 50], []]
+        if any([scheduler.tick(10), scheduler.tick(10)]):  # two hosts
+            ticked.append(second)
+    assert ticked == [0, 10, 20, 30, 40, 50]
     assert ticks() == 6
 
 
-def test_the_lease_of_a_dead_host_expires(two, clock):
-    first, second = two
-    assert first.step()
-    clock(14.9)
-    assert not second.step()
-    clock(15.1)
-    assert second.step()
-    assert holder() == second.holder
-
-
-def test_a_stopped_scheduler_releases_the_lease(two, clock):
-    first, second = two
-    assert first.step()
-    first.release()
-    clock(10)
-    assert second.step()
-
-
-def test_only_the_holder_releases_the_lease(two, clock):
-    first, second = two
-    assert first.step()
-    second.release()
-    assert holder() == first.holder
-
-
-def test_a_holder_that_was_paused_past_its_lease_does_not_tick(two, clock):
-    first, second = two
-    assert first.step()
-    clock(20)
-    assert second.step()
-    assert not first.step()
-    assert ticks() == 2
-
-
-def test_the_lease_is_renewed_between_ticks(app, clock):
-    first, second = Scheduler(60, 35, "one"), Scheduler(60, 35, "two")
-    first.step()
-    for number in range(60):
-        clock(number)
-        second.step()
-        first.step()
-        assert holder() == "one"
-
-
-def test_a_second_tick_for_a_slot_is_impossible(two, clock):
-    first, second = two
-    assert first.step()
-    Session.execute(text("UPDATE leases SET expires_ms = 0"))
-    Session.commit()
-    assert not second.step()
+def test_two_hosts_that_tick_at_the_same_time(clock, monkeypatch):
+    clock(0)
+    assert scheduler.tick(10)
+    # The second host read the table before the first one committed.
+    monkeypatch.setattr(scheduler.func, "max", lambda _column: func.min(0))
+    assert not scheduler.tick(10)
     assert ticks() == 1
 
 
-def test_one_of_two_acquires_the_lease(app, clock):
-    assert lease.acquire(Session(), LEASE, "one", 15)
-    assert not lease.acquire(Session(), LEASE, "two", 15)
-    assert lease.acquire(Session(), LEASE, "one", 15)
-    clock(15.1)
-    assert lease.acquire(Session(), LEASE, "two", 15)
-
-
-def test_the_clock_of_the_database_is_set_back_by_an_hour(two, clock):
-    first, second = two
+def test_the_clock_of_the_database_is_set_back_by_an_hour(clock):
     for minute in range(61):
         clock(60 * minute)
-        assert first.step()
+        assert scheduler.tick(10)
     ticked = []
-    for number in range(30):
-        clock(number)
-        ticked += [number] if first.step() else []
-        assert not second.step()
-    assert ticked == [0, 10, 20]
-    clock(-3600)
-    assert second.step()
-    assert holder() == second.holder
+    for second in range(60):
+        clock(second)
+        ticked += [second] if scheduler.tick(10) else []
+    assert ticked == [10, 20, 30, 40, 50]  # slot 0 exists
 
 
-def test_the_clock_of_the_database_is_set_back_by_a_second(two, clock):
-    clock(10)
-    assert two[0].step()
-    clock(9)
-    assert not two[0].step()
-    assert not two[1].step()
-    clock(19.9)
-    assert not two[0].step()
+def test_old_ticks_are_deleted(clock):
+    clock(0)
+    assert scheduler.tick(10)
+    clock(25 * HOUR)
+    assert scheduler.tick(10)
     assert ticks() == 1
-
-
-def test_old_ticks_are_deleted(two, clock):
-    assert two[0].step()
-    clock(2 * 24 * 3600)
-    assert two[0].step()
-    assert ticks() == 1
-
-
-def test_the_real_clock_of_the_database(app):
-    assert abs(lease.read(Session(), LEASE, 35)[2] - time.time() * 1000) < 2000
 
 
 def test_jobs_are_queued_when_the_queue_is_available_again(app, stop, start):
     stop("queue")
     note_id, queued = notes.add("Ada", "text")
-    scheduler = Scheduler(10, 15)
     scheduler.requeue_notes()
     assert not queued
-    assert Session.get(Note, note_id).job_status == JobStatus.WAITING
+    assert Session.get(Note, note_id).queued_at is None
     Session.remove()
     start("queue")
-    scheduler.requeue_notes()
-    assert Session.get(Note, note_id).job_status == JobStatus.PENDING
-    scheduler.requeue_notes()
+    for _ in range(2):
+        scheduler.requeue_notes()
     assert queues.stats()["waiting"] == 1, "queued twice"
 
 
 def test_a_lost_job_is_found_when_it_is_overdue(app):
     note_id, _ = notes.add("Ada", "text")
-    assert notes.without_job(Session(), utcnow()) == []
-    for clock in (
-        notes.JOB_OVERDUE * 1.1,
-        notes.JOB_OVERDUE * -1.1,
-    ):
-        assert notes.without_job(Session(), utcnow() + clock) == [(note_id, None)]
+    assert notes.without_job(Session()) == []
+    Session.get(Note, note_id).queued_at -= notes.JOB_OVERDUE * 1.1
+    assert notes.without_job(Session()) == [(note_id, None)]
 
 
 def test_the_scheduler_survives_an_outage_of_mysql(app, monkeypatch):
-    scheduler = Scheduler(1, 2)
-    outcomes = iter([OperationalError("", {}, Exception()), True])
+    stopping = threading.Event()
+    calls = []
 
-    def step():
-        outcome = next(outcomes)
-        if outcome is True:
-            scheduler.stop()
-            return False
-        raise outcome
+    def tick(interval):
+        calls.append(interval)
+        if len(calls) == 1:
+            raise OperationalError("", {}, Exception())
+        stopping.set()
 
-    monkeypatch.setattr(scheduler, "step", step)
-    thread = threading.Thread(target=scheduler.run)
-    thread.start()
-    thread.join(5)
-    assert not thread.is_alive()
-    assert next(outcomes, "all used") == "all used"
+    monkeypatch.setattr(scheduler, "tick", tick)
+    scheduler.run(1, stopping)
+    assert calls == [1, 1]

@@ -15,7 +15,7 @@ INNODB = {"mysql_engine": "InnoDB"}
 
 
 def upgrade() -> None:
-    """Create the tables, and the scheduler's lease without a holder."""
+    """Create the tables."""
     op.create_table(
         "notes",
         sa.Column("id", BIG_ID, primary_key=True),
@@ -24,15 +24,13 @@ def upgrade() -> None:
         sa.Column("body", sa.String(1000), nullable=False),
         sa.Column("created_at", MOMENT, nullable=False),
         sa.Column("request_id", sa.String(64)),
-        sa.Column("job_status", sa.String(10), nullable=False),
-        sa.Column("queued_at", MOMENT, nullable=False),
+        sa.Column("queued_at", MOMENT),
         sa.Column("word_count", sa.Integer),
-        sa.Column("counted_at", MOMENT),
         sa.Column("counted_by", sa.String(320)),
         sa.UniqueConstraint("token", name="uq_notes_token"),
         **INNODB,
     )
-    op.create_index("ix_notes_job_status_queued_at", "notes", ["job_status", "queued_at"])
+    op.create_index("ix_notes_word_count_queued_at", "notes", ["word_count", "queued_at"])
     op.create_table(
         "runs",
         sa.Column("token", sa.String(32), primary_key=True),
@@ -42,7 +40,9 @@ def upgrade() -> None:
         sa.Column("ran_by", sa.String(64), nullable=False),
         sa.Column("started_at", MOMENT, nullable=False),
         sa.Column("finished_at", MOMENT),
+        sa.Column("failed", sa.Boolean),
         sa.Column("worker", sa.String(320), nullable=False),
+        sa.Column("connection", sa.BigInteger, nullable=False),
         **INNODB,
     )
     op.create_index("ix_runs_job", "runs", ["job"])
@@ -55,17 +55,9 @@ def upgrade() -> None:
         sa.Column("pid", sa.Integer, nullable=False),
         **INNODB,
     )
-    leases = op.create_table(
-        "leases",
-        sa.Column("name", sa.String(40), primary_key=True),
-        sa.Column("holder", sa.String(320), nullable=False),
-        sa.Column("expires_ms", sa.BigInteger, nullable=False),
-        **INNODB,
-    )
-    op.bulk_insert(leases, [{"name": "scheduler", "holder": "", "expires_ms": 0}])
 
 
 def downgrade() -> None:
     """Drop the tables."""
-    for table in ("leases", "ticks", "runs", "notes"):
+    for table in ("ticks", "runs", "notes"):
         op.drop_table(table)

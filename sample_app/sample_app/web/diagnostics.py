@@ -16,14 +16,14 @@ from flask.typing import ResponseReturnValue
 from sqlalchemy import text
 from sqlalchemy.orm import Session as DbSession
 
-from sample_app import cache, database, queues
+from sample_app import cache, database, jobs, queues
 from sample_app.web.requests import client_info, process_info, settings
 
 blueprint = Blueprint("diagnostics", __name__)
 Number = TypeVar("Number", int, float)
 View = TypeVar("View", bound=Callable[..., ResponseReturnValue])
 
-MAX_JOBS = 2000
+MAX_JOBS = 1000
 MAX_JOB_SECONDS = 10
 MAX_QUERY_SECONDS = 90.0
 MAX_EVENTS = 20
@@ -70,8 +70,8 @@ def stream() -> ResponseReturnValue:
 
     There is no X-Accel-Buffering header: whether the proxy buffers is what the tests find out.
     """
-    count = _number("count", 5, MAX_EVENTS) or 1
-    pause = _number("pause", 0.5, MAX_PAUSE)
+    count = limited(request.args.get("count", 5), MAX_EVENTS)
+    pause = limited(request.args.get("pause", 0.5), MAX_PAUSE)
 
     def events() -> Iterator[str]:
         for number in range(1, count + 1):
@@ -86,7 +86,7 @@ def stream() -> ResponseReturnValue:
 @key_required
 def slow() -> ResponseReturnValue:
     """Run a query that takes `seconds`, to show which timeout stops it."""
-    seconds = _number("seconds", 1.0, MAX_QUERY_SECONDS)
+    seconds = limited(request.args.get("seconds", 1), MAX_QUERY_SECONDS)
     database.run(_run_slow_query, seconds)
     return jsonify(slept=seconds)
 
@@ -95,13 +95,10 @@ def slow() -> ResponseReturnValue:
 @key_required
 def queue_jobs() -> ResponseReturnValue:
     """Queue `count` jobs of `seconds`, of which every `fail_every`-th fails."""
-    body = request.get_json(silent=True)
-    if not isinstance(body, dict):
-        abort(400, 'Send a JSON object, for example {"count": 10, "fail_every": 3}.')
-    count = _whole_number(body, "count", 1, 1, MAX_JOBS)
-    fail_every = _whole_number(body, "fail_every", 0, 0, MAX_JOBS)
-    seconds = _whole_number(body, "seconds", 0, 0, MAX_JOB_SECONDS)
-    batch = queues.queue_batch(count, fail_every, seconds)
+    body = request.get_json()
+    count = limited(body.get("count", 1), MAX_JOBS)
+    fail_every = limited(body.get("fail_every", 0), MAX_JOBS)
+    batch = queues.queue_batch(count, fail_every, limited(body.get("seconds", 0), MAX_JOB_SECONDS))
     url = url_for("diagnostics.read_batch", batch=batch)
     return jsonify(batch=batch, queued=count, url=url), 202, {"Location": url}
 
@@ -109,31 +106,17 @@ def queue_jobs() -> ResponseReturnValue:
 @blueprint.get("/jobs/<batch>")
 @key_required
 def read_batch(batch: str) -> ResponseReturnValue:
-    """Return how many jobs of a batch were queued, finished and failed, and where they ran."""
-    found = queues.batch_stats(batch)
-    if found is None:
-        abort(404, "There is no such batch. Results are kept for an hour.")
-    return jsonify(found)
+    """Return how many jobs of a batch finished and failed, and where they ran."""
+    return jsonify(database.run(jobs.batch_stats, batch))
+
+
+def limited(value: object, most: Number) -> Number:
+    """Return a value as a number from 0 to `most`; 400 if it is not a number."""
+    try:
+        return min(most, max(type(most)(0), type(most)(value)))
+    except (TypeError, ValueError):
+        abort(400, f"{value!r} is not a {type(most).__name__}.")
 
 
 def _run_slow_query(session: DbSession, seconds: float) -> None:
     session.execute(SLOW_QUERY, {"count": max(1, round(seconds / SLEEP)), "sleep": SLEEP})
-
-
-def _number(name: str, default: Number, most: Number) -> Number:
-    """Return a number of the query string, limited to 0 to `most`; 400 for anything else."""
-    kind = type(default)
-    try:
-        value = kind(request.args.get(name, default))
-    except ValueError:
-        value = None
-    if value is None or value != value:  # not a number
-        abort(400, f"{name} must be a {'whole ' if kind is int else ''}number.")
-    return min(max(value, kind(0)), most)
-
-
-def _whole_number(body: dict[str, object], name: str, default: int, least: int, most: int) -> int:
-    value = body.get(name, default)
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        abort(400, f"{name} must be a whole number from {least} to {most}.")
-    return value

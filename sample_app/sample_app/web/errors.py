@@ -5,36 +5,29 @@ from __future__ import annotations
 import errno
 import logging
 
-from flask import Flask, Response, current_app, g, jsonify, render_template, request
-from flask.typing import ResponseReturnValue
-from sqlalchemy.exc import DBAPIError, OperationalError, TimeoutError
+from flask import Flask, Response, g, jsonify, make_response, render_template, request
+from sqlalchemy.exc import DBAPIError, TimeoutError
 from werkzeug.exceptions import HTTPException
 
 from sample_app import database
-from sample_app.database import Session
 from sample_app.resilient_redis import Unavailable
 
 log = logging.getLogger(__name__)
 
-JSON_BLUEPRINTS = frozenset({"diagnostics", "health", "stats"})
-JSON_ENDPOINTS = frozenset({"guestbook.note"})
 RETRY_AFTER = "5"  # seconds
 
 
 def init_app(app: Flask) -> None:
     """Register the handlers."""
     app.register_error_handler(HTTPException, http_error)
-    app.register_error_handler(OperationalError, database_error)
     app.register_error_handler(DBAPIError, database_error)
     app.register_error_handler(TimeoutError, database_error)
     app.register_error_handler(Unavailable, redis_error)
     app.register_error_handler(OSError, system_error)
 
 
-def http_error(error: HTTPException) -> ResponseReturnValue:
+def http_error(error: HTTPException) -> Response:
     """Respond to an HTTP error; an uncaught exception is a 500."""
-    if error.response is not None:
-        return error.response
     code = error.name.lower().replace(" ", "_")
     response = respond(error.code or 500, code, error.description or "")
     response.headers.extend(  # for example Allow
@@ -43,9 +36,9 @@ def http_error(error: HTTPException) -> ResponseReturnValue:
     return response
 
 
-def database_error(error: DBAPIError | TimeoutError) -> ResponseReturnValue:
+def database_error(error: DBAPIError | TimeoutError) -> Response:
     """Respond with 503 when MySQL is down, busy or stopped a statement, and otherwise with 500."""
-    Session.remove()
+    database.Session.remove()
     if not database.is_outage(error):
         log.exception("database error: %s", error)
         return respond(500, "internal_server_error", "Something went wrong.")
@@ -54,12 +47,12 @@ def database_error(error: DBAPIError | TimeoutError) -> ResponseReturnValue:
     return respond(503, code, message)
 
 
-def redis_error(error: Unavailable) -> ResponseReturnValue:
+def redis_error(error: Unavailable) -> Response:
     """Respond with 503 where the Redis instance is required."""
     return respond(503, f"{error.instance}_unavailable", f"The {error.instance}: {error.reason}.")
 
 
-def system_error(error: OSError) -> ResponseReturnValue:
+def system_error(error: OSError) -> Response:
     """Respond with 503 when the disk is full; raises every other error."""
     if error.errno not in (errno.ENOSPC, errno.EDQUOT):
         raise error
@@ -68,23 +61,13 @@ def system_error(error: OSError) -> ResponseReturnValue:
 
 
 def respond(status: int, code: str, message: str) -> Response:
-    """Return the response as JSON or as a page."""
-    request_id = g.get("request_id")
-    if wants_json():
-        response = jsonify(error=code, message=message, request_id=request_id)
+    """Return a page to browsers, whose `Accept` names text/html, and JSON to programs."""
+    values = {"message": message, "request_id": g.get("request_id")}
+    if "text/html" in request.accept_mimetypes.values():
+        response = make_response(render_template("error.html", status=status, **values))
     else:
-        response = current_app.make_response(
-            render_template("error.html", status=status, message=message, request_id=request_id)
-        )
+        response = jsonify(error=code, **values)
     response.status_code = status
     if status == 503:
         response.headers["Retry-After"] = RETRY_AFTER
     return response
-
-
-def wants_json() -> bool:
-    """Return whether the client is a program."""
-    if request.blueprint in JSON_BLUEPRINTS or request.endpoint in JSON_ENDPOINTS:
-        return True
-    accepted = request.accept_mimetypes
-    return accepted.best_match(["text/html", "application/json"], "text/html") != "text/html"

@@ -10,7 +10,6 @@ import re
 import socket
 import time
 from contextlib import ExitStack
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -20,7 +19,6 @@ from flask import Flask, Response, current_app, g, request, url_for
 from sample_app import logs
 from sample_app.config import Settings
 from sample_app.database import Session
-from sample_app.models import utcnow
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +36,6 @@ def init_app(app: Flask) -> None:
     app.after_request(finish_request)
     app.teardown_request(close_log_context)
     app.teardown_appcontext(lambda _error: Session.remove())
-    app.add_template_filter(ago)
 
     @functools.cache
     def file_version(filename: str) -> str:
@@ -118,15 +115,3 @@ def close_log_context(_error: BaseException | None) -> None:
     """Unbind the request id."""
     if "log_context" in g:
         g.log_context.close()
-
-
-def ago(moment: datetime) -> str:
-    """Return how long ago a time in UTC was, for example `2 hours ago`."""
-    seconds = int((utcnow() - moment).total_seconds())
-    if seconds < 5:
-        return "just now"
-    for size, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
-        if seconds >= size:
-            count = seconds // size
-            return f"{count} {unit}{'s' if count > 1 else ''} ago"
-    return f"{seconds} seconds ago"
