@@ -1,4 +1,4 @@
-"""The inventories and sites of six apps."""
+"""The inventories and sites of five apps."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ DOMAINS = {
     "blog": "blog.example.com",
     "filedrop": "drop.example.com",
     "shop": "shop.example.org",
-    "blog_2": "blog-2.example.org",
-    "libs": "libs.example.org",
+    "shop_libs": "libs.example.org",
 }
-# The state of the host and of all apps but blog_2.
+HEALTH = {"shop": "/readyz", "shop_libs": "/healthz"}
+# The state of the host and of all apps but shop_libs.
 STATE = r"""
-find /etc /usr/local /srv/shop -type f ! -path '*blog_2*' \
+find /etc /usr/local /srv/shop -type f ! -path '*shop_libs*' \
   ! -path '*/environments/*' ! -regex '/etc/\(passwd\|shadow\|group\|gshadow\|subuid\|subgid\)-?' \
   -exec sha256sum {} + | sort -k 2
 for unit in shop.target shop-worker@1 shop-scheduler@1 shop-web@a shop-web@b mariadb nginx \
@@ -67,47 +67,19 @@ class App:
 
     @property
     def serves(self) -> bool:
-        """Whether the sample app is ready."""
-        return self.site.get("/readyz").status_code == 200
+        """Whether the app is healthy."""
+        return self.site.get(HEALTH.get(self.name, "/")).status_code == 200
 
 
-@pytest.fixture
-def dice(address):
-    """Return the app with a single file."""
-    return App("dice", address)
+def app_fixture(name: str) -> Any:
+    """Return a fixture that returns an app."""
+    return pytest.fixture(name=name)(lambda address: App(name, address))
 
 
-@pytest.fixture
-def blog(address):
-    """Return the app with SQLite in its instance folder."""
-    return App("blog", address)
-
-
-@pytest.fixture
-def filedrop(address):
-    """Return the app with uploads and events."""
-    return App("filedrop", address)
-
-
-@pytest.fixture
-def shop(address):
-    """Return the sample app. Its inventory owns the host settings."""
-    return App("shop", address)
-
-
-@pytest.fixture
-def blog_2(address):
-    """Return a second installation of the sample app."""
-    return App("blog_2", address)
-
-
-@pytest.fixture
-def libs(address):
-    """Return the app with many libraries."""
-    return App("libs", address)
+dice, blog, filedrop, shop, shop_libs = map(app_fixture, DOMAINS)
 
 
 @pytest.fixture
 def state(host):
-    """Return a function that lists the state of the host and of all apps but blog_2."""
+    """Return a function that lists the state of the host and of all apps but shop_libs."""
     return lambda: host.check_output(STATE).splitlines()

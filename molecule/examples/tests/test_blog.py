@@ -39,12 +39,22 @@ def test_nginx_serves_the_style_sheet(blog):
     assert answer.headers["Content-Type"] == "text/css; charset=utf-8"
 
 
-def test_a_deploy_keeps_posts_and_sessions(host, blog, author):
+@pytest.fixture
+def started(host):
+    """Return a function that lists when the units of other apps were started."""
+    units = "nginx 'dice-web@?.service' 'filedrop-web@?.service' 'redis-server@*' dice.target"
+    show = f"systemctl show --property Id,ActiveEnterTimestampMonotonic,MainPID {units}"
+    return lambda: host.check_output(show)
+
+
+def test_a_deploy_keeps_posts_and_sessions_and_restarts_no_other_app(host, blog, author, started):
     title = uuid.uuid4().hex
     author.post(f"{blog.site.url}/write", data={"title": title, "body": ""})
-    before = host.file("/srv/blog/current").linked_to
+    before, release = started(), host.file("/srv/blog/current").linked_to
+    assert "filedrop-web@" in before
     blog.deploy()
-    assert host.file("/srv/blog/current").linked_to != before
+    assert host.file("/srv/blog/current").linked_to != release
+    assert started() == before
     assert title in blog.site.get("/").text
     assert author.get(f"{blog.site.url}/write").status_code == 200  # still logged in
 
