@@ -50,7 +50,7 @@ def rotation_plan(
         nothing = (
             f"Nothing is rotated: no secret of the stack is generated in {folder}, and the"
             " inventory has no previous value, such as app_secret_key_previous. docs/secrets.md"
-            " tells how a secret of a vault is rotated"
+            " explains how to rotate a secret of a vault"
         )
         return _plan(in_file, external, problems=[] if in_file or external else [nothing])
     in_file += [name for name in wanted if name not in own and name in files["present"]]
@@ -124,8 +124,8 @@ def _problem(
             " and run site.yml"
         )
     return (
-        f"{name} is not made anew, as {variable} does not come from {folder}/{name}.txt. Where the"
-        f" inventory keeps it (in ansible-vault or SOPS, say), give {variable} its new value and"
+        f"{name} is not generated again, as {variable} does not come from {folder}/{name}.txt."
+        f" Where the inventory keeps it (ansible-vault or SOPS), give {variable} its new value and"
         f" {variable}_previous the one that it has now. Then run this again; docs/secrets.md has"
         " the commands"
     )
@@ -231,11 +231,11 @@ def _reason(
         f" rsync --archive THERE:{folder}/ {folder}/; secrets of a vault are in"
         f" {inventory_dir}/group_vars/all: pull its newest version"
     )
-    again = "docs/secrets.md tells more"
+    again = "docs/secrets.md explains more"
     if kind == "unreachable":
         return (
-            f"{hosts} did not answer, so nobody knows whether the site has other secrets than those"
-            f" that were just generated in {folder}; they are removed again. {copy}. {again}"
+            f"{hosts} did not answer, so it is unknown whether the site has other secrets than"
+            f" those that were just generated in {folder}; they are removed again. {copy}. {again}"
         )
     if kind == "failed":
         return f"{hosts} could not compare the secrets: {names}"
@@ -263,7 +263,7 @@ def _reason(
         f"{hosts}: set up with other secrets than {inventory_dir} has: {names}. Nothing was"
         f" changed.{made} {copy}. To give the site new ones without losing a request:"
         " playbooks/rotate_secrets.yml from there. To have these instead, at once (sessions end; a"
-        " server that was restored from a backup of before a rotation needs it, too): site.yml"
+        " server that was restored from a backup from before a rotation needs it, too): site.yml"
         f" -e new_secrets=true. {again}"
     )
 

@@ -80,7 +80,7 @@ def test_differences_contain_names_but_never_values(changed, found):
 def test_each_slot_has_its_own_units(host):
     first, second = host.set(), host.set("second")
     assert host.settings.assign_slot("a", first)
-    assert not host.settings.assign_slot("a", first), "systemd need not read them anew"
+    assert not host.settings.assign_slot("a", first), "systemd need not read them again"
     host.settings.assign_slot("b", second)
     texts = {slot: (settings.UNITS / f"shop-web@{slot}.service").read_text() for slot in "ab"}
     assert (texts["a"][:7], texts["b"][:8]) == ("# first", "# second")

@@ -221,7 +221,7 @@ def decide_first_install(params: dict[str, Any], tables: int) -> tuple[bool, str
         names = ", ".join(params["foreign_databases"])
         raise DeployError(
             MIGRATE,
-            f"app_first_install_commands may wipe data, and nobody here can tell whether there is "
+            f"app_first_install_commands may wipe data, and it is unknown whether there is "
             f"some: {names} names a database elsewhere. Say -e release_first_install=run once if "
             "it is empty, -e release_first_install=skip if not",
         )

@@ -84,7 +84,7 @@ class Sandbox:
         output = (done.stdout if piped else done.stderr) or ""
         if done.returncode:
             said = decisive(output.splitlines()) or [
-                f"journalctl --unit={unit(self.app)} tells why"
+                f"journalctl --unit={unit(self.app)} shows why"
             ]
             reason = [f"{step} failed with code {done.returncode}:", *said, advise(output)]
             raise ValidationError("\n".join(filter(None, reason)))
