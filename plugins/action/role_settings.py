@@ -125,8 +125,17 @@ def _spec_checks(
         shown = {"value": given[name]} if given and not SECRET.search(name) else {}
         failed |= {"reason": _reason(result.errors[0], option)} | shown
         yield failed | _example(option, templar.template(defaults.get(name)))
-    elif given and "options" not in option:  # suboptions that are not set would become null
-        variables[name] = result.validated_parameters[name]
+    elif given:
+        variables[name] = _without_none(result.validated_parameters[name])
+
+
+def _without_none(value: Any) -> Any:
+    """Leave out the suboptions that have neither a value nor a default."""
+    if isinstance(value, list):
+        return [_without_none(item) for item in value]
+    if isinstance(value, dict):
+        return {name: item for name, item in value.items() if item is not None}
+    return value
 
 
 def _reason(error: AnsibleValidationError, option: Mapping[str, Any]) -> str:

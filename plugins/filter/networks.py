@@ -6,6 +6,23 @@ from collections.abc import Iterable, Sequence
 from ipaddress import IPv6Address, collapse_addresses, ip_network
 from typing import Any
 
+# In `app_network`, besides addresses and networks.
+KEYWORDS = {"internet", "any", "localhost"}
+# Metadata services of clouds, which hand out credentials: AWS, Azure, DigitalOcean, Google and
+# Oracle, also through NAT64.
+METADATA = (
+    *("169.254.0.0/16", "100.100.100.200", "168.63.129.16", "192.0.0.192", "fe80::/10"),
+    *("fd00:ec2::254", "fd20:ce::254", "64:ff9b::a9fe:0/112"),
+)
+# Addresses that are not public.
+PRIVATE = (
+    *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "168.63.129.16"),
+    *("169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24", "192.168.0.0/16", "198.18.0.0/15"),
+    *("224.0.0.0/3", "::/127", "64:ff9b::a00:0/104", "64:ff9b::7f00:0/104"),
+    *("64:ff9b::a9fe:0/112", "64:ff9b::ac10:0/108", "64:ff9b::c0a8:0/112", "64:ff9b:1::/48"),
+    *("fc00::/7", "fe80::/10", "fec0::/10", "ff00::/8"),
+)
+
 
 def networks(texts: Iterable[str]) -> dict[str, list[str]]:
     """Return the networks of each IP version in nftables syntax, without overlaps."""
@@ -29,15 +46,42 @@ def not_networks(texts: Iterable[Any]) -> list[Any]:
     return [text for text in texts if not _is_network(text)]
 
 
-def network_rule(server: Sequence[Any]) -> str:
-    """Return the nftables match for a server `(host, port)`; a host name matches any address."""
-    host, port = server
+def egress_rules(app_network: Iterable[str], servers: Iterable[Sequence[Any]]) -> list[str]:
+    """Return the nftables rules for what an app may connect to, before all else is refused.
+
+    `servers` are its own, as `(host, port)`; those without a host are reached through a socket.
+    """
+    own = list(dict.fromkeys((host, int(port)) for host, port in servers if host))
+    rules = [f"{_server(host)}tcp dport {port} accept" for host, port in own]
+    allowed = set(app_network)
+    if allowed or not_networks(host for host, _ in own):  # a resolver may have any address
+        rules.append("meta l4proto { tcp, udp } th dport 53 accept")
+    rules += _to(sorted(allowed - KEYWORDS), "accept")
+    if "localhost" in allowed:
+        rules.append('oifname "lo" accept')
+    if "any" in allowed:
+        return [*rules, *_to(METADATA, "goto refused"), "accept"]
+    if "internet" in allowed:
+        return [*rules, *_to(PRIVATE, "goto refused"), 'oifname != "lo" accept']
+    return rules
+
+
+def _server(host: str) -> str:
+    """Return the nftables match for a host; a name matches any address."""
     if host == "localhost":
-        return f'oifname "lo" tcp dport {int(port)}'
+        return 'oifname "lo" '
     if not _is_network(host):
-        return f"tcp dport {int(port)}"
-    family = "ip" if ip_network(host).version == 4 else "ip6"
-    return f"{family} daddr {host} tcp dport {int(port)}"
+        return ""
+    return f"{'ip' if ip_network(host).version == 4 else 'ip6'} daddr {host} "
+
+
+def _to(addresses: Iterable[str], verdict: str) -> list[str]:
+    found = networks(addresses)
+    return [
+        f"{family} daddr {{ {', '.join(found[version])} }} {verdict}"
+        for family, version in (("ip", "ipv4"), ("ip6", "ipv6"))
+        if found[version]
+    ]
 
 
 def _is_network(text: Any) -> bool:
@@ -54,8 +98,8 @@ class FilterModule:
     def filters(self) -> dict[str, object]:
         """Return the filters by name."""
         return {
+            "egress_rules": egress_rules,
             "ipv6_addresses": ipv6_addresses,
             "networks": networks,
             "not_networks": not_networks,
-            "network_rule": network_rule,
         }

@@ -55,9 +55,30 @@ def process_timers(processes: Iterable[Process], app_name: str) -> list[str]:
     return [f"{app_name}-{process['name']}.timer" for process in processes if process["schedule"]]
 
 
-def process_templates(processes: Iterable[Process], app_name: str) -> list[dict[str, Any]]:
-    """Return the unit files of the processes, as `{path, src, vars}` in a set of settings."""
-    return [
+def singleton_units(processes: Iterable[Process], app_name: str) -> list[str]:
+    """Return the units of the processes that run on one host only."""
+    own = [process for process in processes if process["singleton"]]
+    return process_services(own, app_name) + process_timers(own, app_name)
+
+
+def settings_templates(
+    processes: Iterable[Process], app_name: str, files: Iterable[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return the templates of a set of settings, as `{path, src, vars}`; `path` is in the set.
+
+    `files` are those of `app_file_templates`.
+    """
+    fixed = {
+        "environment": "environment.j2",
+        "background": "background.j2",
+        "gunicorn.conf.py": "gunicorn.conf.py.j2",
+        "commands.conf": "units/commands.conf.j2",
+        f"units/{app_name}.slice": "units/app.slice.j2",
+        f"units/{app_name}.target": "units/app.target.j2",
+        f"units/{app_name}-web@.service": "units/web@.service.j2",
+        f"units/{app_name}-web@.socket": "units/web@.socket.j2",
+    }
+    units = [
         {
             "path": f"units/{app_name}-{process['name']}{kind}",
             "src": f"units/process{kind}.j2",
@@ -66,6 +87,7 @@ def process_templates(processes: Iterable[Process], app_name: str) -> list[dict[
         for process in processes
         for kind in ((".service", ".timer") if process["schedule"] else ("@.service",))
     ]
+    return [*({"path": path, "src": src} for path, src in fixed.items()), *units, *files]
 
 
 def app_file_templates(
@@ -87,6 +109,37 @@ def app_file_templates(
             }
         )
     return found
+
+
+def unit_patterns(process_files: Iterable[Mapping[str, Any]], app_name: str) -> list[str]:
+    """Return the patterns of an app's unit files and their drop-in directories.
+
+    `process_files` are the services of its background processes, as found on a host.
+    """
+    kinds = (".target", ".slice", ".network.service", ".recover.service", ".run-.service")
+    names = [f"{app_name}{kind}" for kind in (*kinds, "-web@*.service", "-web@*.socket")]
+    services = _names(process_files)
+    names += services + [_timer(name) for name in services]
+    return names + [f"{name}.d" for name in names]
+
+
+def found_units(files: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the units of these files; for a template unit, all its instances."""
+    names = {name.replace("@.", "@*.") for name in _names(files)}
+    return sorted(name for name in names if not name.endswith(".d"))
+
+
+def timer_stamps(process_files: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the paths of the files in which systemd records the last run of timers."""
+    return [f"/var/lib/systemd/timers/stamp-{_timer(name)}" for name in _names(process_files)]
+
+
+def _names(files: Iterable[Mapping[str, Any]]) -> list[str]:
+    return [posixpath.basename(file["path"]) for file in files]
+
+
+def _timer(service: str) -> str:
+    return service.removesuffix(".service") + ".timer"
 
 
 # OnCalendar= of systemd: a keyword, or weekdays, date and time; then an optional time zone.
@@ -120,8 +173,12 @@ class FilterModule:
         """Return the filters by name."""
         return {
             "active_processes": active_processes,
+            "app_file_templates": app_file_templates,
+            "found_units": found_units,
             "process_services": process_services,
             "process_timers": process_timers,
-            "app_file_templates": app_file_templates,
-            "process_templates": process_templates,
+            "settings_templates": settings_templates,
+            "singleton_units": singleton_units,
+            "timer_stamps": timer_stamps,
+            "unit_patterns": unit_patterns,
         }

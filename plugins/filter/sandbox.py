@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +22,17 @@ def sandbox_options(options: Mapping[str, Any]) -> str:
     return "\n".join(line for name, value in options.items() for line in _lines(name, value))
 
 
-def app_sandbox(
-    app_name: str,
-    app_root: str,
-    readable: Iterable[str],
-    writable: Iterable[str],
-    connections: int | str = 0,
-) -> dict[str, Any]:
-    """Return the options for all units of an app.
+def app_sandbox(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options for all units of an app, from its variables by name.
 
-    `readable` and `writable` are paths outside the app's own directories. A gevent worker has
-    `connections`. Each is an open file, and most need a second one.
+    `writable` are folders outside the app's own. A gevent worker has `worker_connections`. Each is
+    an open file, and most need a second one.
     """
+    app_name, app_root = settings["app_name"], settings["app_root"]
+    internal = [entry["folder"] for entry in settings["app_internal"]]
+    readable = settings["app_readable_paths"] + [path for path in internal if path[0] == "/"]
+    writable = settings["writable"]
+    gevent = settings["gunicorn_worker_class"] == "gevent"
     shared, state = f"{app_root}/shared", f"/var/lib/{app_name}"
     tmp = f"/var/cache/{app_name}-tmp"  # on disk, shared by all processes of the app
     folders = [f"-{path}" for path in writable]
@@ -47,7 +46,8 @@ def app_sandbox(
         "InaccessiblePaths": [f"-{path}" for path in INACCESSIBLE],
         "NoExecPaths": [shared, state, tmp, "/tmp", "/var/tmp", *folders],
     }
-    return options | ({"LimitNOFILE": 2 * int(connections) + 1024} if int(connections) else {})
+    files = 2 * int(settings["gunicorn_worker_connections"]) + 1024
+    return options | ({"LimitNOFILE": files} if gevent else {})
 
 
 def memory_limits(limit: int | str, swap: int = 4) -> str:

@@ -1,36 +1,54 @@
-"""Find inventory hosts by address."""
+"""Find the servers of the app's database and Redis instances in the inventory."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+# Addresses of servers on the app's own host, which are reached over TCP without TLS.
+LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+GROUPS = {"mysql": ("database",), "redis": ("cache", "queue")}
 
-def hosts_at(
+
+def server_hosts(
     hostvars: Mapping[str, Mapping[str, Any]],
-    names: list[str],
-    addresses: list[str],
-    *variables: str,
+    groups: Mapping[str, list[str]],
+    role: str,
+    *addresses: str,
 ) -> list[str]:
-    """Return the hosts of `names` that have one of `addresses`.
+    """Return the hosts of the groups of role `mysql` or `redis` that have one of the addresses.
 
-    A host's addresses are its name, its ansible_host and the values of `variables`.
+    A host's addresses are its name, ansible_host, and the role's bind_address and tls_names.
+    """
+    searched = {*filter(None, addresses)} - LOOPBACK
+    if not searched:
+        return []
+    names = dict.fromkeys(name for group in GROUPS[role] for name in groups.get(group, []))
+    return [name for name in names if searched & _addresses(name, hostvars[name], role)]
+
+
+def _addresses(name: str, variables: Mapping[str, Any], role: str) -> set[str]:
+    found = [variables.get("ansible_host"), variables.get(f"{role}_bind_address")]
+    return {name, *filter(None, found), *variables.get(f"{role}_tls_names", [])}
+
+
+def certificates_to_copy(files: Iterable[Mapping[str, Any]]) -> list[list[str]]:
+    """Return `[host, src, dest]` of the certificates that the app's hosts need.
+
+    `files` are `{hosts, src, dest, used}`; a certificate that another variable replaces, so that
+    `used` is not `dest`, is not needed.
     """
     return [
-        name
-        for name in names
-        if {*filter(None, addresses)} & _own(name, hostvars[name], ("ansible_host", *variables))
+        [host, file["src"], file["dest"]]
+        for file in files
+        if file["used"] == file["dest"]
+        for host in file["hosts"]
     ]
 
 
-def _own(name: str, known: Mapping[str, Any], variables: tuple[str, ...]) -> set[str]:
-    values = [known[variable] for variable in variables if variable in known]
-    return {name}.union(*(value if isinstance(value, list) else [value] for value in values))
-
-
 class FilterModule:
-    """Filter for Ansible."""
+    """Filters for Ansible."""
 
     def filters(self) -> dict[str, Any]:
         """Return the filters by name."""
-        return {"hosts_at": hosts_at}
+        return {"server_hosts": server_hosts, "certificates_to_copy": certificates_to_copy}

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus, urlencode
+
+sys.path.append(str(Path(__file__).parent))
+
+from servers import LOOPBACK
 
 # Characters that need no encoding in a query. Alembic's configuration interpolates `%`.
 _PLAIN = "/:=',()*"
@@ -12,74 +18,71 @@ _PLAIN_IN_PASSWORDS = ",:"  # the lookup `password` also generates these
 
 
 def database_url(parts: Mapping[str, Any]) -> str:
-    """Return the SQLAlchemy URL of a MySQL database.
+    """Return the SQLAlchemy URL of a MySQL database; empty without a password.
 
     Parts: `driver`, `user`, `password`, `host`, `port`, `name`, `socket`, `ca`, `charset`,
     `options`. Without `host`, the URL uses the socket. With `ca`, the driver requires TLS and
     verifies the server's name. PyMySQL and mysqlclient both read these query parameters.
     """
-    host = parts.get("host") or ""
-    charset = parts.get("charset", "utf8mb4")
-    query: dict[str, Any] = {"charset": charset} if charset else {}
+    if not parts["password"]:
+        return ""
+    host = parts["host"]
+    query: dict[str, Any] = {"charset": parts["charset"]} if parts["charset"] else {}
     if not host:
         query["unix_socket"] = parts["socket"]
-    elif parts.get("ca"):
+    elif parts["ca"]:
         query["ssl_ca"] = parts["ca"]
-    query.update(parts.get("options") or {})
-    location = _location(host, parts.get("port")) if host else ""
+    query |= parts["options"]
+    location = _location(host, parts["port"]) if host else ""
     name = quote(str(parts["name"]), safe="")
     return f"{parts['driver']}://{_login(parts)}@{location}/{name}?{_query(query)}"
 
 
 def redis_url(parts: Mapping[str, Any]) -> str:
-    """Return the redis-py URL of a Redis instance.
+    """Return the redis-py URL of a Redis instance; empty without a password.
 
-    Parts: `user`, `password`, `host`, `port`, `socket`, `ca`, `tls`, `db`, `options`.
-    Without `host`, the URL uses the socket. With `ca` or `tls` it uses TLS, with the parameters
-    that Celery requires.
+    Parts: `user`, `password`, `host`, `port`, `socket`, `ca`. Without `host`, the URL uses the
+    socket. With another host than this one it uses TLS, with the parameters that Celery requires.
     """
-    host = parts.get("host") or ""
-    database = int(parts.get("db") or 0)
-    options = dict(parts.get("options") or {})
+    if not parts["password"]:
+        return ""
+    host = parts["host"]
     if not host:
-        return (
-            f"unix://{_login(parts)}@{quote(parts['socket'])}?{_query({'db': database, **options})}"
-        )
-    tls = parts.get("tls") or parts.get("ca")
-    if parts.get("ca"):
-        options = {"ssl_ca_certs": parts["ca"], **options}
-    if tls:
-        options = {"ssl_cert_reqs": "required", **options}
-    scheme = "rediss" if tls else "redis"
-    query = f"?{_query(options)}" if options else ""
-    return f"{scheme}://{_login(parts)}@{_location(host, parts.get('port'))}/{database}{query}"
+        return f"unix://{_login(parts)}@{quote(parts['socket'])}?db=0"
+    address = f"{_login(parts)}@{_location(host, parts['port'])}/0"
+    if host in LOOPBACK:
+        return f"redis://{address}"
+    options = {"ssl_cert_reqs": "required"}
+    options |= {"ssl_ca_certs": parts["ca"]} if parts["ca"] else {}
+    return f"rediss://{address}?{_query(options)}"
 
 
 def with_login(
-    environment: Mapping[str, Any], old: Mapping[str, str], new: Mapping[str, str]
+    environment: Mapping[str, Any],
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+    urls: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Return the variables that hold the login `old`, with `new` instead.
 
-    Both have `user` and `password`, and `url` if the whole URL differs. A variable holds the URL,
+    Both have `user` and `password`; `urls` has new URLs by the old ones. A variable holds the URL,
     possibly spelled differently, the password or the user. The user is replaced only in a variable
     named after it, since the database often has the same name.
     """
-    if not old["password"]:
-        return {}
     found = {}
     for name, value in environment.items():
         text = str(value)
-        if text == old["password"]:
-            changed = new["password"]
+        if text and text in (urls or {}):
+            found[name] = urls[text]
+        elif not old["password"]:
+            continue
+        elif text == old["password"]:
+            found[name] = new["password"]
         elif text == old["user"] and "user" in name.lower():
-            changed = new["user"]
-        elif new.get("url") and text == old["url"]:
-            changed = new["url"]
+            found[name] = new["user"]
         else:
-            changed = text.replace(f"{_login(old)}@", f"{_login(new)}@")
-        if changed != text:
-            found[name] = changed
-    return found
+            found[name] = text.replace(f"{_login(old)}@", f"{_login(new)}@")
+    return {name: text for name, text in found.items() if text != str(environment[name])}
 
 
 def _login(parts: Mapping[str, Any]) -> str:
@@ -87,9 +90,8 @@ def _login(parts: Mapping[str, Any]) -> str:
     return f"{quote(str(parts['user']), safe='')}:{password}"
 
 
-def _location(host: str, port: int | str | None) -> str:
-    address = f"[{host}]" if ":" in host else host
-    return f"{address}:{port}" if port else address
+def _location(host: str, port: int | str) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _query(options: Mapping[str, Any]) -> str:
@@ -113,8 +115,8 @@ def needing_encoding(options: Mapping[str, Any]) -> list[str]:
 def site_urls(domains: Iterable[str], https: bool, port: int | str, prefix: str) -> list[str]:
     """Return the public URLs of the site, with http if nginx has no https."""
     scheme = "https" if https else "http"
-    door = f":{port}" if https and int(port) != 443 else ""
-    return [f"{scheme}://{domain}{door}{prefix}/" for domain in domains]
+    location = f":{port}" if https and int(port) != 443 else ""
+    return [f"{scheme}://{domain}{location}{prefix}/" for domain in domains]
 
 
 class FilterModule:

@@ -101,6 +101,18 @@ def evaluate(role: str, expression: str, **variables: Any) -> Any:
 
 def problems(*roles: str, **variables: Any) -> list[str]:
     """Return the messages about invalid settings of roles; those of the last role are known."""
+    return _validated(roles, variables)[0]
+
+
+def typed_settings(*roles: str, **variables: Any) -> dict[str, Any]:
+    """Return the settings of roles with values of the types in their argument specs."""
+    return _validated(roles, variables)[1]["__app_settings"]
+
+
+def _validated(
+    roles: tuple[str, ...], variables: dict[str, Any]
+) -> tuple[list[str], dict[str, Any]]:
     templar, _ = _templar(roles[-1], "", variables)
+    known = templar.available_variables
     defaults = role_variables(roles, "defaults", _loader())
-    return role_problems(roles, defaults, templar.available_variables, templar)
+    return role_problems(roles, defaults, known, templar), known

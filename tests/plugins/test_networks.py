@@ -2,7 +2,7 @@
 
 import pytest
 
-from networks import network_rule, networks, not_networks
+from networks import egress_rules, networks, not_networks
 
 
 def test_networks_are_sorted_by_version_without_overlaps():
@@ -24,11 +24,11 @@ def test_invalid_network(text):
 @pytest.mark.parametrize(
     ("server", "rule"),
     [
-        (("10.0.0.7", 3306), "ip daddr 10.0.0.7 tcp dport 3306"),
-        (("fd00::7", "6379"), "ip6 daddr fd00::7 tcp dport 6379"),
-        (("db.example.com", 25060), "tcp dport 25060"),
-        (("localhost", 6379), 'oifname "lo" tcp dport 6379'),
+        (("10.0.0.7", 3306), "ip daddr 10.0.0.7 tcp dport 3306 accept"),
+        (("fd00::7", "6379"), "ip6 daddr fd00::7 tcp dport 6379 accept"),
+        (("db.example.com", 25060), "tcp dport 25060 accept"),
+        (("localhost", 6379), 'oifname "lo" tcp dport 6379 accept'),
     ],
 )
-def test_network_rule_of_a_server(server, rule):
-    assert network_rule(server) == rule
+def test_egress_rule_of_a_server(server, rule):
+    assert egress_rules([], [server, server, ("", 6380)])[0] == rule

@@ -8,8 +8,9 @@ from processes import (
     active_processes,
     invalid_schedules,
     process_services,
-    process_templates,
     process_timers,
+    settings_templates,
+    singleton_units,
 )
 
 WORKER = {"name": "worker", "command": "x", "instances": 2}
@@ -25,15 +26,23 @@ def test_units_of_processes():
     assert process_timers(processes, "shop") == ["shop-nightly.timer"]
 
 
+def test_singletons_are_services_and_timers():
+    processes = active_processes([WORKER, TICKER, NIGHTLY | {"singleton": "yes"}])
+    assert singleton_units(processes, "shop") == ["shop-ticker@1.service", "shop-nightly.timer"]
+
+
 def test_scheduled_process_has_two_unit_files():
     worker, nightly = active_processes([WORKER, NIGHTLY])
-    found = process_templates([worker, nightly], "shop")
-    assert [(each["path"], each["src"]) for each in found] == [
+    file = {"path": "files/local.py", "src": "/inventory/local.py.j2"}
+    found = settings_templates([worker, nightly], "shop", [file])
+    units = [each for each in found if "vars" in each]
+    assert [(each["path"], each["src"]) for each in units] == [
         ("units/shop-worker@.service", "units/process@.service.j2"),
         ("units/shop-nightly.service", "units/process.service.j2"),
         ("units/shop-nightly.timer", "units/process.timer.j2"),
     ]
-    assert [each["vars"]["process"] for each in found] == [worker, nightly, nightly]
+    assert [each["vars"]["process"] for each in units] == [worker, nightly, nightly]
+    assert found[-1] == file
 
 
 def test_omitted_options_have_defaults():

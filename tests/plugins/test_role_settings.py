@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from helpers.templates import problems
+from helpers.templates import problems, typed_settings
 
 VALID = {"app_wsgi": "shop:app", "app_secret_key": "k3Yq8ZpW0vXr6TtB1nMc4JdL7sHf2GaU"}
 
@@ -76,15 +76,14 @@ def test_valid_settings_have_no_messages():
     assert messages() == []
 
 
-def test_suboptions_that_are_not_set_stay_absent():
-    """A static path has either a URL or a pattern."""
-    static = [{"url": "/static/", "folder": "shop/static"}]
-    variables = VALID | {"app_domains": ["shop.example"], "app_static": static}
-    assert problems("app", "nginx", **variables) == []
-
-
 def test_checks_get_values_of_the_types_in_the_spec():
     """Values from the command line are text."""
     assert messages(app_upload_size="20", app_https="false", gunicorn_workers="3") == []
     (message,) = messages(app_upload_size="0")
     assert message.startswith("app_upload_size is 0: ")
+
+
+def test_suboptions_without_a_value_stay_absent():
+    static = [{"url": "/static/", "folder": "static"}]
+    (entry,) = typed_settings("app", app_static=static)["app_static"]
+    assert entry == static[0] | {"shared": False}

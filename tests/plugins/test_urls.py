@@ -19,8 +19,17 @@ DATABASE = {
     "name": "shop",
     "socket": "/run/mysqld/mysqld.sock",
     "ca": "",
+    "charset": "utf8mb4",
+    "options": {},
 }
-REDIS = {"user": "shop", "password": "secret", "socket": "/run/redis-cache/redis.sock"}
+REDIS = {
+    "user": "shop",
+    "password": "secret",
+    "host": "",
+    "port": 6379,
+    "socket": "/run/redis-cache/redis.sock",
+    "ca": "",
+}
 
 
 def connect_arguments(url):
@@ -100,12 +109,12 @@ def test_ipv6_addresses():
 
 @pytest.mark.parametrize("password", PASSWORDS)
 def test_redis_through_the_socket(password):
-    pool = redis.ConnectionPool.from_url(redis_url(REDIS | {"password": password, "db": 2}))
+    pool = redis.ConnectionPool.from_url(redis_url(REDIS | {"password": password}))
     assert pool.connection_class is redis.UnixDomainSocketConnection
     assert pool.connection_kwargs["path"] == "/run/redis-cache/redis.sock"
     assert pool.connection_kwargs["username"] == "shop"
     assert pool.connection_kwargs["password"] == password
-    assert pool.connection_kwargs["db"] == 2
+    assert pool.connection_kwargs["db"] == 0
 
 
 @pytest.mark.parametrize("password", PASSWORDS)
@@ -121,16 +130,20 @@ def test_redis_over_tls(password):
     assert pool.connection_kwargs["ssl_cert_reqs"] == "required"
 
 
-def test_redis_without_tls():
-    pool = redis.ConnectionPool.from_url(redis_url(REDIS | {"host": "10.0.0.6", "port": 6379}))
+def test_redis_on_this_host_without_tls():
+    pool = redis.ConnectionPool.from_url(redis_url(REDIS | {"host": "127.0.0.1"}))
     assert pool.connection_class is redis.Connection
 
 
+@pytest.mark.parametrize(("url", "parts"), [(database_url, DATABASE), (redis_url, REDIS)])
+def test_no_url_without_a_password(url, parts):
+    assert url(parts | {"password": ""}) == ""
+
+
 def test_login_is_replaced():
-    app = {"user": "shop", "password": "secret", "url": database_url(DATABASE)}
-    migration = {"user": "shop_migrate", "password": "other", "url": "mysql+pymysql://elsewhere"}
+    url = database_url(DATABASE)
     environment = {
-        "DATABASE_URL": app["url"],
+        "DATABASE_URL": url,
         "PEEWEE_URL": "mysql://shop:secret@127.0.0.1/shop",
         "DB_PASSWORD": "secret",
         "MYSQL_USERNAME": "shop",
@@ -138,17 +151,27 @@ def test_login_is_replaced():
         "COPY_URL": "mysql://myshop:secret2@elsewhere/shop",
         "NUMBER": 5,
     }
-    assert with_login(environment, app, migration) == {
+    migration = {"user": "shop_migrate", "password": "other"}
+    elsewhere = {url: "mysql+pymysql://elsewhere"}
+    assert with_login(environment, DATABASE, migration, elsewhere) == {
         "DATABASE_URL": "mysql+pymysql://elsewhere",
         "PEEWEE_URL": "mysql://shop_migrate:other@127.0.0.1/shop",
         "DB_PASSWORD": "other",
         "MYSQL_USERNAME": "shop_migrate",
     }
-    jobs = {"user": "shop_jobs", "password": "secret"}
-    changed = with_login(environment, app, jobs)
+    changed = with_login(environment, DATABASE, {"user": "shop_jobs", "password": "secret"})
     assert changed["DATABASE_URL"].startswith("mysql+pymysql://shop_jobs:secret@")
     assert "DB_PASSWORD" not in changed
-    assert with_login(environment, app | {"password": ""}, jobs) == {}
+
+
+def test_url_is_replaced_without_a_password():
+    """An app may have the complete URLs instead of passwords."""
+    environment = {"DATABASE_URL": "mysql://a:b%2F@host/shop", "EMPTY": "", "USER": "shop"}
+    nobody = {"user": "shop", "password": ""}
+    urls = {environment["DATABASE_URL"]: "mysql://m:c@host/shop", "": "x"}
+    assert with_login(environment, nobody, nobody, urls) == {
+        "DATABASE_URL": "mysql://m:c@host/shop"
+    }
 
 
 @pytest.mark.parametrize(

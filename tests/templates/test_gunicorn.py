@@ -1,6 +1,5 @@
-"""Rendered templates of role gunicorn, and validation in roles app and gunicorn."""
+"""Rendered templates of role gunicorn."""
 
-import ast
 import json
 import re
 import subprocess
@@ -8,8 +7,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import yaml
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from helpers.repository import ROOT
 from processes import active_processes
@@ -25,16 +22,8 @@ def settings(render):
     """Return `settings(**variables)`, which renders gunicorn.conf.py and returns its settings."""
 
     def settings(**variables):
-        tree = ast.parse(render("gunicorn", "gunicorn.conf.py.j2", **APP | variables))
-        assignments = [node for node in tree.body if isinstance(node, ast.Assign)]
         known = {}
-        for node in assignments:
-            value = node.value
-            if isinstance(value, ast.Call) or not isinstance(node.targets[0], ast.Name):
-                continue
-            known[node.targets[0].id] = (
-                known[value.id] if isinstance(value, ast.Name) else ast.literal_eval(value)
-            )
+        exec(render("gunicorn", "gunicorn.conf.py.j2", **APP | variables), known)
         return known
 
     return settings
@@ -296,167 +285,3 @@ def test_database_url_has_the_options(environment):
     assert query == (
         "unix_socket=/run/mysqld/mysqld.sock&init_command=SET+time_zone='UTC'&local_infile=false"
     )
-
-
-@pytest.fixture
-def problems(evaluate):
-    """Return `problems(**variables)`, which gives the error messages of roles app and gunicorn."""
-
-    def problems(**variables):
-        app = evaluate("app", "__app_problems", **variables)
-        return app + evaluate("gunicorn", "__gunicorn_problems", **variables)
-
-    return problems
-
-
-@pytest.mark.parametrize(
-    "variables",
-    [
-        {},
-        {"app_wsgi": "shop:app"},
-        {"app_environment": {"FLASK_DEBUG": "0", "DEBUG": False}},
-        {"app_prefix": "/shop/eu"},
-        {"app_processes": [PROCESS | {"command": "flask rq worker"}]},
-        {"app_processes": [PROCESS | {"command": "python -m shop.run"}]},
-        {"app_processes": [PROCESS | {"command": "python app.py"}]},
-        {"app_processes": [PROCESS | {"command": "python bot/app.py"}], "app_wsgi": "app:app"},
-        {"app_wsgi": "shop:create_app('prod', debug=False)"},
-        {"gunicorn_worker_class": "gevent", "gunicorn_preload": True},
-        {"gunicorn_worker_class": "gthread", "app_streaming_paths": ["/events"]},
-        {"app_database_password": "aZ09.,:_~-"},
-        {"app_shared_paths": ["up"], "app_shared_files": ["uploads.db"], "app_instance_path": "i"},
-        {"app_writable_paths": ["a/b", "/srv/data/shop", "/var/spool/shop", "/srv/shop/shared/x"]},
-        {"app_files": [{"template": "hosts.yml", "dest": "/etc/shop/x"}]},
-        {"gunicorn_sandbox_exceptions": {"UMask": {"value": "0077", "reason": "says the audit"}}},
-    ],
-)
-def test_accepted(problems, variables):
-    assert problems(**APP | variables) == []
-
-
-@pytest.mark.parametrize(
-    ("variables", "name"),
-    [
-        ({"app_wsgi": "app.run"}, "app_wsgi"),
-        ({"app_wsgi": "app:run"}, "app_wsgi"),
-        ({"app_wsgi": "app:run()"}, "app_wsgi"),
-        ({"app_wsgi": "flask run"}, "app_wsgi"),
-        ({"app_wsgi": ""}, "app_wsgi"),
-        ({"app_secret_key": ""}, "app_secret_key"),
-        ({"app_secret_key": "short-but-random-8fj2"}, "app_secret_key"),
-        ({"app_secret_key": "change-me-change-me-change-me-change-me"}, "app_secret_key"),
-        ({"app_secret_key": "a" * 64}, "app_secret_key"),
-        ({"app_name": "9shop", "app_user": "shop"}, "app_name"),
-        ({"app_name": "mysql", "app_user": "shop"}, "app_name"),
-        ({"app_user": "root"}, "app_user"),
-        ({"app_env": "development"}, "app_env"),
-        ({"app_environment": {"FLASK_DEBUG": "1"}}, "app_environment"),
-        ({"app_environment": {"FLASK_ENV": "development"}}, "app_environment"),
-        ({"app_environment": {"GUNICORN_CMD_ARGS": "--reload"}}, "app_environment"),
-        ({"app_secret_environment": {"DEBUG": True}}, "app_environment"),
-        ({"app_environment": {"SECRET_KEY": "dev"}}, "app_environment"),
-        ({"app_prefix": "shop"}, "app_prefix"),
-        ({"app_prefix": "/shop/"}, "app_prefix"),
-        ({"app_health_path": "healthz"}, "app_health_path"),
-        ({"app_health_path": "/gesünd"}, "app_health_path"),
-        ({"app_build_environment": {"A B": 1}}, "app_environment is [A B]"),
-        ({"app_domains": ["*.München.example."]}, "app_domains is [*.München.example.]"),
-        ({"app_processes": [PROCESS | {"name": "web"}]}, "app_processes"),
-        ({"app_processes": [PROCESS, PROCESS]}, "app_processes"),
-        ({"app_processes": [PROCESS | {"command": "flask --app shop run"}]}, "app_processes"),
-        ({"app_processes": [PROCESS | {"command": "python -m flask run -p 80"}]}, "app_processes"),
-        ({"app_processes": [PROCESS | {"command": "python manage.py runserver"}]}, "app_processes"),
-        (
-            {"app_processes": [PROCESS | {"command": "python3 app.py"}], "app_wsgi": "app:app"},
-            "app_processes",
-        ),
-        ({"app_processes": [PROCESS | {"command": "python -m shop.web"}]}, "app_processes"),
-        ({"app_user": "shop-build"}, "app_user"),
-        ({"app_processes": [PROCESS | {"instances": -1}]}, "app_processes"),
-        ({"app_processes": [PROCESS | {"environment": {"DEBUG": 1}}]}, "app_environment"),
-        ({"app_shared_paths": ["../x"]}, "app_shared_paths"),
-        ({"app_static": [{"url": "/s/", "folder": "/etc"}]}, "app_shared_paths"),
-        ({"app_source_folder": "a", "app_source_git": "b"}, "app_source_folder"),
-        ({"app_upload_size": 0}, "app_upload_size"),
-        ({"app_header_size": 65}, "app_header_size"),
-        ({"request_timeout": 0}, "request_timeout"),
-        ({"gunicorn_settings": {"reload": True}}, "gunicorn_settings"),
-        ({"gunicorn_settings": {"worker_class": "gevent"}}, "gunicorn_settings"),
-        ({"gunicorn_settings": {"--reload": True}}, "gunicorn_settings"),
-        (
-            {"gunicorn_worker_class": "sync", "app_websocket_paths": ["/ws"]},
-            "gunicorn_worker_class is sync",
-        ),
-        ({"gunicorn_worker_connections": 0}, "gunicorn_worker_connections"),
-        ({"gunicorn_sandbox_exceptions": {"UMask": "0077"}}, "gunicorn_sandbox_exceptions is [UM"),
-        (
-            {"gunicorn_sandbox_exceptions": {"UMask": {"value": "0077", "reason": " "}}},
-            "gunicorn_sandbox_exceptions is [UMask]",
-        ),
-        (
-            {"gunicorn_sandbox_exceptions": {"U=1": {"value": "0077", "reason": "so it is"}}},
-            "gunicorn_sandbox_exceptions is [U=1]",
-        ),
-        ({"app_database_password": "p@ss"}, "app_database_password: "),
-        ({"app_queue_password": "50%"}, "app_queue_password: "),
-        ({"app_database_charset": "utf8;"}, "app_database_charset"),
-        ({"app_database_options": {"a": "b", "c": "d&e"}}, "app_database_options is [c]"),
-        ({"app_environment": {"NO-NAME": "x"}}, "app_environment is [NO-NAME]"),
-        ({"app_secret_environment": {"KEY": "two\nlines"}}, "app_environment is [KEY]"),
-        ({"app_environment": {"LIST": [1]}}, "app_environment is [LIST]"),
-        ({"app_shared_files": ["/shop.db"]}, "app_shared_files is [/shop.db]"),
-        ({"app_shared_files": ["../shop.db"]}, "app_shared_files is [../shop.db]"),
-        ({"app_instance_path": ".venv/var"}, "app_shared_files is [.venv/var]"),
-        ({"app_instance_path": "."}, "app_shared_files is [.]"),
-        (
-            {"app_shared_paths": ["data"], "app_shared_files": ["data/shop.db"]},
-            "app_shared_files is [data/shop.db]",
-        ),
-        (
-            {"app_shared_paths": ["files"], "app_shared_files": ["shop.db"]},
-            "app_shared_paths is [files]",
-        ),
-        ({"app_files": [{"template": "hosts.yml", "dest": "../b"}]}, "app_shared_files is [../b"),
-        ({"app_files": [{"template": "hosts.yml", "dest": "/etc/shop/../x"}]}, "app_files"),
-        ({"app_files": [{"template": "hosts.yml", "dest": "/etc/shopping"}]}, "app_files"),
-        ({"app_files": [{"template": "hosts.yml", "dest": "/etc/shop/environment"}]}, "app_files"),
-        ({"app_files": [{"template": "nonesuch", "dest": "local.py"}]}, "app_files is [/"),
-        ({"app_writable_paths": ["../x"]}, "app_writable_paths is [../x]"),
-        ({"app_writable_paths": ["/var/log"]}, "app_writable_paths is [/var/log]"),
-        ({"app_writable_paths": ["/etc/shop/x"]}, "app_writable_paths is [/etc/shop/x]"),
-        ({"app_writable_paths": ["/srv"]}, "app_writable_paths is [/srv]"),
-        ({"app_writable_paths": ["/srv/shop/releases"]}, "app_writable_paths is [/srv/shop/rel"),
-        ({"app_instance_path": "/srv/shop/shared"}, "app_writable_paths is [/srv/shop/shared]"),
-        ({"app_writable_paths": ["/srv/a b"]}, "app_writable_paths is [/srv/a b]"),
-        ({"app_writable_paths": ["/var/lib/mysql"]}, "app_writable_paths is [/var/lib/mysql]"),
-        ({"app_root": "/home/deploy/shop"}, "app_root is /home/deploy/shop"),
-        ({"app_shared_paths": [".venv"]}, "app_shared_paths is [.venv]"),
-        ({"app_proxy_fix": True, "app_trusted_proxy_hops": 0}, "app_trusted_proxy_hops is 0"),
-        ({"gunicorn_workers": 0}, "gunicorn_workers"),
-        ({"gunicorn_graceful_timeout": 29}, "gunicorn_graceful_timeout"),
-        ({"gunicorn_stop_timeout": 30}, "gunicorn_stop_timeout"),
-    ],
-)
-def test_rejected(problems, variables, name):
-    messages = problems(**APP | variables)
-    assert len(messages) == 1
-    assert messages[0].startswith(name)
-    assert "/group_vars/all/" in messages[0]
-
-
-@pytest.mark.parametrize("secret", ["hunter2", "change-me-hunter2-change-me-change-me"])
-def test_error_message_does_not_contain_the_secret(evaluate, secret):
-    messages = evaluate("gunicorn", "__gunicorn_problems", **APP | {"app_secret_key": secret})
-    assert len(messages) == 1
-    assert secret not in messages[0]
-
-
-@pytest.mark.parametrize(
-    ("role", "name", "value"),
-    [("gunicorn", "gunicorn_worker_class", "eventlet"), ("app", "app_certificate", "letsencrypt")],
-)
-def test_argument_spec_rejects_an_invalid_choice(role, name, value):
-    spec = yaml.safe_load(Path(ROOT, f"roles/{role}/meta/argument_specs.yml").read_text())
-    option = spec["argument_specs"]["preflight"]["options"][name]
-    result = ArgumentSpecValidator({name: option}).validate({name: value})
-    assert f"value of {name} must be one of" in result.error_messages[0]
