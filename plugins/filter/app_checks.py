@@ -241,12 +241,6 @@ def _path_checks(settings: Settings, inventory_dir: str) -> Iterator[Check]:
     name, root = settings["app_name"], settings["app_root"]
     paths = app_paths(settings)
     template = {"template": "templates/local.py.j2", "dest": "shop/local.py"}
-    sources = [settings[f"app_source_{kind}"] for kind in ("folder", "git", "archive")]
-    yield check(
-        "app_source_folder",
-        len([source for source in sources if source]) <= 1,
-        "must be the only source; app_source_git or app_source_archive is set too",
-    )
     static = [entry["folder"] for entry in settings["app_static"]]
     yield none_of(
         "app_shared_paths",

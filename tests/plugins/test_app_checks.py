@@ -113,7 +113,6 @@ REJECTED = [
     (process(schedule="daily", instances=2), "app_processes: must have, for worker, no more than"),
     (process(schedule="30 3 * * *"), "app_processes is [30 3 * * *]: must have schedules"),
     ({"app_singleton_host": "gone"}, "app_singleton_host is gone: must be a host of group app"),
-    ({"app_source_git": "b", "app_source_folder": "a"}, "app_source_folder is a: must be the only"),
     ({"app_shared_paths": ["../x"]}, "app_shared_paths is [../x]: must be folders inside"),
     ({"app_shared_paths": [".venv"]}, "app_shared_paths is [.venv]: must be folders inside"),
     ({"app_static": [{"folder": "/etc"}]}, "app_shared_paths is [/etc]: must be folders inside"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from helpers import templates
+
 SECRETS = {
     "app_database_password": "of-the-app",
     "app_migration_password": "of-the-migration",
@@ -53,9 +55,9 @@ def test_migration_login_has_the_modules_parameters(evaluate):
     }
 
 
-def problems(evaluate, **settings):
+def problems(**settings):
     settings = {"app_source_folder": "{{ role_path }}", "app_requirements": "README.md"} | settings
-    return evaluate("release", "__release_problems", **settings)
+    return templates.problems("app", "release", **settings)
 
 
 VALID = [
@@ -85,11 +87,11 @@ INVALID = [
 ]
 
 
-def test_settings_are_checked(evaluate):
+def test_settings_are_checked():
     for settings in VALID:
-        assert problems(evaluate, **settings) == []
+        assert problems(**settings) == []
     for message, settings in INVALID:
-        (problem,) = problems(evaluate, **settings)
+        (problem,) = problems(**settings)
         assert problem.startswith(message)
         assert "group_vars/all/main.yml" in problem
 
