@@ -27,13 +27,21 @@ from helpers.wait import wait_for
 
 PAGE = '<input type="hidden" name="csrf_token" value="a-token"> {"release": "r1"}'
 LINGER_NOT = struct.pack("ii", 1, 0)  # close with a reset
+RAW = {  # answers that are sent as they are; the connection stays open after `chunked`
+    "chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n0\r\n\r\n",
+    "closed": b"",
+    "cut": b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf",
+    "twice": b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n" * 2,
+    "garbled": b"hello\r\n\r\n",
+}
 
 
 @dataclass
 class Server:
     """A guest book that handles its n-th request according to `plan(n, used)` and counts it.
 
-    `used` is whether the connection has carried a request before.
+    `used` is whether the connection has carried a request before. The plan names an answer of RAW,
+    or `good`, `500`, `reset`, `timeout`, `hang_up`, `lost` or `doubled` (the row).
     """
 
     plan: Callable[[int, bool], str] = lambda number, used: "good"
@@ -101,56 +109,22 @@ class Server:
             assert body["csrf_token"] == ["a-token"]
             assert "Cookie: session=1" in head
             self.rows += body["body"] * {"lost": 0, "500": 0, "doubled": 2}.get(does, 1)
-        return await getattr(self, f"do_{does}", self.do_good)(writer, method, head)
-
-    async def do_good(self, writer, method, head, status=None):
-        status = status or ("303 See Other" if method == "POST" else "200 OK")
+        if does in RAW:
+            writer.write(RAW[does])
+            return does == "chunked"
+        if does == "reset":
+            sock = writer.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NOT)
+            return False
+        if does == "timeout":
+            await asyncio.sleep(60)
+        status = "500 Oh" if does == "500" else "303 See Other" if method == "POST" else "200 OK"
         writer.write(
             f"HTTP/1.1 {status}\r\nContent-Length: {len(self.page)}\r\n"
             f"Set-Cookie: session=1; Path=/\r\n\r\n{self.page}".encode()
         )
         await writer.drain()
-        return "Connection: close" not in head
-
-    async def do_500(self, writer, method, head):
-        return await self.do_good(writer, method, head, "500 Oh")
-
-    async def do_hang_up(self, writer, method, head):
-        """Answer, and close the connection without `Connection: close`."""
-        await self.do_good(writer, method, head)
-        return False
-
-    async def do_chunked(self, writer, *_):
-        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
-        await asyncio.sleep(0.01)
-        writer.write(b"1;x=y\r\nd\r\n0\r\n\r\n")
-        return True
-
-    async def do_closed(self, *_):
-        return False
-
-    async def do_cut(self, writer, *_):
-        """Close in the middle of the answer."""
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
-        return False
-
-    async def do_reset(self, writer, *_):
-        sock = writer.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NOT)
-        return False
-
-    async def do_timeout(self, *_):
-        await asyncio.sleep(60)
-
-    async def do_twice(self, writer, *_):
-        """Send two answers to one request."""
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n" * 2)
-        return False
-
-    async def do_garbled(self, writer, *_):
-        """Answer with text that is not HTTP."""
-        writer.write(b"hello\r\n\r\n")
-        return False
+        return does != "hang_up" and "Connection: close" not in head
 
 
 @pytest.fixture
