@@ -69,9 +69,9 @@ def vulnerability_service(*bad):
 
     class Answers(BaseHTTPRequestHandler):
         def do_POST(self):
-            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            query = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             known = {"id": "TEST-1", "summary": "bad", "affected": [], "aliases": []}
-            found = {"vulns": [known]} if asked["package"]["name"] in bad else {}
+            found = {"vulns": [known]} if query["package"]["name"] in bad else {}
             body = json.dumps(found).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))

@@ -101,12 +101,12 @@ class Operator:
         running = self.start(playbook, *options, **variables)
         assert running.stdout
         try:
-            said = []
+            lines = []
             for line in running.stdout:
-                said.append(line)
+                lines.append(line)
                 if task in line:
                     break
-            assert task in said[-1], "".join(said)
+            assert task in lines[-1], "".join(lines)
             if moment:
                 wait_for(moment, 60, every=0.05)
         finally:

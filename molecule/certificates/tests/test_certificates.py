@@ -263,9 +263,9 @@ def test_a_wildcard_certificate_over_dns_does_not_expose_the_token(host, operato
     assert done.code == 0, done.output
     wait_for(lambda: names_of(served()) == {*wanted["app_domains"]})
     seen = json.loads(host.file("/srv/dns/seen.json").content_string)
-    assert {one["token"] for one in seen} == {TOKEN}
-    assert [one["shown"] for one in seen if one["shown"]] == []
-    assert [one["request"].split()[0] for one in seen].count("DELETE") == len(seen) / 2
+    assert {entry["token"] for entry in seen} == {TOKEN}
+    assert [entry for entry in seen if entry["shown"]] == []
+    assert [entry["request"].split()[0] for entry in seen].count("DELETE") == len(seen) / 2
     assert TOKEN not in done.output
     pattern = f"[{TOKEN[0]}]{TOKEN[1:]}"  # does not match this command's own line in the journal
     assert host.run("journalctl --no-pager | grep -c %s", pattern).stdout == "0\n"

@@ -282,8 +282,8 @@ def test_failed_batch_stops_the_rollout_and_rollback_restores_the_previous_relea
     further = operator.play("rollback", release_serial=1)
     assert further.code == 0, further.output
     assert set(serving().values()) & {before, release} == set()
-    asked = operator.play("rollback", release=before)
-    assert asked.code == 0, asked.output
+    done = operator.play("rollback", release=before)
+    assert done.code == 0, done.output
     assert set(serving().values()) == {before}
     assert not lock.exists
 

@@ -73,8 +73,8 @@ def version(tmp_path_factory):
 def ca(host, tmp_path_factory):
     """Return a file with the self-signed certificate of the site."""
     file = tmp_path_factory.mktemp("site") / "certificate.pem"
-    shown = "/etc/nginx/certificates/sample/current/fullchain.pem"
-    file.write_text(host.check_output("cat %s", shown))
+    path = "/etc/nginx/certificates/sample/current/fullchain.pem"
+    file.write_text(host.check_output("cat %s", path))
     return str(file)
 
 
