@@ -132,7 +132,7 @@ def host(tmp_path, monkeypatch):
     monkeypatch.setattr(files.os, "fsync", lambda opened: None)
     host = Host(tmp_path)
     monkeypatch.setattr(
-        units.Health, "ask", lambda health, socket_path, patience: host.answer(socket_path)
+        units.Health, "check", lambda health, socket_path, keep_waiting: host.answer(socket_path)
     )
     return host
 

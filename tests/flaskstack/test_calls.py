@@ -110,7 +110,6 @@ def same_units(host):
         lambda host: host.running.pop("shop-web@a.socket"),
         lambda host: host.app_dir.assign_slot("b", "one"),
         lambda host: host.app_dir.begin_change(id="two"),
-        lambda host: (host.root / ".deploying").touch(),
         lambda host: (settings.UNITS / "shop-web@a.service").write_text("other"),
         lambda host: (settings.UNITS / "shop-worker@.service").unlink(),
         lambda host: host.settings.use(host.set("second")),

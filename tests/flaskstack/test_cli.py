@@ -68,7 +68,7 @@ def test_status_of_an_unhealthy_app(shop, unit):
 
 def test_status_suggests_a_setting(shop):
     assert answer(shop, "status")[1]["hint"] == ""
-    shop.host.told = "A process of this unit has been killed by the OOM killer.\n"
+    shop.host.journal = "A process of this unit has been killed by the OOM killer.\n"
     assert "gunicorn_memory_limit" in answer(shop, "status")[1]["hint"]
     assert "gunicorn_worker_memory: 300" in shop("status")[1]
 

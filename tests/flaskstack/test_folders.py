@@ -13,42 +13,35 @@ pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="gives folders to other
 
 
 @pytest.fixture
-def folder(tmp_path):
-    """Return a function that creates folders of the app and returns the new owner, if any."""
+def params(tmp_path):
+    """Return a function that returns the parameters for folders of an app below `app`."""
 
-    def folder(name):
-        path = tmp_path / name
-        wanted = {"folders": [str(path)], "user": "nobody", "root": str(tmp_path / "app")}
-        changed = make(wanted)["changed"]
-        assert not make(wanted)["changed"]
-        return path.stat().st_uid if changed else None
+    def params(*names):
+        folders = [str(tmp_path / name) for name in names]
+        return {"folders": folders, "user": "nobody", "root": str(tmp_path / "app")}
 
-    return folder
+    return params
 
 
-@pytest.mark.parametrize("name", ["app/shared/exports", "spool/shop"])
-def test_a_new_folder(tmp_path, folder, name):
-    assert folder(name) == NOBODY.pw_uid
-    assert (tmp_path / name).parent.stat().st_uid == 0
-
-
-def test_a_folder_of_the_app_is_unchanged(tmp_path, folder):
-    (tmp_path / "data").mkdir()
-    os.chown(tmp_path / "data", NOBODY.pw_uid, NOBODY.pw_gid)
-    (tmp_path / "data").chmod(0o750)
-    (tmp_path / "data/file").touch()
-    assert folder("data") is None
-
-
-@pytest.mark.parametrize("name", ["disk/lost+found", "app/shared/a/b"])
-def test_an_empty_folder_becomes_the_apps(tmp_path, folder, name):
-    """A freshly mounted disk, or a parent of another folder of the app."""
-    (tmp_path / name).mkdir(parents=True)
-    assert folder(name.rpartition("/")[0]) == NOBODY.pw_uid
+@pytest.mark.parametrize(
+    ("existing", "name"),
+    [
+        ("app", "app/shared/exports"),
+        ("app", "spool/shop"),
+        ("disk/lost+found", "disk"),  # a new file system
+        ("app/shared/a/b", "app/shared/a"),  # the parent of another folder of the app
+    ],
+)
+def test_a_new_or_empty_folder_becomes_the_apps(tmp_path, params, existing, name):
+    (tmp_path / existing).mkdir(parents=True)
+    assert make(params(name))["changed"]
+    assert not make(params(name))["changed"]
+    path = tmp_path / name
+    assert (path.stat().st_uid, path.parent.stat().st_uid) == (NOBODY.pw_uid, 0)
 
 
 @pytest.mark.parametrize("owner", [0, 1])
-def test_a_folder_of_another_user_is_rejected(tmp_path, folder, owner):
+def test_a_folder_of_another_user_is_rejected(tmp_path, params, owner):
     other = tmp_path / "other"
     (other / "shared").mkdir(parents=True)
     os.chown(other, owner, owner)
@@ -56,19 +49,17 @@ def test_a_folder_of_another_user_is_rejected(tmp_path, folder, owner):
     with pytest.raises(
         ValidationError, match=r"other .*(root's and not empty|another user).*Nothing"
     ):
-        folder("other")
+        make(params("other"))
     assert (other.stat().st_uid, other.stat().st_mode) == (owner, mode)
 
 
-def test_modes_and_parent_folders(tmp_path):
-    wanted = {
-        "folders": [str(tmp_path / "static/uploads")],
-        "user": "nobody",
-        "root": str(tmp_path),
-    }
+def test_modes_and_parent_folders(tmp_path, params):
+    wanted = params("static/uploads")
     assert make(wanted | {"check": True})["changed"]
     assert not (tmp_path / "static").exists()
     assert make(wanted)["changed"]
+    (tmp_path / "static/uploads/file").touch()  # may hold files once it is the app's
+    assert not make(wanted)["changed"]
     modes = [(tmp_path / name).stat().st_mode & 0o7777 for name in ("static", "static/uploads")]
     assert modes == [0o751, 0o750]
     (tmp_path / "static/uploads").chmod(0o777)
@@ -77,13 +68,12 @@ def test_modes_and_parent_folders(tmp_path):
 
 
 @pytest.mark.parametrize("link", ["static", "static/uploads", "static/uploads/deep"])
-def test_only_links_created_by_root_are_followed(tmp_path, link):
+def test_only_links_created_by_root_are_followed(tmp_path, params, link):
     target, there = tmp_path / "volume", tmp_path / "shared" / link
     there.parent.mkdir(parents=True)
     target.mkdir()
     there.symlink_to(os.path.relpath(target, there.parent))
-    path = tmp_path / "shared/static/uploads/deep"
-    wanted = {"folders": [str(path)], "user": "nobody", "root": str(tmp_path)}
+    wanted = params("shared/static/uploads/deep")
     os.chown(there.parent, NOBODY.pw_uid, -1)
     with pytest.raises(ValidationError, match=f"shared/{link} is a link, .*sudo mv"):
         make(wanted)
@@ -91,19 +81,20 @@ def test_only_links_created_by_root_are_followed(tmp_path, link):
     assert not list(target.iterdir())
     os.chown(there.parent, 0, -1)
     assert make(wanted)["changed"]
+    path = tmp_path / "shared/static/uploads/deep"
     assert path.resolve().is_relative_to(target)
     assert path.stat().st_uid == NOBODY.pw_uid
 
 
-@pytest.mark.parametrize(("what", "said"), [("loop", "is a link"), ("file", "is no folder")])
-def test_an_invalid_path_is_rejected(tmp_path, what, said):
+@pytest.mark.parametrize(("name", "reason"), [("loop", "is a link"), ("file", "is no folder")])
+def test_an_invalid_path_is_rejected(tmp_path, params, name, reason):
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "file").touch()
-    with pytest.raises(ValidationError, match=f"{what} {said}"):
-        make({"folders": [str(tmp_path / what)], "user": "nobody", "root": str(tmp_path)})
+    with pytest.raises(ValidationError, match=f"{name} {reason}"):
+        make(params(name))
 
 
-def test_removal_stops_at_links_and_at_files_of_others(tmp_path):
+def test_removal_stops_at_links_and_at_files_of_others(tmp_path, params):
     """The app replaced a folder, a parent and an entry with links."""
     for name in ("theirs/deep", "data/own", "data/deep/x", "other"):
         (tmp_path / name).mkdir(parents=True)
@@ -112,8 +103,7 @@ def test_removal_stops_at_links_and_at_files_of_others(tmp_path):
     (tmp_path / "data/above").symlink_to(tmp_path / "theirs")
     for name in ("data", "data/own", "data/deep/x"):
         os.chown(tmp_path / name, NOBODY.pw_uid, -1)
-    names = ["data/own", "data/deep/x", "other", "gone/x"]
-    wanted = {"user": "nobody", "folders": [str(tmp_path / name) for name in names]}
+    wanted = params("data/own", "data/deep/x", "other", "missing/x")
     assert remove(wanted | {"check": True})["changed"]
     assert (tmp_path / "data/own").is_dir()
     assert remove(wanted)["changed"]
@@ -122,5 +112,5 @@ def test_removal_stops_at_links_and_at_files_of_others(tmp_path):
     assert (tmp_path / "theirs/file").exists()
     assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["above", "deep"]
     with pytest.raises(ValidationError, match="data/above is a link"):
-        remove(wanted | {"folders": [str(tmp_path / "data/above/deep")]})
+        remove(params("data/above/deep"))
     assert (tmp_path / "theirs/deep").is_dir()

@@ -46,7 +46,7 @@ def test_addresses_named_by_others_must_be_public_or_trusted(trusted, named, por
     ],
 )
 def test_public_addresses(address, public):
-    assert sandbox.public(address) is public
+    assert sandbox.is_public(address) is public
 
 
 def test_rules_and_names_match_those_of_the_hosts(sandboxed, final):
@@ -59,11 +59,8 @@ def test_rules_and_names_match_those_of_the_hosts(sandboxed, final):
         assert f"    {family} daddr {address} tcp dport 8443 accept\n" in rules
         assert f"{address} localhost\n" in names
     assert rules.count(" dport 8443 accept\n") == rules.count(" dport ") == len(addresses)
-    assert (
-        (sandboxed / "bin/nft.log")
-        .read_text()
-        .endswith("delete table inet flaskstack_shop-build\n")
-    )
+    log = (sandboxed / "bin/nft.log").read_text()
+    assert log.endswith("delete table inet flaskstack_shop-build\n")
 
 
 def test_the_tree_is_given_to_root(final, tmp_path):
@@ -89,10 +86,10 @@ def test_special_files_are_rejected(final):
 def test_a_failure_is_reported_and_leaves_no_files(sandboxed, final):
     """Files of earlier interrupted runs are removed too."""
     (final.parent / ".another/tree/a").mkdir(parents=True)
-    with pytest.raises(ValidationError) as refused, sandbox.opened("shop", final) as box:
+    with pytest.raises(ValidationError) as failed, sandbox.opened("shop", final) as box:
         box.run("Step", "echo half >file; seq 50; echo 'no such $thing' >&2; exit 7")
-    assert str(refused.value).startswith("Step failed with code 7:\n")
-    assert str(refused.value).endswith("50\nno such $thing")
+    assert str(failed.value).startswith("Step failed with code 7:\n")
+    assert str(failed.value).endswith("50\nno such $thing")
     assert not final.exists()
 
 

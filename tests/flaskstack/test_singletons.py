@@ -24,7 +24,7 @@ esac
 """
 WORKER, TICKER, REPORT = "shop-worker@1.service", "shop-ticker@1.service", "shop-report.timer"
 SET = {"services": [WORKER, TICKER], "timers": [REPORT], "singletons": [TICKER, REPORT]}
-WANTED = {"app": "shop", "units": SET["singletons"]}
+PARAMS = {"app": "shop", "units": SET["singletons"]}
 
 
 @pytest.fixture
@@ -54,36 +54,36 @@ def names(folder):
     return {path.name for path in folder.iterdir()}
 
 
-def placed(here, **more):
+def move(here, **more):
     """Return whether a call moved something, and check that a second one moves nothing."""
-    moved = place(WANTED | {"here": here} | more)
+    moved = place(PARAMS | {"here": here} | more)
     if not more.get("check"):
-        assert place(WANTED | {"here": here}) == {"changed": False, "moves": False}
+        assert place(PARAMS | {"here": here}) == {"changed": False, "moves": False}
     return moved["moves"]
 
 
 def test_singletons_run_only_on_their_host(active, stamp):
-    assert placed(False)
+    assert move(False)
     assert names(active) == {WORKER}
     assert not stamp.exists()
-    assert placed(True)
+    assert move(True)
     assert names(active) == {WORKER, TICKER, REPORT}
-    assert placed(False)
+    assert move(False)
     assert names(active) == {WORKER}
 
 
 def test_check_mode_moves_nothing(active):
-    assert placed(False, check=True)
-    assert placed(True, check=True)
+    assert move(False, check=True)
+    assert move(True, check=True)
     assert names(active) == {WORKER, TICKER, REPORT}
 
 
 @pytest.mark.parametrize("when", ["before", "meanwhile"])
 def test_a_running_timer_job_is_neither_interrupted_nor_duplicated(active, when):
-    placed(True)
+    move(True)
     (active / "shop-report.service" if when == "before" else active.parent / "begins").touch()
-    with pytest.raises(ValidationError, match=r"shop-report.service runs here.*Nothing was moved"):
-        place(WANTED | {"here": False})
+    with pytest.raises(ValidationError, match=r"still runs here.*Nothing was moved"):
+        place(PARAMS | {"here": False})
     assert names(active) == {WORKER, TICKER, REPORT, "shop-report.service"}
     assert Settings("shop").marker.exists()
 
@@ -93,5 +93,5 @@ def test_settings_include_singletons_only_on_their_host(tmp_path):
     change = Change({"app": "shop", "root": str(tmp_path)})
     current = Settings("shop").current()
     assert change.processes(current) == ([WORKER], [])
-    placed(True)
+    move(True)
     assert change.processes(current) == ([WORKER, TICKER], [REPORT])

@@ -28,17 +28,17 @@ STEPS = [
 ]
 
 
-def files(text: str, environment: str, proof: dict[str, Any]) -> dict[str, str]:
+def files(text: str, environment: str, config: dict[str, Any]) -> dict[str, str]:
     """Return the unit files of a settings set with a text, which load an environment."""
     read = f"# {text}\nEnvironmentFile={environment}\n"
     units = {"shop-web@.socket": "# the same\n", "shop-web@.service": read}
-    for unit in map(file_of, proof["services"]):
+    for unit in map(file_of, config["services"]):
         units[unit] = f"{read}Slice=shop-processes.slice\n"
-    for timer in proof["timers"]:
+    for timer in config["timers"]:
         units[timer] = f"# {text}\n"
         units[timer.replace(".timer", ".service")] = f"{read}Slice=shop-timers.slice\n"
     params = [f"shop-web@{slot}.{kind}" for slot in "ab" for kind in ("socket", "service")]
-    params += [*proof["services"], *proof["timers"]]
+    params += [*config["services"], *config["timers"]]
     return units | {"shop.target": "".join(f"Wants={unit}\n" for unit in params)}
 
 
@@ -57,8 +57,8 @@ class Host:
         self.loaded: dict[str, str] = {}
         self.log: list[str] = []
         self.queue: list[int] = []  # connections waiting, one number per check
-        self.told = "line one\nline two\n"  # output of the journal
-        self.busy = self.asked = 0  # checks during which a stopping unit is busy; health requests
+        self.journal = "line one\nline two\n"
+        self.busy = self.health_checks = 0  # `busy`: checks that a stopping unit survives
         for folder in ("releases", "instances", "environments"):
             (self.root / folder).mkdir(parents=True)
         for folder in (self.etc / "settings", self.etc / "slots", settings.UNITS, settings.STAMPS):
@@ -72,14 +72,14 @@ class Host:
             (folder / ".venv").symlink_to(f"../../environments/{environment}")
             (self.root / "environments" / environment).mkdir(exist_ok=True)
 
-    def set(self, text: str = "first", **proof: Any) -> str:
+    def set(self, text: str = "first", **config: Any) -> str:
         """Write a settings set that contains a text, and return its name."""
         usual = SECOND if "second" in text else FIRST
-        proof = {"watch": 0, "timeout": 0, "keep": 3} | usual | proof
-        units = files(text, f"{self.etc}/current/environment", proof)
+        config = {"watch": 0, "timeout": 0, "keep": 3} | usual | config
+        units = files(text, f"{self.etc}/current/environment", config)
         units["shop-web@.service"] = f"# {text}\nEnvironmentFile={self.etc}/slots/%i/environment\n"
         texts = {f"units/{unit}": content for unit, content in units.items()}
-        return self.settings.write(texts | {"environment": text}, proof, -1)
+        return self.settings.write(texts | {"environment": text}, config, -1)
 
     def change(self, release: str, name: str, **more: Any) -> Change:
         """Return a change to a release with a settings set."""
@@ -88,15 +88,14 @@ class Host:
 
     def deploy(self, release: str, text: str = "first", **more: Any) -> dict[str, Any]:
         """Deploy a release with a settings set."""
-        about = {name: more.pop(name) for name in ("commit", "action") if name in more}
+        metadata = {name: more.pop(name) for name in ("commit", "action") if name in more}
         self.ship(release)
-        name = self.set(text, **more)
-        return self.activate(release, name, **about)
+        return self.activate(release, self.set(text, **more), **metadata)
 
-    def activate(self, release: str, name: str, **about: Any) -> dict[str, Any]:
+    def activate(self, release: str, name: str, **metadata: Any) -> dict[str, Any]:
         """Start a release with a settings set, and switch to it."""
-        self.change(release, name, **about).start()
-        return self.change(release, name, **about).switch()
+        self.change(release, name, **metadata).start()
+        return self.change(release, name, **metadata).switch()
 
     # Simulated systemd
 
@@ -120,17 +119,17 @@ class Host:
         release = self.app_dir.release_in(web[1]) if web else self.app_dir.current()
         if not self.text(unit) or not (release and (self.root / "releases" / release).is_dir()):
             return
-        found = re.search("EnvironmentFile=(.*)", self.text(unit))
-        environment = ""
-        if found:
-            environment = Path(found[1].replace("%i", web[1] if web else "")).read_text()
-        said = f"{release} {environment}"
-        dead = found and ("dies" in said if web else "idles" in said)
-        self.running[unit] = {"release": release, "environment": environment}
-        self.running[unit] |= {"text": self.text(unit), "MainPID": str(len(self.log) + 100)}
-        self.running[unit] |= {"ActiveState": "active", "SubState": "running"}
-        if dead:
-            self.running[unit] |= {"ActiveState": "activating", "SubState": "auto-restart"}
+        file = re.search("EnvironmentFile=(.*)", self.text(unit))
+        environment = Path(file[1].replace("%i", web[1] if web else "")).read_text() if file else ""
+        fails = file and ("dies" if web else "idles") in f"{release} {environment}"
+        state = ("activating", "auto-restart") if fails else ("active", "running")
+        self.running[unit] = {
+            "release": release,
+            "environment": environment,
+            "text": self.text(unit),
+            "MainPID": str(len(self.log) + 100),
+            **dict(zip(("ActiveState", "SubState"), state, strict=True)),
+        }
 
     def stop(self, unit: str) -> None:
         """Stop a unit."""
@@ -143,7 +142,7 @@ class Host:
             waiting = self.queue.pop(0) if self.queue else 0
             return 0, f"u_str LISTEN {waiting} 2048 {argv[-1].split()[-1]} 1 * 0\n", ""
         if argv[0] == "journalctl":
-            return 0, self.told, ""
+            return 0, self.journal, ""
         if verb == "show" and "--all" in argv:
             timers = [unit for unit in self.running if unit.endswith(".timer")]
             known = {*self.running, *(unit.replace(".timer", ".service") for unit in timers)}
@@ -163,25 +162,25 @@ class Host:
 
     def shown(self, unit: str, slices: bool = False) -> str:
         """Return the output of `systemctl show`."""
-        said = {"Id": unit, "ActiveState": "inactive", "SubState": "dead", "MainPID": "0"}
-        said |= {"NRestarts": "0", "Result": "success", "TimeoutStopUSec": "1s"}
-        said |= self.running.get(unit, {})
+        shown = {"Id": unit, "ActiveState": "inactive", "SubState": "dead", "MainPID": "0"}
+        shown |= {"NRestarts": "0", "Result": "success", "TimeoutStopUSec": "1s"}
+        shown |= self.running.get(unit, {})
         if self.busy and unit in FIRST["services"]:
             self.busy -= 1
-            said |= {"ActiveState": "deactivating", "SubState": "stop-sigterm", "Job": "7"}
-        found = re.search("^Slice=(.*)$", self.text(unit), re.MULTILINE) if slices else None
-        said |= {"Slice": found[1]} if found else {}
-        return "\n".join(f"{key}={value}" for key, value in said.items() if "\n" not in value)
+            shown |= {"ActiveState": "deactivating", "SubState": "stop-sigterm", "Job": "7"}
+        name = re.search("^Slice=(.*)$", self.text(unit), re.MULTILINE) if slices else None
+        shown |= {"Slice": name[1]} if name else {}
+        return "\n".join(f"{key}={value}" for key, value in shown.items() if "\n" not in value)
 
     def answer(self, socket_path: str) -> tuple[bool, str]:
         """Answer a health request."""
-        self.asked += 1
+        self.health_checks += 1
         unit = self.running.get(f"shop-web@{socket_path.removesuffix('.sock')[-1]}.service", {})
-        said = f"{unit.get('release', '')} {unit.get('environment', '')}"
-        if "redirects" in said:
+        text = f"{unit.get('release', '')} {unit.get('environment', '')}"
+        if "redirects" in text:
             return False, "GET /: 302 Found to /login (expected is 200)"
-        tired = "tires" in said and self.asked > 1
-        return bool(unit) and "sick" not in said and not tired, "GET /: 200"
+        healthy = "sick" not in text and not ("tires" in text and self.health_checks > 1)
+        return bool(unit) and healthy, "GET /: 200"
 
     def boot(self) -> None:
         """Boot after a power cut."""
@@ -217,11 +216,11 @@ class Host:
         release, name = app_dir.serving(), self.settings.current()
         assert (app_dir.current(), self.settings.in_slot(slot)) == (release, name)
         assert not (self.root / ".deploying").exists()
-        texts, proof = self.settings.files(name), self.settings.release(name)
+        texts, config = self.settings.files(name), self.settings.release(name)
         on_disk = self.unit_files()
         assert self.loaded == on_disk, "systemd has not read it"
         own = [f"shop-web@{slot}.socket", f"shop-web@{slot}.service"] if slot else []
-        own += [*proof.get("services", []), *proof.get("timers", [])]
+        own += [*config.get("services", []), *config.get("timers", [])]
         assert set(self.running) - {"shop.target"} == set(own), "something else runs"
         for unit in own:
             ran, file = self.running[unit], file_of(unit).replace(f"@{slot}.", "@.")
@@ -229,11 +228,11 @@ class Host:
             assert ran["text"] == texts[f"units/{file}"] == self.text(unit)
             assert ran["environment"] == self.environment(ran["text"], name)
             assert ran["release"] == release or not unit.endswith(".service")
-        web = re.compile("shop-web@|shop.target")
-        there, params = (
-            {u for u in units if not web.match(u)} for units in (on_disk, self.settings.units(name))
-        )
-        assert there == params
+        others = [
+            {unit for unit in units if not unit.startswith(("shop-web@", "shop.target"))}
+            for units in (on_disk, self.settings.units(name))
+        ]
+        assert others[0] == others[1]
         for other in set(SLOTS) - {slot}:
             assert not app_dir.release_in(other)
             assert not self.settings.in_slot(other)
@@ -251,7 +250,5 @@ class Host:
 
     def sets(self) -> list[str]:
         """Return the texts of the settings sets on the host."""
-        return sorted(
-            self.environment("EnvironmentFile", p.name).strip()
-            for p in self.settings.sets.iterdir()
-        )
+        sets = self.settings.sets.iterdir()
+        return sorted(self.environment("EnvironmentFile", path.name).strip() for path in sets)

@@ -175,7 +175,7 @@ def test_failed_post_deploy_command_is_reported_and_the_release_stays_active(
     }
     done = operator.deploy(source, **commands)
     assert done.code != 0
-    assert done.says("were not run, and will not be: a release has served before")
+    assert done.says("were not run, and will not be: a release was active before")
     assert not fleet["app-1"].file("/var/lib/sample/wiped").exists
     (release,) = set(serving().values())
     assert release not in before.values()

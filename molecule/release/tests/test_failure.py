@@ -67,7 +67,7 @@ FAILURES = {
     "never healthy": (
         ("sample_app/web/health.py", 'up = all(check["state"] == "up"', 'up = all(not "up"'),
         {"release_health_timeout": 10},
-        ["was not well within 10 s", "GET /readyz: 503", '"status":"unready"', "sample-web@"],
+        ["was not healthy within 10 s", "GET /readyz: 503", '"status":"unready"', "sample-web@"],
     ),
     "healthy, then dies": (
         (FACTORY, "app = Flask(__name__)", DIES),

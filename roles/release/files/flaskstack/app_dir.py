@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from io import TextIOWrapper
 from pathlib import Path
@@ -17,7 +17,7 @@ from flaskstack.errors import DeployError
 from flaskstack.files import link, listing, read, remove, sync, target, write
 
 SLOTS = ("a", "b")
-PATIENCE = 30  # seconds to wait for a change by another process
+LOCK_TIMEOUT = 30  # seconds to wait for a change by another process
 TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -32,14 +32,15 @@ class AppDir:
         self.socket_link = self.root / "web.sock"  # what nginx connects to
 
     @contextmanager
-    def locked(self, seconds: float = PATIENCE) -> Iterator[TextIOWrapper]:
+    def locked(self, timeout: float = LOCK_TIMEOUT) -> Iterator[TextIOWrapper]:
         """Hold this app's lock on this host; yield its file, which a child may inherit.
 
-        Text written to the file appears in the error message of other processes. Raises DeployError
-        when the lock is not free within `seconds`.
+        Locks of fasteners are not inherited, and neither it nor portalocker names the holder. Text
+        written to the file appears in the error message of other processes. Raises DeployError when
+        the lock is not free within `timeout` seconds.
         """
         with (self.root / ".lock").open("a+") as file:
-            deadline = time.monotonic() + seconds
+            deadline = time.monotonic() + timeout
             while True:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -47,12 +48,10 @@ class AppDir:
                 except BlockingIOError:
                     if time.monotonic() > deadline:
                         file.seek(0)
-                        what = f": {said}" if (said := file.read().strip()) else ""
-                        raise DeployError(
-                            "Take the lock",
-                            f"another process changes {self.app} on this host{what}. "
-                            "Wait until it has ended",
-                        ) from None
+                        holder = f": {text}" if (text := file.read().strip()) else ""
+                        reason = f"another process changes {self.app} on this host{holder}. "
+                        reason += "Wait until it has ended"
+                        raise DeployError("Take the lock", reason) from None
                     time.sleep(0.2)
             file.truncate(0)
             yield file
@@ -99,16 +98,8 @@ class AppDir:
     # Record of a change in progress. After an interruption, the next deploy recovers from it.
 
     def pending(self) -> dict[str, Any]:
-        """Return the record of an unfinished change; empty when there is none.
-
-        For an unreadable record, return one with an empty `id`: the links hold the rest.
-        """
-        text = read(self.root / ".deploying")
-        try:
-            pending = {} if text is None else json.loads(text)
-        except ValueError:
-            pending = None
-        return pending if isinstance(pending, dict) else {"id": ""}
+        """Return the record of an unfinished change; empty when there is none."""
+        return json.loads(read(self.root / ".deploying") or "{}")
 
     def begin_change(self, **pending: Any) -> None:
         """Record that a change has begun."""
@@ -124,24 +115,23 @@ class AppDir:
     def history(self) -> list[dict[str, str]]:
         """Return the deploys of this host, oldest first."""
         lines = (read(self.root / "deploys.jsonl") or "").splitlines()
-        return [record for record in map(parsed, lines) if record]
+        return [record for record in map(parse, lines) if record]
 
     def record(self, pending: dict[str, Any]) -> None:
         """Add a deploy to the history."""
-        past = self.history()
+        history = self.history()
         entry = {
-            "time": datetime.now(UTC).strftime(TIME),
             "release": pending["id"],
             "settings": pending["settings"],
             "previous": pending["serving"],
             "previous_settings": pending["serving_settings"],
         }
-        whole = [name for name in entry if name != "time"]
-        if past and all(past[-1].get(name) == entry[name] for name in whole):
+        if history and entry.items() <= history[-1].items():
             return  # recorded before the deploy was interrupted
-        commits = [each.get("commit", "") for each in past if each["release"] == pending["id"]]
+        commits = [each.get("commit") for each in history if each["release"] == pending["id"]]
         entry["commit"] = pending["commit"] or next(filter(None, reversed(commits)), "")
-        entry |= {"by": pending["by"], "action": pending["action"]}
+        entry |= {name: pending[name] for name in ("by", "action")}
+        entry["time"] = datetime.now(UTC).strftime(TIME)
         with (self.root / "deploys.jsonl").open("a") as file:
             file.write(json.dumps(entry) + "\n")
             file.flush()
@@ -156,11 +146,11 @@ class AppDir:
 
     def newest_first(self) -> list[Path]:
         """Return the releases on this host, most recently active or installed first."""
-        served = {entry["release"]: entry["time"] for entry in self.history()}
+        activated = {entry["release"]: entry["time"] for entry in self.history()}
 
         def age(release: Path) -> str:
-            came = datetime.fromtimestamp(release.lstat().st_mtime, UTC)
-            return max(came.strftime(TIME), served.get(release.name, ""))
+            installed = datetime.fromtimestamp(release.lstat().st_mtime, UTC)
+            return max(installed.strftime(TIME), activated.get(release.name, ""))
 
         return sorted(listing(self.releases), key=age, reverse=True)
 
@@ -172,12 +162,10 @@ class AppDir:
         """Return the releases that are linked or that a running process was started in."""
         used = {self.current(), self.previous(), *map(self.release_in, SLOTS)}
         for process in Path("/proc").glob("[0-9]*/cwd"):
-            try:
+            with suppress(OSError):  # the process has ended
                 folder = Path(os.readlink(process))
-            except OSError:
-                continue  # the process has ended
-            if folder.is_relative_to(self.releases):
-                used |= set(folder.relative_to(self.releases).parts[:1])
+                if folder.is_relative_to(self.releases):
+                    used |= set(folder.relative_to(self.releases).parts[:1])
         return used - {""}
 
     def prune(self, keep: int) -> list[str]:
@@ -187,23 +175,23 @@ class AppDir:
             if len(kept) < keep and not path.name.startswith("."):
                 kept.add(path.name)
         used = {environment_of(self.releases / name) for name in kept}
-        gone = [path for path in releases if path.name not in kept]
-        gone += [path for path in listing(self.environments) if path.name not in used]
-        for path in gone:
+        removed = [path for path in releases if path.name not in kept]
+        removed += [path for path in listing(self.environments) if path.name not in used]
+        for path in removed:
             remove(path)
-        return [str(path.relative_to(self.root)) for path in gone]
+        return [str(path.relative_to(self.root)) for path in removed]
 
     def discard(self, release: str) -> bool:
         """Remove a release that was never active; return whether it was removed."""
         path = self.releases / release
-        served = any(entry["release"] == release for entry in self.history())
-        if not release or served or release in self.in_use() or not path.is_dir():
+        was_active = any(entry["release"] == release for entry in self.history())
+        if not release or was_active or release in self.in_use() or not path.is_dir():
             return False
         remove(path)
         return True
 
 
-def parsed(line: str) -> dict[str, str]:
+def parse(line: str) -> dict[str, str]:
     """Return a parsed line of the history; empty when the line is truncated."""
     try:
         return json.loads(line)

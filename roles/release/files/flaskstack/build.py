@@ -56,7 +56,7 @@ def build(params: dict[str, Any]) -> dict[str, Any]:
         release,
         readable=[environment],
         variables=index.variables | variables | params["build_environment"],
-        given=index.files,
+        inputs=index.files,
         trusted=[*index.trusted, *params["build_hosts"]],
         named=index.named(""),
     ) as box:

@@ -17,7 +17,9 @@ from flaskstack.hints import advice, decisive
 from flaskstack.settings import Settings
 from flaskstack.units import Health, Units, Watch
 
-VISITORS = 4  # warm-up requests at once per worker, so that each worker gets some
+WARM_UP_CLIENTS = 4  # per worker, so that each worker gets some requests
+NO_HEALTH = {"path": "/", "headers": {}, "status": 200, "body": ""}
+START, WATCH, ROLL_BACK = "Start the release", "Watch the release", "Roll back"
 
 
 class Change:
@@ -32,22 +34,21 @@ class Change:
         self.settings = Settings(params["app"])
         self.units = units or Units()
         self.id, self.set = params.get("release", ""), params.get("settings", "")
-        self.about = {"commit": params.get("commit", ""), "by": params.get("by", "")}
-        self.about["action"] = params.get("action", "deploy")
-        self.proof = self.settings.release(self.set)
-        self.watch = self.watcher(self.proof)
-        self.began = time.time()
+        self.metadata = {"commit": params.get("commit", ""), "by": params.get("by", "")}
+        self.metadata["action"] = params.get("action", "deploy")
+        self.config = self.settings.release(self.set)
+        self.watch = self.watch_of(self.config)
+        self.created = time.time()
 
-    def watcher(self, proof: dict[str, Any]) -> Watch:
+    def watch_of(self, config: dict[str, Any]) -> Watch:
         """Return the watch of an instance, as configured by its settings."""
-        asked = proof.get("health", {"path": "/", "headers": {}, "status": 200, "body": ""})
-        # A busy host answers slowly, which must not cause a rollback.
-        return Watch(self.units, Health(**asked), max(10, proof.get("timeout", 30)))
+        health = Health(**config.get("health", NO_HEALTH))
+        return Watch(self.units, health, config.get("timeout", 30))
 
     @property
     def strategy(self) -> str:
         """Return the strategy: `switch`, or `restart` where memory is scarce."""
-        return self.proof.get("strategy", "switch")
+        return self.config.get("strategy", "switch")
 
     def socket(self, slot: str) -> str:
         """Return a slot's socket unit."""
@@ -59,8 +60,8 @@ class Change:
 
     def processes(self, name: str) -> tuple[list[str], list[str]]:
         """Return the services and the timers of a set of settings."""
-        proof = self.settings.release(name)
-        return proof.get("services", []), proof.get("timers", [])
+        config = self.settings.release(name)
+        return config.get("services", []), config.get("timers", [])
 
     # Steps of a change.
 
@@ -70,28 +71,24 @@ class Change:
         try:
             self.prepare()
             if self.strategy == "restart":  # `switch` does everything
-                return self.serving()
+                return self.active()
             slot = self.app_dir.free()
             service, socket_path = self.service(slot), self.app_dir.socket(slot)
-            self.units.wait_stopped(self.socket(slot), service)  # it may still finish
+            self.units.wait_stopped(self.socket(slot), service)  # the one before the active one
             pending = self.begin(slot, "switch")
             self.assign_slot(slot, self.id, self.set)
             self.units.start(self.socket(slot), service)
-            timeout = self.proof.get("timeout", 30)
-            answer = self.watch.wait_healthy("Start the release", service, socket_path, timeout)
+            answer = self.watch.wait_healthy(START, service, socket_path)
             self.watch.remember(service, workers=True)
-            visits = (socket_path, self.proof.get("warm_up", []))
-            visits += (VISITORS * len(self.watch.workers[service]),)
-            visitors = Thread(target=self.watch.health.warm, args=visits, daemon=True)
-            visitors.start()
-            length = self.proof.get("watch", 1)
-            step = "Watch the release"
-            self.watch.stay_healthy(
-                step, [service], service, socket_path, length, visitors=visitors
-            )
+            clients = WARM_UP_CLIENTS * len(self.watch.workers[service])
+            params = (socket_path, self.config.get("warm_up", []), clients)
+            warm_up = Thread(target=self.watch.health.warm_up, args=params, daemon=True)
+            warm_up.start()
+            length = self.config.get("watch", 1)
+            self.watch.stay_healthy(WATCH, [service], service, socket_path, length, warm_up=warm_up)
         except DeployError as error:
             self.fail(error, pending)
-        return self.serving() | {"answer": answer, "slot": slot}
+        return self.active() | {"answer": answer, "slot": slot}
 
     def switch(self) -> dict[str, Any]:
         """Switch traffic and background processes to the started release.
@@ -112,13 +109,14 @@ class Change:
         except DeployError as error:
             self.fail(error, pending)
         self.finish(pending)
-        removed = self.app_dir.prune(self.proof.get("keep", 5))
-        last = {
-            path.name: self.app_dir.settings_of(path.name) for path in self.app_dir.newest_first()
+        removed = self.app_dir.prune(self.config.get("keep", 5))
+        last = {self.app_dir.settings_of(path.name) for path in self.app_dir.newest_first()}
+        self.settings.prune(last | {pending["serving_settings"]})
+        return self.active() | {
+            "previous": pending["serving"],
+            "previous_settings": pending["serving_settings"],
+            "removed": removed,
         }
-        self.settings.prune({*last.values(), pending["serving_settings"]})
-        before = {"previous": pending["serving"], "previous_settings": pending["serving_settings"]}
-        return self.serving() | before | {"removed": removed}
 
     def undo(self, switched: dict[str, Any]) -> dict[str, Any]:
         """Undo the change. Where it had `switched`, activate the previous release again.
@@ -127,17 +125,22 @@ class Change:
         """
         self.recover()
         if switched.get("previous") and self.app_dir.serving() == self.id:
-            back = {"app": self.app_dir.app, "root": str(self.app_dir.root), "action": "rollback"}
-            back |= {"release": switched["previous"], "by": self.about["by"]}
-            before = switched["previous_settings"]
-            back["settings"] = before if self.settings.there(before) else self.settings.current()
-            change = Change(back, self.units)
+            settings = switched["previous_settings"]
+            rollback = {
+                "app": self.app_dir.app,
+                "root": str(self.app_dir.root),
+                "release": switched["previous"],
+                "settings": settings if self.settings.there(settings) else self.settings.current(),
+                "by": self.metadata["by"],
+                "action": "rollback",
+            }
+            change = Change(rollback, self.units)
             change.start()
             change.switch()
         self.app_dir.discard(self.id)
-        return self.serving()
+        return self.active()
 
-    def serving(self) -> dict[str, Any]:
+    def active(self) -> dict[str, Any]:
         """Return the active release and its settings."""
         return {"current": self.app_dir.serving(), "settings": self.settings.current()}
 
@@ -163,7 +166,7 @@ class Change:
             "serving_settings": self.settings.in_slot(live),
             "previous": app_dir.previous(),
             "strategy": strategy,
-            **self.about,
+            **self.metadata,
         }
         app_dir.begin_change(**pending)
         return pending
@@ -185,14 +188,13 @@ class Change:
 
     def restart_in_place(self, pending: dict[str, Any]) -> None:
         """Restart the app in its slot, behind its socket."""
-        socket, service = self.socket(pending["slot"]), self.service(pending["slot"])
-        self.assign_slot(pending["slot"], self.id, self.set)
+        slot = pending["slot"]
+        self.assign_slot(slot, self.id, self.set)
         self.commit(pending)
-        self.units.start(socket)
-        self.units.restart(service)
-        self.watch.wait_started("Start the release", [service])
-        socket_path, timeout = self.app_dir.socket(pending["slot"]), self.proof.get("timeout", 30)
-        self.watch.wait_healthy("Start the release", service, socket_path, timeout)
+        self.units.start(self.socket(slot))
+        self.units.restart(self.service(slot))
+        self.watch.wait_started(START, [self.service(slot)])
+        self.watch.wait_healthy(START, self.service(slot), self.app_dir.socket(slot))
 
     def commit(self, pending: dict[str, Any]) -> None:
         """Switch all links and settings to the new release. Services restart later.
@@ -202,16 +204,11 @@ class Change:
         self.stop_undeclared(pending["settings"])
         if changed := self.settings.use(pending["settings"]):
             self.units.reload()
-            declared = self.processes(pending["settings"])[1]
-            self.units.restart(*(unit for unit in changed if unit in declared))
-        self.switch_links(pending)
-
-    def switch_links(self, pending: dict[str, Any]) -> None:
-        """Point all links to the new release."""
-        again = pending["serving"] == pending["id"]
-        self.app_dir.activate(
-            pending["slot"], pending["id"], pending["previous" if again else "serving"]
-        )
+            timers = self.processes(pending["settings"])[1]
+            self.units.restart(*(unit for unit in changed if unit in timers))
+        same = pending["serving"] == pending["id"]
+        previous = pending["previous" if same else "serving"]
+        self.app_dir.activate(pending["slot"], pending["id"], previous)
 
     def stop_undeclared(self, settings: str) -> None:
         """Stop background processes that a set of settings does not declare, timers first."""
@@ -231,16 +228,13 @@ class Change:
         self.units.restart(*self.outdated(pending, services))
         watch.wait_started("Restart the background processes", services)
         watch.remember(*services)
-        length = self.proof.get("watch", 1)
-        watch.stay_healthy(
-            "Watch the release", [service, *services], service, socket_path, length, services
-        )
+        length = self.config.get("watch", 1)
+        watch.stay_healthy(WATCH, [service, *services], service, socket_path, length, services)
 
     def outdated(self, pending: dict[str, Any], services: list[str]) -> list[str]:
         """Return the services that run with a previous release, environment or unit."""
-        changed = self.settings.changed(pending["serving_settings"], self.set) - {
-            "gunicorn.conf.py"
-        }
+        changed = self.settings.changed(pending["serving_settings"], self.set)
+        changed -= {"gunicorn.conf.py"}
         same = pending["serving"] == self.id and all(path.startswith("units/") for path in changed)
         if not same or pending["action"] in ("restart", "rollback"):
             return services
@@ -250,8 +244,8 @@ class Change:
         """Roll back a failed change; keep release `keep`."""
         old, new, app_dir = pending["live"], pending["slot"], self.app_dir
         services, timers = self.processes(pending["serving_settings"])
-        now = (app_dir.live(), app_dir.current(), self.settings.current())
-        moved = now != (old, pending["serving"], pending["serving_settings"])
+        active = (app_dir.live(), app_dir.current(), self.settings.current())
+        moved = active != (old, pending["serving"], pending["serving_settings"])
         if not old:  # first release: its sockets would activate their services
             started = [unit for units in self.processes(pending["settings"]) for unit in units]
             self.units.kill(self.socket(new), self.service(new), *started)
@@ -259,16 +253,14 @@ class Change:
         self.restore(pending)
         if moved:
             self.units.restart(*timers)
-        if not old:
-            pass
-        elif old == new:
+        if old and old == new:
             self.restart_units(self.service(old), *services)
             self.wait_healthy(old, pending["serving_settings"])
-        elif moved:  # the new instance may hold requests
+        elif old and moved:  # the new instance may hold requests
             self.restart_units(*services)
             self.drain(new)
             self.units.wait_stopped(self.socket(new), self.service(new))
-        else:
+        elif old:
             self.units.kill(self.socket(new), self.service(new))
         if old != new:
             self.clear_slot(new)
@@ -289,22 +281,19 @@ class Change:
         """Restart units of the old release. Their failures are left to their own journal."""
         self.units.restart(*units)
         with suppress(DeployError):
-            Watch(self.units, self.watch.health).wait_started("Go back", list(units))
+            Watch(self.units, self.watch.health).wait_started(ROLL_BACK, units)
 
     def wait_healthy(self, slot: str, settings: str) -> None:
         """Wait until the old release answers, so that it can be reported as active."""
-        proof = self.settings.release(settings)
-        service, socket_path = self.service(slot), self.app_dir.socket(slot)
+        watch = self.watch_of(self.settings.release(settings))
         with suppress(DeployError):
-            self.watcher(proof).wait_healthy(
-                "Go back", service, socket_path, proof.get("timeout", 30)
-            )
+            watch.wait_healthy(ROLL_BACK, self.service(slot), self.app_dir.socket(slot))
 
-    def drain(self, slot: str, looks: int = 3) -> None:
-        """Stop an instance after its socket queue was empty in `looks` consecutive checks."""
+    def drain(self, slot: str) -> None:
+        """Stop an instance after its socket queue was empty in three consecutive checks."""
         units, path = [self.socket(slot), self.service(slot)], self.app_dir.socket(slot)
         empty, deadline = 0, time.monotonic() + self.units.stop_timeout(*units)
-        while empty < looks and time.monotonic() < deadline:
+        while empty < 3 and time.monotonic() < deadline:
             empty = 0 if self.units.queue(path) else empty + 1
             time.sleep(0.05)
         self.units.systemctl("stop", *units)
@@ -319,8 +308,7 @@ class Change:
         """Drain the old instance and record the deploy."""
         self.app_dir.begin_change(**pending | {"done": True})
         if pending["live"] not in ("", pending["slot"]):
-            # After a watch of a second, no request is still on its way to the old socket.
-            self.drain(pending["live"], looks=1 if self.proof.get("watch", 1) >= 1 else 3)
+            self.drain(pending["live"])
         self.app_dir.record(pending)
         target = f"{self.app_dir.app}.target"
         self.units.enable(target)
@@ -328,21 +316,9 @@ class Change:
             self.units.start(target)
         self.app_dir.end_change()
 
-    def interrupted(self) -> dict[str, Any]:
-        """Return the record of an interrupted change; empty when there is none.
-
-        Fields missing from it, as in an unreadable record, come from the live slot.
-        """
-        app_dir, live = self.app_dir, self.app_dir.live()
-        now = {"live": live, "slot": app_dir.free(), "serving": app_dir.serving(), **self.about}
-        now |= {"strategy": "switch", "previous": app_dir.previous()}
-        now |= dict.fromkeys(("settings", "serving_settings"), self.settings.in_slot(live))
-        pending = app_dir.pending()
-        return now | pending if pending else {}
-
     def recover(self, keep: str = "") -> None:
         """Recover an interrupted change: complete it if it had switched, else roll back."""
-        if pending := self.interrupted():
+        if pending := self.app_dir.pending():
             self.units.reload()  # the change may have been interrupted before its reload
             if committed(pending, self.app_dir):
                 self.commit(pending)
@@ -355,13 +331,13 @@ class Change:
             self.units.restart(*timers)
         for slot in set(SLOTS) - {self.app_dir.live()}:
             units = [self.socket(slot), self.service(slot)]
-            states = {said["ActiveState"] for said in self.units.show(units).values()}
+            states = {unit["ActiveState"] for unit in self.units.show(units).values()}
             if self.app_dir.release_in(slot) or states & {"active", "activating"}:
                 self.drain(slot)
 
     def recover_at_boot(self) -> None:
         """Recover a change interrupted by a power cut, before units start: files and links only."""
-        pending = self.interrupted()
+        pending = self.app_dir.pending()
         if not pending:
             return
         if committed(pending, self.app_dir):  # its links and files came first
@@ -379,14 +355,16 @@ class Change:
         with suppress(DeployError):  # the next deploy cleans up the rest
             if pending:
                 self.rollback(pending)  # first, as after a restart no release serves until then
-        journal = self.units.journal(error.unit, self.began, failed) if error.unit else []
-        lines = [f'{self.id} was not activated: it failed at "{error.step}": {error}.']
-        lines += [error.answer] if error.answer else []
-        why = decisive(journal)
-        lines += [f"From the journal of {error.unit}:", *why] if why else []
-        hint = advice("\n".join([error.answer, *journal]))
-        lines += [hint] if hint else []
-        raise DeployError(error.step, "\n".join(lines), error.unit, error.answer) from error
+        journal = self.units.journal(error.unit, self.created, failed) if error.unit else []
+        reason = decisive(journal)
+        lines = [
+            f'{self.id} was not activated: it failed at "{error.step}": {error}.',
+            error.answer,
+            *([f"From the journal of {error.unit}:", *reason] if reason else []),
+            advice("\n".join([error.answer, *journal])),
+        ]
+        text = "\n".join(filter(None, lines))
+        raise DeployError(error.step, text, error.unit, error.answer) from error
 
 
 def committed(pending: dict[str, Any], app_dir: AppDir) -> bool:

@@ -107,7 +107,7 @@ def status(options: argparse.Namespace, app_dir: AppDir) -> Result:
     change = Change({"app": app_dir.app, "root": app_dir.root, "settings": settings.in_slot(slot)})
     healthy, health, states, journal = False, "no release is active", {}, ""
     if slot:
-        healthy, health = change.watch.health.ask(app_dir.socket(slot), Deadline(10))
+        healthy, health = change.watch.health.check(app_dir.socket(slot), Deadline(10))
         services, timers = change.processes(settings.current())
         names = [change.socket(slot), change.service(slot), *services, *timers]
         timed = [started_by(timer) for timer in timers]

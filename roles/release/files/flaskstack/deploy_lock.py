@@ -1,4 +1,7 @@
-"""The deploy lock: a file on a host that names the deploy in progress."""
+"""The deploy lock: a file on a host that names the deploy in progress.
+
+It is held from task to task, unlike locks of fasteners or portalocker, which end with a process.
+"""
 
 from __future__ import annotations
 
@@ -31,25 +34,21 @@ class Lock:
         self.root, self.path = root, root / "deploy.json"
 
     def holder(self) -> Holder:
-        """Return the holder; empty when the lock is free or unreadable."""
-        try:
-            found = json.loads(read(self.path) or "{}")
-        except ValueError:
-            return {}
-        return found if isinstance(found, dict) and isinstance(found.get("time"), int) else {}
+        """Return the holder; empty when the lock is free."""
+        return json.loads(read(self.path) or "{}")
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         """Hold an exclusive lock of the folder, against other processes of this host."""
         try:
-            opened = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
+            folder = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
         except FileNotFoundError as error:
-            raise ValidationError(f"{self.root} is not there yet. Run site.yml") from error
+            raise ValidationError(f"{self.root} is missing. Run site.yml") from error
         try:
-            fcntl.flock(opened, fcntl.LOCK_EX)
+            fcntl.flock(folder, fcntl.LOCK_EX)
             yield
         finally:
-            os.close(opened)
+            os.close(folder)
 
     def acquire(self, requester: Holder, timeout: int = TIMEOUT, force: bool = False) -> Holder:
         """Acquire the lock; return the holder that it replaces, empty if the lock was free.
@@ -59,17 +58,16 @@ class Lock:
         now = int(time.time())
         with self.exclusive():
             held = self.holder()
-            if held and not (
-                is_owner(held, requester) or is_expired(held, requester, now, timeout) or force
-            ):
+            own = is_owner(held, requester)
+            if held and not (own or force or is_expired(held, requester, now, timeout)):
                 raise ValidationError(
                     f"Another deploy holds the lock: {describe(held, now)}. Wait until it has "
                     "ended. If it is dead, take over with -e release_lock=break (on the host: "
                     f"--break-lock). The lock expires after {timeout} s"
                 )
-            known = {name: requester[name] for name in ("by", "controller", "pid", "release")}
-            write(self.path, json.dumps(known | {"time": now}) + "\n")
-            return {} if is_owner(held, requester) else held
+            holder = {name: requester[name] for name in ("by", "controller", "pid", "release")}
+            write(self.path, json.dumps(holder | {"time": now}) + "\n")
+            return {} if own else held
 
     def release(self, requester: Holder) -> None:
         """Release the lock, if the requester holds it."""
@@ -81,10 +79,13 @@ class Lock:
 
 def this_process(by: str, release: str) -> Holder:
     """Return this process as a holder."""
-    running = [int(name) for name in os.listdir("/proc") if name.isdecimal()]
-    controller = f"host {BOOT.read_text().strip()}"
-    known = {"by": by, "release": release, "controller": controller, "pid": os.getpid()}
-    return known | {"running": running}
+    return {
+        "by": by,
+        "release": release,
+        "controller": f"host {BOOT.read_text().strip()}",
+        "pid": os.getpid(),
+        "running": [int(name) for name in os.listdir("/proc") if name.isdecimal()],
+    }
 
 
 def is_owner(held: Holder, requester: Holder) -> bool:
@@ -94,13 +95,12 @@ def is_owner(held: Holder, requester: Holder) -> bool:
 
 def is_expired(held: Holder, requester: Holder, now: int, timeout: int) -> bool:
     """Return whether the deploy that holds the lock has ended or timed out."""
-    here = this_process("", "")
-    for known in (requester, here):  # process ids of the requester's machine and of this host
-        if held.get("controller") == known["controller"]:
+    controller = held.get("controller", "")
+    for known in (requester, this_process("", "")):  # process ids of its machine and of this host
+        if controller == known["controller"]:
             return held.get("pid") not in known["running"]
-    if str(held.get("controller", "")).startswith("host "):
-        return True  # taken by a command on this host before it was rebooted
-    return now - held["time"] > timeout
+    # A command on this host, started before a reboot, has ended.
+    return controller.startswith("host ") or now - held["time"] > timeout
 
 
 def describe(held: Holder, now: int) -> str:

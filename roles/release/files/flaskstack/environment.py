@@ -60,7 +60,7 @@ def install(params: dict[str, Any]) -> dict[str, Any]:
         params["app"],
         folder,
         variables=index.variables | python.variables(params["python"]) | {"PATH": uv.path(program)},
-        given=index.files | {"lock": lock},
+        inputs=index.files | {"lock": lock},
         trusted=[*index.trusted, *params.get("build_hosts", [])],
         named=index.named("\n".join([lock, *unhashed])),
     ) as box:

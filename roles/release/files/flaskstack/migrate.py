@@ -49,39 +49,39 @@ def migrate(params: dict[str, Any]) -> dict[str, Any]:
     The result has `dump_file`, `installed`, `note` and `tools_missing`; if that is true, nothing
     was done. Raises DeployError when the release cannot be used.
     """
-    answer = {"changed": False, "dump_file": "", "note": "", "installed": False}
-    answer["tools_missing"] = False
+    result = {"changed": False, "dump_file": "", "note": "", "installed": False}
+    result["tools_missing"] = False
     client, dumper = find_tools()
-    if params.get("database") and not (client and (dumper or not params["dump"])):
-        return answer | {"tools_missing": True}
-    root = Path(params["root"])
+    database, commands = params.get("database"), params["commands"]
+    if database and not (client and (dumper or not params["dump"])):
+        return result | {"tools_missing": True}
+    root, release = Path(params["root"]), params["release"]
     with ExitStack() as stack:
         locks = [lock_host(stack, params)]
-        session, options, tables = None, 0, 0
-        if params.get("database"):
+        session, options, tables, install, note = None, 0, 0, False, ""
+        if database:
             session, options = open_database(stack, params, client)
             locks.append(session.process.stdin.fileno())  # the client ends once all close it
             tables = count_tables(session)
-        install, note = (
-            decide_first_install(params, tables) if params["first_install"] else (False, "")
-        )
-        if install or params["commands"]:
-            answer |= {"changed": True, "installed": install}
+        if params["first_install"]:
+            install, note = decide_first_install(params, tables)
+        if install or commands:
+            result |= {"changed": True, "installed": install}
             if tables and params["dump"]:
-                answer["dump_file"] = take_dump(params, dumper, options)
+                result["dump_file"] = take_dump(params, dumper, options)
             if install:
-                write_marker(root, "started", params["release"])
-                run_commands(params, "app_first_install_commands", locks, answer["dump_file"])
-                write_marker(root, "done", params["release"])
-            run_commands(params, "app_migrate_commands", locks, answer["dump_file"])
+                write_marker(root, "started", release)
+                run_commands(params, "app_first_install_commands", locks, result["dump_file"])
+                write_marker(root, "done", release)
+            run_commands(params, "app_migrate_commands", locks, result["dump_file"])
             try:
                 if session:
-                    session.ask("SELECT 1")
+                    session.query("SELECT 1")
             except DatabaseError as error:
-                answer["note"] = f"the database's lock was lost meanwhile ({error})"
+                result["note"] = f"the database's lock was lost during the migration ({error})"
         if note:  # recorded, so that the next deploy does not report it again
-            write_marker(root, "found", params["release"])
-        return answer | {"note": note or answer["note"]}
+            write_marker(root, "found", release)
+        return result | {"note": note or result["note"]}
 
 
 def lock_host(stack: ExitStack, params: dict[str, Any]) -> int:
@@ -119,8 +119,7 @@ def take_dump(params: dict[str, Any], dumper: str, options: int) -> str:
     """Dump the database, remove the oldest dumps, and return the new one's path."""
     folder = Path(params["dump_folder"])
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    path = folder / f"{stamp}-{params['release']}.sql.gz"
+    path = folder / time.strftime(f"%Y%m%dT%H%M%SZ-{params['release']}.sql.gz", time.gmtime())
     try:
         write_dump(dumper, options, params["database"]["name"], path)
     except (OSError, DatabaseError) as error:
@@ -137,9 +136,9 @@ def take_dump(params: dict[str, Any], dumper: str, options: int) -> str:
 def prune(new: Path, releases: set[str], keep: int) -> None:
     """Keep `new` and the latest dumps of `releases`; other files are not touched."""
     names = re.compile(rf"\d{{8}}T\d{{6}}Z-({'|'.join(map(re.escape, releases))})\.sql\.gz")
-    ours = [path for path in new.parent.iterdir() if names.fullmatch(path.name) and path != new]
-    ours.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in ours[max(keep - 1, 0) :]:
+    dumps = [path for path in new.parent.iterdir() if names.fullmatch(path.name) and path != new]
+    dumps.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in dumps[max(keep - 1, 0) :]:
         path.unlink()
 
 
@@ -162,12 +161,12 @@ def run_commands(params: dict[str, Any], variable: str, locks: list[int], dump: 
         )
         if code:
             lines = output.splitlines()
-            told = [f"{variable} failed with code {code} ({command}). Its output:"]
-            told += [*(exception(lines) or lines[-SHOWN:]), advice(output)]
+            reason = [f"{variable} failed with code {code} ({command}). Its output:"]
+            reason += [*(exception(lines) or lines[-SHOWN:]), advice(output)]
             if LOCK_TIMEOUT in output:
-                told += find_transactions(params.get("database") or {})
-            told += [f"The database as it was: {dump}"] if dump else []
-            raise DeployError(MIGRATE, "\n".join(filter(None, told)))
+                reason += find_transactions(params.get("database") or {})
+            reason += [f"The dump of the database before the migration: {dump}"] if dump else []
+            raise DeployError(MIGRATE, "\n".join(filter(None, reason)))
 
 
 def find_transactions(database: dict[str, Any]) -> list[str]:
@@ -175,20 +174,21 @@ def find_transactions(database: dict[str, Any]) -> list[str]:
     if not database:
         return []
     if database["host"] not in ("", *LOOPBACK):
-        return [f"On the database's host, root sees who holds it: {TRANSACTIONS}"]
-    client, told = find_tools()[0], []
+        return [f"On the database's host, root can list the open transactions: {TRANSACTIONS}"]
+    client, transactions = find_tools()[0], []
     login = database | {"host": "", "user": "root", "password": ""}
     with in_memory(option_file(login, client)) as options:
         session = Session(client, options, login["name"])
         try:
-            for number, user, host, seconds in session.ask(TRANSACTIONS):
-                what = f"connection {number} of {user} from {host}, for {seconds} seconds"
-                told.append(f"A transaction holds tables or rows: {what}. To end it: KILL {number}")
+            for number, user, host, seconds in session.query(TRANSACTIONS):
+                holder = f"connection {number} of {user} from {host}, for {seconds} seconds"
+                text = f"A transaction locks tables or rows: {holder}. To end it: KILL {number}"
+                transactions.append(text)
         except DatabaseError:
             pass
         finally:
             session.close()
-    return told
+    return transactions
 
 
 # First installation.
@@ -201,34 +201,34 @@ def decide_first_install(params: dict[str, Any], tables: int) -> tuple[bool, str
     if when == "run":
         return True, ""
     if when == "skip":
-        return False, "release_first_install says skip"
+        return False, "release_first_install is skip"
     if marker.get("state") == "started":
         raise DeployError(
             MIGRATE,
-            f"app_first_install_commands were begun on {marker['time']} and did not end well. "
-            "See what they left, then say -e release_first_install=run (all of them once more) "
-            "or -e release_first_install=skip (never again)",
+            f"app_first_install_commands started on {marker['time']} and did not finish. Check "
+            "what they changed, then add -e release_first_install=run (run all of them again) or "
+            "-e release_first_install=skip (never run them)",
         )
     if marker:
         return False, ""
     if params["fleet_serves"]:
-        return False, "a release has served before"
+        return False, "a release was active before"
     if tables:
-        return False, f"the database has {tables} tables already"
-    if found := holds_data(root, params["shared"]):
-        return False, f"shared/{found} holds data already"
+        return False, f"the database already has {tables} tables"
+    if name := find_data(root, params["shared"]):
+        return False, f"shared/{name} already has data"
     if params["foreign_databases"]:
         names = ", ".join(params["foreign_databases"])
         raise DeployError(
             MIGRATE,
-            f"app_first_install_commands may wipe data, and it is unknown whether there is "
-            f"some: {names} names a database elsewhere. Say -e release_first_install=run once if "
-            "it is empty, -e release_first_install=skip if not",
+            "app_first_install_commands may delete data, and it is unknown whether there is any: "
+            f"{names} names a database elsewhere. Add -e release_first_install=run once if it is "
+            "empty, otherwise -e release_first_install=skip",
         )
     return True, ""
 
 
-def holds_data(root: Path, shared: list[str]) -> str:
+def find_data(root: Path, shared: list[str]) -> str:
     """Return the first shared folder or file that is not empty; empty string for none."""
     for name in shared:
         path = root / "shared" / name
@@ -240,13 +240,10 @@ def holds_data(root: Path, shared: list[str]) -> str:
 
 def read_marker(root: Path) -> dict[str, Any]:
     """Return the recorded state of the first installation on this host."""
-    try:
-        return json.loads(read(root / MARKER) or "{}")
-    except ValueError:
-        return {"state": "started", "time": "?"}
+    return json.loads(read(root / MARKER) or "{}")
 
 
 def write_marker(root: Path, state: str, release: str) -> None:
     """Record the first installation: started, done, or found (data existed before)."""
-    since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    write(root / MARKER, json.dumps({"state": state, "release": release, "time": since}) + "\n")
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    write(root / MARKER, json.dumps({"state": state, "release": release, "time": now}) + "\n")

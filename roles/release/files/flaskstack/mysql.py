@@ -1,4 +1,7 @@
-"""Lock and dump an app's database with the command-line tools of MySQL or MariaDB."""
+"""Lock and dump an app's database with the command-line tools of MySQL or MariaDB.
+
+A driver such as PyMySQL would be another package on each host, which needs the tools for dumps.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-END = "flaskstack-end-of-answer"
+END = "flaskstack-end-of-rows"
 # Dump everything of the app that an account without PROCESS may read. Rows are escaped as drivers
 # do, so that the result fits max_allowed_packet again, which --hex-blob does not ensure.
 DUMP_OPTIONS = ["--single-transaction", "--quick", "--routines", "--triggers", "--events"]
@@ -72,7 +75,7 @@ class Session:
             text=True,
         )
 
-    def ask(self, statement: str) -> list[list[str]]:
+    def query(self, statement: str) -> list[list[str]]:
         """Return the rows of a statement."""
         with suppress(BrokenPipeError):  # the client's error output has the reason
             self.process.stdin.write(f"{statement};\nSELECT '{END}';\n")
@@ -95,12 +98,12 @@ class Session:
 
 def take_lock(session: Session, name: str) -> str:
     """Acquire a named lock for the session; return its holder if it is not free."""
-    session.ask("SET SESSION wait_timeout = 604800")  # seconds; migrations may take long
-    if session.ask(f"SELECT GET_LOCK('{name}', 0)") == [["1"]]:
+    session.query("SET SESSION wait_timeout = 604800")  # seconds; migrations may take long
+    if session.query(f"SELECT GET_LOCK('{name}', 0)") == [["1"]]:
         return ""
-    ((holder,),) = session.ask(f"SELECT IS_USED_LOCK('{name}')")
+    ((holder,),) = session.query(f"SELECT IS_USED_LOCK('{name}')")
     # An account sees only its own connections, and migrations have a separate account.
-    for row in session.ask("SHOW PROCESSLIST"):
+    for row in session.query("SHOW PROCESSLIST"):
         if row[0] == holder:
             return f"{row[1]} from {row[2]} (connection {holder}), for {row[5]} seconds"
     return f"connection {holder} of the server"
@@ -109,13 +112,13 @@ def take_lock(session: Session, name: str) -> str:
 def count_tables(session: Session) -> int:
     """Return the number of tables and views of the database."""
     tables = "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE()"
-    return int(session.ask(tables)[0][0])
+    return int(session.query(tables)[0][0])
 
 
 def write_dump(dumper: str, options: int, name: str, path: Path) -> None:
     """Dump the database to a compressed file, atomically."""
     command = [dumper, f"--defaults-file=/dev/fd/{options}", *DUMP_OPTIONS]
-    if os.path.basename(dumper) == "mysqldump" and _is_mysql(dumper):
+    if os.path.basename(dumper) == "mysqldump":
         command += MYSQL_OPTIONS
     partial = path.with_name(f".{path.name}")
     try:
@@ -128,16 +131,11 @@ def write_dump(dumper: str, options: int, name: str, path: Path) -> None:
             last = _compress(process.stdout, partial)
             if process.wait() or b"-- Dump completed" not in last:
                 errors.seek(0)
-                said = errors.read().strip() or f"it ended with code {process.returncode}"
-                raise DatabaseError(f"{os.path.basename(dumper)}: {said}")
+                reason = errors.read().strip() or f"it ended with code {process.returncode}"
+                raise DatabaseError(f"{os.path.basename(dumper)}: {reason}")
         partial.rename(path)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def _is_mysql(dumper: str) -> bool:
-    shown = subprocess.run([dumper, "--version"], capture_output=True, text=True, check=False)
-    return "mariadb" not in shown.stdout.lower()
 
 
 def _compress(source: Any, path: Path) -> bytes:
@@ -149,8 +147,8 @@ def _compress(source: Any, path: Path) -> bytes:
     last, first = b"", source.readline()
     if SANDBOX.match(first):
         first = b""
-    opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(opened, "wb") as raw:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as raw:
         with gzip.GzipFile("", "wb", compresslevel=3, fileobj=raw) as packed:
             packed.write(first)
             while block := source.read(1 << 20):

@@ -118,7 +118,7 @@ def install(params: dict[str, Any]) -> dict[str, Any]:
             'app_python: "3.13"',
         )
     index = uv.Index(params["index_url"], params["index_ca"])
-    settings: dict[str, Any] = {"variables": index.variables, "given": index.files}
+    settings: dict[str, Any] = {"variables": index.variables, "inputs": index.files}
     if not params["url"]:
         program = uv.install(params["uv_lock"], index)
         settings["variables"] |= {"UV_PYTHON_DOWNLOADS": "manual", "PATH": uv.path(program)}

@@ -80,13 +80,11 @@ class Sandbox:
         flags = ["--quiet", "--pipe", "--wait", "--collect", f"--unit={unit(self.app)}"]
         flags += [f"--property={line}" for line in self.properties]
         command = ["systemd-run", *flags, "/bin/sh", "-e", "-c", script.replace("$", "$$")]
-        done = execute(command, **settings)
-        output = (done.stdout if piped else done.stderr) or ""
-        if done.returncode:
-            said = decisive(output.splitlines()) or [
-                f"journalctl --unit={unit(self.app)} shows why"
-            ]
-            reason = [f"{step} failed with code {done.returncode}:", *said, advise(output)]
+        result = execute(command, **settings)
+        output = (result.stdout if piped else result.stderr) or ""
+        if result.returncode:
+            lines = decisive(output.splitlines()) or [f"See journalctl --unit={unit(self.app)}"]
+            reason = [f"{step} failed with code {result.returncode}:", *lines, advise(output)]
             raise ValidationError("\n".join(filter(None, reason)))
         return output
 
@@ -118,28 +116,28 @@ def opened(
     *,
     readable: Iterable[Path] = (),
     variables: dict[str, str] | None = None,
-    given: dict[str, str] | None = None,
+    inputs: dict[str, str] | None = None,
     trusted: Iterable[str] = (),
     named: Iterable[str] = (),
 ) -> Iterator[Sandbox]:
     """Yield a sandbox; `keep` turns its tree into the folder `final`, otherwise it is removed.
 
-    `readable` are more paths that it sees, `given` its files below FILES (name: text). It can reach
-    the hosts `trusted`, and the hosts `named` (by a repository or an index), which must be public.
-    Each is a URL or a host with or without a port.
+    It sees `readable` paths, `inputs` (texts by file name below FILES) and environment `variables`.
+    It can reach the hosts `trusted`, and those `named` by a repository or an index, which must be
+    public. Each is a URL or a host with or without a port.
     """
     account, cache = build_account(app), f"{CACHE}/{app}-build"
     work = final.with_name(f".{final.name}")
-    reached = addresses(trusted, named)
-    known = {"HOME": "/tmp", "LC_ALL": "C.UTF-8", "XDG_CACHE_HOME": cache}
-    known |= {"UV_CACHE_DIR": f"{cache}/uv", "npm_config_cache": f"{cache}/npm"}
-    known |= variables or {}
-    names = [f"{address} {host}\n" for address, _, host in reached]
-    texts = {"environment": environment_file(known), **(given or {})}
+    reachable = addresses(trusted, named)
+    environment = {"HOME": "/tmp", "LC_ALL": "C.UTF-8", "XDG_CACHE_HOME": cache}
+    environment |= {"UV_CACHE_DIR": f"{cache}/uv", "npm_config_cache": f"{cache}/npm"}
+    environment |= variables or {}
+    names = [f"{address} {host}\n" for address, _, host in reachable]
+    texts = {"environment": environment_file(environment), **(inputs or {})}
     texts["hosts"] = "".join(["127.0.0.1 localhost\n::1 localhost\n", *names])
-    stop(app)  # left by an interrupted deploy, like these folders
-    for left in final.parent.glob(".*/tree"):
-        shutil.rmtree(left.parent, ignore_errors=True)
+    stop(app)  # an interrupted deploy may have left processes and folders
+    for tree in final.parent.glob(".*/tree"):
+        shutil.rmtree(tree.parent, ignore_errors=True)
     try:
         with tempfile.TemporaryDirectory(prefix=f"{app}-build-", dir=MEMORY) as memory:
             for path in (work / "tree", work / "tmp"):
@@ -150,7 +148,7 @@ def opened(
                 Path(memory, name).write_text(text)
                 os.chown(Path(memory, name), account.pw_uid, account.pw_gid)
             os.chown(memory, account.pw_uid, account.pw_gid)
-            filter_network(app, account.pw_uid, reached)
+            filter_network(app, account.pw_uid, reachable)
             properties = PROPERTIES | {
                 "User": account.pw_name,
                 "TemporaryFileSystem": f"/:ro {final.parent}:ro {SHARED_MEMORY}",
@@ -195,7 +193,7 @@ def execute(command: list[str], **options: Any) -> subprocess.CompletedProcess[s
     try:
         return subprocess.run(command, text=True, errors="replace", check=False, **options)
     except FileNotFoundError as error:
-        reason = f"{command[0]} is missing, and nothing is built without it"
+        reason = f"{command[0]} is missing, which builds need"
         raise DeployError("build", reason) from error
 
 
@@ -204,18 +202,18 @@ def stop(app: str) -> None:
     execute(["systemctl", "stop", "--quiet", unit(app)], stderr=subprocess.DEVNULL)
 
 
-def filter_network(app: str, uid: int, reached: list[tuple[str, int, str]]) -> None:
+def filter_network(app: str, uid: int, reachable: list[tuple[str, int, str]]) -> None:
     """Allow the build account only these addresses; replace the table atomically."""
     rules = "".join(
         f"    {'ip6' if ':' in address else 'ip'} daddr {address} tcp dport {port} accept\n"
-        for address, port, _ in reached
+        for address, port, _ in reachable
     )
     text = TABLE.format(table=table(app), uid=uid, rules=rules)
-    done = execute(
+    result = execute(
         ["nft", "--file", "-"], input=text, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
-    if done.returncode:
-        raise DeployError("build", f"the network cannot be filtered: {last_lines(done.stdout)}")
+    if result.returncode:
+        raise DeployError("build", f"the network cannot be filtered: {last_lines(result.stdout)}")
 
 
 def addresses(trusted: Iterable[str], named: Iterable[str]) -> list[tuple[str, int, str]]:
@@ -224,30 +222,30 @@ def addresses(trusted: Iterable[str], named: Iterable[str]) -> list[tuple[str, i
     Unresolvable hosts and private addresses of `named` are left out.
     """
     found: dict[tuple[str, int, str], None] = {}
-    for places, checked in ((trusted, False), (named, True)):
+    for hosts, must_be_public in ((trusted, False), (named, True)):
         known = {(address, port) for address, port, _ in found}
-        for place in places:
+        for host in hosts:
             with suppress(OSError, ValueError):
-                url = urlsplit(place if "://" in place else f"https://{place}")
+                url = urlsplit(host if "://" in host else f"https://{host}")
                 port = url.port or PORTS.get(url.scheme, 443)
-                for address in numbers(url.hostname, port) if url.hostname else ():
-                    if not checked or (address, port) in known or public(address):
+                for address in resolve(url.hostname, port) if url.hostname else ():
+                    if not must_be_public or (address, port) in known or is_public(address):
                         found[address, port, url.hostname] = None
     return list(found)
 
 
-def numbers(host: str, port: int) -> list[str]:
+def resolve(host: str, port: int) -> list[str]:
     """Return the addresses of a host, without zone ids of link-local ones."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [address.partition("%")[0] for *_, (address, *_) in found]
 
 
-def public(address: str) -> bool:
+def is_public(address: str) -> bool:
     """Return whether an address is on the internet, not on the host, its network or its cloud."""
-    known = ipaddress.ip_address(address)
-    if known.version == 6 and known in NAT64:
-        known = ipaddress.ip_address(int(known) & 0xFFFFFFFF)
-    return known.is_global and not known.is_multicast and known != AZURE
+    number = ipaddress.ip_address(address)
+    if number.version == 6 and number in NAT64:
+        number = ipaddress.ip_address(int(number) & 0xFFFFFFFF)
+    return number.is_global and not number.is_multicast and number != AZURE
 
 
 def environment_file(variables: dict[str, str]) -> str:
@@ -256,8 +254,8 @@ def environment_file(variables: dict[str, str]) -> str:
     return "".join(f'{name}="{text}"\n' for name, text in quoted.items())
 
 
-def settle(made: Path, final: Path) -> None:
+def settle(new: Path, final: Path) -> None:
     """Flush a folder to disk and rename it to its final name."""
-    subprocess.run(["sync", "--file-system", made], check=True)
-    made.rename(final)
+    subprocess.run(["sync", "--file-system", new], check=True)
+    new.rename(final)
     files.sync(final.parent)

@@ -25,12 +25,12 @@ def place(params: dict[str, Any]) -> dict[str, Any]:
     settings, units = Settings(params["app"]), Units()
     declared = settings.release(settings.current()).get("singletons", [])
     known = sorted({*params["units"], *declared})
-    change, there = not params.get("check"), settings.marker.exists()
+    change, was_here = not params.get("check"), settings.marker.exists()
     if params["here"]:
-        if change and not there:
+        if change and not was_here:
             write(settings.marker, "")
             units.start(*declared)
-        return {"changed": not there, "moves": not there}
+        return {"changed": not was_here, "moves": not was_here}
     timers = [unit for unit in known if unit.endswith(".timer")]
     running = active(units, known)
     if change and running:
@@ -39,19 +39,19 @@ def place(params: dict[str, Any]) -> dict[str, Any]:
         if change:
             units.start(*set(timers) & set(running))
         raise ValidationError(
-            f"{' and '.join(busy)} runs here, and belongs to another host now (app_singleton_host)."
-            " Nothing was moved. Run this again when it has ended"
+            f"{' and '.join(busy)} still runs here, but belongs to another host now "
+            "(app_singleton_host). Nothing was moved. Run this again when it has ended"
         )
     if change:
         settings.marker.unlink(missing_ok=True)
         units.stop(*running)
         for timer in timers:  # otherwise, a later move back would catch up on runs of another host
             (STAMPS / f"stamp-{timer}").unlink(missing_ok=True)
-    moves = there or bool(running)
+    moves = was_here or bool(running)
     return {"changed": moves, "moves": moves}
 
 
 def active(units: Units, names: Iterable[str]) -> list[str]:
     """Return the units that are neither stopped nor failed."""
-    shown = units.show(names).items()
-    return [name for name, said in shown if said["ActiveState"] not in ("inactive", "failed")]
+    states = {name: unit["ActiveState"] for name, unit in units.show(names).items()}
+    return [name for name, state in states.items() if state not in ("inactive", "failed")]

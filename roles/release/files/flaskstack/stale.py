@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import time
-from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,34 +14,16 @@ from flaskstack.settings import Settings
 
 
 class Process(NamedTuple):
-    """A process, its control group, and its start time."""
+    """A process and its start time."""
 
+    started: float
     pid: int
     name: str
-    group: str
-    began: float
 
     def __str__(self) -> str:
         """Return a description without arguments, which may be secret."""
-        began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.began))
-        return f"{self.name} (process {self.pid}, since {began})"
-
-
-def processes(uid: int, proc: Path, booted: float) -> Iterator[Process]:
-    """Return the processes of a user."""
-    for folder in proc.glob("[0-9]*"):
-        try:
-            if folder.stat().st_uid != uid:
-                continue
-            # The name is in brackets and may contain any character.
-            before, _, after = (folder / "stat").read_text().rpartition(")")
-            group = (folder / "cgroup").read_text()
-        except OSError:
-            continue  # the process has ended
-        state, ticks = after.split()[0], int(after.split()[19])
-        if state != "Z":
-            began = booted + ticks / os.sysconf("SC_CLK_TCK")
-            yield Process(int(folder.name), before.partition("(")[2], group, began)
+        started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.started))
+        return f"{self.name} (process {self.pid}, since {started})"
 
 
 def stale_processes(uid: int, since: float, new: str, proc: Path = Path("/proc")) -> list[Process]:
@@ -49,13 +31,18 @@ def stale_processes(uid: int, since: float, new: str, proc: Path = Path("/proc")
 
     Processes of the unit `new` are excluded: they started with the active settings.
     """
-    booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
-    found = [
-        process
-        for process in processes(uid, proc, booted)
-        if process.began < since and f"/{new}" not in process.group
-    ]
-    return sorted(found, key=lambda process: process.began)
+    booted, found = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME), []
+    for folder in proc.glob("[0-9]*"):
+        with suppress(OSError):  # the process has ended
+            if folder.stat().st_uid != uid or f"/{new}" in (folder / "cgroup").read_text():
+                continue
+            # The name is in brackets and may contain any character.
+            name, _, fields = (folder / "stat").read_text().rpartition(")")
+            state, ticks = fields.split()[0], int(fields.split()[19])
+            started = booted + ticks / os.sysconf("SC_CLK_TCK")
+            if state != "Z" and started < since:
+                found.append(Process(started, int(folder.name), name.partition("(")[2]))
+    return sorted(found)
 
 
 def wait(params: dict[str, Any]) -> dict[str, Any]:
@@ -65,6 +52,6 @@ def wait(params: dict[str, Any]) -> dict[str, Any]:
     since = (settings.etc / "current").lstat().st_mtime
     web = f"{app_dir.app}-web@{app_dir.live()}.service"
     deadline = time.monotonic() + params["timeout"]
-    while (left := stale_processes(uid, since, web)) and time.monotonic() < deadline:
+    while (stale := stale_processes(uid, since, web)) and time.monotonic() < deadline:
         time.sleep(0.5)
-    return {"changed": False, "stale": [str(process) for process in left]}
+    return {"changed": False, "stale": [str(process) for process in stale]}

@@ -1,4 +1,8 @@
-"""Control the app's systemd units, and check the app's health over its socket."""
+"""Control the app's systemd units, and check the app's health over its socket.
+
+systemctl reports all units at once: pystemd asks for each property, and python3-systemd controls no
+units.
+"""
 
 from __future__ import annotations
 
@@ -20,21 +24,22 @@ from threading import Thread
 from flaskstack.errors import DeployError
 
 PROPERTIES = "Id,ActiveState,SubState,MainPID,NRestarts,Result,Job,TimeoutStopUSec"
-UNITS = {"h": 3600, "min": 60, "s": 1, "ms": 0.001, "us": 0.000001}
+SECONDS = {"h": 3600, "min": 60, "s": 1, "ms": 0.001, "us": 0.000001}
 
 REDIRECT = re.compile(r"GET \S+: 30[12378] ")  # an app that redirects will not stop doing so later
 # Gunicorn's message about a worker that failed, unlike one that was recycled.
 CRASH = re.compile(
     r"Worker \(pid:(\d+)\) (?:was sent|exited with code)|WORKER TIMEOUT \(pid:(\d+)\)"
 )
+IDLE_CHECKS = 3  # consecutive checks, 0.1 seconds apart, in which a started process sleeps
 
 
 def command(argv: list[str]) -> tuple[int, str, str]:
     """Run a program; return its exit code, output and errors."""
-    done = subprocess.run(
+    result = subprocess.run(
         argv, capture_output=True, text=True, errors="replace", check=False, stdin=DEVNULL
     )
-    return done.returncode, done.stdout, done.stderr
+    return result.returncode, result.stdout, result.stderr
 
 
 class Units:
@@ -50,13 +55,7 @@ class Units:
         if not names:
             return {}
         _, output, _ = self.run(["systemctl", "show", f"--property={PROPERTIES}", *names])
-        blocks = [block for block in output.strip().split("\n\n") if block]
-        said = [dict(line.split("=", 1) for line in block.splitlines()) for block in blocks]
-        return dict(zip(names, said, strict=True))
-
-    def state(self, unit: str) -> str:
-        """Return a unit's state: active, inactive, failed, activating, deactivating."""
-        return self.show([unit])[unit]["ActiveState"]
+        return dict(zip(names, parse(output), strict=True))
 
     def systemctl(self, verb: str, *units: str) -> None:
         """Queue a systemd job without waiting for it."""
@@ -92,16 +91,12 @@ class Units:
 
     def processes(self, app: str) -> set[str]:
         """Return the app's background services and timers that are not inactive."""
-        shown = ["systemctl", "show", "--all", "--property=Id,ActiveState,Slice"]
-        _, output, _ = self.run([*shown, f"{app}-*.service", f"{app}-*.timer"])
-        said = [
-            dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
-            for block in output.split("\n\n")
-        ]
-        slices = {f"{app}-processes.slice", f"{app}-timers.slice"}
-        services = {each["Id"] for each in said if each.get("Slice") in slices}
-        active = {each["Id"] for each in said if each.get("ActiveState", "inactive") != "inactive"}
+        show = ["systemctl", "show", "--all", "--property=Id,ActiveState,Slice"]
+        _, output, _ = self.run([*show, f"{app}-*.service", f"{app}-*.timer"])
+        units, slices = parse(output), (f"{app}-processes.slice", f"{app}-timers.slice")
+        services = {unit["Id"] for unit in units if unit.get("Slice") in slices}
         timers = {name.removesuffix(".service") + ".timer" for name in services}
+        active = {unit["Id"] for unit in units if unit["ActiveState"] != "inactive"}
         return active & (services | timers)
 
     def reset_failed(self, *units: str) -> None:
@@ -118,21 +113,20 @@ class Units:
 
     def wait_stopped(self, *units: str) -> None:
         """Wait until units have stopped, at most 15 seconds beyond their stop timeout."""
-        began, said = time.monotonic(), self.show(units)
-        allowed = 15 + longest_stop(said)
-        while True:
-            states = {name: each["ActiveState"] for name, each in said.items()}
-            left = [name for name, state in states.items() if state not in ("inactive", "failed")]
-            if not left:
-                return
-            if time.monotonic() > began + allowed:
-                raise DeployError("stop", f"{' and '.join(left)} did not end", left[0])
+        deadline = time.monotonic() + 15 + self.stop_timeout(*units)
+        while running := [
+            name
+            for name, unit in self.show(units).items()
+            if unit["ActiveState"] not in ("inactive", "failed")
+        ]:
+            if time.monotonic() > deadline:
+                raise DeployError("stop", f"{' and '.join(running)} did not stop", running[0])
             time.sleep(0.1)
-            said = self.show(units)
 
     def stop_timeout(self, *units: str) -> float:
         """Return the longest stop timeout of the units, in seconds."""
-        return longest_stop(self.show(units))
+        spans = [unit.get("TimeoutStopUSec", "") for unit in self.show(units).values()]
+        return max(map(seconds, spans), default=0)
 
     def queue(self, path: str) -> int:
         """Return the number of connections waiting in a listening socket."""
@@ -149,74 +143,58 @@ class Units:
         return output.splitlines()
 
 
-def longest_stop(said: dict[str, dict[str, str]]) -> float:
-    """Return the longest stop timeout of units, in seconds."""
-    return max((seconds(each.get("TimeoutStopUSec", "")) for each in said.values()), default=0)
+def parse(output: str) -> list[dict[str, str]]:
+    """Parse the output of systemctl show."""
+    return [
+        dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        for block in output.strip().split("\n\n")
+        if block
+    ]
 
 
 def seconds(text: str) -> float:
-    """Convert a systemd time span, such as `1min 30s`, to seconds."""
+    """Convert a systemd time span, such as `1min 30s`, to seconds; 90 for infinity."""
     found = re.findall(r"([0-9.]+)(h|min|s|ms|us)\b", text)
-    return sum(float(number) * UNITS[unit] for number, unit in found) if found else 90
+    return sum(float(number) * SECONDS[unit] for number, unit in found) if found else 90
 
 
-def has_pending_job(said: dict[str, str]) -> bool:
-    """Return whether a unit has a pending job other than an automatic restart."""
-    if said.get("Job", "0") not in ("", "0"):
-        return True
-    moves = said["ActiveState"] in ("activating", "deactivating")
-    return moves and said["SubState"] != "auto-restart"
+def has_job(unit: dict[str, str]) -> bool:
+    """Return whether a unit has a pending job."""
+    return unit.get("Job", "0") not in ("", "0")
 
 
-def failure_reason(name: str, said: dict[str, str]) -> str:
+def failure_reason(name: str, unit: dict[str, str]) -> str:
     """Return why a unit is not running or starting; empty when it is."""
-    state, result = said.get("ActiveState", ""), said.get("Result", "")
+    state, result = unit.get("ActiveState", ""), unit.get("Result", "")
     why = f" ({result})" if result not in ("", "success") else ""
-    if said.get("NRestarts", "0") not in ("", "0") or said.get("SubState") == "auto-restart":
+    if unit.get("NRestarts", "0") not in ("", "0") or unit.get("SubState") == "auto-restart":
         return f"{name} died{why}"
     if state == "failed":
         return f"{name} failed{why}"
-    if state in ("inactive", "deactivating") and said.get("Job", "0") in ("", "0"):
+    if state in ("inactive", "deactivating") and not has_job(unit):
         return f"{name} ended{why}" if state == "inactive" else f"{name} is ending{why}"
     return ""
 
 
-def children(pid: str, proc: Path = Path("/proc")) -> set[str]:
+def children(pid: str) -> set[str]:
     """Return the child processes of a process: Gunicorn's workers."""
     found: set[str] = set()
-    for file in proc.glob(f"{pid}/task/*/children"):
-        try:
+    for file in Path("/proc").glob(f"{pid}/task/*/children"):
+        with suppress(OSError):  # the process has ended
             found |= set(file.read_text().split())
-        except OSError:
-            continue  # the process has ended
     return found
 
 
-def is_sleeping(pid: str, proc: Path = Path("/proc")) -> bool:
-    """Return whether a process sleeps, using neither CPU nor disk."""
-    try:
-        return (proc / pid / "stat").read_text().rpartition(")")[2].split()[0] == "S"
-    except OSError:
-        return False  # the process has ended
-
-
-class IdleDetector:
-    """Detects whether processes have finished starting.
+def is_sleeping(pid: str) -> bool:
+    """Return whether a process sleeps, using neither CPU nor disk.
 
     A process that still imports modules computes, or waits for CPU or disk. A working process
     sleeps at times, waiting for a job or the database.
     """
-
-    LOOKS = 3  # consecutive checks, 0.1 seconds apart
-
-    def __init__(self) -> None:
-        """Start without observations."""
-        self.looks = 0
-
-    def of(self, pids: list[str]) -> bool:
-        """Check once more; return whether all slept in each of the last checks."""
-        self.looks = self.looks + 1 if all(is_sleeping(pid) for pid in pids) else 0
-        return self.looks >= self.LOOKS or not pids
+    try:
+        return Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[0] == "S"
+    except OSError:
+        return False  # the process has ended
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -236,13 +214,13 @@ class Health:
         """Request `path`; healthy is an answer with `status` and a body that matches `body`."""
         self.path, self.headers, self.status, self.body = path, headers, status, body
 
-    def ask(self, socket_path: str, patience: Callable[[], bool]) -> tuple[bool, str]:
+    def check(self, socket_path: str, keep_waiting: Callable[[], bool]) -> tuple[bool, str]:
         """Check a socket. Return whether the app is healthy, and its answer as text."""
         connection = UnixConnection(socket_path, timeout=10)
         try:
             connection.request("GET", self.path, headers=self.headers)
             while not select.select([connection.sock], [], [], 0.2)[0]:
-                if not patience():
+                if not keep_waiting():
                     return False, f"GET {self.path}: no answer"
             answer = connection.getresponse()
             body = answer.read(100_000).decode(errors="replace")
@@ -251,124 +229,117 @@ class Health:
         finally:
             connection.close()
         where = f"to {answer.headers['Location']} " if answer.headers["Location"] else ""
-        said = (
-            f"GET {self.path}: {answer.status} {answer.reason} {where}{body.strip()[:300]}".strip()
-        )
+        text = f"GET {self.path}: {answer.status} {answer.reason} {where}{body.strip()[:300]}"
+        text = text.strip()
         if answer.status != self.status:
-            return False, f"{said} (expected is {self.status})"
+            return False, f"{text} (expected is {self.status})"
         if not re.search(self.body, body):
-            return False, f"{said} (expected is a body with {self.body})"
-        return True, said
+            return False, f"{text} (expected is a body with {self.body})"
+        return True, text
 
-    def warm(self, socket_path: str, paths: list[str], visitors: int) -> None:
+    def warm_up(self, socket_path: str, paths: list[str], clients: int) -> None:
         """Request each path with this many concurrent clients. The answers are ignored.
 
         Clients disconnect after the first chunk: some responses never end.
         """
 
-        def visit(path: str) -> None:
+        def request(path: str) -> None:
             with suppress(OSError, http.client.HTTPException):
                 connection = UnixConnection(socket_path, timeout=10)
                 with closing(connection):
                     connection.request("GET", path, headers=self.headers)
                     connection.getresponse().read1()
 
-        with ThreadPoolExecutor(max(1, visitors)) as pool:
+        with ThreadPoolExecutor(max(1, clients)) as pool:
             for path in paths:
-                deque(pool.map(visit, [path] * visitors), maxlen=0)
+                deque(pool.map(request, [path] * clients), maxlen=0)
 
 
 class Deadline:
     """A time limit that runs a check on each call."""
 
-    def __init__(self, length: float, look: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, length: float, check: Callable[[], None] = lambda: None) -> None:
         """Start a period of `length` seconds."""
-        self.deadline, self.look = time.monotonic() + length, look
+        self.deadline, self.check = time.monotonic() + length, check
 
     def __call__(self) -> bool:
         """Run the check, and return whether to keep waiting."""
-        self.look()
+        self.check()
         return time.monotonic() < self.deadline
 
 
 class Watch:
     """A web instance and background processes that must not change."""
 
-    def __init__(self, units: Units, health: Health, patience: float = 10) -> None:
-        """Check with `units` and `health`; an answer may take `patience` seconds."""
-        self.units, self.health, self.patience = units, health, patience
-        self.began = time.time()
+    def __init__(self, units: Units, health: Health, timeout: float = 10) -> None:
+        """Check with `units` and `health`; a new instance is healthy within `timeout` seconds."""
+        self.units, self.health, self.timeout = units, health, timeout
+        self.started_at = time.time()
         self.pids: dict[str, str] = {}  # main process of each unit
         self.workers: dict[str, set[str]] = {}
-        self.gone: dict[str, set[str]] = {}  # workers that have ended
-        self.asks: dict[str, int] = {}
+        self.ended: dict[str, set[str]] = {}  # workers that have ended
+        self.journal_reads: dict[str, int] = {}  # still to do
 
-    def look(self, step: str, names: Iterable[str]) -> None:
+    def check(self, step: str, names: Iterable[str]) -> None:
         """Raise DeployError when a unit no longer runs as in the last check."""
-        for name, said in self.units.show(names).items():
-            wrong, pid = failure_reason(name, said), said.get("MainPID", "0")
-            if not wrong and self.pids.get(name, pid) != pid:
-                wrong = f"{name} died"
-            if not wrong and name in self.workers:
-                wrong = self.lost(name, children(pid))
-            if wrong:
-                raise DeployError(step, wrong, name)
+        for name, unit in self.units.show(names).items():
+            reason, pid = failure_reason(name, unit), unit.get("MainPID", "0")
+            if not reason and self.pids.get(name, pid) != pid:
+                reason = f"{name} died"
+            if not reason and name in self.workers:
+                reason = self.lost_workers(name, children(pid))
+            if reason:
+                raise DeployError(step, reason, name)
 
-    def lost(self, name: str, workers: set[str]) -> str:
+    def lost_workers(self, name: str, workers: set[str]) -> str:
         """Return the failure of an instance's workers; a recycled worker is not a failure."""
-        gone = self.workers[name] - workers
+        ended = self.workers[name] - workers
         self.workers[name] = workers
-        if gone:
-            self.gone.setdefault(name, set()).update(gone)
-            self.asks[name] = 3  # checks: Gunicorn logs the reason a moment later
-        if not self.asks.get(name):
+        if ended:
+            self.ended.setdefault(name, set()).update(ended)
+            self.journal_reads[name] = 3  # Gunicorn logs the reason a moment later
+        if not self.journal_reads.get(name):
             return ""
-        self.asks[name] -= 1
-        lines = self.units.journal(name, self.began, time.time())
+        self.journal_reads[name] -= 1
+        lines = self.units.journal(name, self.started_at, time.time())
         crashed = {pid for line in lines for pid in itertools.chain(*CRASH.findall(line))}
-        crashed &= self.gone[name]
+        crashed &= self.ended[name]
         return f"{name} lost {len(crashed)} of its workers" if crashed else ""
 
     def remember(self, *names: str, workers: bool = False) -> None:
         """Record the current processes of units."""
-        for name, said in self.units.show(names).items():
-            self.pids[name] = said.get("MainPID", "0")
+        for name, unit in self.units.show(names).items():
+            self.pids[name] = unit.get("MainPID", "0")
             if workers:
                 self.workers[name] = children(self.pids[name])
 
-    def wait_healthy(self, step: str, unit: str, socket_path: str, timeout: float) -> str:
+    def wait_healthy(self, step: str, unit: str, socket_path: str) -> str:
         """Wait until an instance is healthy; return its answer."""
-        patience = Deadline(timeout, lambda: self.look(step, [unit]))
+        keep_waiting = Deadline(self.timeout, lambda: self.check(step, [unit]))
         while True:
-            well, answer = self.health.ask(socket_path, patience)
+            healthy, answer = self.health.check(socket_path, keep_waiting)
             state = self.units.show([unit])[unit]
-            if well and state["ActiveState"] == "active" and not failure_reason(unit, state):
+            if healthy and state["ActiveState"] == "active" and not failure_reason(unit, state):
                 return answer
-            if not well and REDIRECT.match(answer):
+            if not healthy and REDIRECT.match(answer):
                 raise DeployError(step, f"{unit} redirects the health path", unit, answer)
-            if not patience():
-                raise DeployError(step, f"{unit} was not well within {timeout:g} s", unit, answer)
+            if not keep_waiting():
+                reason = f"{unit} was not healthy within {self.timeout:g} s"
+                raise DeployError(step, reason, unit, answer)
             time.sleep(0.1)
 
-    def wait_started(self, step: str, names: list[str]) -> None:
+    def wait_started(self, step: str, names: Sequence[str]) -> None:
         """Wait until all units are (re)started; old processes may finish their work."""
         deadline = time.monotonic() + 30 + self.units.stop_timeout(*names)
         while True:
-            said = self.units.show(names)
-            waiting = [
-                name
-                for name, state in said.items()
-                if state.get("Job", "0") not in ("", "0")
-                or state["ActiveState"] in ("activating", "deactivating")
-            ]
-            broken = [name for name in said if name not in waiting]
-            self.look(step, broken)
-            for name in waiting:
-                if said[name]["SubState"] == "auto-restart" and said[name].get("Job", "") in (
-                    "",
-                    "0",
-                ):
-                    raise DeployError(step, failure_reason(name, said[name]), name)
+            units = self.units.show(names)
+            waiting = []
+            for name, unit in units.items():
+                if unit["SubState"] == "auto-restart" and not has_job(unit):
+                    raise DeployError(step, failure_reason(name, unit), name)
+                if has_job(unit) or unit["ActiveState"] in ("activating", "deactivating"):
+                    waiting.append(name)
+            self.check(step, [name for name in units if name not in waiting])
             if not waiting:
                 return
             if time.monotonic() > deadline:
@@ -383,28 +354,30 @@ class Watch:
         socket_path: str,
         length: float,
         new: Sequence[str] = (),
-        visitors: Thread | None = None,
+        warm_up: Thread | None = None,
     ) -> None:
         """Raise DeployError when a unit dies or the instance is unhealthy within `length` seconds.
 
         For units that are `new`, the watch lasts until they start working, at most 10 seconds: a
-        failing import can take seconds on a busy machine. While there are `visitors`, the instance
-        may be too busy to answer; its health is checked after they finish.
+        failing import can take seconds on a busy machine. During `warm_up`, the instance may be too
+        busy to answer; its health is checked afterwards.
         """
         now = time.monotonic()
-        end, last, next_question = now + length, now + max(length, 10), 0.0
-        rest = IdleDetector()
+        end, last, next_check, idle_checks = now + length, now + max(length, 10), 0.0, 0
         while True:
-            now, busy = time.monotonic(), visitors is not None and visitors.is_alive()
-            self.look(step, names)
-            still = rest.of([self.pids[name] for name in new])
-            done = not busy and now >= end and (still or now >= last)
-            if done or (not busy and now >= next_question):
-                well, answer = self.health.ask(socket_path, Deadline(self.patience))
-                if not well:
-                    self.look(step, names)
-                    raise DeployError(step, f"{unit} was well and is not any more", unit, answer)
-                next_question = time.monotonic() + 0.5
-            if done:
+            now, busy = time.monotonic(), warm_up is not None and warm_up.is_alive()
+            self.check(step, names)
+            idle = all(is_sleeping(self.pids[name]) for name in new)
+            idle_checks = idle_checks + 1 if idle else 0
+            working = not new or idle_checks >= IDLE_CHECKS
+            finished = not busy and now >= end and (working or now >= last)
+            if finished or (not busy and now >= next_check):
+                # A busy host answers slowly, which must not cause a rollback.
+                healthy, answer = self.health.check(socket_path, Deadline(max(10, self.timeout)))
+                if not healthy:
+                    self.check(step, names)
+                    raise DeployError(step, f"{unit} is not healthy any more", unit, answer)
+                next_check = time.monotonic() + 0.5
+            if finished:
                 return
             time.sleep(0.1)
