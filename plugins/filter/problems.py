@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
-
 SECRET = re.compile(r"app_(\w+?)(_password)?$")
 SECRETS = [f"app_{name}_password" for name in ("database", "migration", "cache", "queue")]
 SECRETS += ["app_secret_key"]
@@ -34,11 +33,7 @@ def problems(
     that if no variable of this inventory solves the problem. `values` has the values of variables
     for checks without one, except for secrets.
     """
-    known = {
-        name: {"value": value} for name, value in (values or {}).items() if name not in SECRETS
-    }
-    failed = [check for check in checks if not _is_ok(check)]
-    return [_message(known.get(check["variable"], {}) | check, inventory_dir) for check in failed]
+    return [_message(check, inventory_dir, values or {}) for check in checks if not _is_ok(check)]
 
 
 def renamed_variables(
@@ -52,25 +47,6 @@ def renamed_variables(
     ]
 
 
-def choice_checks(
-    variables: Mapping[str, Any], specs: Mapping[str, Mapping[str, Any]]
-) -> Iterator[Check]:
-    """Return the checks of variables that have choices in a role's argument specs.
-
-    Ansible's own message about an invalid choice does not name the file that sets the variable.
-    """
-    for variable, option in specs["main"]["options"].items():
-        if variable in variables and (choices := option.get("choices")):
-            is_list = option["type"] == "list"
-            values = variables[variable] if is_list else [variables[variable]]
-            yield check(
-                variable,
-                set(values) <= set(choices),
-                f"must be one of {', '.join(choices)}",
-                example=choices[:1] if is_list else choices[0],
-            )
-
-
 def _is_ok(check: Mapping[str, Any]) -> bool:
     ok = check["ok"]
     if not isinstance(ok, bool):
@@ -78,8 +54,10 @@ def _is_ok(check: Mapping[str, Any]) -> bool:
     return ok
 
 
-def _message(check: Mapping[str, Any], inventory_dir: str) -> str:
+def _message(check: Mapping[str, Any], inventory_dir: str, values: Mapping[str, Any]) -> str:
     name = check["variable"]
+    if name in values and name not in SECRETS:
+        check = {"value": values[name], **check}
     subject = f"{name} is {_yaml(check['value'])}" if "value" in check else name
     message = f"{subject}: {check['reason']}. "
     if check.get("remedy"):
@@ -130,8 +108,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Any]:
         """Return the filters by name."""
-        return {
-            "choice_checks": choice_checks,
-            "problems": problems,
-            "renamed_variables": renamed_variables,
-        }
+        return {"problems": problems, "renamed_variables": renamed_variables}

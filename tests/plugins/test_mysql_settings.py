@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from helpers.imports import import_role_file
-from mysql_sizes import packet_size, shared_settings
+from mysql_server import packet_size
 
 live = import_role_file("mysql/library/mysql_live_settings.py")
 
@@ -48,20 +48,6 @@ def test_only_lower_settings_are_raised():
     }
     assert "[client]\nwait_timeout = 5" in text
     assert live.raised(text, {"max_connections": 130, "unknown": 5}) == text
-
-
-def test_shared_server_suffices_for_all_apps():
-    apps = [
-        {"connections": 60, "pool_recycle": 1800, "packet": 202},
-        {"connections": 30, "pool_recycle": 1800},  # facts of an older version
-    ]
-    own = {"max_connections": 50, "wait_timeout": 3000}
-    assert shared_settings(own, apps) == {
-        "max_connections": 100,
-        "wait_timeout": 3000,
-        "max_allowed_packet": "202M",
-    }
-    assert shared_settings({"wait_timeout": 1800}, apps)["wait_timeout"] == 3600
 
 
 def test_packet_holds_an_upload_in_hexadecimal():

@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from problems import choice_checks, problems, renamed_variables
+from problems import problems, renamed_variables
 
 CHECK = {
     "ok": False,
@@ -56,26 +56,6 @@ def test_message_about_a_secret_has_no_value():
     password, user = problems(checks, "/etc/site", values)
     assert password.startswith("app_database_password: is wrong")
     assert user.startswith("app_database_user is root: is wrong")
-
-
-@pytest.mark.parametrize(
-    ("variables", "rejected"),
-    [
-        ({}, []),
-        ({"provider": "mysql", "instances": ["cache", "queue"]}, []),
-        ({"provider": "oracle"}, ["provider is oracle: must be one of mysql, mariadb."]),
-        ({"instances": ["cash"]}, ["instances is [cash]: must be one of cache, queue."]),
-    ],
-)
-def test_invalid_choices_are_rejected(variables, rejected):
-    options = {
-        "provider": {"type": "str", "choices": ["mysql", "mariadb"]},
-        "instances": {"type": "list", "choices": ["cache", "queue"]},
-        "port": {"type": "int"},
-    }
-    checks = choice_checks(variables, {"main": {"options": options}})
-    found = problems(checks, "/etc/site", variables)
-    assert [message.partition(" Set it in")[0] for message in found] == rejected
 
 
 @pytest.mark.parametrize(

@@ -36,43 +36,39 @@ def conf(render):
 
 
 @pytest.fixture
-def refused(evaluate):
+def rejected(evaluate):
     """Return a function that returns the names of rejected variables."""
 
-    def about(**variables):
-        problems = evaluate("redis", "__redis_problems", **PASSWORDS | variables)
-        return [refusal.split(" ")[0].rstrip(":") for refusal in problems]
+    def names(**variables):
+        messages = evaluate("redis", "__redis_problems", **PASSWORDS | variables)
+        return [message.split(" ")[0].rstrip(":") for message in messages]
 
-    return about
+    return names
 
 
-def test_cache_evicts_keys_and_is_not_persistent(conf):
-    cache = conf("cache")
+def test_only_the_queue_is_persistent(conf):
+    cache, queue = conf("cache"), conf("queue")
     assert cache["maxmemory-policy"] == ["allkeys-lru"]
     assert cache["appendonly"] == ["no"]
     assert cache["save"] == ['""']
-
-
-def test_queue_is_persistent(conf):
-    queue = conf("queue")
     assert queue["maxmemory-policy"] == ["noeviction"]
     assert queue["appendonly"] == ["yes"]
 
 
 @pytest.fixture
-def live(render):
-    """Return a function that returns the settings that apply without a restart."""
+def acl(render):
+    """Return a function that returns the users of an instance, and the settings beside them."""
 
-    def of(instance, **variables):
+    def parsed(instance, **variables):
         text = render("redis", "etc/redis/users.j2", item=instance, **USERS | variables)
-        return module.parse(text)[1]
+        return module.parse(text)
 
-    return of
+    return parsed
 
 
-def test_sizes_and_durability_change_without_a_restart(conf, live, render):
-    assert live("cache", redis_cache_maxmemory=32) == {"maxmemory": str(32 * 2**20)}
-    queue = live("queue", redis_queue_maxmemory=8, redis_queue_appendfsync="everysec")
+def test_sizes_and_durability_change_without_a_restart(conf, acl, render):
+    assert acl("cache", redis_cache_maxmemory=32)[1] == {"maxmemory": str(32 * 2**20)}
+    queue = acl("queue", redis_queue_maxmemory=8, redis_queue_appendfsync="everysec")[1]
     assert queue == {"maxmemory": str(8 * 2**20), "appendfsync": "everysec"}
     assert not conf("queue").keys() & queue.keys(), "a changed file restarts the instance"
     small, large = (
@@ -85,18 +81,13 @@ def test_sizes_and_durability_change_without_a_restart(conf, live, render):
 
 
 @pytest.mark.parametrize("instance", ["cache", "queue"])
-@pytest.mark.parametrize("app", ["shop", "my_shop"])
-def test_each_instance_has_its_own_paths(conf, instance, app):
-    settings = conf(instance, app_name=app)
-    assert settings["unixsocket"] == [f"/run/redis-{app}-{instance}/redis.sock"]
-    assert settings["pidfile"] == [f"/run/redis-{app}-{instance}/redis-server.pid"]
-    assert settings["dir"] == [f"/var/lib/redis/{app}-{instance}"]
-
-
-def test_url_names_the_socket_of_the_instance(conf, evaluate):
-    for instance in ("cache", "queue"):
-        url = evaluate("redis", f"app_{instance}_url", app_name="my_shop", **PASSWORDS)
-        assert conf(instance, app_name="my_shop")["unixsocket"][0] in url
+def test_each_instance_of_an_app_has_its_own_paths(conf, evaluate, instance):
+    settings = conf(instance, app_name="my_shop")
+    socket = f"/run/redis-my_shop-{instance}/redis.sock"
+    assert settings["unixsocket"] == [socket]
+    assert socket in evaluate("redis", f"app_{instance}_url", app_name="my_shop", **PASSWORDS)
+    assert settings["pidfile"] == [f"/run/redis-my_shop-{instance}/redis-server.pid"]
+    assert settings["dir"] == [f"/var/lib/redis/my_shop-{instance}"]
 
 
 def other(**facts):
@@ -105,65 +96,49 @@ def other(**facts):
     return {"ansible_facts": {"ansible_local": local}, "redis_bind_address": "10.0.0.5"}
 
 
-def test_port_of_another_app_is_rejected(refused):
+def test_port_of_another_app_is_rejected(rejected):
     taken = other(address="10.0.0.5", ports=[6379, 6380])
-    assert refused(**taken) == ["app_cache_port", "app_queue_port"]
-    assert refused(**taken, app_cache_port=6381, app_queue_port=6382) == []
+    assert rejected(**taken) == ["app_cache_port", "app_queue_port"]
+    assert rejected(**taken, app_cache_port=6381, app_queue_port=6382) == []
 
 
-def test_own_ports_and_those_of_other_addresses_are_accepted(refused):
-    assert refused(**other(app="shop", address="10.0.0.5", ports=[6379, 6380])) == []
-    assert refused(**other(address="10.0.0.6", ports=[6379, 6380])) == []
-    assert refused(**other(address="", ports=[])) == []
+def test_own_ports_and_those_of_other_addresses_are_accepted(rejected):
+    assert rejected(**other(app="shop", address="10.0.0.5", ports=[6379, 6380])) == []
+    assert rejected(**other(address="10.0.0.6", ports=[6379, 6380])) == []
+    assert rejected(**other(address="", ports=[])) == []
 
 
-def test_instances_need_different_ports(refused):
-    assert refused(redis_bind_address="10.0.0.5", app_queue_port=6379) == ["app_queue_port"]
+def test_instances_need_different_ports(rejected):
+    assert rejected(redis_bind_address="10.0.0.5", app_queue_port=6379) == ["app_queue_port"]
 
 
 def hashed(password):
     return f"#{sha256(password.encode()).hexdigest()}"
 
 
-@pytest.fixture
-def users(render):
-    """Return a function that returns the users of an instance with their rules."""
-
-    def of(instance, **variables):
-        text = render("redis", "etc/redis/users.j2", item=instance, **USERS | variables)
-        return module.parse(text)[0]
-
-    return of
-
-
 @pytest.mark.parametrize("instance", ["cache", "queue"])
-def test_acl_file_has_only_the_hash_of_the_password(conf, users, instance):
+def test_acl_file_has_only_the_hash_of_the_password(conf, acl, instance):
     assert conf(instance)["include"] == [f"/etc/redis/shop-{instance}.users"]
-    found = users(instance)
+    found, _ = acl(instance)
     assert found["default"][0] == "off"
     assert found["shop"][:2] == ["on", hashed(PASSWORD[instance])]
     assert PASSWORD[instance] not in str(found)
 
 
-def test_previous_password_is_accepted_until_it_is_revoked(users):
-    both = users("cache", app_cache_password_previous="what it was")["shop"]
-    assert both[1:3] == [hashed(PASSWORD["cache"]), hashed("what it was")]
-    one = users("cache", app_cache_password_previous="what it was", __redis_revoked=["cache"])
-    assert hashed("what it was") not in one["shop"]
-    assert hashed("what it was") not in users("queue")["shop"]
+def test_previous_password_is_accepted_until_it_is_revoked(acl):
+    def hashes(instance, **variables):
+        given = {"app_cache_password_previous": "what it was"} | variables
+        return [rule for rule in acl(instance, **given)[0]["shop"] if rule.startswith("#")]
+
+    assert hashes("cache") == [hashed(PASSWORD["cache"]), hashed("what it was")]
+    assert hashes("cache", __redis_revoked=["cache"]) == [hashed(PASSWORD["cache"])]
+    assert hashes("queue") == [hashed(PASSWORD["queue"])]
 
 
-def test_administrator_can_only_change_users_and_settings(users):
-    rules = users("queue")["flaskstack-admin"]
-    assert rules == [
-        "on",
-        hashed("the password of the administrator"),
-        "-@all",
-        "+acl|getuser",
-        "+acl|setuser",
-        "+config|get",
-        "+config|set",
-    ]
+def test_administrator_can_only_change_users_and_settings(acl):
+    rules = acl("queue")[0]["flaskstack-admin"]
+    allowed = ["+acl|getuser", "+acl|setuser", "+config|get", "+config|set"]
+    assert rules == ["on", hashed("the password of the administrator"), "-@all", *allowed]
 
 
 def test_instance_does_not_listen_on_the_network_by_default(conf):
@@ -199,20 +174,20 @@ def test_host_on_loopback_opens_a_port_there(render, conf, evaluate, host, binds
     assert "PrivateNetwork=yes" in render("redis", drop_in, item="cache", **PASSWORDS, **given)
 
 
-def test_apps_cannot_share_a_port_on_loopback(evaluate, refused):
+def test_apps_cannot_share_a_port_on_loopback(evaluate, rejected):
     given = {"app_cache_host": "127.0.0.1", "app_queue_host": "::1"}
-    facts = evaluate("redis", "__redis_facts", **PASSWORDS, **given)
+    facts = evaluate("redis", "__redis_settings | redis_facts", **PASSWORDS, **given)
     assert facts == {"app": "shop", "address": "127.0.0.1", "ports": [6379, 6380]}
     taken = other(**facts | {"app": "blog"}) | {"redis_bind_address": ""}
-    assert refused(**taken, **given) == ["app_cache_port", "app_queue_port"]
-    assert refused(**taken, **given, app_cache_port=6381, app_queue_port=6382) == []
-    assert refused(**taken) == [], "sockets take no port"
+    assert rejected(**taken, **given) == ["app_cache_port", "app_queue_port"]
+    assert rejected(**taken, **given, app_cache_port=6381, app_queue_port=6382) == []
+    assert rejected(**taken) == [], "sockets take no port"
 
 
-def test_loopback_is_rejected_for_an_instance_on_the_network(refused):
+def test_loopback_is_rejected_for_an_instance_on_the_network(rejected):
     given = {"redis_bind_address": "10.0.0.5", "app_queue_host": "127.0.0.1"}
-    assert refused(**given, group_names=["app", "queue"]) == ["app_queue_host"]
-    assert refused(**given, group_names=["queue"]) == []
+    assert rejected(**given, group_names=["app", "queue"]) == ["app_queue_host"]
+    assert rejected(**given, group_names=["queue"]) == []
 
 
 @pytest.mark.parametrize(
@@ -243,17 +218,19 @@ def test_host_runs_the_instances_of_its_groups(evaluate, groups, instances):
         ("redis_cache_rules", ['~it"s:*']),
         ("redis_cache_rules", ["+keys -@all"]),
         ("redis_cache_rules", ["~a\n+@all"]),
+        ("redis_queue_rules", [">password"]),
         ("redis_instances", []),
     ],
 )
-def test_invalid_settings_are_rejected(refused, variable, value):
-    assert refused(**{variable: value}) == [variable]
+def test_invalid_settings_are_rejected(rejected, variable, value):
+    assert rejected(**{variable: value}) == [variable]
 
 
 @pytest.mark.parametrize("address", ["", "10.0.0.5", "fd00::5"])
-def test_valid_addresses_are_accepted(refused, address):
-    assert refused(redis_bind_address=address) == []
+def test_valid_settings_are_accepted(rejected, address):
+    rules = ["+keys", "-@dangerous", "resetkeys", "~shop:*", "%R~x", "&news"]
+    assert rejected(redis_bind_address=address, redis_queue_rules=rules) == []
 
 
-def test_host_without_cache_needs_no_password_for_it(refused):
-    assert refused(redis_instances=["queue"], app_cache_password="") == []
+def test_host_without_cache_needs_no_password_for_it(rejected):
+    assert rejected(redis_instances=["queue"], app_cache_password="") == []

@@ -41,7 +41,13 @@ def parse(text: str) -> tuple[dict[str, list[str]], dict[str, str]]:
     """Return the rules of each user in a file, and the settings."""
     lines = [shlex.split(line, comments=line.startswith("#")) for line in text.splitlines()]
     users = {words[1]: words[2:] for words in lines if words[:1] == ["user"]}
-    return users, {words[0]: words[1] for words in lines if words and words[0] != "user"}
+    settings = {words[0]: words[1] for words in lines if words and words[0] != "user"}
+    return users, {name: in_bytes(value) for name, value in settings.items()}
+
+
+def in_bytes(value: str) -> str:
+    """Return a setting in the form of CONFIG GET, which has sizes in bytes."""
+    return str(int(value[:-2]) << 20) if value.endswith("mb") else value
 
 
 def connect(path: str, user: str, password: str) -> redis.Redis:
