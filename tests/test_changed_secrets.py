@@ -59,8 +59,8 @@ class Checkout:
 
     def set_up(self, *options: str, **variables) -> None:
         """Validate the secrets and record them on the hosts."""
-        code, said = self.play(*options, also=(self.record,), **variables)
-        assert code == 0, said
+        code, output = self.play(*options, also=(self.record,), **variables)
+        assert code == 0, output
 
     def secrets(self) -> dict[str, str]:
         """Return the contents of the secrets' files."""
@@ -78,33 +78,33 @@ def test_fresh_clone_is_rejected_and_keeps_no_secrets(checkout, tmp_path):
     ours.set_up()
     assert ours.secrets().keys() == set(NAMES)
     theirs = checkout("theirs", "shop-1", "shop-2")
-    code, said = theirs.play()
+    code, output = theirs.play()
     assert code
     for name in ("app_secret_key", "app_database_password", "DIAGNOSTICS_KEY", "shop-1, shop-2"):
-        assert name in said
-    assert f"rsync --archive THERE:{theirs.folder}/ {theirs.folder}/" in said
-    assert "-e new_secrets=true" in said
+        assert name in output
+    assert f"rsync --archive THERE:{theirs.folder}/ {theirs.folder}/" in output
+    assert "-e new_secrets=true" in output
     assert theirs.secrets() == {}
     # A new host has no digests; those of the other hosts are compared.
     shutil.rmtree(tmp_path / "hosts/shop-2")
-    code, said = theirs.play("--limit", "shop-2")
+    code, output = theirs.play("--limit", "shop-2")
     assert code
-    assert "shop-1: set up with other secrets" in said
+    assert "shop-1: set up with other secrets" in output
     assert theirs.secrets() == {}
     ours.set_up("--limit", "shop-2")
 
     shutil.copytree(ours.folder, theirs.folder, dirs_exist_ok=True)
     theirs.set_up()
     (theirs.folder / "secret_key.txt").write_text("one-of-my-own-of-32-characters-or-more")
-    code, said = theirs.play()
+    code, output = theirs.play()
     assert code
-    assert "app_secret_key" in said
-    assert "DIAGNOSTICS_KEY" not in said
+    assert "app_secret_key" in output
+    assert "DIAGNOSTICS_KEY" not in output
     theirs.set_up(new_secrets=True)
-    code, said = ours.play()
+    code, output = ours.play()
     assert code
-    assert "app_secret_key: a rotation has replaced" in said
-    assert [text for text in theirs.secrets().values() if text.strip() in said] == []
+    assert "app_secret_key: a rotation has replaced" in output
+    assert [text for text in theirs.secrets().values() if text.strip() in output] == []
 
 
 def test_new_host_can_be_added_with_existing_secrets_while_others_are_unreachable(checkout):
@@ -112,9 +112,9 @@ def test_new_host_can_be_added_with_existing_secrets_while_others_are_unreachabl
     away = ours.inventory / "host_vars/shop-1.yml"
     away.parent.mkdir()
     away.write_text(json.dumps({"ansible_connection": "ssh", "ansible_host": "192.0.2.1"}))
-    code, said = ours.play("--limit", "shop-2")
+    code, output = ours.play("--limit", "shop-2")
     assert code
-    assert "shop-1 did not answer" in said
+    assert "shop-1 did not answer" in output
     assert ours.secrets() == {}
     ours.folder.mkdir(exist_ok=True)
     for name in NAMES:
@@ -126,10 +126,10 @@ def test_missing_secret_is_not_replaced(checkout):
     ours = checkout("ours")
     ours.set_up()
     (ours.folder / "diagnostics_key.txt").unlink()
-    code, said = ours.play()
+    code, output = ours.play()
     assert code
-    assert "set up with other secrets" in said
-    assert "DIAGNOSTICS_KEY. Nothing was changed. Those that this run has generated" in said
+    assert "set up with other secrets" in output
+    assert "DIAGNOSTICS_KEY. Nothing was changed. The secrets that this run has generated" in output
     assert "diagnostics_key" not in ours.secrets()
     (ours.folder / "diagnostics_key.txt").write_text("of-my-own\n")
     ours.set_up()
@@ -150,9 +150,9 @@ def test_run_that_fails_for_another_reason_keeps_no_secrets(checkout, file, wron
     ours = checkout("ours")
     (ours.inventory / file).parent.mkdir(exist_ok=True)
     (ours.inventory / file).write_text(json.dumps(wrong))
-    code, said = ours.play()
+    code, output = ours.play()
     assert code
-    assert reason in said
+    assert reason in output
     assert ours.secrets() == {}
 
 
@@ -165,14 +165,14 @@ def test_previous_secret_is_required_until_it_is_revoked(checkout):
     ours.set_up(__secrets_rotating=True)
     text = old.read_text()
     old.unlink()
-    code, said = ours.play()
+    code, output = ours.play()
     assert code
-    assert "app_database_password_previous: missing" in said
+    assert "app_database_password_previous: missing" in output
     old.write_text(text)
     ours.set_up(__secrets_rotating=True, __secrets_revoked=["database"])
-    code, said = ours.play()
+    code, output = ours.play()
     assert code
-    assert "app_database_password_previous: revoked" in said
+    assert "app_database_password_previous: revoked" in output
 
 
 def test_same_secrets_in_a_vault_are_accepted(checkout, tmp_path):
@@ -181,13 +181,15 @@ def test_same_secrets_in_a_vault_are_accepted(checkout, tmp_path):
     (tmp_path / "password").write_text("of-the-vault")
     vault = VaultLib([("default", VaultSecret(b"of-the-vault"))])
     variables = yaml.safe_load((ours.inventory / "group_vars/all/secrets.yml").read_text())
-    kept = ("secret_folder", "secret_form")  # for the app's own secret, which stays in a file
-    texts = [f"{name}: {json.dumps(variables[name])}\n" for name in kept]
+    # The app's own secret stays in a file.
+    texts = [
+        f"{name}: {json.dumps(variables[name])}\n" for name in ("secret_folder", "secret_form")
+    ]
     for name in (name for name, value in variables.items() if ".txt' ~" in value):
         file = variables[name].split("'/")[1].split(".")[0]
         secret = ours.secrets()[file].split()[0]
-        locked = vault.encrypt(secret).decode().replace("\n", "\n  ")
-        texts.append(f"{name}: !vault |\n  {locked}\n")
+        encrypted = vault.encrypt(secret).decode().replace("\n", "\n  ")
+        texts.append(f"{name}: !vault |\n  {encrypted}\n")
         (ours.folder / f"{file}.txt").unlink()
     (ours.inventory / "group_vars/all/secrets.yml").write_text("".join(texts))
     ours.set_up("--vault-password-file", str(tmp_path / "password"))

@@ -6,6 +6,7 @@ import re
 from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
 SECRET = re.compile(r"app_(\w+?)(_password)?$")
 SECRETS = [f"app_{name}_password" for name in ("database", "migration", "cache", "queue")]
 SECRETS += ["app_secret_key"]

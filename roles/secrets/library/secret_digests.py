@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,9 @@ short_description: Compare secrets with those that a host was set up with
 description:
   - C(query) returns the C(problems) of I(secrets) on this host. C(present) records that the host is
     set up with them, as digests in C(<folder>/<app>.json), readable by root only.
-  - Without that file, as on hosts of an earlier version, the app's environment is compared.
-  - I(secrets) is JSON, by the secret's name C(value), C(previous) (or empty),
-    C(strict) (a new value needs a rotation or I(renew)) and C(variable) of the environment (or
-    empty).
-  - I(revoked) are names with a revoked C(previous) value. With I(rotated), former values of all
-    secrets are revoked, not only of the strict ones.
+  - I(secrets) is JSON, by the secret's name C(value), C(previous) (or empty), C(strict) (a new
+    value needs a rotation or I(renew)) and C(revoked) (the previous value is no longer valid).
+  - With I(rotated), former values of all secrets are revoked, not only of the strict ones.
 author: Flaskstack
 """
 OPTIONS: dict[str, Any] = {
@@ -32,12 +28,8 @@ OPTIONS: dict[str, Any] = {
     "state": {"type": "str", "choices": ["query", "present"], "default": "query"},
     "renew": {"type": "bool", "default": False},
     "rotated": {"type": "bool", "default": False},
-    "revoked": {"type": "list", "elements": "str", "default": []},
 }
-ETC = Path("/etc")
 KEEP = 20  # revoked values of a secret
-LINE = re.compile(r'^(\w+)="(.*)"$', re.MULTILINE)
-PASSWORD = re.compile(r"^[a-z0-9+]+://[^:@/]*:([^@/]*)@")
 
 
 class Digests:
@@ -51,11 +43,7 @@ class Digests:
         except FileNotFoundError:
             self.read = {"salt": os.urandom(16).hex(), "secrets": {}}
         self.salt: str = self.read["salt"]
-        # Files of earlier versions name the previous digest "before".
-        self.secrets: dict[str, dict[str, Any]] = {
-            name: {"previous" if key == "before" else key: value for key, value in known.items()}
-            for name, known in self.read["secrets"].items()
-        }
+        self.secrets: dict[str, dict[str, Any]] = self.read["secrets"]
 
     def digest(self, value: str) -> str:
         """Return the salted digest of a secret; empty for an empty secret.
@@ -65,25 +53,13 @@ class Digests:
         salt = bytes.fromhex(self.salt)
         return hashlib.scrypt(value.encode(), salt=salt, n=4096, r=8, p=1).hex() if value else ""
 
-    def adopt(self, secrets: dict[str, dict[str, Any]], environment: dict[str, str]) -> None:
-        """Take the secrets from the app's environment if the file is missing."""
-        if self.path.exists():
-            return
-        for name, secret in secrets.items():
-            value = environment.get(secret["variable"], "")
-            if secret["variable"].endswith("_URL") and secret["variable"] != name:
-                found = PASSWORD.match(value)
-                value = found[1] if found else ""
-            if value:
-                self.secrets[name] = {"present": self.digest(value)}
-
     def problem(self, name: str, value: str, previous: str, strict: bool) -> str:
         """Return the problem of a secret on this host; empty if it has none.
 
         - `other`: the host was set up with another value.
         - `old`: a rotation has replaced this value.
         - `previous`: the previous value is missing, but still valid.
-        - `refused`: the previous value is given, but revoked.
+        - `revoked`: the previous value is given, but revoked.
         - `changed`: the value changed, which is allowed for this secret.
         """
         known = self.secrets.get(name)
@@ -92,7 +68,7 @@ class Digests:
         now, then = self.digest(value), self.digest(previous)
         if now == known["present"]:
             if then in known.get("retired", []):
-                return "refused"
+                return "revoked"
             return "previous" if strict and known.get("previous", then) not in (then, "") else ""
         if now == known.get("previous") or now in known.get("retired", []):
             return "old"
@@ -100,20 +76,18 @@ class Digests:
             return "changed"
         return "" if then == known["present"] else "other"
 
-    def wanted(
-        self, secrets: dict[str, dict[str, Any]], revoked: list[str], rotated: bool
-    ) -> dict[str, dict[str, Any]]:
+    def updated(self, secrets: dict[str, dict[str, Any]], rotated: bool) -> dict[str, Any]:
         """Return the digests of a host that is set up with these secrets."""
         known = dict(self.secrets)
         for name, secret in secrets.items():
             former = self.secrets.get(name, {})
             now, then = self.digest(secret["value"]), self.digest(secret["previous"])
-            then = "" if name in revoked or then == now else then
-            gone = [former.get("previous"), former.get("present")]
-            gone = gone if secret["strict"] or rotated else []
-            gone = [*former.get("retired", []), *gone]
-            gone = [one for one in dict.fromkeys(gone) if one and one not in (now, then)]
-            known[name] = {"present": now, "previous": then, "retired": gone[-KEEP:]}
+            then = "" if secret["revoked"] or then == now else then
+            replaced = [former.get("previous"), former.get("present")]
+            replaced = replaced if secret["strict"] or rotated else []
+            retired = dict.fromkeys([*former.get("retired", []), *replaced])
+            retired = [digest for digest in retired if digest and digest not in (now, then)]
+            known[name] = {"present": now, "previous": then, "retired": retired[-KEEP:]}
         return known
 
     def write(self, secrets: dict[str, dict[str, Any]]) -> None:
@@ -129,15 +103,6 @@ class Digests:
         partial.replace(self.path)
 
 
-def environment_of(app: str) -> dict[str, str]:
-    """Return the app's environment on this host; empty if the app is not set up."""
-    for path in (ETC / app / "current/environment", ETC / app / "environment"):
-        if path.exists():
-            found = LINE.findall(path.read_text())
-            return {name: re.sub(r"\\(.)", r"\1", value) for name, value in found}
-    return {}
-
-
 def main() -> None:
     """Run as an Ansible module."""
     module = AnsibleModule(argument_spec=OPTIONS, supports_check_mode=True)
@@ -146,16 +111,15 @@ def main() -> None:
         name: secret for name, secret in json.loads(params["secrets"]).items() if secret["value"]
     }
     digests = Digests(Path(params["folder"]), params["app"])
-    digests.adopt(secrets, environment_of(params["app"]))
     found = {
         name: digests.problem(name, secret["value"], secret["previous"], secret["strict"])
         for name, secret in secrets.items()
     }
     problems = {name: problem for name, problem in found.items() if problem}
-    wanted = digests.wanted(secrets, params["revoked"], params["rotated"])
-    differs = not digests.path.exists() or wanted != digests.read["secrets"]
+    updated = digests.updated(secrets, params["rotated"])
+    differs = not digests.path.exists() or updated != digests.secrets
     if params["state"] == "present" and differs and not module.check_mode:
-        digests.write(wanted)
+        digests.write(updated)
     module.exit_json(
         changed=differs and params["state"] == "present",
         differs=differs,
