@@ -39,8 +39,10 @@ class Redis:
 
     def command(self, *arguments, user="", password=None, run_as=""):
         """Return a shell command that runs redis-cli."""
-        asked = shlex.join(["redis-cli", "-s", self.socket, "--user", user or self.app, *arguments])
-        return f"REDISCLI_AUTH={shlex.quote(password or self.password)} {run_as} {asked} 2>&1"
+        client = shlex.join(
+            ["redis-cli", "-s", self.socket, "--user", user or self.app, *arguments]
+        )
+        return f"REDISCLI_AUTH={shlex.quote(password or self.password)} {run_as} {client} 2>&1"
 
     def __call__(self, *arguments, feed="true", **options):
         """Return the output of redis-cli; `feed` is a shell command that prints its input."""
@@ -185,7 +187,8 @@ def reported(sql, settings, client, remote) -> tuple[dict[str, str], dict[str, s
     """Return the reported and the expected values of the server variables that the role sets."""
     lines = (line.partition("\t") for line in sql("SHOW GLOBAL VARIABLES").splitlines())
     variables = {name: value for name, _, value in lines}
-    wanted = {name: str(settings[f"mysql_{name}"]) for name in SAME_NAME} | {
+    expected = {name: str(value) for name, value in settings["mysql_settings"].items()}
+    expected |= {name: str(settings[f"mysql_{name}"]) for name in SAME_NAME} | {
         "innodb_buffer_pool_size": str(settings["mysql_innodb_buffer_pool_size"] * 2**20),
         "performance_schema": "ON" if settings["mysql_performance_schema"] else "OFF",
         "binlog_expire_logs_seconds": str(settings["mysql_binlog_expire_days"] * 86400),
@@ -222,10 +225,10 @@ def reported(sql, settings, client, remote) -> tuple[dict[str, str], dict[str, s
         if client == "mariadb"
         else "SELECT @@global.transaction_isolation"
     )
-    wanted = {
-        name: value for name, value in wanted.items() if name in variables or name not in only_one
+    expected = {
+        name: value for name, value in expected.items() if name in variables or name not in only_one
     }
-    return {name: variables[name] for name in wanted}, wanted
+    return {name: variables[name] for name in expected}, expected
 
 
 @pytest.fixture

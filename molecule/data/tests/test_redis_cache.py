@@ -35,6 +35,13 @@ def test_cache_is_empty_after_a_restart(host, cache):
     assert host.check_output("ls -A /var/lib/redis/my_shop-cache") == ""
 
 
+def test_app_can_list_and_empty_the_cache(cache):
+    cache("SET", "listed", "1")
+    assert "listed" in cache("KEYS", "*").splitlines()
+    assert cache("FLUSHDB") == "OK"
+    assert "NOPERM" in cache("FLUSHALL")
+
+
 def test_oom_killer_prefers_the_cache_to_the_queue(host, cache, queue):
     def score(instance):
         return int(host.check_output("cat /proc/%s/oom_score_adj", str(instance.process)))
@@ -42,8 +49,10 @@ def test_oom_killer_prefers_the_cache_to_the_queue(host, cache, queue):
     assert score(cache) > score(queue)
 
 
-@pytest.mark.parametrize("port", [6379, 6380])
-def test_no_instance_listens_on_the_network(host, address, port):
-    with pytest.raises(ConnectionRefusedError):
-        socket.create_connection((address, port), timeout=2).close()
+def test_no_instance_has_a_network(host, address, cache, queue):
+    for port, instance in ((6379, cache), (6380, queue)):
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((address, port), timeout=2).close()
+        links = host.check_output("nsenter --target=%s --net ip -o link", str(instance.process))
+        assert [line.split(": ")[1] for line in links.splitlines()] == ["lo"]
     assert host.run("ss --listening --tcp --processes --no-header | grep redis").stdout == ""
