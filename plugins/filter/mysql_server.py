@@ -10,6 +10,7 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).parent))
 
+from networks import LOOPBACK
 from problems import check
 from quotes import not_lines
 
@@ -19,7 +20,6 @@ Check = dict[str, Any]
 
 RESERVED_CONNECTIONS = 10  # for administrators
 LEAST_PACKET, MOST_PACKET = 64, 1024  # MiB; MySQL's default, and the maximum of both servers
-LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 # Reserved names, known before the server is installed.
 SCHEMAS = ["information_schema", "mysql", "performance_schema", "sys"]
 RESERVED_USERS = [

@@ -11,14 +11,13 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).parent))
 
-from networks import not_networks
+from networks import LOOPBACK, not_networks
 from problems import check, none_of
 
 Settings = Mapping[str, Any]
 Check = dict[str, Any]
 
 INSTANCES = ("cache", "queue")
-LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 # One ACL rule; rules about passwords or users are invalid.
 RULE = re.compile(
     r"[+-]@?[a-z0-9_.|-]+|%?(R|W|RW)?~[^\s\"'\\]+|&[^\s\"'\\]+|resetkeys|resetchannels"
