@@ -117,6 +117,7 @@ def test_report_names_what_is_left_to_do():
     report = "\n".join(rotation_report(made, values()))
     assert "New: cache, secret_key, database." in report
     assert "Remove app_database_password_previous from the inventory" in report
+    assert report.count("Remove ") == 1
     assert "stay valid until the next rotation" in report
 
 

@@ -182,7 +182,7 @@ def needing(connections):
 
 
 def test_sufficient_server_of_another_app_is_accepted(evaluate):
-    given = neighbours() | needing(30) | {"mysql_wait_timeout": 10, "mysql_max_connections": 10}
+    given = neighbours() | needing(30) | {"mysql_wait_timeout": 10, "mysql_max_connections": 500}
     given["app_upload_size"] = 100
     assert evaluate("mysql", "__mysql_problems", **given) == []
     facts = evaluate("mysql", "__mysql_facts", **given)
