@@ -109,22 +109,25 @@ def mysql_facts(settings: Settings, local: Mapping[str, Any], connections: Any) 
 
 def mysql_accounts(settings: Settings) -> list[dict[str, Any]]:
     """Return the app's accounts with their passwords, privileges and statement time limits."""
-    app = {"secret": "database", "privileges": ",".join(settings["mysql_app_privileges"])}
-    accounts = {
-        settings["app_migration_user"]: {"secret": "migration", "privileges": "ALL", "limit": 0},
-        settings["app_background_user"]: app
-        | {"limit": int(settings["mysql_background_statement_timeout"])},
-        settings["app_database_user"]: app | {"limit": int(settings["mysql_statement_timeout"])},
+    app = {
+        "secret": "database",
+        "password": settings["app_database_password"],
+        "previous": settings["app_database_password_previous"],
+        "privileges": ",".join(settings["mysql_app_privileges"]),
     }
-    return [
-        account
-        | {
-            "name": name,
-            "password": settings[f"app_{account['secret']}_password"],
-            "previous": settings[f"app_{account['secret']}_password_previous"],
-        }
-        for name, account in accounts.items()
-    ]
+    migration = {
+        "secret": "migration",
+        "password": settings["app_migration_password"],
+        "previous": settings["app_migration_password_previous"],
+        "privileges": "ALL",
+        "limit": 0,
+    }
+    limits = {
+        settings["app_background_user"]: settings["mysql_background_statement_timeout"],
+        settings["app_database_user"]: settings["mysql_statement_timeout"],
+    }
+    accounts = [app | {"name": name, "limit": int(limit)} for name, limit in limits.items()]
+    return [*accounts, migration | {"name": settings["app_migration_user"]}]
 
 
 def mysql_checks(

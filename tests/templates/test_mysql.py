@@ -104,7 +104,7 @@ def test_url_of_the_package_source_of_mysql(evaluate, facts, name):
 def test_accounts_have_the_passwords_and_limits_of_their_purpose(evaluate):
     given = SECRETS | {"app_database_password_previous": "what it was"}
     given["mysql_statement_timeout"] = 9
-    migration, background, app = evaluate("mysql", "__mysql_accounts", **given)
+    background, app, migration = evaluate("mysql", "__mysql_accounts", **given)
     assert app == {
         "name": "shop",
         "password": "correct-horse",
@@ -117,7 +117,7 @@ def test_accounts_have_the_passwords_and_limits_of_their_purpose(evaluate):
     assert (migration["name"], migration["secret"]) == ("shop_migrate", "migration")
     assert (migration["previous"], migration["privileges"]) == ("", "ALL")
     same = evaluate("mysql", "__mysql_accounts", **given, app_background_user="shop")
-    assert same == [migration, app]
+    assert same == [app, migration]
 
 
 def test_defaults_are_accepted(evaluate):

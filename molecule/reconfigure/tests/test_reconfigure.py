@@ -174,7 +174,9 @@ def test_tag_runs_one_role(host, operator):
     settings = {"nginx_proxy_read_timeout": 34, "gunicorn_threads": 2}
     done = operator.play(CONVERGE, "--tags", "gunicorn", **settings)
     assert done.code == 0, done.output
-    assert not re.search(r"TASK .(mysql|nginx|redis|ssh|base|firewall) : (Conf|Create)", done.output)
+    assert not re.search(
+        r"TASK .(mysql|nginx|redis|ssh|base|firewall) : (Conf|Create)", done.output
+    )
     files = ("/etc/nginx/sites-enabled/*", "/etc/shop/current/gunicorn.conf.py")
     found = host.check_output(f"grep -Eho '(read_timeout 3.|threads = .)' {' '.join(files)}")
     assert set(found.splitlines()) == {"read_timeout 33", "threads = 2"}
