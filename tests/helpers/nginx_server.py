@@ -208,7 +208,7 @@ class Server:
             "ansible_managed": "Ansible managed",
             "nginx_listen": [f"{self.address}:{port}" for port in (self.http, self.second)],
             "nginx_listen_https": [f"{self.address}:{self.https}"],
-            "__nginx_build": {"stderr": build()},
+            "__nginx_gathered": {"stderr": build()},
         }
         text = render("nginx", f"etc/nginx/sites-enabled/{template}.j2", **given, **self.apps[app])
         return re.sub(r'(?<=[ ":=])/(?=(?:dev|etc|run|srv|var)/)', f"{self.root}/", text)

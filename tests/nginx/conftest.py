@@ -40,7 +40,7 @@ SHOP = {
     "nginx_limit_streams": 6,
     "nginx_limit_uploads": 4,
     "nginx_upload_space": 9,
-    "nginx_headers": {"X-Frame-Options": "DENY", "Referrer-Policy": "", "X-Shop": "open"},
+    "nginx_headers": {"X-Frame-Options": "DENY", "Referrer-Policy": "", "X-Shop": 'an \\ "open" shop'},
     "nginx_limit_exempt": ["127.0.0.1"],  # the default source address of requests
     "nginx_maintenance_allow": ["127.0.0.30"],
 }

@@ -8,7 +8,7 @@ OURS = {
     "Content-Security-Policy": "base-uri 'self'; frame-ancestors 'self'; object-src 'self'",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",  # from the inventory
-    "X-Shop": "open",
+    "X-Shop": 'an \\ "open" shop',
 }
 
 
