@@ -40,7 +40,7 @@ SHOP = {
     "nginx_limit_streams": 6,
     "nginx_limit_uploads": 4,
     "nginx_upload_space": 9,
-    "nginx_headers": {"X-Frame-Options": "DENY", "Referrer-Policy": "", "X-Shop": 'an \\ "open" shop'},
+    "nginx_headers": {"X-Frame-Options": "DENY", "Referrer-Policy": "", "X-Shop": 'a \\ "shop"'},
     "nginx_limit_exempt": ["127.0.0.1"],  # the default source address of requests
     "nginx_maintenance_allow": ["127.0.0.30"],
 }
@@ -71,18 +71,6 @@ HOSTS = {
         },
         OTHER,
     ],
-    # A host with changed settings and no HTTPS.
-    "changed": [
-        SHOP
-        | {
-            "app_domains": ["shop.example.net"],
-            "app_prefix": "/store",
-            "app_https": False,
-            "app_upload_size": 2,
-            "app_streaming_paths": [],
-            "nginx_static_max_age": 60,
-        }
-    ],
 }
 
 
@@ -97,25 +85,21 @@ def server(request, tmp_path_factory):
 
 @pytest.fixture
 def app(server):
-    """Return the variables of the app behind the stub."""
     return server.apps["shop"]
 
 
 @pytest.fixture
 def name(app):
-    """Return the host name for requests."""
     return app["app_domains"][0]
 
 
 @pytest.fixture
 def prefix(app):
-    """Return the app's URL prefix."""
     return app.get("app_prefix", "")
 
 
 @pytest.fixture
 def https(app):
-    """Return whether nginx serves HTTPS."""
     return app.get("app_https", True)
 
 
@@ -127,13 +111,11 @@ def ca(server, https):
 
 @pytest.fixture
 def port(server, https):
-    """Return the site's port."""
     return server.https if https else server.http
 
 
 @pytest.fixture
 def site(server, name, port, prefix, ca):
-    """Return a client for the site."""
     return Site(f"{server.address}:{port}", name, prefix, ca)
 
 
@@ -168,55 +150,57 @@ def raw(connect):
     def send(data, connect=connect):
         with connect() as connection:
             connection.sendall(data)
-            with connection.makefile("rb") as answer:
-                return answer.read()
+            with connection.makefile("rb") as response:
+                return response.read()
 
     return send
 
 
 @pytest.fixture
 def visit(connect, name, prefix):
-    """Return a function that sends requests from an address that is neither trusted nor exempt."""
+    """Return a function that sends requests from an address that is neither trusted nor exempt.
 
-    def ask(path, headers=(), source="127.0.0.20", times=1, together=False, method="GET"):
-        answers, waiting = [], []
+    It returns status, text and headers of each response. `together` sends all requests first.
+    """
+
+    def send(path, headers=(), source="127.0.0.20", times=1, together=False, method="GET"):
+        def response(connection):
+            with connection.getresponse() as answer:
+                text = "" if path == "/stream" else answer.read().decode()
+                return answer.status, text, answer.headers
+
         with ExitStack() as held:
-            for _ in range(times):
+
+            def request():
                 connection = http.client.HTTPConnection(name)
                 connection.sock = held.enter_context(connect(source))
                 connection.request(method, prefix + path, headers=dict(headers))
-                if together:
-                    waiting.append(connection)
-                    continue
-                with connection.getresponse() as answer:
-                    answers.append((answer.status, answer.read().decode(), answer.headers))
-                connection.close()
-            for connection in waiting:
-                with connection.getresponse() as answer:
-                    text = "" if path == "/stream" else answer.read().decode()
-                    answers.append((answer.status, text, answer.headers))
-        return answers
+                return connection
 
-    return ask
+            if together:
+                return [*map(response, [request() for _ in range(times)])]
+            return [response(request()) for _ in range(times)]
+
+    return send
 
 
 @pytest.fixture
 def headers():
     """Return a function that returns the headers that the app received, each once."""
 
-    def of(seen):
+    def received(seen):
         names = [name.lower() for name, _ in seen["headers"]]
         assert len(names) == len(set(names))
         return {name.lower(): value for name, value in seen["headers"]}
 
-    return of
+    return received
 
 
 @pytest.fixture
 def link(headers):
     """Return a function that returns the link of a Flask app behind ProxyFix for a request."""
 
-    def made(seen):
+    def url_for(seen):
         app = flask.Flask("shop")
         app.add_url_rule("/notes", "notes", lambda: flask.url_for("notes", _external=True))
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1, x_host=1, x_port=1, x_prefix=1)
@@ -225,4 +209,4 @@ def link(headers):
         assert status == "200 OK"
         return "".join(part.decode() for part in body)
 
-    return made
+    return url_for

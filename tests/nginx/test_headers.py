@@ -35,8 +35,8 @@ def without_id(seen):
 
 
 def test_forged_headers_have_no_effect(visit):
-    honest, forged = (json.loads(visit("/notes", more)[0][1]) for more in ({}, FORGED))
-    assert without_id(forged) == without_id(honest)
+    plain, forged = (json.loads(visit("/notes", more)[0][1]) for more in ({}, FORGED))
+    assert without_id(forged) == without_id(plain)
     assert "forged" not in str(forged)
 
 
@@ -45,12 +45,12 @@ def test_app_sees_the_client_address(visit, headers):
     assert seen["x-forwarded-for"] == seen["x-real-ip"] == "127.0.0.21"
 
 
-@pytest.mark.parametrize("named", ["", ":8080"])
+@pytest.mark.parametrize("suffix", ["", ":8080"])
 def test_links_have_the_port_of_the_site_or_of_the_request_without_https(
-    site, prefix, link, https, named
+    site, prefix, link, https, suffix
 ):
-    seen = site.get("/notes", headers={"Host": f"shop.example.org{named}"}).json()
-    origin = "https://shop.example.org" if https else f"http://shop.example.org{named}"
+    seen = site.get("/notes", headers={"Host": f"shop.example.org{suffix}"}).json()
+    origin = "https://shop.example.org" if https else f"http://shop.example.org{suffix}"
     assert link(seen) == f"{origin}{prefix}/notes"
 
 
@@ -63,8 +63,8 @@ def test_host_of_an_absolute_url_takes_precedence(raw, prefix):
 
 def test_request_id_is_the_same_in_log_app_and_response(site, headers, logged):
     answer = site.get("/")
-    identity = answer.headers["X-Request-ID"]
-    assert len(identity) == 32
-    assert headers(answer.json())["x-request-id"] == identity
-    assert logged(identity)["uri"].endswith("/")
-    assert site.get("/").headers["X-Request-ID"] != identity
+    request_id = answer.headers["X-Request-ID"]
+    assert len(request_id) == 32
+    assert headers(answer.json())["x-request-id"] == request_id
+    assert logged(request_id)["uri"].endswith("/")
+    assert site.get("/").headers["X-Request-ID"] != request_id

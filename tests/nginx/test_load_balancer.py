@@ -36,11 +36,8 @@ def test_client_address_behind_several_load_balancers(site, headers):
     ("more", "expected"),
     [
         ({}, "https://shop.example.org"),
-        ({"X-Forwarded-Port": "443"}, "https://shop.example.org"),
         ({"X-Forwarded-Port": "8443"}, "https://shop.example.org:8443"),
-        ({"X-Forwarded-Host": "eu.shop.example.org"}, "https://eu.shop.example.org"),
         ({"X-Forwarded-Host": "eu.shop.example.org:8443"}, "https://eu.shop.example.org:8443"),
-        ({"X-Forwarded-Host": "evil.example"}, "https://shop.example.org"),
         ({"X-Forwarded-Host": "evilshop.example.org"}, "https://shop.example.org"),
         ({"X-Forwarded-Host": "shop.example.org.evil.example"}, "https://shop.example.org"),
         ({"X-Forwarded-Proto": "http"}, "http://shop.example.org"),
@@ -54,16 +51,16 @@ def test_links_use_the_forwarded_scheme_host_and_port(site, link, more, expected
 
 @pytest.mark.parametrize("host", ["", "Host: 10.0.0.7\r\n", "Host: [fd00::7]:80\r\n"])
 def test_health_check_by_ip_address(raw, prefix, headers, host, connect):
-    def ask(path, source=""):
-        request = f"GET {path} HTTP/1.0\r\n{host}\r\n".encode()
+    def get(path, source=""):
+        request = f"GET {prefix}{path} HTTP/1.0\r\n{host}\r\n".encode()
         return raw(request, lambda: connect(source))
 
-    answer = ask(f"{prefix}/healthz")
+    answer = get("/healthz")
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
     seen = headers(json.loads(answer.partition(b"\r\n\r\n")[2]))
     assert (seen["host"], seen["x-forwarded-proto"]) == ("shop.example.org", "https")
-    assert ask(f"{prefix}/notes") == b""
-    assert ask(f"{prefix}/healthz", "127.0.0.44") == b""
+    assert get("/notes") == b""
+    assert get("/healthz", "127.0.0.44") == b""
 
 
 def test_request_id_with_invalid_characters_is_replaced(site):
@@ -71,19 +68,26 @@ def test_request_id_with_invalid_characters_is_replaced(site):
     assert len(answer.headers["X-Request-ID"]) == 32
 
 
-def test_ipv6_network_counts_as_one_client(visit):
-    def ask(visitor, times):
-        forwarded = {"X-Forwarded-For": visitor}
+@pytest.fixture
+def statuses(visit):
+    """Return a function that counts the responses to requests of a client by status."""
+
+    def count(client, times=1):
+        forwarded = {"X-Forwarded-For": client}
         answers = visit("/notes", forwarded, source="127.0.0.1", times=times)
         return Counter(status for status, *_ in answers)
 
-    assert ask("2001:db8:0:1::1", 120)[429] > 0
-    assert ask("2001:db8:0:1::2", 5)[429] > 0
-    assert ask("2001:db8:0:2::1", 20) == {200: 20}
+    return count
+
+
+def test_ipv6_network_counts_as_one_client(statuses):
+    assert statuses("2001:db8:0:1::1", 120)[429] > 0
+    assert statuses("2001:db8:0:1::2", 5)[429] > 0
+    assert statuses("2001:db8:0:2::1", 20) == {200: 20}
 
 
 @pytest.mark.parametrize(
-    ("folder", "visitor", "neighbour"),
+    ("folder", "banned", "other"),
     [
         ("198.51.100.7", "198.51.100.7", "198.51.100.8"),
         ("2001:db8:1:2:", "2001:db8:1:2::9", "2001:db8:1:3::9"),
@@ -92,17 +96,12 @@ def test_ipv6_network_counts_as_one_client(visit):
         ("2001:db8:1:0:", "2001:db8:1:0:3:4:5:6", "2001:db8:1:1:3:4:5:6"),
     ],
 )
-def test_banned_client_gets_a_403(server, visit, folder, visitor, neighbour):
+def test_banned_client_gets_a_403(server, statuses, folder, banned, other):
     """An IPv6 ban is for a /64, written as in nginx' $remote_addr."""
-
-    def ask(address):
-        forwarded = {"X-Forwarded-For": address}
-        return visit("/notes", forwarded, source="127.0.0.1", times=1)[0][0]
-
-    made = server.path(f"/run/flaskstack/banned/shop/{folder}")
-    made.mkdir(parents=True)
+    ban = server.path(f"/run/flaskstack/banned/shop/{folder}")
+    ban.mkdir(parents=True)
     try:
-        assert (ask(visitor), ask(neighbour)) == (403, 200)
+        assert (statuses(banned), statuses(other)) == ({403: 1}, {200: 1})
     finally:
-        made.rmdir()
-    assert ask(visitor) == 200
+        ban.rmdir()
+    assert statuses(banned) == {200: 1}

@@ -27,8 +27,10 @@ def test_maintenance_starts_and_ends_with_a_file(site, flag):
     assert site.get("/notes").status_code == 200
 
 
-@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
-@pytest.mark.parametrize("path", ["/", "/static/site.css", "/files/x", "/ws/chat"])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/static/site.css"), ("POST", "/"), ("DELETE", "/files/x"), ("GET", "/ws/chat")],
+)
 def test_all_requests_get_the_page(site, flag, method, path):
     flag.touch()
     answer = site.request(method, path)

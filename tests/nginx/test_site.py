@@ -9,7 +9,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import requests
 
+from helpers.clients import Site
 from helpers.wait import wait_for
 
 
@@ -58,6 +60,21 @@ def test_large_body_does_not_change_other_headers(site, headers):
     assert answer.text == "0123456789"
 
 
+def test_each_listen_address_is_served(server, app, https, name, prefix):
+    answer = Site(f"{server.address}:{server.second}", name, prefix).get("/")
+    assert answer.status_code == (308 if https else 200)
+
+
+@pytest.mark.parametrize("server", ["balanced"], indirect=True, scope="session")
+def test_each_app_has_its_own_host_name_upstream_and_log(server, logged):
+    ca = str(server.certificate("other"))
+    other = Site(f"{server.address}:{server.https}", "other.example.org", "", ca).get("/")
+    assert other.status_code == 502
+    entry = logged(other.headers["X-Request-ID"])
+    upstream = f"unix:{server.path('/srv/other/web.sock')}"
+    assert (entry["app"], entry["upstream_addr"]) == ("other", upstream)
+
+
 class TestStaticFiles:
     """Static files are served from the release, not by the app."""
 
@@ -75,20 +92,16 @@ class TestStaticFiles:
         return put
 
     @pytest.mark.parametrize(
-        "path",
-        ["site.css?v=2", "site.css?a=1&h=ab12", "js/app.3f2a9b8c.js", "5d41402abc4b2a76.css",
-         "app-5d41402abc4b2a76b9719d911017c592.min.css", "index-BkL2dCpF.js"],
-    )  # fmt: skip
+        "path", ["a.css?a=1&h=ab12", "js/app.3f2a9b8c.js", "5d41402abc4b2a76.css", "i-BkL2dCpF.js"]
+    )
     def test_files_with_versioned_urls_are_cached(self, site, put, path):
         put(path.partition("?")[0])
         answer = site.get(f"/static/{path}")
         assert answer.headers["Cache-Control"] == "public, max-age=31536000, immutable"
 
     @pytest.mark.parametrize(
-        "path",
-        ["site.css", "site.css?x=2", "site.css?v=", "report-20260101.css", "app-settings.js",
-         "component-UserList.js", "defaced.css", "photo-IMG_2041.js"],
-    )  # fmt: skip
+        "path", ["site.css?x=2", "site.css?v=", "a-20260101.css", "a-UserList.js", "a-IMG_2041.js"]
+    )
     def test_other_files_are_revalidated(self, site, put, path):
         put(path.partition("?")[0])
         answer = site.get(f"/static/{path}", headers={"Accept-Encoding": "identity"})
@@ -102,14 +115,9 @@ class TestStaticFiles:
         [
             ("a.mjs", "text/javascript; charset=utf-8"),
             ("a.js", "application/javascript; charset=utf-8"),
-            ("a.wasm", "application/wasm"),
             ("a.webmanifest", "application/manifest+json"),
-            ("a.js.map", "application/json"),
             ("a.html", "text/html; charset=utf-8"),
-            ("a.csv", "text/csv; charset=utf-8"),
             ("a.svg", "image/svg+xml; charset=utf-8"),
-            ("a.avif", "image/avif"),
-            ("a.woff2", "font/woff2"),
             ("a.unknown", "application/octet-stream"),
         ],
     )
@@ -137,15 +145,13 @@ class TestStaticFiles:
         "path",
         [
             "/static/.hidden",
-            "/media/../../secret/key.txt",
-            "/media..%2fprivate%2fa.txt",
+            "/media../beside.txt",
+            "/media/..%2fbeside.txt",
             "/static/%2ehidden",
             "/static../beside.txt",
-            "/static/../beside.txt",
             "/static/..%2fbeside.txt",
             "/static/%2e%2e/beside.txt",
             "/static/..\\beside.txt",
-            "/static//../beside.txt",
         ],
     )
     def test_hidden_files_and_path_traversal_are_rejected(self, raw, prefix, path):
@@ -156,21 +162,21 @@ class TestStaticFiles:
 
 @pytest.mark.parametrize("path", ["/static/site.css", "/large"])
 def test_text_is_compressed_if_the_client_accepts_gzip(site, path):
-    packed = site.get(path, headers={"Accept-Encoding": "gzip"})
+    compressed = site.get(path, headers={"Accept-Encoding": "gzip"})
     plain = site.get(path, headers={"Accept-Encoding": "identity"})
-    assert packed.headers["Content-Encoding"] == "gzip"
-    assert packed.headers["Vary"] == "Accept-Encoding"
+    assert compressed.headers["Content-Encoding"] == "gzip"
+    assert compressed.headers["Vary"] == "Accept-Encoding"
     assert "Content-Encoding" not in plain.headers
-    assert packed.text == plain.text
+    assert compressed.text == plain.text
 
 
 def test_uploads_are_accepted_up_to_the_limit(site):
     size = 2**20
     assert site.post("/", data=b"x" * size).json()["body"] == size
-    refused = site.post("/", data=b"x" * (size + 1))
-    assert refused.status_code == 413
-    assert "takes up to 1 MiB" in refused.text
-    assert refused.headers["X-Request-ID"] in refused.text
+    answer = site.post("/", data=b"x" * (size + 1))
+    assert answer.status_code == 413
+    assert "takes up to 1 MiB" in answer.text
+    assert answer.headers["X-Request-ID"] in answer.text
 
 
 class TestLinks:
@@ -179,19 +185,19 @@ class TestLinks:
     @pytest.fixture
     def link(self, server):
         """Return a function that creates a link below /srv/shop, as the app would."""
-        made = []
+        links = []
 
-        def link(name, target):
+        def create(name, target):
             path = server.path(f"/srv/shop/{name}")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.symlink_to(target)
             # Root must not own the link, since nginx follows links if the owners match.
             if os.geteuid() == 0:
                 os.lchown(path, 65534, 65534)
-            made.append(path)
+            links.append(path)
 
-        yield link
-        for path in filter(Path.is_symlink, made):
+        yield create
+        for path in filter(Path.is_symlink, links):
             path.unlink()
 
     @pytest.mark.parametrize(
@@ -204,17 +210,19 @@ class TestLinks:
         link("releases/2/shop/static/uploads", "../../../../shared/uploads/public")
         assert site.get(url.format(f"link{below}")).status_code in (403, 404)
 
-    def test_link_that_replaces_a_served_directory(self, server, site, link, tmp_path):
-        served = {"shared/uploads/public": "/media/", "../elsewhere/a": "/download/elsewhere/"}
-        for number, folder in enumerate(served):
-            server.path(f"/srv/shop/{folder}").mkdir(parents=True, exist_ok=True)
-            server.path(f"/srv/shop/{folder}").rename(tmp_path / str(number))
-            link(folder, "/etc")
-        answers = [site.get(f"{url}passwd").status_code for url in served.values()]
-        for number, folder in enumerate(served):
-            server.path(f"/srv/shop/{folder}").unlink()
-            (tmp_path / str(number)).rename(server.path(f"/srv/shop/{folder}"))
-        assert set(answers) <= {403, 404}
+    @pytest.mark.parametrize(
+        ("folder", "url"),
+        [("shared/uploads/public", "/media/"), ("../elsewhere/a", "/download/elsewhere/")],
+    )
+    def test_link_that_replaces_a_served_directory(self, server, site, link, tmp_path, folder, url):
+        path = server.path(f"/srv/shop/{folder}")
+        path.mkdir(parents=True, exist_ok=True)
+        path.rename(tmp_path / "folder")
+        link(folder, "/etc")
+        status = site.get(f"{url}passwd").status_code
+        path.unlink()
+        (tmp_path / "folder").rename(path)
+        assert status in (403, 404)
 
     def test_link_to_a_file_of_the_app(self, server, site, link):
         own = server.path("/srv/shop/shared/uploads/public/own.txt")
@@ -254,6 +262,11 @@ def test_event_stream_is_not_buffered(site):
         assert b"data: second" in lines
 
 
+def test_undeclared_path_is_buffered(site):
+    with pytest.raises(requests.ReadTimeout):
+        site.get("/stream/undeclared", timeout=0.5)
+
+
 def test_websocket_is_proxied_on_declared_paths(connect, prefix):
     hello = "Host: shop.example.org\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
     with connect() as connection:
@@ -276,7 +289,7 @@ def test_upgrade_is_not_proxied_on_other_paths(site, headers):
 class TestFailures:
     """nginx sends its own pages for its errors and passes on error pages of the app."""
 
-    def assert_ours(self, answer, status):
+    def assert_page(self, answer, status):
         assert answer.status_code == status
         assert answer.headers["Content-Type"] == "text/html"
         assert answer.headers["Retry-After"] == "5"
@@ -285,18 +298,18 @@ class TestFailures:
 
     def test_timeout_of_the_app(self, app, site):
         answer = site.get("/slow")
-        self.assert_ours(answer, 504)
+        self.assert_page(answer, 504)
         timeout = app["nginx_proxy_read_timeout"]
         assert timeout <= answer.elapsed.total_seconds() < 2 * timeout  # no retry
 
     def test_app_that_is_not_running(self, server, site):
         server.stub.stop()
         try:
-            self.assert_ours(site.get("/"), 502)
+            self.assert_page(site.get("/"), 502)
             assert site.get("/static/site.css").status_code == 200
         finally:
             server.stub.start()
 
     def test_error_page_of_the_app(self, site):
         answer = site.get("/failed")
-        assert (answer.status_code, answer.text) == (503, "the app's own words")
+        assert (answer.status_code, answer.text) == (503, "an error page of the app")

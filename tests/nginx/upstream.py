@@ -7,9 +7,9 @@ import sys
 import threading
 from http.server import BaseHTTPRequestHandler
 
-go_on = threading.Event()
-counted = threading.Lock()
-held = {"now": 0, "most": 0}
+next_event = threading.Event()
+lock = threading.Lock()
+requests = {"current": 0, "highest": 0}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -20,9 +20,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         """Answer the request."""
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        special = getattr(self, "answer_" + self.path.strip("/").split("/")[0].split("?")[0], None)
-        if special:
-            special()
+        name = self.path.strip("/").split("/")[0].split("?")[0]
+        if answer := getattr(self, f"answer_{name}", None):
+            answer()
         else:
             seen = {"path": self.path, "headers": self.headers.items(), "body": len(body)}
             self.reply(json.dumps(seen), "application/json")
@@ -39,34 +39,34 @@ class Handler(BaseHTTPRequestHandler):
         self.reply("late")
 
     def answer_moment(self):
-        """Answer after a moment with the maximum number of concurrent requests."""
-        with counted:
-            held["now"] += 1
-            held["most"] = max(held.values())
+        """Return the highest number of concurrent requests after a moment."""
+        with lock:
+            requests["current"] += 1
+            requests["highest"] = max(requests.values())
         threading.Event().wait(0.5 if "long" in self.path else 0.05)
-        with counted:
-            held["now"] -= 1
-            text, held["most"] = str(held["most"]), held["now"]
+        with lock:
+            requests["current"] -= 1
+            text, requests["highest"] = str(requests["highest"]), requests["current"]
         self.reply(text)
 
     def answer_failed(self):
         """Send an error page of the app."""
-        self.reply("the app's own words", status=503)
+        self.reply("an error page of the app", status=503)
 
     def answer_stream(self):
         """Send one event, and another after a request for /continue."""
-        go_on.clear()
+        next_event.clear()
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.end_headers()
         self.close_connection = True
         self.wfile.write(b"data: first\n\n")
-        go_on.wait(10)
+        next_event.wait(10)
         self.wfile.write(b"data: second\n\n")
 
     def answer_continue(self):
         """Continue the stream."""
-        go_on.set()
+        next_event.set()
         self.reply("ok")
 
     def answer_download(self):
@@ -107,7 +107,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(text)))
-        self.send_header("X-Request-ID", "the-app-says-so")
+        self.send_header("X-Request-ID", "id-of-the-app")
         self.end_headers()
         self.wfile.write(text.encode())
 
