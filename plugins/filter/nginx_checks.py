@@ -31,7 +31,7 @@ RESERVED_HEADERS = {name.lower() for name in CLEARED_HEADERS} | {
 
 
 def nginx_checks(settings: Settings) -> list[Check]:
-    """Return the checks of role nginx."""
+    """Return the checks of role nginx. Settings have the types and keys of the argument specs."""
     return [*_address_checks(settings), *_http_checks(settings), *_file_checks(settings)]
 
 
@@ -45,26 +45,24 @@ def _address_checks(settings: Settings) -> Iterable[Check]:
         "app_domains",
         domains and not _unlike(DOMAIN, dns_names(domains)),
         "must be one or more names of letters, digits and dashes, or addresses",
-        value=domains,
         example=["shop.example.org", "*.shop.example.org"],
     )
     for name in ("nginx_listen", "nginx_listen_https", "nginx_upstreams"):
-        yield check(name, settings[name], "must have one or more addresses", value=[])
+        yield check(name, settings[name], "must have one or more addresses")
     for name in ("app_trusted_proxies", "nginx_limit_exempt", "nginx_maintenance_allow"):
         reason = "must be addresses or CIDRs; nginx cannot match names"
         yield none_of(name, not_networks(settings[name]), reason, example=["10.0.0.0/8"])
     for name, value in settings.items():
         if re.fullmatch("nginx_.*_timeout", name):
-            yield check(name, int(value) >= 1, "must be 1 second or more", value=value)
+            yield check(name, value >= 1, "must be 1 second or more")
 
 
 def _http_checks(settings: Settings) -> Iterable[Check]:
     yield check(
         "nginx_hsts_preload",
         not settings["nginx_hsts_preload"]
-        or (settings["nginx_hsts_subdomains"] and int(settings["nginx_hsts_max_age"]) >= 31536000),
+        or (settings["nginx_hsts_subdomains"] and settings["nginx_hsts_max_age"] >= 31536000),
         "needs nginx_hsts_subdomains and an nginx_hsts_max_age of a year or more",
-        value=settings["nginx_hsts_preload"],
         example=False,
     )
     headers = settings["nginx_headers"]
@@ -74,7 +72,6 @@ def _http_checks(settings: Settings) -> Iterable[Check]:
         "nginx_headers",
         not _unlike("[A-Za-z][A-Za-z0-9-]*", headers) and not _unlike("[^$\n]*", [*values, policy]),
         "and nginx_content_security_policy must be headers of one line each, without $",
-        value=headers,
         example={"X-Frame-Options": "DENY", "Referrer-Policy": ""},
     )
     methods = settings["nginx_methods"]
@@ -82,7 +79,6 @@ def _http_checks(settings: Settings) -> Iterable[Check]:
         "nginx_methods",
         methods and not _unlike(METHOD, methods) and "TRACE" not in methods,
         "must be methods in capital letters, without TRACE",
-        value=methods,
         example=["GET", "HEAD", "POST"],
     )
     yield none_of(
@@ -102,8 +98,8 @@ def _http_checks(settings: Settings) -> Iterable[Check]:
             limit
             for limit in settings["app_limited_paths"]
             if _unlike(URL_PATH, [limit["path"]])
-            or _unlike(METHOD, limit.get("methods", []))
-            or int(limit["per_minute"]) < 1
+            or _unlike(METHOD, limit["methods"])
+            or limit["per_minute"] < 1
         ],
         "must have URL paths that begin with a slash, methods in capitals and per_minute above 0",
         example=[{"path": "/login", "methods": ["POST"], "per_minute": 10}],
@@ -115,25 +111,25 @@ def _http_checks(settings: Settings) -> Iterable[Check]:
         example=["/events", "/socket.io/"],
     )
     page = settings["nginx_maintenance_page"]
-    reason = "must be an HTML file on the controller"
-    yield check("nginx_maintenance_page", not page or Path(page).is_file(), reason, value=page)
+    found = not page or Path(page).is_file()
+    yield check("nginx_maintenance_page", found, "must be an HTML file on the controller")
 
 
 def _file_checks(settings: Settings) -> Iterable[Check]:
     static, internal, root = (settings[f"app_{key}"] for key in ("static", "internal", "root"))
     yield none_of(
         "app_static",
-        [entry for entry in static if ("url" in entry) == ("pattern" in entry)],
+        [entry for entry in static if bool(entry["url"]) == bool(entry["pattern"])],
         "must have in each entry either a url or a pattern",
         example=[{"url": "/static/", "folder": "shop/static"}],
     )
     yield none_of(
         "app_static",
-        _unlike(FOLDER_URL, [entry["url"] for entry in [*static, *internal] if "url" in entry]),
+        _unlike(FOLDER_URL, [entry["url"] for entry in [*static, *internal] if entry["url"]]),
         "and app_internal must have URL paths that begin and end with a slash",
         example=[{"url": "/static/", "folder": "shop/static"}],
     )
-    patterns = [entry["pattern"] for entry in static if "pattern" in entry]
+    patterns = [entry["pattern"] for entry in static if entry["pattern"]]
     yield none_of(
         "app_static",
         _unlike(r'\^/[^"\n]*\((?!\?)[^"\n]*', patterns),
@@ -161,9 +157,8 @@ def _file_checks(settings: Settings) -> Iterable[Check]:
     yield check(
         "app_internal",
         settings["nginx_serves_files"]
-        or not [*internal, *(entry for entry in static if entry.get("shared"))],
+        or not [*internal, *(entry for entry in static if entry["shared"])],
         "and shared folders of app_static need nginx on the app's own host",
-        value=internal,
         example=[],
     )
 
@@ -171,7 +166,7 @@ def _file_checks(settings: Settings) -> Iterable[Check]:
 def _without_groups(entry: Mapping[str, Any]) -> str:
     """Return the folder of a static entry, without the groups of its pattern."""
     first, *others = entry["folder"].split("/")
-    if "pattern" in entry:
+    if entry["pattern"]:
         others = [re.sub(r"\$\d", "x", part) for part in others]
     return "/".join([first, *others])
 

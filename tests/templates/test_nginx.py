@@ -8,6 +8,13 @@ import subprocess
 
 import pytest
 
+from helpers.templates import problems
+
+APP = {
+    "app_domains": ["shop.example.org"],
+    "app_wsgi": "shop:app",
+    "app_secret_key": "k3Yq8ZpW0vXr6TtB1nMc4JdL7sHf2GaU",
+}
 SITE = "etc/nginx/sites-enabled/site.conf.j2"
 DEFAULT = "etc/nginx/sites-enabled/default.j2"
 
@@ -22,15 +29,9 @@ def site(render):
     return render_site
 
 
-@pytest.fixture
-def problems(evaluate):
-    """Return a function that returns the validation errors for the given variables."""
-
-    def validate(**variables):
-        known = {"app_domains": ["shop.example.org"]} | variables
-        return "\n".join(evaluate("nginx", "__nginx_problems", **known))
-
-    return validate
+def invalid(**variables):
+    """Return the validation errors for the given variables."""
+    return problems("app", "nginx", **APP | variables)
 
 
 def locations(text):
@@ -71,11 +72,11 @@ def test_each_path_has_one_location_below_the_prefix(site):
 @pytest.mark.parametrize(
     ("groups", "here"), [(["edge"], False), (["edge", "app"], True), (["all"], True)]
 )
-def test_edge_host_without_the_app_proxies_static_files(site, problems, groups, here):
+def test_edge_host_without_the_app_proxies_static_files(site, groups, here):
     static = {"app_static": [{"url": "/static/", "folder": "static"}], "group_names": groups}
     assert ("^~ /static/" in locations(site(**static))) == here
-    assert not problems(**static)
-    assert bool(problems(app_internal=[{"url": "/f/", "folder": "f"}], group_names=groups)) != here
+    assert not invalid(**static)
+    assert bool(invalid(app_internal=[{"url": "/f/", "folder": "f"}], group_names=groups)) != here
 
 
 def test_default_server_depends_on_all_sites_of_the_host(render):
@@ -109,8 +110,6 @@ def test_host_without_ipv6_does_not_listen_on_ipv6(site, render, facts, listens)
         ("app_static", [{"url": "/a/\n", "folder": "static"}]),
         ("app_static", [{"folder": "shop/static"}]),
         ("app_static", [{"url": "/a/", "pattern": "^/(a)$", "folder": "shop/static"}]),
-        ("app_static", [{"url": "/a/", "folder": "/etc"}]),
-        ("app_static", [{"url": "/a/", "folder": "shop/../../x"}]),
         ("app_static", [{"url": "/a/", "folder": "shop; return 200"}]),
         ("app_static", [{"url": "/a/", "folder": "shop/$1"}]),
         ("app_static", [{"pattern": "/(robots.txt)$", "folder": "static"}]),
@@ -138,17 +137,17 @@ def test_host_without_ipv6_does_not_listen_on_ipv6(site, render, facts, listens)
         ("nginx_proxy_read_timeout", 0),
     ],
 )
-def test_invalid_value_is_rejected(problems, variable, value):
-    assert problems(**{variable: value}).startswith(f"{variable} is ")
+def test_invalid_value_is_rejected(variable, value):
+    messages = invalid(**{variable: value})
+    assert [message for message in messages if message.startswith(f"{variable} is ")]
 
 
-def test_valid_values_are_accepted(problems):
-    assert not problems()
-    assert not problems(
+def test_valid_values_are_accepted():
+    assert not invalid()
+    assert not invalid(
         app_domains=["127.0.0.1", "localhost", "[::1]", "*.example.org"],
         app_trusted_proxies=["10.0.0.0/8", "fd00::/8", "192.0.2.1"],
         app_static=[
-            {"url": "/.well-known/", "folder": ".venv/lib/python3.13/site-packages/x"},
             {"url": "/media/", "folder": "uploads/public/", "shared": True, "max_age": 60},
             {"pattern": "^/(favicon[.]ico|robots[.]txt)$", "folder": "shop/static"},
             {"pattern": "^/t/([a-z]+)/s/(.*)$", "folder": "themes/$1/$2.$1", "max_age": 60},
