@@ -16,6 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import trustme
+
 from helpers.repository import ROOT
 from helpers.templates import render
 from helpers.wait import wait_for
@@ -175,7 +177,8 @@ class Server:
         self.log.close()
 
     def certificate(self, app: str) -> Path:
-        return self.path(f"/etc/nginx/certificates/{app}/current/fullchain.pem")
+        """Return the certificate file of an app's certificate authority."""
+        return self.path(f"/etc/nginx/certificates/{app}/current/ca.pem")
 
     def _listens(self) -> bool:
         assert self._nginx.poll() is None, self.path("error.log").read_text()
@@ -183,32 +186,33 @@ class Server:
             return connection.connect_ex((self.address, self.http)) == 0
 
     def _free_ports(self, number: int) -> list[int]:
-        with ExitStack() as held:
-            found = [held.enter_context(socket.socket()) for _ in range(number)]
-            for each in found:
+        with ExitStack() as stack:
+            sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+            for each in sockets:
                 each.bind((self.address, 0))
-            return [each.getsockname()[1] for each in found]
+            return [each.getsockname()[1] for each in sockets]
 
     def _write(self, path: str, text: str) -> None:
         self.path(path).parent.mkdir(parents=True, exist_ok=True)
         self.path(path).write_text(text)
 
     def _certify(self, app: str) -> None:
+        authority = trustme.CA()
+        pair = authority.issue_cert(f"{app}.example.org")
         folder = self.certificate(app).parent
         folder.mkdir(parents=True)
-        command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -days 30"
-        written = "-keyout privkey.pem -out fullchain.pem"
-        names = f"-subj /CN={app} -addext subjectAltName=DNS:{app}.example.org"
-        subprocess.run(
-            f"{command} {names} {written}".split(), cwd=folder, capture_output=True, check=True
-        )
+        authority.cert_pem.write_to_path(folder / "ca.pem")
+        pair.private_key_pem.write_to_path(folder / "privkey.pem")
+        pair.private_key_and_cert_chain_pem.write_to_path(folder / "fullchain.pem")
 
     def _render(self, app: str, template: str) -> str:
-        given = {
+        settings = {
             "ansible_managed": "Ansible managed",
             "nginx_listen": [f"{self.address}:{port}" for port in (self.http, self.second)],
             "nginx_listen_https": [f"{self.address}:{self.https}"],
             "__nginx_gathered": {"stderr": build()},
         }
-        text = render("nginx", f"etc/nginx/sites-enabled/{template}.j2", **given, **self.apps[app])
+        text = render(
+            "nginx", f"etc/nginx/sites-enabled/{template}.j2", **settings, **self.apps[app]
+        )
         return re.sub(r'(?<=[ ":=])/(?=(?:dev|etc|run|srv|var)/)', f"{self.root}/", text)

@@ -105,7 +105,7 @@ def https(app):
 
 @pytest.fixture
 def ca(server, https):
-    """Return the path of the site's certificate, or an empty string without HTTPS."""
+    """Return the path of the site's CA certificate, or an empty string without HTTPS."""
     return str(server.certificate("shop")) if https else ""
 
 
