@@ -24,13 +24,13 @@ def https(host):
 def certificate(host, tmp_path):
     """Return a function that fetches an app's certificate and returns its path."""
 
-    def of(app):
-        shown = f"/etc/nginx/certificates/{app}/current/fullchain.pem"
+    def fetch(app):
+        path = f"/etc/nginx/certificates/{app}/current/fullchain.pem"
         file = tmp_path / f"{app}.pem"
-        file.write_text(host.check_output("cat %s", shown))
+        file.write_text(host.check_output("cat %s", path))
         return str(file)
 
-    return of
+    return fetch
 
 
 @pytest.fixture

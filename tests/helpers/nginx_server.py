@@ -206,13 +206,11 @@ class Server:
         pair.private_key_and_cert_chain_pem.write_to_path(folder / "fullchain.pem")
 
     def _render(self, app: str, template: str) -> str:
-        settings = {
+        settings = self.apps[app] | {
             "ansible_managed": "Ansible managed",
             "nginx_listen": [f"{self.address}:{port}" for port in (self.http, self.second)],
             "nginx_listen_https": [f"{self.address}:{self.https}"],
             "__nginx_gathered": {"stderr": build()},
         }
-        text = render(
-            "nginx", f"etc/nginx/sites-enabled/{template}.j2", **settings, **self.apps[app]
-        )
+        text = render("nginx", f"etc/nginx/sites-enabled/{template}.j2", **settings)
         return re.sub(r'(?<=[ ":=])/(?=(?:dev|etc|run|srv|var)/)', f"{self.root}/", text)

@@ -12,12 +12,12 @@ import pytest
 from helpers.clients import Site, journal, tls
 from helpers.wait import wait_for
 
-MANY = 900  # Debian's settings allow 384 for each of two workers
-ASK = b"GET %s/stream HTTP/1.1\r\nHost: shop.example.org\r\nConnection: close\r\n\r\n"
+CONNECTIONS = 900  # Debian's settings allow 384 for each of two workers
+REQUEST = b"GET %s/stream HTTP/1.1\r\nHost: shop.example.org\r\nConnection: close\r\n\r\n"
 
 
 @pytest.fixture
-def new(host):
+def debian_13(host):
     """Return whether the host has nginx and OpenSSL of Debian 13, not of Debian 12."""
     return host.backend.host == "trixie"
 
@@ -32,9 +32,9 @@ def secure(address, https, certificate):
 def test_client_address_and_request_id_reach_app_and_journal(host, site, prefix, logged):
     gateway = host.check_output("ip -4 route show default").split()[2]
     answer = site.get("/notes?page=2")
-    seen = answer.json()
-    assert seen["path"] == "/notes?page=2"
-    assert dict(seen["headers"])["X-Forwarded-For"] == gateway
+    request = answer.json()
+    assert request["path"] == "/notes?page=2"
+    assert dict(request["headers"])["X-Forwarded-For"] == gateway
     entry = logged(answer.headers["X-Request-ID"])
     assert (entry["remote_addr"], entry["uri"]) == (gateway, f"{prefix}/notes?page=2")
     assert entry["upstream_addr"] == "unix:/srv/shop/web.sock"
@@ -42,36 +42,33 @@ def test_client_address_and_request_id_reach_app_and_journal(host, site, prefix,
 
 def test_ipv6_is_served(host, https, prefix):
     scheme, port = ("https", 443) if https else ("http", 80)
-    ask = f"curl --silent --insecure --resolve shop.example.org:{port}:[::1] %s"
-    seen = host.check_output(ask, f"{scheme}://shop.example.org{prefix}/")
-    assert '["X-Forwarded-For", "::1"]' in seen
+    command = f"curl --silent --insecure --resolve shop.example.org:{port}:[::1] %s"
+    request = host.check_output(command, f"{scheme}://shop.example.org{prefix}/")
+    assert '["X-Forwarded-For", "::1"]' in request
 
 
 def test_all_requests_of_a_burst_are_logged(host, site):
     agent = uuid.uuid4().hex
 
-    def logged():
-        return journal(host, "nginx.service", grep=lambda line: agent in line)
-
     for _ in range(200):
         site.get("/static/site.css", headers={"User-Agent": agent})
-    wait_for(lambda: len(logged()) == 200)
+    wait_for(lambda: len(journal(host, "nginx.service", grep=lambda line: agent in line)) == 200)
 
 
 def test_many_concurrent_requests(address, ca, prefix):
-    trust = tls(ca) if ca else None
+    context = tls(ca) if ca else None
 
     def connect():
-        connection = socket.create_connection((address, 443 if trust else 80), 30)
+        connection = socket.create_connection((address, 443 if ca else 80), 30)
         name = "shop.example.org"
-        return trust.wrap_socket(connection, server_hostname=name) if trust else connection
+        return context.wrap_socket(connection, server_hostname=name) if ca else connection
 
-    with ExitStack() as held:
-        connections = [held.enter_context(connect()) for _ in range(MANY)]
+    with ExitStack() as stack:
+        connections = [stack.enter_context(connect()) for _ in range(CONNECTIONS)]
         for connection in connections:
-            connection.sendall(ASK % prefix.encode())
+            connection.sendall(REQUEST % prefix.encode())
         answers = Counter(connection.recv(12) for connection in connections)
-    assert answers == {b"HTTP/1.1 200": MANY}
+    assert answers == {b"HTTP/1.1 200": CONNECTIONS}
 
 
 def test_nginx_reads_only_the_declared_directories_of_the_app(host, site):
@@ -105,22 +102,22 @@ def test_http2_over_tls_13(address, secure):
         socket.create_connection((address, 443), 5) as plain,
         context.wrap_socket(plain, server_hostname=secure.name) as connection,
     ):
-        agreed = connection.version(), connection.selected_alpn_protocol()
-    assert agreed == ("TLSv1.3", "h2")
+        assert connection.version() == "TLSv1.3"
+        assert connection.selected_alpn_protocol() == "h2"
 
 
-def test_post_quantum_key_exchange_if_openssl_supports_it(host, secure, new):
+def test_post_quantum_key_exchange_if_openssl_supports_it(host, secure, debian_13):
     command = "openssl s_client -connect 127.0.0.1:443 -servername %s </dev/null"
-    shown = host.run(command, secure.name).stdout
-    assert "TLSv1.3" in shown
-    assert ("X25519MLKEM768" in shown) == new
+    output = host.run(command, secure.name).stdout
+    assert "TLSv1.3" in output
+    assert ("X25519MLKEM768" in output) == debian_13
 
 
-def test_http3_if_nginx_supports_it(host, secure, new):
-    told = secure.get("/static/missing").headers.get("Alt-Svc")
-    assert told == ('h3=":8443"; ma=86400' if new else None)
-    if new:
-        ask = "curl --silent --insecure --http3-only --resolve %s --head %s"
+def test_http3_if_nginx_supports_it(host, secure, debian_13):
+    alternative = secure.get("/static/missing").headers.get("Alt-Svc")
+    assert alternative == ('h3=":8443"; ma=86400' if debian_13 else None)
+    if debian_13:
+        command = "curl --silent --insecure --http3-only --resolve %s --head %s"
         resolve = f"{secure.name}:443:127.0.0.1"
-        answer = host.check_output(ask, resolve, f"https://{secure.name}/")
+        answer = host.check_output(command, resolve, f"https://{secure.name}/")
         assert answer.startswith("HTTP/3 502")  # the second app has no upstream
