@@ -31,7 +31,7 @@ RESERVED_HEADERS = {name.lower() for name in CLEARED_HEADERS} | {
 
 
 def nginx_checks(settings: Settings) -> list[Check]:
-    """Return the checks of role nginx. Settings have the types and keys of the argument specs."""
+    """Return the checks of role nginx. Settings have the types in the argument specs."""
     return [*_address_checks(settings), *_http_checks(settings), *_file_checks(settings)]
 
 
@@ -98,7 +98,7 @@ def _http_checks(settings: Settings) -> Iterable[Check]:
             limit
             for limit in settings["app_limited_paths"]
             if _unlike(URL_PATH, [limit["path"]])
-            or _unlike(METHOD, limit["methods"])
+            or _unlike(METHOD, limit.get("methods", []))
             or limit["per_minute"] < 1
         ],
         "must have URL paths that begin with a slash, methods in capitals and per_minute above 0",
@@ -119,17 +119,17 @@ def _file_checks(settings: Settings) -> Iterable[Check]:
     static, internal, root = (settings[f"app_{key}"] for key in ("static", "internal", "root"))
     yield none_of(
         "app_static",
-        [entry for entry in static if bool(entry["url"]) == bool(entry["pattern"])],
+        [entry for entry in static if ("url" in entry) == ("pattern" in entry)],
         "must have in each entry either a url or a pattern",
         example=[{"url": "/static/", "folder": "shop/static"}],
     )
     yield none_of(
         "app_static",
-        _unlike(FOLDER_URL, [entry["url"] for entry in [*static, *internal] if entry["url"]]),
+        _unlike(FOLDER_URL, [entry["url"] for entry in [*static, *internal] if "url" in entry]),
         "and app_internal must have URL paths that begin and end with a slash",
         example=[{"url": "/static/", "folder": "shop/static"}],
     )
-    patterns = [entry["pattern"] for entry in static if entry["pattern"]]
+    patterns = [entry["pattern"] for entry in static if "pattern" in entry]
     yield none_of(
         "app_static",
         _unlike(r'\^/[^"\n]*\((?!\?)[^"\n]*', patterns),
@@ -157,7 +157,7 @@ def _file_checks(settings: Settings) -> Iterable[Check]:
     yield check(
         "app_internal",
         settings["nginx_serves_files"]
-        or not [*internal, *(entry for entry in static if entry["shared"])],
+        or not [*internal, *(entry for entry in static if entry.get("shared"))],
         "and shared folders of app_static need nginx on the app's own host",
         example=[],
     )
@@ -166,7 +166,7 @@ def _file_checks(settings: Settings) -> Iterable[Check]:
 def _without_groups(entry: Mapping[str, Any]) -> str:
     """Return the folder of a static entry, without the groups of its pattern."""
     first, *others = entry["folder"].split("/")
-    if entry["pattern"]:
+    if "pattern" in entry:
         others = [re.sub(r"\$\d", "x", part) for part in others]
     return "/".join([first, *others])
 
