@@ -15,7 +15,14 @@ sys.path.append(str(Path(__file__).parent))
 
 from domains import dns_names
 from networks import KEYWORDS, not_networks
-from paths import app_paths, hidden, leaving, not_for_apps, not_roots, overlapping
+from paths import (
+    app_paths,
+    forbidden_paths,
+    hidden_paths,
+    invalid_roots,
+    outside_release,
+    overlapping,
+)
 from problems import SECRETS, Check, check, none_of
 from processes import invalid_schedules
 from quotes import not_commands, not_environment
@@ -92,7 +99,7 @@ def _name_checks(settings: Settings) -> Iterator[Check]:
     )
     yield check(
         "app_root",
-        not not_roots([root]),
+        not invalid_roots([root]),
         "must be a folder that only this app has, of letters, digits and ._- and outside of /home, "
         "/tmp, /var/lib and other folders that belong to the system or are hidden from the app",
         example=f"/srv/{name}",
@@ -244,14 +251,14 @@ def _path_checks(settings: Settings, inventory_dir: str) -> Iterator[Check]:
     static = [entry["folder"] for entry in settings["app_static"]]
     yield none_of(
         "app_shared_paths",
-        leaving(settings["app_shared_paths"] + static),
+        outside_release(settings["app_shared_paths"] + static),
         "must be folders inside the release, as must the folders of app_static, and not its .venv",
         example=["uploads"],
     )
     instance = [path for path in [settings["app_instance_path"]] if path and path[0] != "/"]
     yield none_of(
         "app_shared_files",
-        leaving([*settings["app_shared_files"], *paths["generated"], *instance]),
+        outside_release([*settings["app_shared_files"], *paths["generated"], *instance]),
         "and app_instance_path and the dest of app_files must be inside the release, and not its "
         ".venv or .release.env",
         example=["data/shop.db"],
@@ -294,13 +301,13 @@ def _path_checks(settings: Settings, inventory_dir: str) -> Iterator[Check]:
     )
     yield none_of(
         "app_writable_paths",
-        leaving(path for path in settings["app_writable_paths"] if path[:1] != "/"),
+        outside_release(path for path in settings["app_writable_paths"] if path[:1] != "/"),
         f"must be folders below {root}/shared, or absolute",
         example=["exports", "/var/spool/shop"],
     )
     yield none_of(
         "app_writable_paths",
-        not_for_apps(paths["writable"], root, name),
+        forbidden_paths(paths["writable"], root, name),
         "and app_instance_path must be folders that only the app uses, since it becomes their "
         f"owner: not those of the system (in /var/lib and the like the app has those named {name})"
         f", nor any of {root} outside of its shared/",
@@ -312,7 +319,7 @@ def _path_checks(settings: Settings, inventory_dir: str) -> Iterator[Check]:
         [
             path
             for path in settings["app_readable_paths"]
-            if not plain.fullmatch(path) or ".." in path.split("/") or hidden([path])
+            if not plain.fullmatch(path) or ".." in path.split("/") or hidden_paths([path])
         ],
         "must be absolute paths of letters, digits and ._- without .. and neither the whole file "
         "system nor in /home, /root or /run/user, which the sandbox always hides",

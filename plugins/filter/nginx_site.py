@@ -121,25 +121,20 @@ def served_folders(settings: Settings, writable: Iterable[str]) -> dict[str, lis
     `external` ones belong to others. `writable` are the app's folders outside its root.
     """
     root = f"{settings['app_root']}/shared"
-    static = [entry["folder"] for entry in settings["app_static"] if entry.get("shared")]
-    shared = [re.sub(r"/[^/]*\$.*", "", folder) for folder in static]
-    internal = [entry["folder"] for entry in settings["app_internal"]]
-    shared += [folder for folder in internal if not folder.startswith("/")]
-    absolute = _normalized(folder for folder in internal if folder.startswith("/"))
-    below = _normalized(f"{root}/{folder}" for folder in shared)
-    readable = [*below, *(folder for folder in absolute if folder in writable)]
-    parents = sorted({str(above) for folder in below for above in PurePosixPath(folder).parents})
+    shared = [entry["folder"] for entry in settings["app_static"] if entry.get("shared")]
+    static = [normpath(f"{root}/{re.sub(r'/[^/]*[$].*', '', folder)}") for folder in shared]
+    internal = [location["folder"] for location in internal_locations(settings, writable)]
+    folders = dict.fromkeys([*static, *internal])
+    below = [folder for folder in folders if folder.startswith(f"{root}/")]
+    readable = [folder for folder in folders if folder in [*below, *writable]]
+    above = {str(parent) for folder in below for parent in PurePosixPath(folder).parents}
     return {
         "readable": readable,
-        "parents": [
-            path for path in parents if f"{path}/".startswith(f"{root}/") and path not in readable
-        ],
-        "external": [folder for folder in absolute if folder not in writable],
+        "parents": sorted(
+            path for path in above - {*readable} if f"{path}/".startswith(f"{root}/")
+        ),
+        "external": [folder for folder in folders if folder not in readable],
     }
-
-
-def _normalized(paths: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(normpath(path) for path in paths))
 
 
 def nginx_limits(settings: Settings) -> dict[str, int]:

@@ -8,8 +8,8 @@ from pathlib import PurePosixPath
 from posixpath import dirname, normpath
 from typing import Any
 
-# Paths in a release that the release role creates.
-OWN = (".venv", ".release.env")
+# First parts of paths outside the release, and paths that the release role creates.
+NOT_IN_RELEASE = {"", ".", "..", ".venv", ".release.env"}
 # Directories of the system or hidden by the sandbox, with everything below them.
 SYSTEM = {
     *("bin", "boot", "dev", "etc", "home", "lib", "lib32", "lib64", "libx32", "proc", "root"),
@@ -25,18 +25,13 @@ HIDDEN = ("/home", "/root", "/run/user")
 PLAIN = re.compile(r"(?:/[A-Za-z0-9._-]+)+")
 
 
-def leaving(paths: Iterable[str]) -> list[str]:
+def outside_release(paths: Iterable[str]) -> list[str]:
     """Return the paths that are outside the release or that the release role creates."""
-    return [path for path in paths if _leaves(path)]
+    return [path for path in paths if not path.isprintable() or _first(path) in NOT_IN_RELEASE]
 
 
-def _leaves(path: str) -> bool:
-    first = PurePosixPath(normpath(path)).parts[:1]
-    return not str(path).isprintable() or first in [("..",), ("/",), ("//",), (), *_each(OWN)]
-
-
-def _each(names: Iterable[str]) -> list[tuple[str]]:
-    return [(name,) for name in names]
+def _first(path: str) -> str:
+    return normpath(path).split("/")[0]
 
 
 def overlapping(paths: Iterable[str]) -> list[str]:
@@ -59,7 +54,7 @@ def outermost(paths: Iterable[str], within: Iterable[str] = ()) -> list[str]:
     return [str(path) for path in plain if not set(path.parents) & above]
 
 
-def hidden(paths: Iterable[str]) -> list[str]:
+def hidden_paths(paths: Iterable[str]) -> list[str]:
     """Return the absolute paths that the sandbox always hides or that are the whole system."""
     return [path for path in paths if _is_hidden(PurePosixPath(normpath(path)))]
 
@@ -68,26 +63,26 @@ def _is_hidden(path: PurePosixPath) -> bool:
     return str(path) in ("/", "//") or any(path.is_relative_to(folder) for folder in HIDDEN)
 
 
-def not_roots(paths: Iterable[str]) -> list[str]:
+def invalid_roots(paths: Iterable[str]) -> list[str]:
     """Return the paths that cannot be an app's root directory."""
-    return [path for path in paths if not PLAIN.fullmatch(path) or _is_no_root(path)]
+    return [path for path in paths if not _is_root(path)]
 
 
-def _is_no_root(path: str) -> bool:
+def _is_root(path: str) -> bool:
     folder = PurePosixPath(path)
-    if normpath(path) != path or _is_systems(folder):
-        return True
-    return folder.parts[1] == "var" and folder.parts[2] in VAR
+    if not PLAIN.fullmatch(path) or normpath(path) != path or _is_system_path(folder):
+        return False
+    return folder.parts[1] != "var" or folder.parts[2] not in VAR
 
 
-def not_for_apps(paths: Iterable[str], app_root: str, app_name: str) -> list[str]:
+def forbidden_paths(paths: Iterable[str], app_root: str, app_name: str) -> list[str]:
     """Return the absolute paths that must not be writable by the app at `app_root`."""
-    return [path for path in paths if _is_not_for(path, PurePosixPath(app_root), app_name)]
+    return [path for path in paths if _is_forbidden(path, PurePosixPath(app_root), app_name)]
 
 
-def _is_not_for(path: str, app_root: PurePosixPath, app_name: str) -> bool:
+def _is_forbidden(path: str, app_root: PurePosixPath, app_name: str) -> bool:
     folder = PurePosixPath(normpath(path))
-    if not path.isprintable() or set(path) & set(" :%\"'\\") or _is_systems(folder):
+    if not path.isprintable() or set(path) & set(" :%\"'\\") or _is_system_path(folder):
         return True
     if folder.parts[1] == "var" and folder.parts[2] in VAR:
         return folder.parts[2] not in VAR_NAMED or folder.parts[3] != app_name
@@ -96,7 +91,7 @@ def _is_not_for(path: str, app_root: PurePosixPath, app_name: str) -> bool:
     return app_root.is_relative_to(folder)
 
 
-def _is_systems(folder: PurePosixPath) -> bool:
+def _is_system_path(folder: PurePosixPath) -> bool:
     parts = folder.parts
     if len(parts) < 2 or parts[1] in SYSTEM or str(folder) in SHARED:
         return True

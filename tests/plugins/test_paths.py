@@ -2,24 +2,31 @@
 
 import pytest
 
-from paths import hidden, leaving, not_for_apps, not_roots, outermost, overlapping
+from paths import (
+    forbidden_paths,
+    hidden_paths,
+    invalid_roots,
+    outermost,
+    outside_release,
+    overlapping,
+)
 
 ROOT = "/srv/shop"
 
 
 @pytest.mark.parametrize("path", ["", ".", "a/..", "..", "../a", "a/../../b", "/a", "//a", "a\n"])
 def test_path_outside_the_release(path):
-    assert leaving([path]) == [path]
+    assert outside_release([path]) == [path]
 
 
 @pytest.mark.parametrize("path", [".venv", ".venv/lib", "./.venv", ".release.env"])
 def test_path_that_the_release_role_creates(path):
-    assert leaving([path]) == [path]
+    assert outside_release([path]) == [path]
 
 
 @pytest.mark.parametrize("path", ["a", "a/", "a/../b", "..a", ".env", "a b/c", ".venv2"])
 def test_path_inside_the_release(path):
-    assert leaving([path]) == []
+    assert outside_release([path]) == []
 
 
 @pytest.mark.parametrize(
@@ -47,7 +54,7 @@ def test_overlapping_paths(paths, found):
     ],
 )
 def test_directory_that_an_app_must_not_write_to(path):
-    assert not_for_apps([path], ROOT, "shop") == [path]
+    assert forbidden_paths([path], ROOT, "shop") == [path]
 
 
 @pytest.mark.parametrize(
@@ -58,12 +65,12 @@ def test_directory_that_an_app_must_not_write_to(path):
     ],
 )
 def test_directory_that_an_app_may_write_to(path):
-    assert not_for_apps([path], ROOT, "shop") == []
+    assert forbidden_paths([path], ROOT, "shop") == []
 
 
 def test_app_must_not_own_the_parent_of_its_root():
     paths = ["/data/web", "/data/web/files"]
-    assert not_for_apps(paths, "/data/web/shop", "shop") == ["/data/web"]
+    assert forbidden_paths(paths, "/data/web/shop", "shop") == ["/data/web"]
 
 
 @pytest.mark.parametrize(
@@ -76,22 +83,22 @@ def test_app_must_not_own_the_parent_of_its_root():
     ],
 )
 def test_invalid_app_root(path):
-    assert not_roots([path]) == [path]
+    assert invalid_roots([path]) == [path]
 
 
 @pytest.mark.parametrize("path", ["/srv/shop", "/opt/shop", "/data/web/shop_2", "/var/www/a.b"])
 def test_valid_app_root(path):
-    assert not_roots([path]) == []
+    assert invalid_roots([path]) == []
 
 
 @pytest.mark.parametrize("path", ["/home/x", "/root", "/run/user/1000", "/srv/../home/x", "/a/.."])
 def test_path_hidden_from_the_app(path):
-    assert hidden([path]) == [path]
+    assert hidden_paths([path]) == [path]
 
 
 @pytest.mark.parametrize("path", ["/srv/films", "/mnt/a/", "/homes", "/run/postgresql", "/srv/..a"])
 def test_path_visible_to_the_app(path):
-    assert hidden([path]) == []
+    assert hidden_paths([path]) == []
 
 
 def test_outermost_paths():
