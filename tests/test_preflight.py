@@ -145,6 +145,18 @@ def test_invalid_setting_of_one_host_stops_all(play):
     assert "unreachable=1" not in output
 
 
+def test_app_host_without_firewall_addresses_stops_all(play, tmp_path):
+    """The firewall of the database's host would not let it in."""
+    second = {"shop-2": {"ansible_host": "192.0.2.2", "firewall_addresses": ["2001:db8::2"]}}
+    _, output = play("site.yml", more_hosts=second, mysql_bind_address="192.0.2.1")
+    output = " ".join(output.split())
+    assert "firewall_addresses is [2001:db8::2]: must have, for shop-2, an address" in output
+    assert "connect to MySQL or Redis on shop-1, of the same IP version" in output
+    assert f"Set it in {tmp_path}/inventory/host_vars/shop-2.yml, for example: " in output
+    assert "firewall_addresses: [10.0.0.5]" in output
+    assert "unreachable=1" not in output
+
+
 def test_plan_of_a_valid_inventory_is_printed(play):
     here = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
     code, output = play("playbooks/plan.yml", ansible_become=False, **here)

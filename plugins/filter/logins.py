@@ -6,59 +6,81 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 # On Debian and Ubuntu, system users have lower user IDs than login users.
-FIRST_OF_PEOPLE = 1000
+FIRST_USER_ID = 1000
 NOBODY = 65534
 NO_SHELLS = ("/nologin", "/false")
 
+Login = dict[str, Any]
+Passwd = Mapping[str, Sequence[str]]
 
-def logins(
-    users: Iterable[Mapping[str, Any]], passwd: Mapping[str, Sequence[str]]
-) -> list[dict[str, Any]]:
+
+def logins(users: Iterable[Mapping[str, Any]], passwd: Passwd) -> list[Login]:
     """Return each user with defaults for omitted options, and its account.
 
-    `passwd` is the result of getent: name → [password, uid, gid, comment, home, shell].
+    `passwd` is the fact access.users: name → [password, uid, gid, comment, home, shell].
     """
     return [_login(user, passwd) for user in users]
 
 
-def _login(user: Mapping[str, Any], passwd: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+def grouped_logins(
+    users: Iterable[Mapping[str, Any]], passwd: Passwd, current: str
+) -> dict[str, Any]:
+    """Return what to do for the users.
+
+    `current` is the login that Ansible uses, empty if the inventory does not have it; `others` are
+    the other logins. The rest are lists of names: `new` to create, `removed` to remove, and of the
+    others `sudo` with and `no_sudo` without that right.
+    """
+    found = logins(users, passwd)
+    present = [login for login in found if login["present"]]
+    others = [login for login in found if login["name"] != current]
+    sudo = [login["name"] for login in others if login["present"] and login["sudo"]]
+    return {
+        "current": next((login for login in present if login["name"] == current), {}),
+        "others": others,
+        "new": [login["name"] for login in present if login["new"]],
+        "removed": [login["name"] for login in found if not (login["present"] or login["new"])],
+        "sudo": sudo,
+        "no_sudo": [login["name"] for login in others if login["name"] not in sudo],
+    }
+
+
+def _login(user: Mapping[str, Any], passwd: Passwd) -> Login:
     name = user["name"]
     account = passwd.get(name)
-    home, group = (account[4], account[2]) if account else (f"/home/{name}", name)
     return {
         "name": name,
         "authorized": "".join(f"{line.strip()}\n" for line in user.get("keys") or []),
         "sudo": bool(user.get("sudo", False)),
         "present": user.get("state", "present") == "present",
-        "home": home,
-        "group": group,
         "new": account is None,
-        "system": account is not None and name != "root" and not _is_person(account),
+        "system": account is not None and name != "root" and not _may_log_in(account),
     }
 
 
-def _is_person(account: Sequence[str]) -> bool:
-    number, shell = int(account[1]), account[5]
-    return number >= FIRST_OF_PEOPLE and number != NOBODY and not shell.endswith(NO_SHELLS)
+def _may_log_in(account: Sequence[str]) -> bool:
+    uid, shell = int(account[1]), account[5]
+    return uid >= FIRST_USER_ID and uid != NOBODY and not shell.endswith(NO_SHELLS)
 
 
-def jump_hosts(
-    addresses: Mapping[str, Iterable[str]], clients: Mapping[str, str]
-) -> dict[str, list[str]]:
-    """Return the jump hosts: name → names of the hosts behind it.
+def hosts_behind(
+    hostvars: Mapping[str, Mapping[str, Any]], names: Iterable[str], jump_host: str
+) -> list[str]:
+    """Return the hosts of this run that are reached through the jump host.
 
-    `addresses` are the addresses of each host, `clients` its SSH_CONNECTION. The controller may be
-    one of the hosts. It is no jump host, although other hosts see its address.
+    They see one of its addresses as that of their client. The controller may be one of the hosts;
+    it is no jump host, although other hosts see its address.
     """
-    clients = {host: client.split(" ")[0] for host, client in clients.items()}
-    found = {}
-    for host, own in addresses.items():
-        if clients.get(host, "") in {"", "127.0.0.1", "::1", *own}:
-            continue
-        through = [other for other, client in clients.items() if other != host and client in own]
-        if through:
-            found[host] = sorted(through)
-    return found
+    facts = {name: hostvars[name].get("ansible_facts") or {} for name in names}
+    clients = {name: _client(found) for name, found in facts.items()}
+    own = facts.get(jump_host, {}).get("all_ipv4_addresses", [])
+    if clients.get(jump_host, "") in {"", "127.0.0.1", "::1", *own}:
+        return []
+    return sorted(name for name, seen in clients.items() if name != jump_host and seen in own)
+
+
+def _client(facts: Mapping[str, Any]) -> str:
+    return (facts.get("env") or {}).get("SSH_CONNECTION", "").split(" ")[0]
 
 
 class FilterModule:
@@ -66,4 +88,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Any]:
         """Return the filters by name."""
-        return {"jump_hosts": jump_hosts, "logins": logins}
+        return {"grouped_logins": grouped_logins, "hosts_behind": hosts_behind}

@@ -16,8 +16,8 @@ DOCUMENTATION = """
 module: access_facts
 short_description: Gather SSH, login and firewall facts
 description:
-  - Returns the fact C(access), which roles ssh and firewall read. Changes nothing but that it makes
-    /run/sshd where sshd was not started yet. Needs root.
+  - Returns the fact C(access), which roles ssh and firewall read. Requires root.
+  - Changes nothing, except that it creates /run/sshd if sshd has not started yet.
 options:
   user:
     description: User that Ansible logs in as.
@@ -33,16 +33,18 @@ RETURN = """
 ansible_facts:
   description:
     - C(access) with C(users) (name → [password, uid, gid, comment, home, shell]), C(groups) (their
-      names), C(sshd) (what C(sshd -T) prints for this login), C(sshd_defaults) (the same without
-      any setting), C(sshd_runs) (whether ssh.service is active), C(sshd_includes) (whether
-      sshd_config includes sshd_config.d), C(has_key) (whether the login user has a public key),
-      C(has_sudo_rule) (whether Flaskstack manages the login user's sudo rule), C(firewalls)
-      (other firewalls that are enabled) and C(has_rules) (whether Flaskstack's rules exist).
+      names), C(sshd) (the settings that C(sshd -T) prints for this login, as C(keyword value)),
+      C(sshd_algorithms) (ciphers, key exchanges and MACs that sshd enables by default),
+      C(sshd_runs) (whether ssh.service is active), C(sshd_includes) (whether sshd_config includes
+      sshd_config.d), C(has_key) (whether the login user has a public key), C(has_sudo_rule)
+      (whether Flaskstack manages the login user's sudo rule), C(firewalls) (other firewalls that
+      are enabled) and C(has_rules) (whether Flaskstack's rules exist).
   returned: always
   type: dict
 """
 SSHD = "/usr/sbin/sshd"
 RUN = Path("/run/sshd")
+ALGORITHMS = ("ciphers ", "kexalgorithms ", "macs ")
 KEY = re.compile(r"^[^#]*(ssh-|ecdsa-|sk-)", re.MULTILINE)
 INCLUDE = re.compile(r"^\s*Include\s.*sshd_config[.]d/[*][.]conf", re.MULTILINE | re.IGNORECASE)
 UFW_ENABLED = re.compile(r"^ENABLED=yes", re.MULTILINE)
@@ -61,7 +63,7 @@ def gather(user: str, address: str, root: Path = Path("/")) -> dict[str, Any]:
         "users": users,
         "groups": sorted(group.gr_name for group in grp.getgrall()),
         "sshd": _sshd("-C", f"user={user},host={client},addr={client}"),
-        "sshd_defaults": _sshd("-f", "/dev/null"),
+        "sshd_algorithms": _algorithms(_sshd("-f", "/dev/null")),
         "sshd_runs": _runs("ssh.service"),
         "sshd_includes": _contains(root / "etc/ssh/sshd_config", INCLUDE),
         "has_key": _contains(root / home.lstrip("/") / ".ssh/authorized_keys", KEY),
@@ -71,14 +73,24 @@ def gather(user: str, address: str, root: Path = Path("/")) -> dict[str, Any]:
     }
 
 
-def _sshd(*arguments: str) -> str:
-    """Return the output of `sshd -T`; empty on a host without sshd."""
+def _sshd(*arguments: str) -> list[str]:
+    """Return the settings that `sshd -T` prints; none on a host without sshd.
+
+    Keywords are in lower case, as OpenSSH 10.0 prints them; OpenSSH 10.6 prints `AllowUsers`.
+    """
     if not Path(SSHD).exists():
-        return ""
+        return []
     # sshd requires this directory. With ssh.socket it exists only after the first connection.
     RUN.mkdir(mode=0o755, exist_ok=True)
     command = [SSHD, "-T", *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    pairs = (line.partition(" ") for line in output.splitlines() if line)
+    return [f"{keyword.lower()} {value}" for keyword, _, value in pairs]
+
+
+def _algorithms(settings: list[str]) -> list[str]:
+    lists = [line.split(" ")[1] for line in settings if line.startswith(ALGORITHMS)]
+    return ",".join(lists).split(",")
 
 
 def _runs(unit: str) -> bool:

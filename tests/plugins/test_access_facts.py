@@ -4,12 +4,14 @@ import pytest
 
 import access_facts
 
+OUTPUT = "port AllowUsers ciphers"  # keywords, since OpenSSH 10.6 in mixed case
+
 
 @pytest.fixture
 def gather(tmp_path, monkeypatch):
     """Return a function that gathers the facts of a host with files below tmp_path, for root."""
     sshd = tmp_path / "sshd"
-    sshd.write_text('#!/bin/sh\necho "asked $*"\n')
+    sshd.write_text(f'#!/bin/sh\nfor name in {OUTPUT}; do echo "$name $*"; done\n')
     sshd.chmod(0o755)
     monkeypatch.setattr(access_facts, "SSHD", str(sshd))
     monkeypatch.setattr(access_facts, "RUN", tmp_path / "run")
@@ -27,8 +29,9 @@ def test_facts_of_a_new_host(gather, tmp_path):
     facts = gather()
     assert facts["users"]["root"][1:3] == ["0", "0"]
     assert facts["users"]["root"][4] == "/root"
-    assert facts["sshd"] == "asked -T -C user=root,host=203.0.113.7,addr=203.0.113.7\n"
-    assert facts["sshd_defaults"] == "asked -T -f /dev/null\n"
+    connection = "-T -C user=root,host=203.0.113.7,addr=203.0.113.7"
+    names = ("port", "allowusers", "ciphers")
+    assert facts["sshd"] == [f"{name} {connection}" for name in names]
     assert "root" in facts["groups"]
     assert (tmp_path / "run").is_dir()
     assert facts["firewalls"] == []
@@ -38,7 +41,15 @@ def test_facts_of_a_new_host(gather, tmp_path):
 
 def test_facts_of_a_host_without_sshd(gather, monkeypatch):
     monkeypatch.setattr(access_facts, "SSHD", "/nonexistent/sshd")
-    assert gather()["sshd"] == ""
+    assert gather()["sshd"] == []
+
+
+def test_default_algorithms_of_sshd(gather, tmp_path):
+    (tmp_path / "sshd").write_text(
+        "#!/bin/sh\n[ \"$*\" != '-T -f /dev/null' ] || "
+        "printf 'port 22\\nciphers a,b\\nkexalgorithms c\\nmacs d,e\\n'\n"
+    )
+    assert gather()["sshd_algorithms"] == ["a", "b", "c", "d", "e"]
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 
-import pytest
-
 SYSCTL = "etc/sysctl.d/60-flaskstack.conf.j2"
 MACHINE = {
     "virtualization_tech_guest": ["kvm"],
@@ -98,81 +96,35 @@ def test_journal_is_limited(render):
     )
 
 
-@pytest.mark.parametrize(
-    ("facts", "obstacle"),
-    [
-        (MACHINE, ""),
-        (CONTAINER, "container"),
-        (MACHINE | {"mounts": [{"mount": "/", "fstype": "btrfs"}]}, "btrfs"),
-        (MACHINE | {"mounts": []}, "unknown"),
-    ],
-)
-def test_swap_needs_a_machine_and_a_suitable_file_system(evaluate, facts, obstacle):
-    said = evaluate("base", "__base_swap_obstacle", ansible_facts=facts)
-    assert obstacle in said
-    assert bool(said) == bool(obstacle)
-
-
 def test_swap_file_is_recreated_when_its_size_differs(render):
     text = render("base", "etc/systemd/system/swapfile.service.j2", base_swap_size=512)
     assert f"!= {512 * 1024 * 1024}'" in text
     assert "ExecStart=fallocate -l 512M /swapfile" in text
 
 
-@pytest.mark.parametrize(
-    ("variable", "value"),
-    [
-        ("base_timezone", "../../etc/shadow"),
-        ("base_timezone", ""),
-        ("base_swap_size", -1),
-        ("base_kernel_settings", {"net.core.somaxconn; reboot": 1}),
-        ("base_journal_size", 0),
-        ("base_kernel_hardening", {"kernel.sysrq\nkernel.panic": 0}),
-        ("base_blocked_modules", ["dccp", "sctp; reboot"]),
-        ("base_upgrade_origins", ['origin=Debian"; };']),
-        ("base_upgrade_time", "6 am"),
-        ("base_package_check", "weekly\nUnit=x"),
-        ("base_umask", "rwx"),
-        ("base_shell_timeout", -1),
-    ],
-)
-def test_invalid_settings_are_rejected(evaluate, variable, value):
-    problems = evaluate("base", "__base_problems", **{variable: value})
-    assert len(problems) == 1
-    assert problems[0].startswith(variable)
+def test_core_dumps_can_be_allowed(render):
+    for name, setting in {
+        "systemd/system.conf.d/flaskstack.conf": "DefaultLimitCORE=0",
+        "systemd/coredump.conf.d/flaskstack.conf": "ProcessSizeMax=0",
+        "security/limits.d/60-flaskstack.conf": "* hard core 0",
+    }.items():
+        assert setting in render("base", f"etc/{name}.j2")
+        assert setting not in render("base", f"etc/{name}.j2", base_core_dumps=True)
 
 
-def test_defaults_are_accepted(evaluate):
+def test_invalid_settings_and_memory_are_rejected(evaluate):
+    """See tests/plugins/test_host_checks.py for each check."""
     assert evaluate("base", "__base_problems") == []
-
-
-def shared(memory=2048, owner="blog", **others):
-    """Return facts of a host with the memory in MiB that each other app plans with."""
     local = {
-        f"flaskstack_base_{name}": {"app": name, "memory": size} for name, size in others.items()
+        "flaskstack_base": {"app": "blog"},
+        "flaskstack_base_blog": {"app": "blog", "memory": 1024},
     }
-    local["flaskstack_base"] = {"app": owner}
-    return {"memtotal_mb": memory, "ansible_local": local}
-
-
-def planned(memory):
-    """Return the plan of a site with this memory in MiB."""
-    return {"site_plan": {"host": {"memory": memory}}}
-
-
-def test_first_app_owns_the_host(evaluate):
-    assert evaluate("base", "__base_owner") == "shop"
-    assert evaluate("base", "__base_owner", ansible_facts=shared()) == "blog"
-
-
-def test_single_app_may_set_any_memory(evaluate):
-    facts = shared(owner="shop", shop=2048)
-    assert evaluate("base", "__base_problems", ansible_facts=facts, **planned(4096)) == []
-
-
-def test_apps_share_the_memory(evaluate):
-    facts = shared(1967, blog=1024)
-    assert evaluate("base", "__base_problems", ansible_facts=facts, **planned(1024)) == []
-    (message,) = evaluate("base", "__base_problems", ansible_facts=facts, **planned(1280))
-    assert message.startswith("host_memory is 1280")
-    assert "blog uses 1024" in message
+    given = {
+        "ansible_facts": {"memtotal_mb": 1967, "ansible_local": local},
+        "site_plan": {"host": {"memory": 1280}},
+    }
+    (setting, memory) = evaluate("base", "__base_problems", base_umask="rwx", **given)
+    assert setting.startswith("base_umask is rwx: ")
+    assert memory.startswith("host_memory is 1280: ")
+    assert evaluate("base", "__base_packages", **given) == []
+    assert "acl" in evaluate("base", "__base_packages")

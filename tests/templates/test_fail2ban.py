@@ -31,17 +31,6 @@ def file(render):
     return file
 
 
-@pytest.fixture
-def refused(evaluate):
-    """Return a function that returns the names of rejected variables."""
-
-    def refused(**variables):
-        texts = evaluate("fail2ban", "__fail2ban_problems", **variables)
-        return [text.split(" ")[0] for text in texts]
-
-    return refused
-
-
 def ignored(file, **variables):
     """Return the addresses that the host's jails ignore."""
     return set(file("jail.d/flaskstack-ignore.conf", **variables)["DEFAULT"]["ignoreip"].split())
@@ -49,16 +38,8 @@ def ignored(file, **variables):
 
 def test_controller_hosts_and_proxies_are_never_banned(file):
     given = {"fail2ban_ignore": ["198.51.100.0/24"], "app_trusted_proxies": ["10.1.0.0/16"]}
-    assert ignored(file, **given) == {
-        "127.0.0.0/8",
-        "::1",
-        "203.0.113.9",
-        "203.0.113.10",
-        "10.0.0.1",
-        "10.0.0.2",
-        "198.51.100.0/24",
-        "10.1.0.0/16",
-    }
+    hosts = {"127.0.0.0/8", "::1", "203.0.113.9", "203.0.113.10", "10.0.0.1", "10.0.0.2"}
+    assert ignored(file, **given) == {*hosts, "198.51.100.0/24", "10.1.0.0/16"}
 
 
 def test_ignored_addresses_of_other_apps_are_never_banned(file):
@@ -112,37 +93,13 @@ def test_zero_retries_disable_the_jail(file, evaluate):
     assert jails == ["nginx-refused", "shop-probes", "shop-denied"]
 
 
-def test_first_app_owns_the_ssh_jail(evaluate):
-    facts = {"ansible_local": {"flaskstack_base": {"app": "blog"}}}
-    names = [item["name"] for item in evaluate("fail2ban", "__fail2ban_files", ansible_facts=facts)]
-    assert "jail.d/flaskstack-host.conf" not in names
-    assert "jail.d/shop.conf" in names
-
-
-def test_host_without_a_site_has_no_site_jails(evaluate):
-    names = [item["name"] for item in evaluate("fail2ban", "__fail2ban_files", group_names=["app"])]
-    assert names == [
-        "fail2ban.d/flaskstack.conf",
-        "jail.d/flaskstack-host.conf",
-        "jail.d/flaskstack-ignore.conf",
-        "action.d/flaskstack-nftables.conf",
+def test_invalid_settings_are_rejected(evaluate):
+    """See tests/plugins/test_host_checks.py for each check."""
+    assert evaluate("fail2ban", "__fail2ban_problems") == []
+    messages = evaluate(
+        "fail2ban", "__fail2ban_problems", fail2ban_find_time=0, fail2ban_ban_time_max=60
+    )
+    assert [message.split(" ")[0] for message in messages] == [
+        "fail2ban_find_time",
+        "fail2ban_ban_time_max",
     ]
-
-
-@pytest.mark.parametrize(
-    ("variable", "value"),
-    [
-        ("fail2ban_ignore", ["office.example.org"]),
-        ("fail2ban_find_time", 0),
-        ("fail2ban_ban_time_max", 60),
-        ("fail2ban_ssh_retries", -1),
-        ("fail2ban_ssh_ports", []),
-        ("fail2ban_web_ports", [70000]),
-    ],
-)
-def test_invalid_settings_are_rejected(refused, variable, value):
-    assert len(refused(**{variable: value})) == 1
-
-
-def test_valid_settings_are_accepted(refused):
-    assert refused(fail2ban_ignore=["203.0.113.7", "2001:db8::/48", "::1"]) == []

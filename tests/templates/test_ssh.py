@@ -9,16 +9,18 @@ ACCESS = {
         "deploy": ["x", "1000", "1000", "", "/home/deploy", "/bin/bash"],
         "backup": ["x", "34", "34", "", "/var/backups", "/usr/sbin/nologin"],
     },
-    "sshd": "Port 22\nGSSAPIAuthentication no\nPerSourcePenalties crash:90\n"
-    "AuthorizedKeysCommand none\nTrustedUserCAKeys none",
-    "sshd_defaults": "port 22\n"
-    "ciphers chacha20-poly1305@openssh.com,aes256-gcm@openssh.com\n"
-    "macs hmac-sha1,hmac-sha2-512-etm@openssh.com\n"
-    "kexalgorithms curve25519-sha256,sntrup761x25519-sha512@openssh.com,mlkem768x25519-sha256\n"
-    "hostkeyalgorithms ssh-ed25519",
-    "groups": ["root", "docker"],
-    "sshd_runs": True,
-    "sshd_includes": True,
+    "groups": ["root"],
+    "sshd": ["port 22", "gssapiauthentication no", "persourcepenalties crash:90"],
+    "sshd_algorithms": [
+        "chacha20-poly1305@openssh.com",
+        "aes256-gcm@openssh.com",
+        "hmac-sha1",
+        "hmac-sha2-512",
+        "hmac-sha2-512-etm@openssh.com",
+        "curve25519-sha256",
+        "sntrup761x25519-sha512@openssh.com",
+        "mlkem768x25519-sha256",
+    ],
     "has_key": True,
     "has_sudo_rule": False,
 }
@@ -47,22 +49,6 @@ def settings(render):
     return settings
 
 
-@pytest.fixture
-def refused(evaluate):
-    """Return a function that returns the names of rejected variables."""
-
-    def refused(what="__ssh_problems", **variables):
-        return [text.split(" ")[0].rstrip(":") for text in evaluate("ssh", what, **variables)]
-
-    return refused
-
-
-@pytest.fixture
-def refused_there(refused):
-    """Return a function that returns the variables rejected because of the host's facts."""
-    return lambda **variables: refused("__ssh_host_problems", **gathered() | variables)
-
-
 def test_only_keys_are_accepted(settings):
     found = settings()
     assert found["AuthenticationMethods"] == "publickey"
@@ -87,9 +73,10 @@ def test_algorithms_are_supported_by_the_host_and_ordered(settings):
     quantum_safe = "mlkem768x25519-sha256,sntrup761x25519-sha512@openssh.com"
     assert found["KexAlgorithms"] == f"{quantum_safe},curve25519-sha256"
     assert found["Ciphers"] == "aes256-gcm@openssh.com"
-    assert found["MACs"] == "hmac-sha2-512-etm@openssh.com"
+    assert found["MACs"] == "hmac-sha2-512-etm@openssh.com,hmac-sha2-512"
     found = settings(ssh_classical_key_exchange=False)
     assert found["KexAlgorithms"] == quantum_safe
+    assert found["MACs"] == "hmac-sha2-512-etm@openssh.com"
 
 
 def test_controller_is_never_penalised(settings):
@@ -100,107 +87,26 @@ def test_controller_is_never_penalised(settings):
 @pytest.mark.parametrize("word", ["PerSourcePenaltyExemptList", "GSSAPIAuthentication"])
 def test_unsupported_options_are_omitted(settings, word):
     assert word in settings()
-    assert word not in settings(**gathered(sshd="port 22"))
+    assert word not in settings(**gathered(sshd=["port 22"]))
 
 
-@pytest.mark.parametrize(
-    "users",
-    [
-        [],
-        [{"name": "anna", "keys": [KEY]}],
-        [{"name": "anna", "keys": [KEY + " anna@laptop\n"], "sudo": True, "state": "present"}],
-        [{"name": "anna", "keys": [f'from="10.0.0.0/8,::1",restrict,command="x y" {KEY}']}],
-        [{"name": "root", "keys": [KEY]}],
-        [{"name": "bert", "state": "absent"}],
-    ],
-)
-def test_valid_users_are_accepted(refused, users):
-    assert refused(ssh_users=users) == []
+def test_settings_that_lock_out_are_rejected(evaluate):
+    """See tests/plugins/test_host_checks.py for each check."""
+    given = gathered() | {"ssh_users": [{"name": "deploy", "state": "absent"}]}
+    assert evaluate("ssh", "__ssh_problems", **given) == []
+    (message,) = evaluate("ssh", "__ssh_problems", **given, ansible_user="deploy")
+    assert message.startswith("ssh_users is [deploy]: must not remove root or the user that")
+    (message,) = evaluate("ssh", "__ssh_host_problems", **given)
+    assert message.startswith("ssh_users is [deploy]: must not remove deploy, the user that")
 
 
-@pytest.mark.parametrize(
-    "users",
-    [
-        [{"name": "Anna", "keys": [KEY]}],
-        [{"name": "anna:x", "keys": [KEY]}],
-        [{"name": "anna", "keys": []}],
-        [{"name": "anna"}],
-        [{"name": "anna", "keys": ["-----BEGIN OPENSSH PRIVATE KEY-----"]}],
-        [{"name": "anna", "keys": [KEY, ""]}],
-        [{"name": "anna", "keys": ["ssh-dss " + "A" * 68]}],
-        [{"name": "anna", "keys": [KEY]}, {"name": "anna", "state": "absent"}],
-        [{"name": "shop", "keys": [KEY]}],
-        [{"name": "shop-build", "keys": [KEY]}],
-        [{"name": "root", "state": "absent"}],
-    ],
-)
-def test_invalid_users_are_rejected(refused, users):
-    assert refused(ssh_users=users) == ["ssh_users"]
-
-
-def test_removing_the_connecting_user_is_rejected(refused):
-    leaving = [{"name": "deploy", "state": "absent"}]
-    assert refused(ssh_users=leaving, ansible_user="deploy") == ["ssh_users"]
-
-
-@pytest.mark.parametrize(
-    ("variable", "value"),
-    [
-        ("ssh_login_grace_time", 0),
-        ("ssh_max_sessions", 0),
-        ("ssh_max_startups", "10"),
-        ("ssh_penalty_exempt", ["office.example.org"]),
-    ],
-)
-def test_invalid_settings_are_rejected(refused, variable, value):
-    assert refused(**{variable: value}) != []
-
-
-def test_disabling_root_login_is_rejected_for_connections_as_root(refused, refused_there):
-    assert refused(ansible_user="root", ssh_permit_root="no") == ["ssh_permit_root"]
-    assert refused_there(**gathered("root"), ssh_permit_root="no") == ["ssh_permit_root"]
-    assert refused_there() == []
-
-
-def test_connecting_user_needs_a_key(refused_there):
-    keyless = gathered(has_key=False)
-    assert refused_there(**keyless) == ["ssh_users"]
-    own = [{"name": "deploy", "keys": [KEY]}]
-    assert refused_there(**keyless, ssh_users=own) == []
-
-
-def test_certificate_authority_replaces_keys(refused_there):
-    assert refused_there(**gathered(has_key=False, sshd="authorizedkeyscommand none")) == []
-
-
-@pytest.mark.parametrize("name", ["backup", "docker"])
-def test_names_of_system_users_and_groups_are_rejected(refused_there, name):
-    assert refused_there(ssh_users=[{"name": name, "keys": [KEY]}]) == ["ssh_users"]
-
-
-def test_removing_sudo_from_the_connecting_user_is_rejected(refused_there):
-    own = [{"name": "deploy", "keys": [KEY], "sudo": False}]
-    assert refused_there(ssh_users=own, **gathered(has_sudo_rule=True)) == ["ssh_users"]
-    assert refused_there(ssh_users=own) == []
-
-
-def test_jump_host_needs_tcp_forwarding(refused_there):
-    hosts = {
-        "host": {
-            "inventory_hostname": "host",
-            "ansible_facts": {
-                "all_ipv4_addresses": ["192.0.2.1", "10.0.0.1"],
-                "env": {"SSH_CONNECTION": "203.0.113.9 50000 192.0.2.1 22"},
-            },
-        },
-        "inner": {
-            "inventory_hostname": "inner",
-            "ansible_facts": {
-                "all_ipv4_addresses": ["10.0.0.2"],
-                "env": {"SSH_CONNECTION": "10.0.0.1 50000 10.0.0.2 22"},
-            },
-        },
+def test_jump_host_needs_tcp_forwarding(evaluate):
+    inner = {"ansible_facts": {"env": {"SSH_CONNECTION": "10.0.0.1 50000 10.0.0.2 22"}}}
+    facts = gathered()["ansible_facts"] | {"all_ipv4_addresses": ["10.0.0.1"]}
+    given = {
+        "ansible_facts": facts,
+        "hostvars": {"host": {"ansible_facts": facts}, "inner": inner},
+        "ansible_play_hosts": ["host", "inner"],
     }
-    seen = {"hostvars": hosts, "ansible_play_hosts": ["host", "inner"]}
-    assert refused_there(**seen) == ["ssh_tcp_forwarding"]
-    assert refused_there(**seen, ssh_tcp_forwarding=True) == []
+    (message,) = evaluate("ssh", "__ssh_host_problems", **given)
+    assert message.startswith("ssh_tcp_forwarding is false: must be true for host, the jump host")
