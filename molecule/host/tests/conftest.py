@@ -3,13 +3,15 @@
 import json
 import os
 import re
-import socket
 import subprocess
 
 import pytest
 import testinfra
 
+from helpers.repository import ROOT
 from helpers.wait import wait_for
+
+KEY = ROOT / ".local/ssh/id_ed25519"
 
 # Echoes on TCP and UDP ports.
 LISTENER = """
@@ -17,12 +19,13 @@ import select, socket, sys
 tcp, udp, clients = [], [], []
 for place in sys.argv[1:]:
     kind, port = place.split("/")
-    made = socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM
-    server = socket.socket(socket.AF_INET6, made)
+    kinds = {"tcp": (tcp, socket.SOCK_STREAM), "udp": (udp, socket.SOCK_DGRAM)}
+    servers, type = kinds[kind]
+    server = socket.socket(socket.AF_INET6, type)
     server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     server.bind(("::", int(port)))
-    (tcp if kind == "tcp" else udp).append(server)
+    servers.append(server)
     if kind == "tcp":
         server.listen(128)
 while True:
@@ -30,15 +33,15 @@ while True:
         if ready in tcp:
             clients.append(ready.accept()[0])
         elif ready in udp:
-            said, sender = ready.recvfrom(100)
-            ready.sendto(said, sender)
+            message, sender = ready.recvfrom(100)
+            ready.sendto(message, sender)
         else:
             try:
-                said = ready.recv(100)
-                ready.sendall(said)
+                message = ready.recv(100)
+                ready.sendall(message)
             except OSError:
-                said = b""
-            if not said:
+                message = b""
+            if not message:
                 clients.remove(ready)
                 ready.close()
 """
@@ -148,7 +151,7 @@ def another(hosts):
         host.check_output("ip -6 address delete %s/64 dev eth0", address)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def play(operator):
     """Give `play(name, *options, **variables)`: run a playbook of this scenario."""
     return lambda name, *options, **variables: operator.play(
@@ -156,32 +159,28 @@ def play(operator):
     )
 
 
-@pytest.fixture
-def cut(operator):
-    """Give `cut(task, *options, **variables)`: kill firewall.yml when a task begins."""
-    return lambda task, *options, **variables: operator.interrupt(
-        "../molecule/host/firewall", task, None, *options, **variables
-    )
+@pytest.fixture(scope="session")
+def configure(play):
+    """Give `configure(role, **variables)`: configure host site by one role."""
+    return lambda role, **variables: play("converge", f"--tags={role}", "--limit=site", **variables)
 
 
 @pytest.fixture
-def held(addresses):
-    """Give `held(host, port)`: an open connection that echoes."""
-    opened = []
+def login(address):
+    """Give `login(user, *options)`: the result of a login by ssh."""
+    options = ["-F", "none", "-o", "BatchMode=yes", "-o", "ConnectTimeout=5"]
+    options += ["-o", "IdentitiesOnly=yes", "-o", "StrictHostKeyChecking=no"]
+    options += ["-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
 
-    def held(name, port, family="ipv4"):
-        client = socket.create_connection((addresses[name][family], port), timeout=5)
-        opened.append(client)
+    def login(user, *more, command="id -un", agent=()):
+        return subprocess.run(
+            [*agent, "ssh", *more, *options, "-i", KEY, f"{user}@{address}", command],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
 
-        def echo(word):
-            client.sendall(word.encode())
-            return client.recv(100).decode()
-
-        return echo
-
-    yield held
-    for client in opened:
-        client.close()
+    return login
 
 
 @pytest.fixture
@@ -196,17 +195,18 @@ def rules(hosts):
 
 
 @pytest.fixture
-def guard_gone(hosts):
-    """Give `guard_gone(host)`: wait until the lockout guard has removed its files and units."""
+def wait_for_guard(hosts):
+    """Give `wait_for_guard(seconds)`: wait until the guard has removed its files and units."""
 
-    def guard_gone(name, seconds=60):
+    def wait_for_guard(seconds=0):
+        site = hosts["site"]
         files = "ls /var/lib/flaskstack/lockout_guard 2>/dev/null || true"
-        wait_for(lambda: hosts[name].check_output(files) == "", seconds, every=1)
+        wait_for(lambda: site.check_output(files) == "", seconds, every=1)
         units = "systemctl list-units --all --plain --no-legend 'flaskstack-lockout-guard-*.timer'"
-        assert hosts[name].check_output(units) == ""
-        assert hosts[name].check_output("ls /etc/systemd/system | grep lockout-guard || true") == ""
+        assert site.check_output(units) == ""
+        assert site.check_output("ls /etc/systemd/system | grep lockout-guard || true") == ""
 
-    return guard_gone
+    return wait_for_guard
 
 
 @pytest.fixture

@@ -41,9 +41,9 @@ def test_a_container_gets_no_swap_file(host):
 
 
 @pytest.fixture
-def swap(host, play):
-    """Give `swap(size)`: configure swap despite the container, and remove it afterwards."""
-    yield lambda size: play("swap", base_swap_size=size)
+def remove_swap(host):
+    """Remove the swap file after the test."""
+    yield
     host.check_output(
         "systemctl disable swapfile.swap && systemctl stop swapfile.swap swapfile.service"
         " && rm -f /etc/systemd/system/swapfile.* /swapfile"
@@ -51,18 +51,15 @@ def swap(host, play):
     )
 
 
-@pytest.mark.usefixtures("only_site")
-def test_the_size_of_the_swap_file(host, swap):
+@pytest.mark.usefixtures("only_site", "remove_swap")
+def test_the_swap_file_is_recreated_in_another_size(host, play):
     """Only the file, since systemd does not support swap units in a container."""
-    done = swap(16)
+    host.check_output("truncate --size 8M /swapfile")
+    done = play("swap", base_swap_size=16)
     assert done.code == 0 or done.says("swapfile.swap not supported on this system"), done.output
     file = host.file("/swapfile")
     assert (file.user, file.mode, file.size) == ("root", 0o600, 16 * 2**20)
     assert 'TYPE="swap"' in host.check_output("blkid --probe /swapfile")
-
-    swap(24)
-    host.check_output("systemctl daemon-reload && systemctl start swapfile.service")
-    assert host.file("/swapfile").size == 24 * 2**20
     units = "swapfile.swap swapfile.service"
     assert host.check_output(f"systemd-analyze verify --man=no {units} 2>&1") == ""
     before = host.check_output("stat --format '%i %y' /swapfile")
@@ -139,28 +136,29 @@ def test_timed_jobs_and_transient_units_are_not_restarted(host):
     )
     names = [*units, "shop.run-1-0"]
 
-    def started():
-        shown = "systemctl show --property=ExecMainPID --value "
-        return [host.check_output(f"{shown}{name}") for name in names]
+    def process_ids():
+        show = "systemctl show --property=ExecMainPID --value "
+        return [host.check_output(f"{show}{name}") for name in names]
 
     try:
         ready = "test $(grep -l 'local/lib/.*so (deleted)' /proc/[0-9]*/maps | wc -l) = 3"
         wait_for(lambda: host.run(ready).rc == 0, 20)
-        before = started()
-        said = host.check_output("needrestart -l -r a 2>&1 </dev/null")
-        after = started()
+        before = process_ids()
+        output = host.check_output("needrestart -l -r a 2>&1 </dev/null")
+        after = process_ids()
     finally:
         host.run(f"systemctl stop {' '.join(names)}; rm /root/outdated.py")
         host.run("cd /etc/systemd/system; rm outdated.service shop-nightly.service")
         host.run("systemctl daemon-reload; systemctl reset-failed")
-    assert after[0] != before[0], said
-    assert after[1:] == before[1:], said
+    assert after[0] != before[0], output
+    assert after[1:] == before[1:], output
 
 
 def test_timedatectl_works(host):
     assert host.service("dbus.socket").is_running
 
 
+@pytest.mark.usefixtures("only_site")
 def test_the_package_check_detects_a_changed_file(host):
     assert host.service("package-check.timer").is_enabled
     assert host.run("systemctl start package-check.service").rc == 0
@@ -183,8 +181,8 @@ def test_core_dumps_are_disabled(host):
 
 
 def test_umask_and_idle_timeout_of_login_shells(host):
-    said = host.check_output("su --login deploy --command %s", "umask; echo $TMOUT").split()
-    assert said == ["0027", "900"]
+    output = host.check_output("su --login deploy --command %s", "umask; echo $TMOUT")
+    assert output.split() == ["0027", "900"]
     assert host.run("su --login deploy --command %s", "TMOUT=0").rc != 0
 
 
