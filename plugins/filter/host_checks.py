@@ -95,26 +95,29 @@ NETWORKS = {
 PORTS = {"fail2ban_ssh_ports": [22], "fail2ban_web_ports": [80, 443], "firewall_ssh_ports": [2022]}
 
 
-def setting_checks(settings: Settings) -> Iterable[Check]:
-    """Return the checks that concern one setting each."""
-    for name in NUMBERS.keys() & settings.keys():
-        least, kind, example = NUMBERS[name]
-        yield check(name, int(settings[name]) >= least, f"must be {kind}", example=example)
-    for name in PATTERNS.keys() & settings.keys():
-        pattern, kind, example = PATTERNS[name]
-        value = settings[name]
-        texts = [value] if isinstance(value, str) else list(value)
-        fits = all(re.fullmatch(pattern, str(text)) for text in texts)
-        if isinstance(value, Mapping):
-            fits = fits and not not_lines(value)
-        yield check(name, fits, f"must be {kind}", example=example)
-    for name in NETWORKS.keys() & settings.keys():
-        invalid = not_networks(settings[name])
-        yield none_of(name, invalid, "must be IP addresses or networks", example=NETWORKS[name])
-    for name in PORTS.keys() & settings.keys():
-        fits = all(0 < int(port) < 65536 for port in settings[name])
-        fits = fits and bool(settings[name] or name.startswith("firewall"))
-        yield check(name, fits, "must be ports from 1 to 65535", example=PORTS[name])
+def setting_checks(settings: Settings, role: str) -> Iterable[Check]:
+    """Return the checks of a role that concern one setting each."""
+    for name, value in settings.items():
+        if not name.startswith(f"{role}_"):
+            continue
+        if name in NUMBERS:
+            least, kind, example = NUMBERS[name]
+            yield check(name, value >= least, f"must be {kind}", example=example)
+        elif name in PATTERNS:
+            pattern, kind, example = PATTERNS[name]
+            yield check(name, _matches(value, pattern), f"must be {kind}", example=example)
+        elif name in NETWORKS:
+            invalid, example = not_networks(value), NETWORKS[name]
+            yield none_of(name, invalid, "must be IP addresses or networks", example=example)
+        elif name in PORTS:
+            fits = all(0 < port < 65536 for port in value) and (value or role == "firewall")
+            yield check(name, fits, "must be ports from 1 to 65535", example=PORTS[name])
+
+
+def _matches(value: Any, pattern: str) -> bool:
+    texts = [value] if isinstance(value, str) else value
+    lines = not (isinstance(value, Mapping) and not_lines(value))
+    return lines and all(re.fullmatch(pattern, text) for text in texts)
 
 
 def memory_checks(facts: Settings, app: str, host: str, memory: int) -> Iterable[Check]:
@@ -139,10 +142,10 @@ def memory_checks(facts: Settings, app: str, host: str, memory: int) -> Iterable
 
 def fail2ban_checks(settings: Settings) -> Iterable[Check]:
     """Return the checks of role fail2ban that concern more than one setting."""
-    first = int(settings["fail2ban_ban_time"])
+    first = settings["fail2ban_ban_time"]
     yield check(
         "fail2ban_ban_time_max",
-        int(settings["fail2ban_ban_time_max"]) >= first,
+        settings["fail2ban_ban_time_max"] >= first,
         f"must not be less than the first ban's fail2ban_ban_time ({first})",
         example=first * 168,
     )
@@ -150,10 +153,10 @@ def fail2ban_checks(settings: Settings) -> Iterable[Check]:
 
 def lockout_guard_checks(settings: Settings) -> Iterable[Check]:
     """Return the checks of role lockout_guard that concern more than one setting."""
-    connect = int(settings["lockout_guard_connect_timeout"])
+    connect = settings["lockout_guard_connect_timeout"]
     yield check(
         "lockout_guard_timeout",
-        int(settings["lockout_guard_timeout"]) >= connect + 10,
+        settings["lockout_guard_timeout"] >= connect + 10,
         f"must exceed lockout_guard_connect_timeout ({connect}) by 10 seconds or more",
         example=max(connect + 10, 120),
     )
@@ -185,7 +188,7 @@ def firewall_checks(
         "digits, spaces and .,:/()_-",
         example=RULE,
     )
-    rate = int(settings["firewall_ssh_rate"])
+    rate = settings["firewall_ssh_rate"]
     yield check(
         "firewall_ssh_rate",
         rate == 0 or rate >= 6,

@@ -73,18 +73,13 @@ def never_banned(
     return sorted(item for item in found if item not in names and not item.startswith("fe80:"))
 
 
-def fail2ban_jails(settings: Facts, app: str, *, owner: bool, edge: bool) -> list[str]:
+def fail2ban_jails(retries: Mapping[str, Any], app: str, *, owner: bool, edge: bool) -> list[str]:
     """Return the enabled jails: sshd of the host's owner, the others on hosts of group edge."""
     jails = {"sshd": "ssh"} if owner else {}
     if edge:
         jails |= {"nginx-refused": "refused"}
         jails |= {f"{app}-{name}": name for name in ("probes", "missing", "denied")}
-    option = {"probes": "probe"}
-    return [
-        jail
-        for jail, name in jails.items()
-        if int(settings[f"fail2ban_{option.get(name, name)}_retries"])
-    ]
+    return [jail for jail, name in jails.items() if int(retries[name])]
 
 
 def ssh_ports(sshd: Sequence[str], connection: str, more: Iterable[Any]) -> list[int]:

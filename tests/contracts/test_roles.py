@@ -86,6 +86,7 @@ def test_used_variables_are_declared(role):
     """Otherwise a misspelt variable fails only when its branch runs."""
     known = {role, INSTALLER} | repository.dependencies(role) | PARTNERS.get(role, set())
     declared = set().union(*map(repository.options, known), *map(own_facts, known))
+    declared |= {"__app_settings"}  # by action role_settings
     for path in readers(role):
         undeclared = of_a_role(repository.used_by(path)) - declared
         assert not undeclared, f"{path.relative_to(ROOT)} uses {sorted(undeclared)}"

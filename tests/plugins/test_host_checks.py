@@ -19,16 +19,21 @@ from host_checks import (
 )
 from problems import problems
 
-DEFAULTS = {
-    name: value
-    for role in ("base", "fail2ban", "firewall", "lockout_guard", "ssh")
-    for name, value in repository.defaults(role).items()
-} | {"ssh_permit_root": "prohibit-password", "base_swap_size": 0}
+ROLES = ("base", "fail2ban", "firewall", "lockout_guard", "ssh")
+DEFAULTS = {name: value for role in ROLES for name, value in repository.defaults(role).items()} | {
+    "ssh_permit_root": "prohibit-password",
+    "base_swap_size": 0,
+}
 
 
 def rejected(checks, settings=DEFAULTS):
     """Return the error messages."""
     return problems(checks, "/inventory", settings)
+
+
+def settings_of(settings):
+    """Return the checks of single settings of all roles."""
+    return [each for role in ROLES for each in setting_checks(settings, role)]
 
 
 def names(messages):
@@ -37,7 +42,7 @@ def names(messages):
 
 
 def test_defaults_are_accepted():
-    assert rejected(setting_checks(DEFAULTS)) == []
+    assert rejected(settings_of(DEFAULTS)) == []
     assert rejected(fail2ban_checks(DEFAULTS)) == []
     assert rejected(lockout_guard_checks(DEFAULTS)) == []
 
@@ -46,7 +51,7 @@ def test_only_settings_are_checked_and_examples_are_valid():
     """A misspelt name would be a check that never runs."""
     examples = {name: row[-1] for name, row in {**NUMBERS, **PATTERNS}.items()} | NETWORKS | PORTS
     assert set(examples) - set(DEFAULTS) == {"lockout_guard_name"}
-    assert rejected(setting_checks(DEFAULTS | examples)) == []
+    assert rejected(settings_of(DEFAULTS | examples)) == []
 
 
 @pytest.mark.parametrize(
@@ -73,12 +78,12 @@ def test_only_settings_are_checked_and_examples_are_valid():
     ],
 )
 def test_invalid_setting_is_rejected(name, value):
-    assert names(rejected(setting_checks({name: value}), {})) == [name]
+    assert names(rejected(settings_of({name: value}), {})) == [name]
 
 
 @pytest.mark.parametrize("name", NUMBERS)
 def test_number_below_the_minimum_is_rejected(name):
-    assert names(rejected(setting_checks({name: NUMBERS[name][0] - 1}), {})) == [name]
+    assert names(rejected(settings_of({name: NUMBERS[name][0] - 1}), {})) == [name]
 
 
 @pytest.mark.parametrize(

@@ -73,12 +73,11 @@ def test_controller_and_hosts_are_never_banned():
 
 
 def test_jails_are_those_of_the_owner_and_of_the_site():
-    names = ("ssh", "refused", "probe", "missing", "denied")
-    settings = {f"fail2ban_{name}_retries": 5 for name in names} | {"fail2ban_missing_retries": "0"}
+    retries = {"ssh": 3, "refused": 9, "probes": 5, "missing": "0", "denied": 9}
     site = ["nginx-refused", "shop-probes", "shop-denied"]
-    assert fail2ban_jails(settings, "shop", owner=True, edge=True) == ["sshd", *site]
-    assert fail2ban_jails(settings, "shop", owner=False, edge=True) == site
-    assert fail2ban_jails(settings, "shop", owner=True, edge=False) == ["sshd"]
+    assert fail2ban_jails(retries, "shop", owner=True, edge=True) == ["sshd", *site]
+    assert fail2ban_jails(retries, "shop", owner=False, edge=True) == site
+    assert fail2ban_jails(retries, "shop", owner=True, edge=False) == ["sshd"]
 
 
 def test_ssh_ports_are_those_of_sshd_and_of_the_connection():

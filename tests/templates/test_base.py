@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 
+from helpers.templates import problems
+
 SYSCTL = "etc/sysctl.d/60-flaskstack.conf.j2"
 MACHINE = {
     "virtualization_tech_guest": ["kvm"],
@@ -114,7 +116,7 @@ def test_core_dumps_can_be_allowed(render):
 
 def test_invalid_settings_and_memory_are_rejected(evaluate):
     """See tests/plugins/test_host_checks.py for each check."""
-    assert evaluate("base", "__base_problems") == []
+    assert problems("base") == []
     local = {
         "flaskstack_base": {"app": "blog"},
         "flaskstack_base_blog": {"app": "blog", "memory": 1024},
@@ -123,7 +125,7 @@ def test_invalid_settings_and_memory_are_rejected(evaluate):
         "ansible_facts": {"memtotal_mb": 1967, "ansible_local": local},
         "site_plan": {"host": {"memory": 1280}},
     }
-    (setting, memory) = evaluate("base", "__base_problems", base_umask="rwx", **given)
+    (setting, memory) = problems("base", base_umask="rwx", **given)
     assert setting.startswith("base_umask is rwx: ")
     assert memory.startswith("host_memory is 1280: ")
     assert evaluate("base", "__base_packages", **given) == []

@@ -6,6 +6,8 @@ import re
 
 import pytest
 
+from helpers.templates import problems
+
 SEEN = {
     "env": {"SSH_CONNECTION": "203.0.113.7 50000 10.0.0.9 22"},
     "access": {
@@ -90,13 +92,13 @@ def test_only_the_flaskstack_table_is_replaced(host):
 
 def test_invalid_settings_are_rejected(evaluate):
     """See tests/plugins/test_host_checks.py for each check."""
-    assert evaluate("firewall", "__firewall_problems") == []
+    assert problems("firewall") == []
     given = {
         "groups": {"app": ["host", "app-2"], "database": ["host"], "all": ["host", "app-2"]},
         "hostvars": {"host": {"mysql_bind_address": "10.0.0.9"}, "app-2": {}},
         "firewall_ssh_burst": 1,
     }
-    (burst, missing) = evaluate("firewall", "__firewall_problems", **given)
+    (burst, missing) = problems("firewall", **given)
     assert burst.startswith("firewall_ssh_burst is 1: ")
     assert missing.startswith("firewall_addresses is []: must have, for app-2, an address")
     sources = {"ansible_facts": SEEN, "firewall_ssh_sources": ["192.0.2.1"]}

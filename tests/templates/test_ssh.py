@@ -2,6 +2,8 @@
 
 import pytest
 
+from helpers.templates import problems
+
 KEY = "ssh-ed25519 " + "A" * 68
 ACCESS = {
     "users": {
@@ -93,8 +95,8 @@ def test_unsupported_options_are_omitted(settings, word):
 def test_settings_that_lock_out_are_rejected(evaluate):
     """See tests/plugins/test_host_checks.py for each check."""
     given = gathered() | {"ssh_users": [{"name": "deploy", "state": "absent"}]}
-    assert evaluate("ssh", "__ssh_problems", **given) == []
-    (message,) = evaluate("ssh", "__ssh_problems", **given, ansible_user="deploy")
+    assert problems("ssh", **given) == []
+    (message,) = problems("ssh", **given, ansible_user="deploy")
     assert message.startswith("ssh_users is [deploy]: must not remove root or the user that")
     (message,) = evaluate("ssh", "__ssh_host_problems", **given)
     assert message.startswith("ssh_users is [deploy]: must not remove deploy, the user that")
