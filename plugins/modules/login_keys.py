@@ -19,9 +19,10 @@ DOCUMENTATION = """
 module: login_keys
 short_description: Authorized keys of login users
 description:
-  - Writes C(.ssh/authorized_keys) of users, or removes it and closes the home of a user who leaves.
-  - A home is its owner's, who may put a link into it at any moment. So every name is looked up in a
-    folder that is open already, and no link is followed.
+  - Writes C(.ssh/authorized_keys) of present users. For absent users it removes that file and makes
+    root the owner of the home directory, so that a later account with the same UID cannot read it.
+  - Users can replace files in their home by links at any moment. So every name is looked up in a
+    directory that is open already, and no link is followed.
 options:
   users:
     description: C(name), C(authorized) (the keys, a line each) and C(present) of each user.
@@ -32,61 +33,57 @@ author: Flaskstack
 """
 HEADER = "# Managed by Ansible, role ssh.\n"
 FILE = "authorized_keys"
-NO_FOLDER = "is a link or a file; make it a folder, or remove it"
+CLOSED = (0, 0o700)  # owner and mode of the home directory of a removed user
 
 
-class RefusedError(Exception):
-    """The keys cannot be written."""
+class UnsafeError(Exception):
+    """The keys cannot be written safely."""
 
 
 class Home:
     """An account's home directory. Only .ssh and the key file are created in it."""
 
     def __init__(self, account: pwd.struct_passwd, opened: ExitStack) -> None:
-        """Open the home directory, and .ssh in it if it exists."""
+        """Open the home directory, and .ssh in it if that exists."""
         self.path, self.owner = account.pw_dir, (account.pw_uid, account.pw_gid)
         self._opened = opened
         self.folder = self._open(self.path)
-        self.holder = os.fstat(self.folder).st_uid
         self.ssh: int | None = None
-        self.obstacle: RefusedError | None = None
+        self.ssh_error: UnsafeError | None = None
         try:
             self.ssh = self._open(".ssh")
         except FileNotFoundError:
             pass
-        except RefusedError as error:
-            self.obstacle = error
+        except UnsafeError as error:
+            self.ssh_error = error
 
     def _open(self, name: str) -> int:
-        within = self.folder if name == ".ssh" else None
+        parent = self.folder if name == ".ssh" else None
         try:
-            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-            folder = os.open(name, flags, dir_fd=within)
+            folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
         except OSError as error:
             if error.errno not in {errno.ELOOP, errno.ENOTDIR}:
                 raise
-            raise RefusedError(f"{os.path.join(self.path, name)} {NO_FOLDER}") from error
+            path = os.path.join(self.path, name)
+            message = f"{path} is a link or a file; make it a directory, or remove it"
+            raise UnsafeError(message) from error
         self._opened.callback(os.close, folder)
         return folder
 
-    def state(self) -> str:
+    def read(self) -> str:
         """Return owners, modes and text of the current keys."""
         if self.ssh is None:
             return ""
-        folder = os.fstat(self.ssh)
+        state = _owner_and_mode(os.fstat(self.ssh))
         try:
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
             file = os.open(FILE, flags, dir_fd=self.ssh)
         except OSError:
-            return _state(folder, None, "")
-        with open(file, errors="replace") as opened:
+            return state
+        with open(file, errors="replace") as keys:
             found = os.fstat(file)
-            return _state(folder, found, opened.read() if stat.S_ISREG(found.st_mode) else "")
-
-    def wanted(self, text: str) -> str:
-        """Return the intended value of `state`."""
-        uid, gid = self.owner
-        return f"{uid} {gid} 700\n{uid} {gid} 600\n{text}"
+            text = keys.read() if stat.S_ISREG(found.st_mode) else ""
+            return state + _owner_and_mode(found) + text
 
     def write(self, text: str) -> None:
         """Write the keys atomically."""
@@ -106,37 +103,34 @@ class Home:
         os.rename(new, FILE, src_dir_fd=self.ssh, dst_dir_fd=self.ssh)
 
 
-def _state(folder: os.stat_result, file: os.stat_result | None, text: str) -> str:
-    owners = "".join(
-        f"{item.st_uid} {item.st_gid} {stat.S_IMODE(item.st_mode):o}\n"
-        for item in (folder, file)
-        if item is not None
-    )
-    return owners + text
+def _owner_and_mode(found: os.stat_result) -> str:
+    return f"{found.st_uid} {found.st_gid} {stat.S_IMODE(found.st_mode):o}\n"
 
 
-def enter(
-    account: pwd.struct_passwd, authorized: str, numbers: set[int], *, change: bool
+def write_keys(
+    account: pwd.struct_passwd, authorized: str, uids: set[int], *, change: bool
 ) -> tuple[str, str]:
-    """Write the keys of an account; return its state before and after.
+    """Write the keys of an account, and return the state before and after.
 
     Raises:
-        RefusedError: the keys cannot be written safely.
+        UnsafeError: .ssh is a link, or the home is missing or belongs to another account.
     """
     with ExitStack() as opened:
         try:
             home = Home(account, opened)
         except FileNotFoundError as error:
-            raise RefusedError(f"{account.pw_dir} is missing") from error
-        if home.holder != account.pw_uid and home.holder in numbers - {0}:
-            raise RefusedError(f"{account.pw_dir} belongs to another user")
-        if home.obstacle:
-            raise home.obstacle
-        text = HEADER + authorized
-        before, after = home.state(), home.wanted(text)
-        closed = home.holder not in {account.pw_uid, 0} or _closed(os.fstat(home.folder))
-        if closed and account.pw_uid:
-            before += "\nnot the user's"
+            raise UnsafeError(f"{account.pw_dir} is missing") from error
+        found = os.fstat(home.folder)
+        if found.st_uid != account.pw_uid and found.st_uid in uids - {0}:
+            raise UnsafeError(f"{account.pw_dir} belongs to another user")
+        if home.ssh_error:
+            raise home.ssh_error
+        text, (uid, gid) = HEADER + authorized, home.owner
+        before, after = home.read(), f"{uid} {gid} 700\n{uid} {gid} 600\n{text}"
+        # The home was closed by `remove_keys`, or its owner no longer exists.
+        closed = (found.st_uid, stat.S_IMODE(found.st_mode)) == CLOSED
+        if uid and (closed or found.st_uid not in {uid, 0}):
+            before += "\nhome of another owner"
             if change:
                 os.fchown(home.folder, *home.owner)
         if change and before != after:
@@ -144,25 +138,21 @@ def enter(
         return before, after
 
 
-def leave(account: pwd.struct_passwd, *, shared: bool, change: bool) -> tuple[str, str]:
-    """Remove an account's keys, and close its home to a later account with the same uid."""
+def remove_keys(account: pwd.struct_passwd, *, shared: bool, change: bool) -> tuple[str, str]:
+    """Remove an account's keys, and close its home unless other accounts share it."""
     with ExitStack() as opened:
         try:
             home = Home(account, opened)
-        except (FileNotFoundError, RefusedError):
+        except (FileNotFoundError, UnsafeError):
             return "", ""
-        before = home.state()  # empty if .ssh is a link: those keys may be another user's
+        before = home.read()  # empty if .ssh is a link: those keys may be another user's
         if change and home.ssh is not None and FILE in os.listdir(home.ssh):
             os.unlink(FILE, dir_fd=home.ssh)
-        if change and not shared and home.holder == account.pw_uid:
-            os.fchown(home.folder, 0, 0)
-            os.fchmod(home.folder, 0o700)
+        if change and not shared and os.fstat(home.folder).st_uid == account.pw_uid:
+            owner, mode = CLOSED
+            os.fchown(home.folder, owner, owner)
+            os.fchmod(home.folder, mode)
         return before, ""
-
-
-def _closed(found: os.stat_result) -> bool:
-    """Return whether `leave` has closed a home."""
-    return (found.st_uid, stat.S_IMODE(found.st_mode)) == (0, 0o700)
 
 
 def apply(
@@ -174,17 +164,17 @@ def apply(
         return "", user["authorized"] if user["present"] else ""
     if user["present"]:
         _validate(user["authorized"])
-        numbers = {item.pw_uid for item in accounts}
-        return enter(account, user["authorized"], numbers, change=change)
+        uids = {item.pw_uid for item in accounts}
+        return write_keys(account, user["authorized"], uids, change=change)
     shared = sum(item.pw_dir == account.pw_dir for item in accounts) > 1
-    return leave(account, shared=shared, change=change)
+    return remove_keys(account, shared=shared, change=change)
 
 
 def _validate(authorized: str) -> None:
     command = ["ssh-keygen", "-l", "-f", "-"]
-    done = subprocess.run(command, input=authorized, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RefusedError(f"ssh-keygen cannot read them: {done.stdout}{done.stderr}".strip())
+    result = subprocess.run(command, input=authorized, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise UnsafeError(f"ssh-keygen cannot read them: {result.stdout}{result.stderr}".strip())
 
 
 def main() -> None:
@@ -197,7 +187,7 @@ def main() -> None:
     for user in module.params["users"]:
         try:
             before, after = apply(user, accounts, change=not module.check_mode)
-        except (RefusedError, OSError) as error:
+        except (UnsafeError, OSError) as error:
             module.fail_json(msg=f"The keys of {user['name']} cannot be written: {error}")
         if before != after:
             header = f"keys of {user['name']}"

@@ -50,7 +50,7 @@ def test_keys_are_written_once(home, accounts):
 @pytest.mark.parametrize("change", [True, False])
 def test_link_instead_of_the_directory_is_rejected(home, others, accounts, change):
     (home / ".ssh").symlink_to(others)
-    with pytest.raises(login_keys.RefusedError, match=r"anna/[.]ssh is a link"):
+    with pytest.raises(login_keys.UnsafeError, match=r"anna/[.]ssh is a link"):
         login_keys.apply(ANNA, accounts, change=change)
     assert (others / "authorized_keys").read_text() == "theirs"
 
@@ -65,18 +65,18 @@ def test_link_instead_of_the_key_file_is_replaced(home, others, accounts):
 
 
 def test_removing_a_user_keeps_the_keys_of_others(home, others, accounts, monkeypatch):
-    given = []
-    monkeypatch.setattr(os, "fchown", lambda _, *owner: given.append(owner))  # needs root
-    leaving = ANNA | {"present": False}
+    owners = []
+    monkeypatch.setattr(os, "fchown", lambda _, *owner: owners.append(owner))  # needs root
+    removed = ANNA | {"present": False}
     (home / ".ssh").symlink_to(others)
-    login_keys.apply(leaving, accounts, change=True)
+    login_keys.apply(removed, accounts, change=True)
     assert (others / "authorized_keys").read_text() == "theirs"
-    assert given == [(0, 0)]
+    assert owners == [(0, 0)]
     assert home.stat().st_mode & 0o777 == 0o700  # closed to other users
 
     (home / ".ssh").unlink()
     login_keys.apply(ANNA, accounts, change=True)
-    login_keys.apply(leaving, accounts, change=True)
+    login_keys.apply(removed, accounts, change=True)
     assert not (home / ".ssh/authorized_keys").exists()
 
 
@@ -86,10 +86,10 @@ def test_home_of_another_user_is_rejected(home):
     annas = home.stat().st_uid
     accounts = [pwd.struct_passwd(("anna", "x", annas, 1, "", str(home), ""))]
     stranger = pwd.struct_passwd(("bert", "x", annas + 1, 1, "", str(home), ""))
-    with pytest.raises(login_keys.RefusedError, match="belongs to another user"):
+    with pytest.raises(login_keys.UnsafeError, match="belongs to another user"):
         login_keys.apply(ANNA | {"name": "bert"}, [*accounts, stranger], change=True)
 
 
 def test_invalid_key_is_rejected(accounts):
-    with pytest.raises(login_keys.RefusedError, match="cannot read"):
+    with pytest.raises(login_keys.UnsafeError, match="cannot read"):
         login_keys.apply(ANNA | {"authorized": "ssh-ed25519 AAAA\n"}, accounts, change=True)
