@@ -243,11 +243,12 @@ KEY = re.compile(
     rf"({KEY_OPTION}(,{KEY_OPTION})* )?({KEY_TYPE}) [A-Za-z0-9+/]{{60,}}={{0,3}}( [^\n]*)?\s*"
 )
 KEY_EXAMPLE = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI…, the line of ~/.ssh/id_ed25519.pub"
-
-
-def _user(name: str = "anna") -> list[dict[str, Any]]:
-    """Return an example of ssh_users."""
-    return [{"name": name, "keys": [KEY_EXAMPLE], "sudo": True}]
+USER = {"name": "anna", "keys": [KEY_EXAMPLE], "sudo": True}
+ABSENT = {"name": "anna", "state": "absent"}
+ROOT_NEEDED = (
+    "must be prohibit-password, since {} connects to {} as root. Add a user with sudo to ssh_users "
+    "first, then connect as that one"
+)
 
 
 def ssh_checks(settings: Settings, own: Sequence[str], connects: str, host: str) -> Iterable[Check]:
@@ -255,54 +256,32 @@ def ssh_checks(settings: Settings, own: Sequence[str], connects: str, host: str)
 
     `own` are the app's users; `connects` is ansible_user, or empty.
     """
-    users = settings["ssh_users"]
+    permit_root = settings["ssh_permit_root"] != "no" or connects != "root"
+    reason = ROOT_NEEDED.format("the inventory (ansible_user)", host)
+    yield check("ssh_permit_root", permit_root, reason, example="prohibit-password")
+    users = logins(settings["ssh_users"], {})
     names = [user["name"] for user in users]
-    yield check(
-        "ssh_permit_root",
-        settings["ssh_permit_root"] != "no" or connects != "root",
-        f"must be prohibit-password, since the inventory connects to {host} as root "
-        "(ansible_user). Add a user with sudo to ssh_users first, then connect as that one",
-        example="prohibit-password",
-    )
-    yield none_of(
-        "ssh_users",
-        [name for name in names if not re.fullmatch("[a-z_][a-z0-9_-]{0,30}", name)],
-        "must have names of small letters, digits, underscores and dashes",
-        example=_user(),
-    )
-    yield none_of(
-        "ssh_users",
-        sorted({name for name in names if names.count(name) > 1}),
-        "must name each user once",
-        example=_user(),
-    )
-    yield none_of(
-        "ssh_users",
-        [name for name in names if name in own],
-        "must not contain the app's own users",
-        example=_user(),
-    )
-    listed = logins(users, {})
-    lines = "".join(login["authorized"] for login in listed).splitlines()
-    yield none_of(
-        "ssh_users",
-        [line for line in lines if not KEY.fullmatch(line)],
-        "must have public keys in OpenSSH's format, one line each",
-        example=_user(),
-    )
-    yield none_of(
-        "ssh_users",
-        [login["name"] for login in listed if login["present"] and not login["authorized"]],
-        "must have a key for each of these users, or state absent to remove the user",
-        example=[{"name": "anna", "state": "absent"}],
-    )
-    needed = {"root", connects or "root"}
-    yield none_of(
-        "ssh_users",
-        [login["name"] for login in listed if not login["present"] and login["name"] in needed],
-        f"must not remove root or the user that the inventory connects to {host} as",
-        example=[{"name": "anna", "state": "absent"}],
-    )
+    lines = "".join(user["authorized"] for user in users).splitlines()
+    present = [user for user in users if user["present"]]
+    absent = {user["name"] for user in users if not user["present"]}
+    invalid = {
+        "must have names of small letters, digits, underscores and dashes": [
+            name for name in names if not re.fullmatch("[a-z_][a-z0-9_-]{0,30}", name)
+        ],
+        "must name each user once": sorted({name for name in names if names.count(name) > 1}),
+        "must not contain the app's own users": [name for name in names if name in own],
+        "must have public keys in OpenSSH's format, one line each": [
+            line for line in lines if not KEY.fullmatch(line)
+        ],
+        "must have a key for each of these users, or state absent to remove the user": [
+            user["name"] for user in present if not user["authorized"]
+        ],
+        f"must not remove root or the user that the inventory connects to {host} as": sorted(
+            absent & {"root", connects}
+        ),
+    }
+    for reason, values in invalid.items():
+        yield none_of("ssh_users", values, reason, example=[USER, ABSENT])
 
 
 def ssh_host_checks(
@@ -313,49 +292,31 @@ def ssh_host_checks(
     `behind` are the hosts for which this one is the jump host.
     """
     access, user = facts["access"], facts["user_id"]
-    all_logins = logins(settings["ssh_users"], access["users"])
+    users = logins(settings["ssh_users"], access["users"])
     found = grouped_logins(settings["ssh_users"], access["users"], user)
-    current = found["current"]
-    connects = f"the user that Ansible connects to {host} as"
-    yield check(
-        "ssh_permit_root",
-        settings["ssh_permit_root"] != "no" or user != "root",
-        f"must be prohibit-password, since Ansible connects to {host} as root. Add a user with "
-        "sudo to ssh_users first, then connect as that one",
-        example="prohibit-password",
-    )
-    yield none_of(
-        "ssh_users",
-        [name for name in found["removed"] if name == user],
-        f"must not remove {user}, {connects}",
-        example=[{"name": "anna", "state": "absent"}],
-    )
-    yield none_of(
-        "ssh_users",
-        [login["name"] for login in all_logins if login["system"]],
-        f"must not contain system users of {host}",
-        example=_user(),
-    )
-    yield none_of(
-        "ssh_users",
-        [name for name in found["new"] if name in access["groups"]],
-        f"must not have names of existing groups on {host}, since each user gets its own group",
-        example=_user(),
-    )
+    own = found["current"]
+    permit_root = settings["ssh_permit_root"] != "no" or user != "root"
+    reason = ROOT_NEEDED.format("Ansible", host)
+    yield check("ssh_permit_root", permit_root, reason, example="prohibit-password")
+
+    connects = f"{user}, the user that Ansible connects to {host} as"
     only_keys = {"authorizedkeyscommand none", "trustedusercakeys none"} <= set(access["sshd"])
-    yield check(
-        "ssh_users",
-        current or access["has_key"] or not only_keys,
-        f"must have a key for {user}, {connects}. Its authorized_keys there has none, and sshd "
-        "will accept only keys",
-        example=_user(user),
-    )
-    yield check(
-        "ssh_users",
-        user == "root" or not current or current["sudo"] or not access["has_sudo_rule"],
-        f"must have sudo for {user}, {connects}",
-        example=_user(user),
-    )
+    keyless = not own and not access["has_key"] and only_keys
+    loses_sudo = user != "root" and own and not own["sudo"] and access["has_sudo_rule"]
+    invalid = {
+        f"must not remove {connects}": [name for name in found["removed"] if name == user],
+        f"must not contain system users of {host}": [
+            login["name"] for login in users if login["system"]
+        ],
+        f"must not have names of existing groups on {host}, since each user gets its own group": [
+            name for name in found["new"] if name in access["groups"]
+        ],
+        f"must have a key for {connects}. The authorized_keys there have none, and sshd will "
+        "accept only keys": [user] if keyless else [],
+        f"must have sudo for {connects}": [user] if loses_sudo else [],
+    }
+    for reason, values in invalid.items():
+        yield none_of("ssh_users", values, reason, example=[USER | {"name": user}])
     yield check(
         "ssh_tcp_forwarding",
         settings["ssh_tcp_forwarding"] or not behind,
