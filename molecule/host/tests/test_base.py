@@ -12,12 +12,10 @@ from helpers.wait import wait_for
 JOURNAL_USAGE = "MESSAGE_ID=ec387f577b844b8fa948f33cad9a75e6"
 
 
-def test_the_time_zone(host):
+def test_time(host):
     assert host.check_output("date +%Z") == "JST"
     assert host.check_output("cat /etc/timezone") == "Asia/Tokyo"
-
-
-def test_time_is_synchronised_except_in_containers(host):
+    assert host.service("dbus.socket").is_running  # for timedatectl
     assert host.service("systemd-timesyncd").is_enabled
 
 
@@ -25,19 +23,10 @@ def test_no_unit_has_failed(host):
     assert host.check_output("systemctl list-units --failed --plain --no-legend") == ""
 
 
-def test_the_accept_queue_limit(host):
+def test_a_container_gets_network_settings_and_no_swap_file(host):
     assert host.sysctl("net.core.somaxconn") == 5000
-
-
-def test_a_container_changes_only_network_sysctls(host):
     assert host.sysctl("vm.swappiness") != 11
-    settings = host.check_output("cat /etc/sysctl.d/*.conf").splitlines()
-    assert [line for line in settings if line.startswith(("vm.", "-vm."))] == []
-
-
-def test_a_container_gets_no_swap_file(host):
     assert not host.file("/swapfile").exists
-    assert not host.service("swapfile.swap").exists
 
 
 @pytest.fixture
@@ -154,10 +143,6 @@ def test_timed_jobs_and_transient_units_are_not_restarted(host):
     assert after[1:] == before[1:], output
 
 
-def test_timedatectl_works(host):
-    assert host.service("dbus.socket").is_running
-
-
 @pytest.mark.usefixtures("only_site")
 def test_the_package_check_detects_a_changed_file(host):
     assert host.service("package-check.timer").is_enabled
@@ -193,15 +178,15 @@ def test_modules_are_blocked(host):
 
 def test_network_settings_hold_on_every_interface(host):
     """Despite the pattern in systemd's settings, and on new interfaces."""
-    theirs = "/usr/lib/sysctl.d/50-theirs.conf"
+    other = "/usr/lib/sysctl.d/50-other.conf"
     patterns = "net.ipv4.conf.*.rp_filter = 2\n-net.ipv4.conf.all.rp_filter\n"
-    host.check_output(f"mkdir -p /usr/lib/sysctl.d; printf %s >{theirs}", patterns)
+    host.check_output(f"mkdir -p /usr/lib/sysctl.d; printf %s >{other}", patterns)
     host.check_output("ip link add later type veth peer name later2")
     try:
         host.check_output("systemctl restart systemd-sysctl")
         assert sysctl.wrong(host) == []
     finally:
-        host.check_output(f"ip link delete later; rm {theirs}")
+        host.check_output(f"ip link delete later; rm {other}")
 
 
 def test_weak_passwords_are_refused(host):

@@ -141,8 +141,8 @@ def test_the_controller_and_the_hosts_are_not_banned(host, hosts, banned, addres
     controller = json.loads(host.check_output("ip -json route show default"))[0]["gateway"]
     command = SSH.format("", addresses["site"]["ipv4"])
     for _ in range(4):
-        tried = subprocess.run(command.split(), capture_output=True, text=True, check=False)
-        assert "Permission denied" in tried.stderr
+        failed = subprocess.run(command.split(), capture_output=True, text=True, check=False)
+        assert "Permission denied" in failed.stderr
         hosts["data"].run(f"{command} || false")
     for address in (controller, addresses["data"]["ipv4"]):
         wait_for(lambda address=address: logged(host, f"[sshd] Ignore {address} "), 20)
@@ -168,14 +168,14 @@ def test_scanners_are_banned_by_network(write, banned, inside, hosts):
     wait_for(lambda: banned("shop-probes") == [f"{SCANNERS}::/64"], 20)
     places = ("tcp/80", "udp/443", "tcp/22")
     try:
-        met = inside("data", "site", *places, family="ipv6", source=scanners[3])
-        other = inside("data", "site", *places, family="ipv6", source=another)
+        banned_network = inside("data", "site", *places, family="ipv6", source=scanners[3])
+        other_network = inside("data", "site", *places, family="ipv6", source=another)
     finally:
         for address in (scanners[3], another):
             data.check_output(f"ip -6 address del {address}/64 dev eth0")
     refused = "ConnectionRefusedError"
-    assert met == {"tcp/80": refused, "udp/443": refused, "tcp/22": "open"}
-    assert other == dict.fromkeys(places, "open")
+    assert banned_network == {"tcp/80": refused, "udp/443": refused, "tcp/22": "open"}
+    assert other_network == dict.fromkeys(places, "open")
 
 
 def test_bursts_of_denied_and_refused_requests_are_banned(write, banned):
@@ -188,7 +188,7 @@ def test_bursts_of_denied_and_refused_requests_are_banned(write, banned):
 
 def test_ordinary_requests_do_not_count(write, banned, found):
     """The last line counts, which proves that all lines were read."""
-    posing = '"},{"remote_addr":"203.0.113.5","uri":"/.env","status":404,"x":"'
+    forged = '"},{"remote_addr":"203.0.113.5","uri":"/.env","status":404,"x":"'
     harmless = [
         line("/.env", 200),
         line("/environment"),
@@ -198,7 +198,7 @@ def test_ordinary_requests_do_not_count(write, banned, found):
         line("/autodiscover/autodiscover.xml"),
         line("/.env", forwarded_for="203.0.113.5"),  # from a proxy missing in app_trusted_proxies
         line("/.env", client="fd00:f1a5::2"),  # the other host; its network must not be banned
-        line("/ok", 400, user_agent=posing),
+        line("/ok", 400, user_agent=forged),
         line('/.env?"","status":404,"', 200),
     ]
     before = found("shop-probes")
