@@ -71,7 +71,7 @@ PATTERNS: dict[str, tuple[str, str, Any]] = {
     "base_umask": ("0?[0-7]{3}", "three octal digits in quotes", "027"),
     "lockout_guard_name": (
         "[a-z][a-z0-9_]{0,30}",
-        "small letters, digits and underscores, since it names units and a directory",
+        "lower-case letters, digits and underscores, since it names units and a directory",
         "firewall",
     ),
     "lockout_guard_paths": (
@@ -117,7 +117,7 @@ def setting_checks(settings: Settings, role: str) -> Iterable[Check]:
 def _matches(value: Any, pattern: str) -> bool:
     texts = [value] if isinstance(value, str) else value
     lines = not (isinstance(value, Mapping) and not_lines(value))
-    return lines and all(re.fullmatch(pattern, text) for text in texts)
+    return lines and all(re.fullmatch(pattern, str(text)) for text in texts)
 
 
 def memory_checks(facts: Settings, app: str, host: str, memory: int) -> Iterable[Check]:
@@ -172,7 +172,7 @@ def firewall_checks(
     rules = settings["firewall_rules"]
     yield none_of(
         "firewall_rules",
-        not_networks(source for rule in rules for source in rule.get("sources", [])),
+        not_networks(source for rule in rules for source in rule.get("sources") or []),
         "must have IP addresses or networks as sources",
         example=RULE,
     )
@@ -182,7 +182,7 @@ def firewall_checks(
             rule
             for rule in rules
             if not re.fullmatch(r"\d{1,5}(-\d{1,5})?", str(rule["port"]))
-            or not re.fullmatch("[A-Za-z0-9 .,:/()_-]{0,60}", rule.get("comment", ""))
+            or not re.fullmatch("[A-Za-z0-9 .,:/()_-]{0,60}", rule.get("comment") or "")
         ],
         "must have a port such as 9100 or 60000-60010, and a comment of at most 60 letters, "
         "digits, spaces and .,:/()_-",
@@ -265,7 +265,7 @@ def ssh_checks(settings: Settings, own: Sequence[str], connects: str, host: str)
     present = [user for user in users if user["present"]]
     absent = {user["name"] for user in users if not user["present"]}
     invalid = {
-        "must have names of small letters, digits, underscores and dashes": [
+        "must have names of lower-case letters, digits, underscores and dashes": [
             name for name in names if not re.fullmatch("[a-z_][a-z0-9_-]{0,30}", name)
         ],
         "must name each user once": sorted({name for name in names if names.count(name) > 1}),

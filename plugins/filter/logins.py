@@ -51,8 +51,8 @@ def _login(user: Mapping[str, Any], passwd: Passwd) -> Login:
     return {
         "name": name,
         "authorized": "".join(f"{line.strip()}\n" for line in user.get("keys") or []),
-        "sudo": bool(user.get("sudo", False)),
-        "present": user.get("state", "present") == "present",
+        "sudo": bool(user.get("sudo")),
+        "present": (user.get("state") or "present") == "present",
         "new": account is None,
         "system": account is not None and name != "root" and not _may_log_in(account),
     }
