@@ -149,6 +149,7 @@ def nginx_limits(settings: Settings) -> dict[str, int]:
     space = int(settings["nginx_upload_space"]) // int(settings["app_upload_size"])
     return {
         "queue_connections": connections + max(connections // (4 if streams else 2), 1),
+        "queue_header_size": int(settings["app_header_size"]) + 1,
         "queue_read_timeout": int(settings["nginx_proxy_read_timeout"]) + 2 * QUEUE_SECONDS,
         "queue_send_timeout": int(settings["nginx_proxy_send_timeout"]) + 2 * QUEUE_SECONDS,
         "all_uploads": max(space, int(settings["nginx_limit_uploads"])),

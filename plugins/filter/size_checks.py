@@ -68,9 +68,9 @@ def _too_many(apps: Site, allowed: int, needed: int, reason: str) -> Check:
         threads = largest["plan"]["gunicorn_threads"]
         return _failed(name, largest["given"][name], reason, example=threads)
     if needed < allowed:
-        remedy = "Leave it out: the plan gives what the pools need"
+        remedy = "Remove it: the plan sets what the pools need"
         return _failed("mysql_max_connections", allowed, reason, remedy=remedy)
-    remedy = "Take a database host with more memory, or set gunicorn_workers lower"
+    remedy = "Use a database host with more memory, or fewer gunicorn_workers"
     return _failed("mysql_max_connections", allowed, reason, remedy=remedy)
 
 
@@ -94,7 +94,7 @@ def _too_large(inputs: dict[str, Any], over: int, reason: str) -> Check:
     names = [name for name, (part, _cost) in SETTINGS.items() if name in given and part in parts]
     names = [name for name in names if name not in inputs.get("server", {})]
     if not names:
-        remedy = f"Take a host with {over} MiB more, or give one of its groups to another host"
+        remedy = f"Use a host with {over} MiB more, or move one of its groups to another host"
         return _failed("host_memory", _memory_of(inputs), reason, remedy=remedy)
     name = max(names, key=lambda name: parts[SETTINGS[name][0]])
     lower = given[name] - ceil(over / SETTINGS[name][1])

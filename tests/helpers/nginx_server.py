@@ -10,7 +10,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import threading
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
@@ -97,40 +96,12 @@ class Stub:
         self.process.wait()
 
 
-class Log:
-    """The receiver of nginx's journal messages."""
-
-    def __init__(self, path: Path) -> None:
-        self.lines: list[str] = []
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind(str(path))
-        self._thread = threading.Thread(target=self._receive, daemon=True)
-        self._thread.start()
-
-    def _receive(self) -> None:
-        while message := self._socket.recv(65536):
-            self.lines.append(message.decode(errors="replace"))
-
-    def close(self) -> None:
-        self._socket.shutdown(socket.SHUT_RDWR)
-        self._thread.join()
-        self._socket.close()
-
-    def entry(self, request_id: str) -> dict[str, Any]:
-        """Wait for the access log entry of a request."""
-
-        def found() -> dict[str, Any] | None:
-            entries = (json.loads(line.split(": ", 1)[1]) for line in self.lines if ": {" in line)
-            return next((e for e in entries if e.get("request_id") == request_id), None)
-
-        return wait_for(found, every=0.02)
-
-
 class Server:
-    """A host's nginx with the sites of its apps, the stub app and the log.
+    """A host's nginx with the sites of its apps and the stub app.
 
-    The rendered text is that of a host, except for the addresses of `listen` and the directories,
-    which are below `root`. An address of 127.0.0.0/8 avoids port conflicts.
+    The rendered text is that of a host, except for the addresses of `listen`, the directories,
+    which are below `root`, and the log, which is a file instead of the journal. An address of
+    127.0.0.0/8 avoids port conflicts.
     """
 
     def __init__(self, root: Path, apps: list[dict[str, Any]]) -> None:
@@ -161,8 +132,6 @@ class Server:
         self._write("mime.types", TYPES)
         self.path("/var/lib/flaskstack/nginx").mkdir(parents=True, exist_ok=True)
         self._write("nginx.conf", CONFIGURATION.format(user=user))
-        self.path("/dev").mkdir()
-        self.log = Log(self.path("/dev/log"))
         self.stub.start()
         with self.path("error.log").open("wb") as errors:
             self._nginx = run(
@@ -174,7 +143,19 @@ class Server:
         self._nginx.terminate()
         self._nginx.wait()
         self.stub.stop()
-        self.log.close()
+
+    def log(self) -> list[str]:
+        """Return the lines of the log."""
+        return self.path("log").read_text(errors="replace").splitlines()
+
+    def log_entry(self, request_id: str) -> dict[str, Any]:
+        """Wait for the access log entry of a request."""
+
+        def entry() -> dict[str, Any] | None:
+            entries = (json.loads(line) for line in self.log() if line.startswith("{"))
+            return next((e for e in entries if e.get("request_id") == request_id), None)
+
+        return wait_for(entry, every=0.02)
 
     def certificate(self, app: str) -> Path:
         """Return the certificate file of an app's certificate authority."""
@@ -213,4 +194,5 @@ class Server:
             "__nginx_gathered": {"stderr": build()},
         }
         text = render("nginx", f"etc/nginx/sites-enabled/{template}.j2", **settings)
-        return re.sub(r'(?<=[ ":=])/(?=(?:dev|etc|run|srv|var)/)', f"{self.root}/", text)
+        text = re.sub(r"syslog:server=unix:/dev/log\S*", f"{self.root}/log", text)
+        return re.sub(r'(?<=[ ":=])/(?=(?:etc|run|srv|var)/)', f"{self.root}/", text)

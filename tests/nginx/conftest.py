@@ -128,7 +128,7 @@ def bare(server, name, port, ca):
 @pytest.fixture
 def logged(server):
     """Return a function that waits for the access log entry of a request ID."""
-    return server.log.entry
+    return server.log_entry
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ def test_other_host_names_are_rejected_and_logged(server, raw, request_line):
     agent = uuid.uuid4().hex
     plain = partial(socket.create_connection, (server.address, server.http), 10)
     assert raw(f"{request_line}\r\nUser-Agent: {agent}\r\n\r\n".encode(), plain) == b""
-    wait_for(lambda: any(agent in line for line in server.log.lines), every=0.02)
+    wait_for(lambda: any(agent in line for line in server.log()), every=0.02)
 
 
 def test_version_is_hidden(site, raw):

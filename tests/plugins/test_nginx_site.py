@@ -134,6 +134,7 @@ def test_queue_has_a_higher_limit(connections, paths, queue):
         "nginx_upload_space": 2048,
         "nginx_proxy_read_timeout": 35,
         "nginx_proxy_send_timeout": 30,
+        "app_header_size": 16,
         "app_upload_size": 500,
         "app_streaming_paths": paths,
         "app_websocket_paths": [],

@@ -194,7 +194,7 @@ def test_exceeding_the_memory_is_rejected_with_a_valid_example(given):
 def test_small_host_is_rejected_with_the_missing_memory():
     (check,) = size_checks({"one": one(460, 1, processes=12)})
     assert check["variable"] == "host_memory"
-    assert "MiB more, or give one of its groups" in check["remedy"]
+    assert "MiB more, or move one of its groups" in check["remedy"]
     assert "background processes 960" in check["reason"]
 
 
@@ -283,11 +283,11 @@ def test_pools_that_exceed_the_connections_are_rejected_with_the_numbers():
 def test_connection_limit_far_above_the_pools_is_rejected():
     (check, *_) = size_checks({"one": one(1960, 2, mysql_max_connections=5000)})
     assert check["variable"] == "mysql_max_connections"
-    assert check["remedy"].startswith("Leave it out")
+    assert check["remedy"].startswith("Remove it")
 
 
 def test_small_database_for_many_hosts_is_rejected():
     webs = {f"web{number}": host(7940, 4, ["app"]) for number in range(10)}
     checks = size_checks(planned(db=host(960, 1, ["database"]), **webs))
     assert failing(checks)[0] == "mysql_max_connections"
-    assert "Take a database host with more memory" in checks[0]["remedy"]
+    assert "Use a database host with more memory" in checks[0]["remedy"]
