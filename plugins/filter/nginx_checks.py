@@ -47,14 +47,16 @@ def _address_checks(settings: Settings) -> Iterable[Check]:
         "must be one or more names of letters, digits and dashes, or addresses",
         example=["shop.example.org", "*.shop.example.org"],
     )
-    for name in ("nginx_listen", "nginx_listen_https", "nginx_upstreams"):
-        yield check(name, settings[name], "must have one or more addresses")
+    for name, address in (("listen", "80"), ("listen_https", "443"), ("upstreams", "10.0.0.5:80")):
+        addresses = settings[f"nginx_{name}"]
+        reason = "must have one or more addresses"
+        yield check(f"nginx_{name}", addresses, reason, example=[address])
     for name in ("app_trusted_proxies", "nginx_limit_exempt", "nginx_maintenance_allow"):
         reason = "must be addresses or CIDRs; nginx cannot match names"
         yield none_of(name, not_networks(settings[name]), reason, example=["10.0.0.0/8"])
     for name, value in settings.items():
         if re.fullmatch("nginx_.*_timeout", name):
-            yield check(name, value >= 1, "must be 1 second or more")
+            yield check(name, value >= 1, "must be 1 second or more", example=30)
 
 
 def _http_checks(settings: Settings) -> Iterable[Check]:
@@ -111,8 +113,12 @@ def _http_checks(settings: Settings) -> Iterable[Check]:
         example=["/events", "/socket.io/"],
     )
     page = settings["nginx_maintenance_page"]
-    found = not page or Path(page).is_file()
-    yield check("nginx_maintenance_page", found, "must be an HTML file on the controller")
+    yield check(
+        "nginx_maintenance_page",
+        not page or Path(page).is_file(),
+        "must be an HTML file on the controller",
+        example='"{{ inventory_dir }}/maintenance.html"',
+    )
 
 
 def _file_checks(settings: Settings) -> Iterable[Check]:
