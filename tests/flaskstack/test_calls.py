@@ -26,8 +26,8 @@ def called(host, monkeypatch, capsys):
         monkeypatch.setattr(module, "Units", partial(Units, host.run))
 
     def called(name, **params):
-        told = {"app": "shop", "root": str(host.root), "user": GROUP, "by": "ada@desk"}
-        monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(told | params)))
+        usual = {"app": "shop", "root": str(host.root), "user": GROUP, "by": "ada@desk"}
+        monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(usual | params)))
         assert calls.call(name) == 0
         return json.loads(capsys.readouterr().out)
 
@@ -51,9 +51,9 @@ def test_an_error_and_a_failure_are_answers(called, monkeypatch):
     monkeypatch.setattr(calls, "gather", refuse)
     params = {"failed": True, "msg": "app_python must be there, not https://x"}
     assert called("gather") == params | {"example": 'app_python: "3.13"'}
-    said = called("start", release="two", settings="gone")
-    assert (said["failed"], said["step"]) == (True, "Find the release")
-    assert 'two was not activated: it failed at "Find the release"' in said["msg"]
+    result = called("start", release="two", settings="gone")
+    assert (result["failed"], result["step"]) == (True, "Find the release")
+    assert 'two was not activated: it failed at "Find the release"' in result["msg"]
 
 
 def test_calls_that_change_a_host_do_nothing_in_check_mode(called, host):
@@ -82,18 +82,18 @@ def test_gather_reports_the_state_of_a_host(called, host):
     host.ship("two", "env-two")
     (host.root / "releases/.half").mkdir()
     (host.root / "environments/env/.complete").touch()
-    said = called("gather")
-    assert (said["current"], said["slot"], said["settings"]) == (
+    result = called("gather")
+    assert (result["current"], result["slot"], result["settings"]) == (
         "one",
         "a",
         host.set(plan={"workers": 2}),
     )
-    assert sorted(said["releases"]) == ["one", "two"]
-    assert said["environments"] == {"one": "env", "two": "env-two"}
-    assert (said["installed"], said["plan"]) == (["env"], {"workers": 2})
-    assert said["sets"] == [said["settings"]]
-    assert [entry["release"] for entry in said["history"]] == ["one"]
-    assert (said["changed"], said["python"]) == (False, {})
+    assert sorted(result["releases"]) == ["one", "two"]
+    assert result["environments"] == {"one": "env", "two": "env-two"}
+    assert (result["installed"], result["plan"]) == (["env"], {"workers": 2})
+    assert result["sets"] == [result["settings"]]
+    assert [entry["release"] for entry in result["history"]] == ["one"]
+    assert (result["changed"], result["python"]) == (False, {})
 
 
 def same_units(host):
@@ -131,12 +131,12 @@ def test_settings_are_written_and_compared_with_the_current_ones(called, host):
     params = {"files": FILES, "release": {"plan": {}}}
     dry = called("settings", **params, check=True)
     assert not host.settings.there(dry["name"])
-    said = called("settings", **params)
-    assert said == dry
-    assert host.settings.files(said["name"]) == FILES
-    assert {"SET", "units/shop.target", "units/shop-worker@.service"} <= set(said["differences"])
-    assert said["current"] == host.set("SET=old")
-    assert called("gather")["settings"] == said["current"], "they are not in use yet"
+    result = called("settings", **params)
+    assert result == dry
+    assert host.settings.files(result["name"]) == FILES
+    assert {"SET", "units/shop.target", "units/shop-worker@.service"} <= set(result["differences"])
+    assert result["current"] == host.set("SET=old")
+    assert called("gather")["settings"] == result["current"], "they are not in use yet"
 
 
 def test_a_code_only_deploy_updates_health_settings_and_keeps_processes(called, host):
@@ -146,20 +146,6 @@ def test_a_code_only_deploy_updates_health_settings_and_keeps_processes(called, 
     known = host.settings.release(host.settings.current())
     assert (known["watch"], known["plan"]) == (7, {"workers": 2})
     assert known["services"] == ["shop-worker@1.service"]
-
-
-def test_steps_of_a_deploy(called, host):
-    host.deploy("one")
-    host.ship("two")
-    params = {"release": "two", "settings": host.set("second")}
-    said = called("start", **params)
-    assert (said["current"], said["slot"], said["changed"]) == ("one", "b", True)
-    assert called("switch", **params)["current"] == "two"
-    assert host.serves() == ("two", "second")
-    host.ship("dies")
-    said = called("start", release="dies", settings=host.set())
-    assert (said["failed"], said["step"]) == (True, "Start the release")
-    assert host.serves() == ("two", "second")
 
 
 def test_settings_are_applied_to_the_active_release(applied, host):
@@ -195,22 +181,12 @@ def test_after_a_rotation_no_retired_settings_remain(applied, host, monkeypatch)
 
 
 def test_the_lock_is_acquired_reported_and_released(called, host):
-    ours = {
-        "holder": {
-            "by": "ada@desk",
-            "controller": "desk",
-            "pid": 1,
-            "running": [1],
-            "release": "one",
-        },
-        "timeout": 60,
-    }
-    other = {"holder": ours["holder"] | {"controller": "other", "by": "bob@lab"}, "timeout": 60}
-    assert called("lock", **ours) == {"changed": False}
-    assert called("gather", lock=ours)["current"] == ""
+    holder = {"by": "ada@desk", "controller": "desk", "pid": 1, "running": [1], "release": "one"}
+    ours = {"holder": holder, "timeout": 60}
+    other = {"holder": holder | {"controller": "other", "by": "bob@lab"}, "timeout": 60}
+    assert called("gather", lock=ours)["changed"] is False
     assert "ada@desk deploys one" in called("gather", lock=other)["msg"]
-    said = called("lock", **other, force=True)
-    assert "replaces another: ada@desk" in said["warnings"][0]
+    assert "replaces another: ada@desk" in called("lock", **other, force=True)["warnings"][0]
     called("unlock", **ours)
     assert (host.root / "deploy.json").exists()
     called("unlock", **other)

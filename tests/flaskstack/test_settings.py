@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import pytest
 
@@ -127,20 +126,3 @@ def test_a_file_is_written_atomically(tmp_path, monkeypatch):
     assert (path.read_text(), path.stat().st_mode & 0o777) == ("old", 0o600)
     files.write(path, "new")
     assert (path.read_text(), path.stat().st_mode & 0o777) == ("new", 0o644)
-
-
-def test_a_link_changes_atomically(tmp_path, monkeypatch):
-    path, symlink_to = tmp_path / "link", Path.symlink_to
-    files.link(path, "a")
-
-    def watched(new, to):
-        assert files.target(path) == "a"
-        symlink_to(new, to)
-        assert files.target(path) == "a"
-
-    with monkeypatch.context() as patches:
-        patches.setattr(Path, "symlink_to", watched)
-        files.link(path, "b")
-    assert files.target(path) == "b"
-    files.link(path, "")
-    assert not list(tmp_path.iterdir())
