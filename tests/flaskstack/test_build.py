@@ -42,7 +42,7 @@ def archive(tmp_path):
 
 @pytest.fixture
 def wanted(host_wants, sandboxed):
-    """Return the parameters common to a build and to an installed release."""
+    """Return the common parameters of a build and of an installation."""
     environment = sandboxed / "root/environments/env"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
     return host_wants | {"id": "one", "environment": "env"}
@@ -53,13 +53,10 @@ def run(wanted, archive, sandboxed):
     """Return a function that builds an app and returns the text files of the result."""
 
     def run(files, *commands, **options):
-        told = {"commands": commands, "install_project": False, "wsgi": "web:app"}
-        told |= {
-            "build_environment": {},
-            "build_hosts": [],
-            "dest": str(sandboxed / "built.tar.gz"),
-        }
-        build.build(wanted | told | {"archive": archive(files)} | options)
+        params = {"commands": commands, "install_project": False, "wsgi": "web:app"}
+        params |= {"build_environment": {}, "build_hosts": []}
+        params |= {"dest": str(sandboxed / "built.tar.gz")}
+        build.build(wanted | params | {"archive": archive(files)} | options)
         with tarfile.open(sandboxed / "built.tar.gz") as built:
             files = [member for member in built.getmembers() if member.isfile()]
             return {file.name[2:]: built.extractfile(file).read().decode() for file in files}
@@ -68,14 +65,12 @@ def run(wanted, archive, sandboxed):
 
 
 def test_commands_get_the_environment_and_their_variables(run, sandboxed):
-    commands = ["echo $FLASK_APP $COLOUR $PWD $VIRTUAL_ENV >told", "readlink .venv >>told"]
-    commands += [
-        "mkdir node_modules; touch node_modules/x",
-        "python -c 'import sys; print(sys.prefix)' >x",
-    ]
+    commands = ["echo $FLASK_APP $COLOUR $PWD $VIRTUAL_ENV >known", "readlink .venv >>known"]
+    commands += ["mkdir node_modules; touch node_modules/x"]
+    commands += ["python -c 'import sys; print(sys.prefix)' >x"]
     files = run({"web.py": "app = 1"}, *commands, build_environment={"COLOUR": "a $b"})
     root, environment = sandboxed / "root", sandboxed / "root/environments/env"
-    assert files.pop("told").split("\n") == [
+    assert files.pop("known").split("\n") == [
         f"web:app a $b {root}/releases/one {environment}",
         "../../environments/env",
         "",
@@ -101,7 +96,7 @@ def test_a_wheel_of_the_app_is_installed_with_it(run, sandboxed, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("command", "said"),
+    ("command", "message"),
     [
         ("seq 50; echo no such translation >&2; exit 7", "50\nno such translation"),
         (
@@ -111,31 +106,28 @@ def test_a_wheel_of_the_app_is_installed_with_it(run, sandboxed, tmp_path):
         ("echo npm error code ENOTFOUND; false", "app_build_hosts: [registry.npmjs.org, "),
     ],
 )
-def test_a_failing_command_is_reported(run, sandboxed, command, said):
-    with pytest.raises(ValidationError) as refused:
+def test_a_failing_command_is_reported(run, sandboxed, command, message):
+    with pytest.raises(ValidationError) as refusal:
         run({}, "true", command)
-    assert str(refused.value).startswith(f"app_build_commands: `{command}` failed with code ")
-    assert said in str(refused.value)
+    assert str(refusal.value).startswith(f"app_build_commands: `{command}` failed with code ")
+    assert message in str(refusal.value)
     assert not (sandboxed / "built.tar.gz").exists()
 
 
 def test_a_release_has_its_files_bytecode_and_environment(wanted, archive, sandboxed):
     ran = f"open('{sandboxed}/ran', 'w')"
     files = {"app.py": "colour = 'red'\n", "template.py": "{{ no python }}", "struct.py": ran}
-    told = wanted | {"archive": archive(files | {"sitecustomize.py": ran})}
+    params = wanted | {"archive": archive(files | {"sitecustomize.py": ran})}
     release = sandboxed / "root/releases/one"
-    assert build.place(told) == {"changed": True}
+    assert build.place(params) == {"changed": True}
     assert (release / "app.py").read_text() == "colour = 'red'\n"
     assert list((release / "__pycache__").glob("app.*.pyc"))
     assert (release / ".venv/bin/python").exists()
     assert not (sandboxed / "ran").exists()
     (release / "app.py").write_text("changed")
-    assert build.place(told) == {"changed": False}
+    assert build.place(params) == {"changed": False}
     assert (release / "app.py").read_text() == "changed"
-
-
-def test_an_invalid_archive_leaves_no_files(wanted, sandboxed):
     (sandboxed / "broken.tar.gz").write_bytes(b"no archive")
     with pytest.raises(ValidationError, match="gzip"):
-        build.place(wanted | {"archive": str(sandboxed / "broken.tar.gz")})
-    assert not list((sandboxed / "root/releases").iterdir())
+        build.place(wanted | {"id": "two", "archive": str(sandboxed / "broken.tar.gz")})
+    assert [path.name for path in (sandboxed / "root/releases").iterdir()] == ["one"]

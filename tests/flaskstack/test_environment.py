@@ -163,17 +163,16 @@ def test_advice_for_an_incompatible_lock(install, line, complete, example):
 
 
 def test_settings_of_the_app_override_those_of_the_host(monkeypatch):
-    for name in ("UV_DEFAULT_INDEX", "UV_EXTRA_INDEX_URL"):
-        monkeypatch.setenv(name, "https://host.example")
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "https://host.example")
     monkeypatch.setenv("SSL_CERT_DIR", "/etc/host")
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
     index = uv.Index("https://me:secret@localhost/simple", "a CA")
-    assert not {"https://host.example", "/etc/host"} & {*index.variables.values()}
-    assert "secret" not in str(index.variables)
-    assert "https://me:secret@localhost/simple" in index.files["uv.toml"]
+    shown = str(index.variables)
+    assert not [word for word in ("host.example", "/etc/host", "secret") if word in shown]
+    assert index.url in index.files["uv.toml"]
     assert index.files["ca.pem"] == "a CA"
     assert index.trusted == [index.url, "http://proxy.example:3128"]
-    assert uv.Index("", "").variables["UV_DEFAULT_INDEX"] == uv.Index("", "").url
+    assert uv.Index("", "").url == "https://host.example"
 
 
 def test_servers_named_by_a_lock_and_an_index_are_allowed(server, settings):

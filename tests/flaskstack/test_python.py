@@ -66,8 +66,8 @@ def install(host_wants, sandboxed, monkeypatch, tmp_path):
 
     def install(archive, **options):
         digest = hashlib.sha256(archive.read_bytes()).hexdigest()
-        wanted = {"python": "3.99", "url": archive.as_uri(), "checksum": f"sha256:{digest}"}
-        return python.install(host_wants | wanted | options)
+        params = {"python": "3.99", "url": archive.as_uri(), "checksum": f"sha256:{digest}"}
+        return python.install(host_wants | params | options)
 
     return install
 

@@ -28,7 +28,7 @@ class WSGIApplication:
 """
 
 
-def said(root, script, *words, **options):
+def run(root, script, *words, **options):
     code, output = output_of("shop", root, ["sh", "-c", script, *words], **options)
     return code, output.removesuffix("\n")
 
@@ -38,32 +38,32 @@ def test_a_new_release_has_its_own_settings(root, write_settings, tools):
     (folder / ".release.env").write_text("ASSETS=7\n")
     search = f"{folder}/.venv/bin:{folder}/.site-packages/bin"
     expected = (7, f"{folder}|{search}|second|7")
-    assert said(root, SHOWN, release="two", settings=new) == expected
+    assert run(root, SHOWN, release="two", settings=new) == expected
     started = (tools / "started").read_text().splitlines()
     assert "--property=Slice=shop%1.slice" in started
     assert not [option for option in started if "current" in option or "# confined" in option]
 
 
 def test_the_default_is_the_active_release(root):
-    assert said(root, SHOWN)[1].startswith(f"{root}/releases/one|")
-    assert said(root, 'echo "$SET"') == (0, "first")
+    assert run(root, SHOWN)[1].startswith(f"{root}/releases/one|")
+    assert run(root, 'echo "$SET"') == (0, "first")
 
 
 @pytest.mark.parametrize("value", ["mysql://a b", 'a "b" \\ `c` $HOME #', "x=y"])
 def test_variables_and_arguments_are_passed_unchanged(root, tools, value):
-    wanted = (0, f"{value}|{value}|$$")
+    expected = (0, f"{value}|{value}|$$")
     script = 'printf "%s|%s|%s" "$URL" "$1" \'$$\''
-    assert said(root, script, "sh", value, environment=f"URL={value}\n") == wanted
+    assert run(root, script, "sh", value, environment=f"URL={value}\n") == expected
     assert "URL=" not in (tools / "started").read_text()
 
 
 def test_a_missing_release_is_rejected(root, write_settings):
     for options in ({"release": "three"}, {"settings": "gone"}):
         with pytest.raises(ValidationError, match=r"has no (three|settings) on this host"):
-            said(root, "true", **options)
+            run(root, "true", **options)
     Settings("shop").use("")
     with pytest.raises(ValidationError, match="has no settings"):
-        said(root, "true")
+        run(root, "true")
 
 
 @pytest.fixture
@@ -78,8 +78,7 @@ def checked(root, write_settings):
         (folder / "web.py").write_text(text)
         files = {"gunicorn.conf.py": f"wsgi_app = 'web'\nworker_class = {worker!r}\n"}
         name = write_settings("second", {"timeout": 1}, **files)
-        wanted = {"app": "shop", "root": str(root), "release": "two", "settings": name}
-        return check(wanted)
+        return check({"app": "shop", "root": str(root), "release": "two", "settings": name})
 
     return checked
 

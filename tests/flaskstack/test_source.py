@@ -154,10 +154,10 @@ def test_credentials_reach_git_but_are_never_shown(repository, pack, tmp_path, m
             pack(git=url % "wr0ng")
         server.shutdown()
     assert wanted in seen
-    said = (tmp_path / "trace").read_text() + str(refusal.value)
-    assert "remote-http" in said
+    shown = (tmp_path / "trace").read_text() + str(refusal.value)
+    assert "remote-http" in shown
     configured = "".join(path.read_text() for path in tmp_path.glob("cache/git/*/config"))
-    assert not [word for word in ("s3cret", "wr0ng") if word in said + configured]
+    assert not [word for word in ("s3cret", "wr0ng") if word in shown + configured]
 
 
 def packed(app, path, inside="."):
@@ -223,52 +223,37 @@ def test_submodules_of_a_commit_are_included(nested, pack, tmp_path):
     write(tmp_path, "theme/theme.py", text="two\n")
     commit(tmp_path / "theme")
     assert pack(git=nested)["id"] == one["id"]  # the parent commit selects the submodule's commit
-    git(nested / "web/theme", "pull", "-q", "origin", "main")
-    commit(nested)
-    assert pack(git=nested)["id"] != one["id"]
     (tmp_path / "theme").rename(tmp_path / "moved")
     assert pack(git=nested, ref=first)["id"] == one["id"]  # from the cache
-    write(tmp_path, "moved/theme.py", text="three\n")
-    commit(tmp_path / "moved")
     git(nested, "config", "--file=.gitmodules", "submodule.web/theme.url", "../moved")
     git(nested / "web/theme", "pull", "-q", tmp_path / "moved", "main")
     commit(nested)
     assert pack(git=nested)["id"] != one["id"]
-
-
-def test_submodules_outside_the_subfolder_are_not_fetched(nested, pack, tmp_path):
-    (tmp_path / "theme").rename(tmp_path / "away")
+    (tmp_path / "moved").rename(tmp_path / "away")
     shutil.copy(nested / "requirements.lock", nested / "shop")
     git(nested, "add", "shop")
     git(nested, "commit", "-qm", "a lock")
-    assert "web.py" in names(pack(git=nested, subfolder="shop"))
+    assert "web.py" in names(pack(git=nested, subfolder="shop"))  # which has no submodule
 
 
-def test_a_release_records_its_commit(repository, pack):
-    last = git(repository, "rev-parse", "HEAD")
-    for source in ({"git": repository}, {"folder": repository}):
-        told = pack(**source)
-        assert (told["commit"], told["revision"]) == (last, last[:12])
-
-
-def test_a_folder_with_uncommitted_changes_is_reported(repository, pack, tmp_path):
+def test_a_release_records_its_commit_and_uncommitted_changes(repository, pack, tmp_path):
     write(repository, ".gitignore", text="*.log\n")
     shutil.copy(repository / "requirements.lock", repository / "shop")
-    commit(repository)
+    last = commit(repository)
     write(repository, "debug.log")
-    assert not pack(folder=repository)["revision"].endswith("+")
+    for source in ({"git": repository}, {"folder": repository}):
+        release = pack(**source)
+        assert (release["commit"], release["revision"]) == (last, last[:12])
     write(repository, "docs.txt")
-    assert not pack(folder=repository, subfolder="shop")["revision"].endswith("+")
-    assert pack(folder=repository)["revision"].endswith("+")
-    assert not pack(git=repository)["revision"].endswith("+")
+    assert pack(folder=repository)["revision"] == f"{last[:12]}+"
+    assert pack(folder=repository, subfolder="shop")["revision"] == last[:12]
+    assert pack(git=repository)["revision"] == last[:12]
     shutil.rmtree(repository / ".git")
     write(tmp_path, ".gitignore", text="*\n")
     git(tmp_path, "init", "-q", ".")
     git(tmp_path, "add", "-f", ".gitignore")
     git(tmp_path, "commit", "-qm", "around")
-    assert (
-        pack(folder=repository)["commit"] == ""
-    )  # the surrounding repository does not track this directory
+    assert pack(folder=repository)["commit"] == ""  # not tracked by the surrounding repository
 
 
 @pytest.fixture
