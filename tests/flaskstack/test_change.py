@@ -318,10 +318,10 @@ def test_a_release_that_was_once_active_is_kept_when_it_fails(host):
 def test_a_missing_release_or_settings_set_is_not_started(host, strategy):
     host.deploy("one")
     host.ship("two")
-    name = host.set("second", strategy=strategy)
-    for release, wanted in (("three", name), ("two", "gone"), ("two", "")):
+    new = host.set("second", strategy=strategy)
+    for release, name in (("three", new), ("two", "gone"), ("two", "")):
         with pytest.raises(DeployError, match="is not on this host"):
-            host.activate(release, wanted)
+            host.activate(release, name)
         assert host.serves() == ("one", "first")
 
 

@@ -54,16 +54,16 @@ def test_a_folder_of_another_user_is_rejected(tmp_path, params, owner):
 
 
 def test_modes_and_parent_folders(tmp_path, params):
-    wanted = params("static/uploads")
-    assert make(wanted | {"check": True})["changed"]
+    parameters = params("static/uploads")
+    assert make(parameters | {"check": True})["changed"]
     assert not (tmp_path / "static").exists()
-    assert make(wanted)["changed"]
+    assert make(parameters)["changed"]
     (tmp_path / "static/uploads/file").touch()  # may hold files once it is the app's
-    assert not make(wanted)["changed"]
+    assert not make(parameters)["changed"]
     modes = [(tmp_path / name).stat().st_mode & 0o7777 for name in ("static", "static/uploads")]
     assert modes == [0o751, 0o750]
     (tmp_path / "static/uploads").chmod(0o777)
-    assert make(wanted)["changed"]
+    assert make(parameters)["changed"]
     assert (tmp_path / "static/uploads").stat().st_mode & 0o7777 == 0o750
 
 
@@ -73,20 +73,20 @@ def test_only_links_created_by_root_are_followed(tmp_path, params, link):
     there.parent.mkdir(parents=True)
     target.mkdir()
     there.symlink_to(os.path.relpath(target, there.parent))
-    wanted = params("shared/static/uploads/deep")
+    parameters = params("shared/static/uploads/deep")
     os.chown(there.parent, NOBODY.pw_uid, -1)
     with pytest.raises(ValidationError, match=f"shared/{link} is a link, .*sudo mv"):
-        make(wanted)
+        make(parameters)
     assert target.stat().st_uid == 0
     assert not list(target.iterdir())
     os.chown(there.parent, 0, -1)
-    assert make(wanted)["changed"]
+    assert make(parameters)["changed"]
     path = tmp_path / "shared/static/uploads/deep"
     assert path.resolve().is_relative_to(target)
     assert path.stat().st_uid == NOBODY.pw_uid
 
 
-@pytest.mark.parametrize(("name", "reason"), [("loop", "is a link"), ("file", "is no folder")])
+@pytest.mark.parametrize(("name", "reason"), [("loop", "is a link"), ("file", "is not a folder")])
 def test_an_invalid_path_is_rejected(tmp_path, params, name, reason):
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "file").touch()
@@ -103,11 +103,11 @@ def test_removal_stops_at_links_and_at_files_of_others(tmp_path, params):
     (tmp_path / "data/above").symlink_to(tmp_path / "theirs")
     for name in ("data", "data/own", "data/deep/x"):
         os.chown(tmp_path / name, NOBODY.pw_uid, -1)
-    wanted = params("data/own", "data/deep/x", "other", "missing/x")
-    assert remove(wanted | {"check": True})["changed"]
+    parameters = params("data/own", "data/deep/x", "other", "missing/x")
+    assert remove(parameters | {"check": True})["changed"]
     assert (tmp_path / "data/own").is_dir()
-    assert remove(wanted)["changed"]
-    assert not remove(wanted)["changed"]
+    assert remove(parameters)["changed"]
+    assert not remove(parameters)["changed"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "other", "theirs"]
     assert (tmp_path / "theirs/file").exists()
     assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["above", "deep"]

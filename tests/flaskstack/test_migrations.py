@@ -28,5 +28,5 @@ def test_the_missing_migrations_of_a_release(tmp_path, served, target, paths, fi
             file = tmp_path / name / path
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text)
-    wanted = {"from": str(tmp_path / "one"), "to": str(tmp_path / "two"), "paths": paths}
-    assert between(wanted) == {"changed": False, "files": files}
+    params = {"from": str(tmp_path / "one"), "to": str(tmp_path / "two"), "paths": paths}
+    assert between(params) == {"changed": False, "files": files}

@@ -143,7 +143,7 @@ def folders(params: dict[str, Any]) -> Iterator[Problem]:
                 yield variable, str(path), f"it is a folder of {config.stem}'s, or holds one"
     for path in writable:
         try:
-            give(str(path), user, check=True, own=path.is_relative_to(root))
+            give(str(path), user, check=True, inside=path.is_relative_to(root))
         except ValidationError as error:
             yield "app_writable_paths", str(path), str(error).partition(" Nothing was")[0]
 

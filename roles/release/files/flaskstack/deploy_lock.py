@@ -96,9 +96,9 @@ def is_owner(held: Holder, requester: Holder) -> bool:
 def is_expired(held: Holder, requester: Holder, now: int, timeout: int) -> bool:
     """Return whether the deploy that holds the lock has ended or timed out."""
     controller = held.get("controller", "")
-    for known in (requester, this_process("", "")):  # process ids of its machine and of this host
-        if controller == known["controller"]:
-            return held.get("pid") not in known["running"]
+    for machine in (requester, this_process("", "")):
+        if controller == machine["controller"]:
+            return held.get("pid") not in machine["running"]
     # A command on this host, started before a reboot, has ended.
     return controller.startswith("host ") or now - held["time"] > timeout
 

@@ -1,4 +1,7 @@
-"""Create and remove folders of the app as root, without following links the app could plant."""
+"""Create and remove folders of the app as root, without following links the app could plant.
+
+systemd-tmpfiles follows links as carefully, but takes over folders of other users.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import os
 import pwd
 import shutil
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,63 +30,30 @@ def make(params: dict[str, Any]) -> dict[str, Any]:
     """
     owner, check, changed = pwd.getpwnam(params["user"]), params.get("check", False), False
     for folder in params["folders"]:
-        own = Path(folder).is_relative_to(params["root"])
-        changed |= give(folder, owner, check, own)
+        inside = Path(folder).is_relative_to(params["root"])
+        changed |= give(folder, owner, check, inside)
     return {"changed": changed}
 
 
-def give(folder: str, owner: pwd.struct_passwd, check: bool, own: bool) -> bool:
-    """Create one folder; return whether anything changed."""
-    here, path, made = descend(folder, make=not check)
-    if here is None:
-        return True
-    try:
-        if not own and os.fstat(here).st_uid == 0 and set(os.listdir(here)) - {"lost+found"}:
+def give(folder: str, owner: pwd.struct_passwd, check: bool, inside: bool) -> bool:
+    """Create one folder, `inside` the app's or elsewhere; return whether anything changed."""
+    with opened(folder, create=not check) as (descriptor, path, created):
+        if descriptor is None:
+            return True
+        found = os.fstat(descriptor)
+        if not inside and found.st_uid == 0 and set(os.listdir(descriptor)) - {"lost+found"}:
             raise ValidationError(
                 f"{path} (app_writable_paths or app_instance_path) is root's and not empty: it may "
                 "be the system's or another app's. Nothing was changed. Name another one; if it is "
                 f"this app's, sudo chown {owner.pw_name}: {path}"
             )
-        return grant(here, path, owner, check) or made
-    finally:
-        os.close(here)
-
-
-def descend(folder: str | Path, make: bool) -> tuple[int | None, Path, bool]:
-    """Open a folder, following only root's links; return descriptor, path, and if it was created.
-
-    With `make`, missing folders are created. Otherwise the descriptor is None if one is missing.
-    """
-    rest, here, path = list(Path(folder).parts), os.open("/", READ), Path("/")
-    made, links = False, 0
-    try:
-        while rest:
-            part = rest.pop(0)
-            path /= part
-            if link := target(part, here):
-                links += 1
-                if not of_root(here) or links > LINKS:
-                    raise in_the_way(path, "is a link")
-                rest, path = [*Path(link).parts, *rest], path.parent
-                continue
-            new = not exists(part, here)
-            if new and not make:
-                os.close(here)
-                return None, path, False
-            if new:
-                os.mkdir(part, 0o700, dir_fd=here)
-            try:
-                below = os.open(part, READ, dir_fd=here)
-            except OSError as error:
-                raise in_the_way(path, "is no folder") from error
-            os.close(here)
-            here, made = below, made or new
-            if new:
-                os.fchmod(here, 0o751)
-    except BaseException:
-        os.close(here)
-        raise
-    return here, path, made
+        if found.st_uid not in (0, owner.pw_uid):
+            raise in_the_way(path, f"belongs to another user ({found.st_uid})")
+        wrong = (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) != (*owner[2:4], MODE)
+        if wrong and not check:
+            os.fchown(descriptor, owner.pw_uid, owner.pw_gid)
+            os.fchmod(descriptor, MODE)
+        return wrong or created
 
 
 def remove(params: dict[str, Any]) -> dict[str, Any]:
@@ -92,35 +64,49 @@ def remove(params: dict[str, Any]) -> dict[str, Any]:
     """
     owner, changed = pwd.getpwnam(params["user"]).pw_uid, False
     for folder in map(Path, params["folders"]):
-        here, _, _ = descend(folder.parent, make=False)
-        if here is None:
-            continue
-        try:
-            if exists(folder.name, here) and status(folder.name, here).st_uid == owner:
+        with opened(folder.parent, create=False) as (parent, _, _):
+            if parent is not None and owner_of(folder.name, parent) == owner:
                 changed = True
                 if not params.get("check"):
-                    shutil.rmtree(folder.name, dir_fd=here)
-        finally:
-            os.close(here)
+                    shutil.rmtree(folder.name, dir_fd=parent)
     return {"changed": changed}
 
 
-def status(name: str, folder: int) -> os.stat_result:
-    """Return the status of an entry of an open folder, without following a link."""
-    return os.stat(name, dir_fd=folder, follow_symlinks=False)
+@contextmanager
+def opened(folder: str | Path, create: bool) -> Iterator[tuple[int | None, Path, bool]]:
+    """Open a folder, following only root's links; yield descriptor, path, and if it was created.
 
-
-def grant(folder: int, path: Path, owner: pwd.struct_passwd, check: bool) -> bool:
-    """Set owner and mode of an open folder; return whether they differed."""
-    found = os.fstat(folder)
-    if found.st_uid not in (0, owner.pw_uid):
-        raise in_the_way(path, f"belongs to another user ({found.st_uid})")
-    if (found.st_uid, found.st_gid) == owner[2:4] and stat.S_IMODE(found.st_mode) == MODE:
-        return False
-    if not check:
-        os.fchown(folder, owner.pw_uid, owner.pw_gid)
-        os.fchmod(folder, MODE)
-    return True
+    With `create`, missing folders are created. Otherwise the descriptor is None if one is missing.
+    """
+    parts, descriptor, path = list(Path(folder).parts), os.open("/", READ), Path("/")
+    created, links = False, 0
+    try:
+        while parts:
+            part = parts.pop(0)
+            path /= part
+            if link := target(part, descriptor):
+                links += 1
+                if not is_protected(descriptor) or links > LINKS:
+                    raise in_the_way(path, "is a link")
+                parts, path = [*Path(link).parts, *parts], path.parent
+                continue
+            new = owner_of(part, descriptor) is None
+            if new and not create:
+                yield None, path, False
+                return
+            if new:
+                os.mkdir(part, 0o700, dir_fd=descriptor)
+            try:
+                below = os.open(part, READ, dir_fd=descriptor)
+            except OSError as error:
+                raise in_the_way(path, "is not a folder") from error
+            os.close(descriptor)
+            descriptor, created = below, created or new
+            if new:
+                os.fchmod(descriptor, 0o751)
+        yield descriptor, path, created
+    finally:
+        os.close(descriptor)
 
 
 def target(name: str, folder: int) -> str:
@@ -131,25 +117,23 @@ def target(name: str, folder: int) -> str:
         return ""
 
 
-def exists(name: str, folder: int) -> bool:
-    """Return whether an open folder has an entry of that name."""
-    try:
-        status(name, folder)
-    except FileNotFoundError:
-        return False
-    return True
+def owner_of(name: str, folder: int) -> int | None:
+    """Return the owner of an entry of an open folder; None when it does not exist."""
+    with suppress(FileNotFoundError):
+        return os.stat(name, dir_fd=folder, follow_symlinks=False).st_uid
+    return None
 
 
-def of_root(folder: int) -> bool:
+def is_protected(folder: int) -> bool:
     """Return whether only root can create entries in an open folder."""
     found = os.fstat(folder)
     return found.st_uid == 0 and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
-def in_the_way(path: Path, what: str) -> ValidationError:
+def in_the_way(path: Path, reason: str) -> ValidationError:
     """Return the error for a path that is not a folder of the app."""
     return ValidationError(
-        f"{path} {what}, where a folder of the app belongs (app_shared_paths, "
-        "app_writable_paths …). Nothing was changed. Move it away, and what it holds "
-        f"into a folder in its place: sudo mv {path} {path}.old"
+        f"{path} {reason}, where a folder of the app belongs (app_shared_paths, "
+        "app_writable_paths …). Nothing was changed. Move it away, and its content into a folder "
+        f"in its place: sudo mv {path} {path}.old"
     )

@@ -15,19 +15,18 @@ def between(params: dict[str, Any]) -> dict[str, Any]:
     `params` has `from` and `to` (folders of releases), and `paths`: folders to compare. Empty
     `paths` selects folders named versions beside an env.py (Alembic) and folders named migrations.
     """
-    old, new = (found(Path(params[key]), params.get("paths") or []) for key in ("from", "to"))
-    differ = sorted(path for path, content in old.items() if new.get(path) != content)
-    return {"changed": False, "files": differ}
+    old, new = (hashes(Path(params[key]), params.get("paths") or []) for key in ("from", "to"))
+    return {"changed": False, "files": sorted(path for path in old if new.get(path) != old[path])}
 
 
-def found(release: Path, paths: list[str]) -> dict[str, str]:
+def hashes(release: Path, paths: list[str]) -> dict[str, str]:
     """Return the migrations of a release: hash of the content by path."""
-    own = [path for path in release.glob("*") if path.name != ".venv"]
     folders = [release / path for path in paths] or [
         folder
-        for path in own
+        for path in release.glob("*")
+        if path.name != ".venv"
         for folder in (path, *path.rglob("*"))
-        if folder.is_dir() and holds_migrations(folder)
+        if folder.is_dir() and has_migrations(folder)
     ]
     return {
         path.relative_to(release).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
@@ -37,7 +36,7 @@ def found(release: Path, paths: list[str]) -> dict[str, str]:
     }
 
 
-def holds_migrations(folder: Path) -> bool:
+def has_migrations(folder: Path) -> bool:
     """Return whether a folder usually contains migrations."""
     if folder.name == "versions":
         return (folder.parent / "env.py").is_file()

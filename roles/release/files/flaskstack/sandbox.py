@@ -223,13 +223,13 @@ def addresses(trusted: Iterable[str], named: Iterable[str]) -> list[tuple[str, i
     """
     found: dict[tuple[str, int, str], None] = {}
     for hosts, must_be_public in ((trusted, False), (named, True)):
-        known = {(address, port) for address, port, _ in found}
+        allowed = {(address, port) for address, port, _ in found}
         for host in hosts:
             with suppress(OSError, ValueError):
                 url = urlsplit(host if "://" in host else f"https://{host}")
                 port = url.port or PORTS.get(url.scheme, 443)
                 for address in resolve(url.hostname, port) if url.hostname else ():
-                    if not must_be_public or (address, port) in known or is_public(address):
+                    if not must_be_public or (address, port) in allowed or is_public(address):
                         found[address, port, url.hostname] = None
     return list(found)
 

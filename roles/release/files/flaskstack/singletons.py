@@ -24,15 +24,15 @@ def place(params: dict[str, Any]) -> dict[str, Any]:
     """
     settings, units = Settings(params["app"]), Units()
     declared = settings.release(settings.current()).get("singletons", [])
-    known = sorted({*params["units"], *declared})
+    singletons = sorted({*params["units"], *declared})
     change, was_here = not params.get("check"), settings.marker.exists()
     if params["here"]:
         if change and not was_here:
             write(settings.marker, "")
             units.start(*declared)
         return {"changed": not was_here, "moves": not was_here}
-    timers = [unit for unit in known if unit.endswith(".timer")]
-    running = active(units, known)
+    timers = [unit for unit in singletons if unit.endswith(".timer")]
+    running = active(units, singletons)
     if change and running:
         units.stop(*timers)
     if busy := active(units, map(started_by, timers)):

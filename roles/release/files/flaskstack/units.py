@@ -1,7 +1,7 @@
 """Control the app's systemd units, and check the app's health over its socket.
 
-systemctl reports all units at once: pystemd asks for each property, and python3-systemd controls no
-units.
+systemctl reports all units in one call. pystemd needs one for each property, and python3-systemd
+controls no units.
 """
 
 from __future__ import annotations
