@@ -1,11 +1,10 @@
-"""Settings of a running server, and of a server that several apps share."""
+"""Settings of a running server, and of a server that another app owns."""
 
 from __future__ import annotations
 
 import pytest
 
 from helpers.imports import import_role_file
-from mysql_server import packet_size
 
 live = import_role_file("mysql/library/mysql_live_settings.py")
 
@@ -48,7 +47,3 @@ def test_only_lower_settings_are_raised():
     }
     assert "[client]\nwait_timeout = 5" in text
     assert live.raised(text, {"max_connections": 130, "unknown": 5}) == text
-
-
-def test_packet_holds_an_upload_in_hexadecimal():
-    assert [packet_size(upload) for upload in ("10", 64, 4000)] == [64, 130, 1024]

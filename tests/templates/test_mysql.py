@@ -93,14 +93,6 @@ def test_default_provider_of_a_distribution(evaluate, facts, source, provider):
     assert evaluate("mysql", "mysql_provider", **given) == provider
 
 
-@pytest.mark.parametrize(("facts", "name"), [({}, "debian"), (UBUNTU, "ubuntu")])
-def test_url_of_the_package_source_of_mysql(evaluate, facts, name):
-    assert (
-        evaluate("mysql", "mysql_apt_uri", ansible_facts=facts)
-        == f"https://repo.mysql.com/apt/{name}"
-    )
-
-
 def test_accounts_have_the_passwords_and_limits_of_their_purpose(evaluate):
     given = SECRETS | {"app_database_password_previous": "what it was"}
     given["mysql_statement_timeout"] = 9
@@ -237,9 +229,7 @@ def test_settings_of_the_owner_suffice_for_all_apps(evaluate):
     assert evaluate("mysql", "__mysql_facts", **given)["shared"]["max_connections"] == 500
 
 
-@pytest.mark.parametrize(
-    ("upload", "packet"), [(1, "64M"), (31, "64M"), (64, "130M"), (4000, "1024M")]
-)
+@pytest.mark.parametrize(("upload", "packet"), [(1, "64M"), (64, "130M"), (4000, "1024M")])
 def test_maximum_packet_depends_on_the_upload_size(settings, upload, packet):
     assert settings(app_upload_size=upload)[0]["max_allowed_packet"] == packet
 
