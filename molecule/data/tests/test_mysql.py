@@ -17,7 +17,6 @@ from flaskstack.migrate import TRANSACTIONS
 from helpers.wait import wait_for
 
 APP, BACKGROUND, MIGRATION = "my_shop", "my_shop_jobs", "my_shop_migrate"
-PROVIDERS = {"bookworm": "MariaDB", "trixie": "MariaDB", "sid": "MySQL"}
 DENIED = {1044, 1142, 1370}
 # Sleeps 0.1 s per row, so that the server can stop it between rows.
 SLOW = (
@@ -35,10 +34,11 @@ def code(error: pytest.ExceptionInfo[pymysql.MySQLError]) -> int:
     return error.value.args[0]
 
 
-def test_provider_is_that_of_the_distribution(host, sql):
-    version = sql("SELECT @@version")
-    provider = "MariaDB" if "MariaDB" in version else "MySQL"
-    assert provider == PROVIDERS[host.backend.get_hostname()]
+def test_host_has_the_release_of_its_name_and_its_server(host, sql):
+    release, names = host.backend.get_hostname(), host.check_output("cat /etc/os-release")
+    assert f"VERSION_CODENAME={release}" in names or (release == "sid" and "/sid" in names)
+    assert ("MariaDB" in sql("SELECT @@version")) == (release != "sid")
+    assert host.run("systemctl is-system-running").stdout.strip() == "running"
 
 
 def test_server_variables_are_set(reported):
@@ -165,19 +165,6 @@ def test_other_users_cannot_log_in_as_root(host, client, password):
     assert "Access denied for user 'root'" in answer.stderr
 
 
-def test_root_cannot_log_in_from_other_hosts(connect, remote):
-    if remote:
-        with pytest.raises(pymysql.MySQLError, match=r"denied|not allowed"):
-            connect("root")
-
-
-@pytest.mark.parametrize("user", [APP, MIGRATION])
-def test_wrong_password_is_rejected(connect, user):
-    with pytest.raises(pymysql.OperationalError) as error:
-        connect(user, password="")
-    assert code(error) == 1045
-
-
 def test_app_changes_rows_and_migrations_change_the_schema(ask, notes):
     ask(f"INSERT INTO {notes} (body) VALUES (%s)", "first")
     ask(f"UPDATE {notes} SET body = %s", "second")
@@ -256,34 +243,10 @@ def test_text_is_stored_unchanged(ask, notes):
     assert ask("SELECT @@collation_database") == [("utf8mb4_unicode_520_ci",)]
 
 
-def test_binary_log_grows_with_each_change(sql, ask, notes):
-    def size() -> int:
-        return sum(int(line.split("\t")[1]) for line in sql("SHOW BINARY LOGS").splitlines())
-
-    before = size()
-    ask(f"INSERT INTO {notes} (body) VALUES (%s)", "logged")
-    assert size() > before
-
-
 def test_slow_statement_is_logged(host, ask):
     name = f"snail_{uuid4().hex}"
     ask(f"SELECT SLEEP(0.7) AS {name}")
     wait_for(lambda: host.run("grep --quiet %s /var/log/mysql/slow.log", name).succeeded)
-
-
-def test_idle_connection_is_closed(connect, sql, settings):
-    """An app that uses such a connection gets "MySQL server has gone away"."""
-    idle = connect()
-    number = str(idle.thread_id())
-
-    def known() -> bool:
-        return number in {line.split("\t")[0] for line in sql("SHOW PROCESSLIST").splitlines()}
-
-    assert known()
-    wait_for(lambda: not known(), settings["mysql_wait_timeout"] + 5)
-    with pytest.raises(pymysql.OperationalError) as error, idle.cursor() as cursor:
-        cursor.execute("SELECT 1")
-    assert code(error) in {2006, 2013, 4031}
 
 
 def test_killed_server_restarts_with_every_commit(host, client, ask, notes):
