@@ -10,13 +10,11 @@ from helpers.wait import wait_for
 
 @pytest.fixture
 def prefix(host):
-    """Return the app's URL prefix."""
     return host.ansible.get_variables().get("app_prefix", "")
 
 
 @pytest.fixture
 def https(host):
-    """Return whether nginx serves HTTPS."""
     return host.ansible.get_variables().get("app_https", True)
 
 
@@ -41,7 +39,6 @@ def ca(https, certificate):
 
 @pytest.fixture
 def site(address, prefix, ca):
-    """Return a client for the site."""
     return Site(address, "shop.example.org", prefix, ca)
 
 

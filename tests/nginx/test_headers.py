@@ -47,11 +47,11 @@ def test_app_sees_the_client_address(visit, headers):
 
 @pytest.mark.parametrize("suffix", ["", ":8080"])
 def test_links_have_the_port_of_the_site_or_of_the_request_without_https(
-    site, prefix, link, https, suffix
+    site, prefix, app_url, https, suffix
 ):
     seen = site.get("/notes", headers={"Host": f"shop.example.org{suffix}"}).json()
     origin = "https://shop.example.org" if https else f"http://shop.example.org{suffix}"
-    assert link(seen) == f"{origin}{prefix}/notes"
+    assert app_url(seen) == f"{origin}{prefix}/notes"
 
 
 def test_host_of_an_absolute_url_takes_precedence(raw, prefix):

@@ -44,9 +44,9 @@ def test_client_address_behind_several_load_balancers(site, headers):
         ({"X-Forwarded-Proto": "gopher", "X-Forwarded-Port": "x"}, "http://shop.example.org"),
     ],
 )
-def test_links_use_the_forwarded_scheme_host_and_port(site, link, more, expected):
+def test_links_use_the_forwarded_scheme_host_and_port(site, app_url, more, expected):
     seen = site.get("/notes", headers=BALANCER | more).json()
-    assert link(seen) == f"{expected}/shop/notes"
+    assert app_url(seen) == f"{expected}/shop/notes"
 
 
 @pytest.mark.parametrize("host", ["", "Host: 10.0.0.7\r\n", "Host: [fd00::7]:80\r\n"])

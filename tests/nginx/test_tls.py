@@ -20,7 +20,6 @@ def app(server):
 
 @pytest.fixture
 def modern(app):
-    """Return whether the app uses TLS profile `modern`."""
     return app.get("nginx_tls_profile") == "modern"
 
 
@@ -32,7 +31,6 @@ def ca(server, app):
 
 @pytest.fixture
 def http(server, name):
-    """Return the app's site over HTTP."""
     return Site(f"{server.address}:{server.http}", name)
 
 

@@ -18,7 +18,6 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
-        """Answer the request."""
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         name = self.path.strip("/").split("/")[0].split("?")[0]
         if answer := getattr(self, f"answer_{name}", None):
@@ -30,7 +29,6 @@ class Handler(BaseHTTPRequestHandler):
     do_POST = do_PUT = do_GET
 
     def answer_large(self):
-        """Send text that compresses well."""
         self.reply("large " * 10_000)
 
     def answer_slow(self):
@@ -50,7 +48,6 @@ class Handler(BaseHTTPRequestHandler):
         self.reply(text)
 
     def answer_failed(self):
-        """Send an error page of the app."""
         self.reply("an error page of the app", status=503)
 
     def answer_stream(self):
@@ -65,7 +62,6 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(b"data: second\n\n")
 
     def answer_continue(self):
-        """Continue the stream."""
         next_event.set()
         self.reply("ok")
 
@@ -90,7 +86,6 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def answer_ws(self):
-        """Accept a WebSocket upgrade and echo lines."""
         if "Upgrade" not in self.headers:
             self.reply("no upgrade", status=426)
             return
@@ -103,7 +98,6 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(data)
 
     def reply(self, text, content_type="text/plain", status=200):
-        """Send a complete response."""
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(text)))
@@ -117,8 +111,6 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    """A server with one thread per connection."""
-
     daemon_threads = True
     request_queue_size = 2048
 
