@@ -43,10 +43,10 @@ def _connections(site: Site) -> list[Check]:
         if needed > allowed:
             reason = f"a deploy needs {needed} connections ({pools}; and 10 for administrators)"
             checks.append(_failed("mysql_max_connections", allowed, reason, example=needed))
-        held, memory = inputs["parts"]["MySQL's connections"], _memory_of(inputs)
-        if held > memory / 4:
+        reserved, memory = inputs["parts"]["MySQL's connections"], _memory_of(inputs)
+        if reserved > memory / 4:
             reason = (
-                f"{allowed} connections ({pools}) may hold {held} MiB, "
+                f"{allowed} connections ({pools}) may hold {reserved} MiB, "
                 f"more than a quarter of the {memory} MiB of {host}"
             )
             checks.append(_too_many(apps, allowed, needed, reason))

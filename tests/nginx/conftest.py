@@ -169,11 +169,11 @@ def visit(connect, name, prefix):
                 text = "" if path == "/stream" else answer.read().decode()
                 return answer.status, text, answer.headers
 
-        with ExitStack() as held:
+        with ExitStack() as stack:
 
             def request():
                 connection = http.client.HTTPConnection(name)
-                connection.sock = held.enter_context(connect(source))
+                connection.sock = stack.enter_context(connect(source))
                 connection.request(method, prefix + path, headers=dict(headers))
                 return connection
 
