@@ -161,11 +161,12 @@ class AppDir:
     def in_use(self) -> set[str]:
         """Return the releases that are linked or that a running process was started in."""
         used = {self.current(), self.previous(), *map(self.release_in, SLOTS)}
-        for process in Path("/proc").glob("[0-9]*/cwd"):
-            with suppress(OSError):  # the process has ended
-                folder = Path(os.readlink(process))
-                if folder.is_relative_to(self.releases):
-                    used |= set(folder.relative_to(self.releases).parts[:1])
+        prefix = f"{self.releases}/"
+        for name in os.listdir("/proc"):
+            with suppress(OSError):  # no process, or it has ended
+                folder = os.readlink(f"/proc/{name}/cwd")
+                if folder.startswith(prefix):
+                    used.add(folder.removeprefix(prefix).partition("/")[0])
         return used - {""}
 
     def prune(self, keep: int) -> list[str]:
