@@ -76,7 +76,7 @@ def hosts_behind(
     own = facts.get(jump_host, {}).get("all_ipv4_addresses", [])
     if clients.get(jump_host, "") in {"", "127.0.0.1", "::1", *own}:
         return []
-    return sorted(name for name, seen in clients.items() if name != jump_host and seen in own)
+    return sorted(name for name, client in clients.items() if name != jump_host and client in own)
 
 
 def _client(facts: Mapping[str, Any]) -> str:

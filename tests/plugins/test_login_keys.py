@@ -24,7 +24,7 @@ def others(tmp_path):
     """Return a directory with another user's keys."""
     folder = tmp_path / "others"
     folder.mkdir()
-    (folder / "authorized_keys").write_text("theirs")
+    (folder / "authorized_keys").write_text("keys of bert")
     return folder
 
 
@@ -52,15 +52,15 @@ def test_link_instead_of_the_directory_is_rejected(home, others, accounts, chang
     (home / ".ssh").symlink_to(others)
     with pytest.raises(login_keys.UnsafeError, match=r"anna/[.]ssh is a link"):
         login_keys.apply(ANNA, accounts, change=change)
-    assert (others / "authorized_keys").read_text() == "theirs"
+    assert (others / "authorized_keys").read_text() == "keys of bert"
 
 
 def test_link_instead_of_the_key_file_is_replaced(home, others, accounts):
     (home / ".ssh").mkdir()
     (home / ".ssh/authorized_keys").symlink_to(others / "authorized_keys")
     before, _ = login_keys.apply(ANNA, accounts, change=True)
-    assert "theirs" not in before
-    assert (others / "authorized_keys").read_text() == "theirs"
+    assert "keys of bert" not in before
+    assert (others / "authorized_keys").read_text() == "keys of bert"
     assert (home / ".ssh/authorized_keys").read_text().endswith(KEY)
 
 
@@ -70,7 +70,7 @@ def test_removing_a_user_keeps_the_keys_of_others(home, others, accounts, monkey
     removed = ANNA | {"present": False}
     (home / ".ssh").symlink_to(others)
     login_keys.apply(removed, accounts, change=True)
-    assert (others / "authorized_keys").read_text() == "theirs"
+    assert (others / "authorized_keys").read_text() == "keys of bert"
     assert owners == [(0, 0)]
     assert home.stat().st_mode & 0o777 == 0o700  # closed to other users
 
@@ -83,11 +83,11 @@ def test_removing_a_user_keeps_the_keys_of_others(home, others, accounts, monkey
 def test_home_of_another_user_is_rejected(home):
     if os.getuid() == 0:
         os.chown(home, 4711, 4711)
-    annas = home.stat().st_uid
-    accounts = [pwd.struct_passwd(("anna", "x", annas, 1, "", str(home), ""))]
-    stranger = pwd.struct_passwd(("bert", "x", annas + 1, 1, "", str(home), ""))
+    uid = home.stat().st_uid
+    accounts = [pwd.struct_passwd(("anna", "x", uid, 1, "", str(home), ""))]
+    bert = pwd.struct_passwd(("bert", "x", uid + 1, 1, "", str(home), ""))
     with pytest.raises(login_keys.UnsafeError, match="belongs to another user"):
-        login_keys.apply(ANNA | {"name": "bert"}, [*accounts, stranger], change=True)
+        login_keys.apply(ANNA | {"name": "bert"}, [*accounts, bert], change=True)
 
 
 def test_invalid_key_is_rejected(accounts):

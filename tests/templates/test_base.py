@@ -48,8 +48,8 @@ UPGRADES = "etc/apt/apt.conf.d/52flaskstack-upgrades.j2"
 def upgrades(render, tmp_path, **settings):
     """Return apt's configuration with the upgrade settings."""
     file = tmp_path / "apt.conf"
-    theirs = 'Unattended-Upgrade::Origins-Pattern { "origin=Debian,label=Debian"; };\n'
-    file.write_text(theirs + render("base", UPGRADES, **settings))
+    distribution = 'Unattended-Upgrade::Origins-Pattern { "origin=Debian,label=Debian"; };\n'
+    file.write_text(distribution + render("base", UPGRADES, **settings))
     dump = subprocess.run(
         ["apt-config", "dump"],
         env=os.environ | {"APT_CONFIG": str(file)},
@@ -61,16 +61,16 @@ def upgrades(render, tmp_path, **settings):
 
 
 def test_only_security_upgrades_are_automatic(render, tmp_path):
-    said = upgrades(render, tmp_path)
-    assert 'APT::Periodic::Unattended-Upgrade "1";' in said
-    assert 'Unattended-Upgrade::Automatic-Reboot "false";' in said
-    origins = [line for line in said.splitlines() if "Origins-Pattern:: " in line]
+    dump = upgrades(render, tmp_path)
+    assert 'APT::Periodic::Unattended-Upgrade "1";' in dump
+    assert 'Unattended-Upgrade::Automatic-Reboot "false";' in dump
+    origins = [line for line in dump.splitlines() if "Origins-Pattern:: " in line]
     assert len(origins) == 4
     assert all("security" in origin for origin in origins)
 
 
 def test_upgrades_follow_the_inventory(render, tmp_path):
-    said = upgrades(
+    dump = upgrades(
         render,
         tmp_path,
         base_unattended_upgrades=False,
@@ -78,10 +78,10 @@ def test_upgrades_follow_the_inventory(render, tmp_path):
         base_upgrade_reboot_time="04:44",
         base_upgrade_excluded=["mariadb-"],
     )
-    assert 'APT::Periodic::Unattended-Upgrade "0";' in said
-    assert 'Unattended-Upgrade::Automatic-Reboot "true";' in said
-    assert 'Unattended-Upgrade::Automatic-Reboot-Time "04:44";' in said
-    assert 'Unattended-Upgrade::Package-Blacklist:: "mariadb-";' in said
+    assert 'APT::Periodic::Unattended-Upgrade "0";' in dump
+    assert 'Unattended-Upgrade::Automatic-Reboot "true";' in dump
+    assert 'Unattended-Upgrade::Automatic-Reboot-Time "04:44";' in dump
+    assert 'Unattended-Upgrade::Package-Blacklist:: "mariadb-";' in dump
 
 
 def test_idle_timeout_of_login_shells_can_be_disabled(render):

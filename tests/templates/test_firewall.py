@@ -8,7 +8,7 @@ import pytest
 
 from helpers.templates import problems
 
-SEEN = {
+FACTS = {
     "env": {"SSH_CONNECTION": "203.0.113.7 50000 10.0.0.9 22"},
     "access": {
         "sshd": ["port 22", "listenaddress [::]:2022"],
@@ -34,7 +34,7 @@ def rules(render):
 def host(render):
     """Return a function that renders the rules of the host."""
     return lambda **variables: render(
-        "firewall", "etc/flaskstack/firewall.nft.j2", **{"ansible_facts": SEEN} | variables
+        "firewall", "etc/flaskstack/firewall.nft.j2", **{"ansible_facts": FACTS} | variables
     )
 
 
@@ -93,14 +93,8 @@ def test_only_the_flaskstack_table_is_replaced(host):
 def test_invalid_settings_are_rejected(evaluate):
     """See tests/plugins/test_host_checks.py for each check."""
     assert problems("firewall") == []
-    given = {
-        "groups": {"app": ["host", "app-2"], "database": ["host"], "all": ["host", "app-2"]},
-        "hostvars": {"host": {"mysql_bind_address": "10.0.0.9"}, "app-2": {}},
-        "firewall_ssh_burst": 1,
-    }
-    (burst, missing) = problems("firewall", **given)
-    assert burst.startswith("firewall_ssh_burst is 1: ")
-    assert missing.startswith("firewall_addresses is []: must have, for app-2, an address")
-    sources = {"ansible_facts": SEEN, "firewall_ssh_sources": ["192.0.2.1"]}
+    (message,) = problems("firewall", firewall_ssh_burst=1)
+    assert message.startswith("firewall_ssh_burst is 1: ")
+    sources = {"ansible_facts": FACTS, "firewall_ssh_sources": ["192.0.2.1"]}
     (message,) = evaluate("firewall", "__firewall_host_problems", **sources)
     assert "example: firewall_ssh_sources: [192.0.2.1, 203.0.113.7]" in message
