@@ -197,7 +197,7 @@ def find_transactions(database: dict[str, Any]) -> list[str]:
 def decide_first_install(params: dict[str, Any], tables: int) -> tuple[bool, str]:
     """Return whether to run the first-install commands, and if not, a reason to report once."""
     root, when = Path(params["root"]), params["first_install_when"]
-    marker = read_marker(root)
+    marker = json.loads(read(root / MARKER) or "{}")
     if when == "run":
         return True, ""
     if when == "skip":
@@ -236,11 +236,6 @@ def find_data(root: Path, shared: list[str]) -> str:
         if any(file.is_file() and file.stat().st_size for file in files):
             return name
     return ""
-
-
-def read_marker(root: Path) -> dict[str, Any]:
-    """Return the recorded state of the first installation on this host."""
-    return json.loads(read(root / MARKER) or "{}")
 
 
 def write_marker(root: Path, state: str, release: str) -> None:

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from subprocess import DEVNULL
 from threading import Thread
@@ -207,12 +208,14 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self.host)
 
 
+@dataclass
 class Health:
-    """The health check of an app."""
+    """A health check: a request and what a healthy app answers."""
 
-    def __init__(self, path: str, headers: dict[str, str], status: int, body: str) -> None:
-        """Request `path`; healthy is an answer with `status` and a body that matches `body`."""
-        self.path, self.headers, self.status, self.body = path, headers, status, body
+    path: str
+    headers: dict[str, str]
+    status: int
+    body: str  # regular expression
 
     def check(self, socket_path: str, keep_waiting: Callable[[], bool]) -> tuple[bool, str]:
         """Check a socket. Return whether the app is healthy, and its answer as text."""
