@@ -52,9 +52,9 @@ class App:
 
     def play(self, playbook: str, *options: str, **variables: Any) -> Done:
         """Run one of the bundle's playbooks successfully."""
-        done = self.run(playbook, *options, **variables)
-        assert done.code == 0, done.output
-        return done
+        result = self.run(playbook, *options, **variables)
+        assert result.code == 0, result.output
+        return result
 
     def deploy(self) -> Done:
         """Deploy a new version."""

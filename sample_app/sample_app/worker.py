@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import socket
 import sys
-from typing import Any
 from uuid import uuid4
 
 import redis
@@ -50,6 +48,8 @@ class Worker(SimpleWorker):
         self, timeout: int | None, max_idle_time: int | None = None
     ) -> tuple[Job, Queue] | None:
         """Return the next job; raises StopRequested when there is none and the worker stops."""
+        if timeout is None:  # burst mode
+            return super().dequeue_job_and_maintain_ttl(timeout, max_idle_time)
         while not self.stopping:
             found = super().dequeue_job_and_maintain_ttl(POLL_INTERVAL, POLL_INTERVAL)
             if found is not None:
@@ -107,20 +107,12 @@ def main() -> int:
     logs.configure(settings.release, settings.log_level)
     database.init(settings)
     queues.init(settings)
-    signal.signal(signal.SIGTERM, _stop_before_work)
     log.info("worker started", extra={"jobs": jobs.__name__})
     try:
         work(resilient_redis.connect(settings.queue_url))
-    except StopRequested:
-        log.info("worker stopped while it waited for Redis")
     finally:
         database.close()
     return 0
-
-
-def _stop_before_work(*_: Any) -> None:
-    """Stop at once, until RQ installs its own signal handler."""
-    raise StopRequested
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ import zlib
 from pathlib import Path
 
 import pytest
-from rq import SimpleWorker
 from sqlalchemy import select, text
 
 from sample_app import cache, database, jobs, logs, notes, queues, worker
@@ -22,19 +21,6 @@ ROOT = Path(__file__).parent.parent
 def work(level="WARNING"):
     """Run all queued jobs."""
     worker.create_worker(queues.instance.client).work(burst=True, logging_level=level)
-
-
-@pytest.fixture(autouse=True)
-def burst(monkeypatch):
-    """Let the worker return when the queue is empty, and restore the signal handlers."""
-    dequeue = SimpleWorker.dequeue_job_and_maintain_ttl
-    monkeypatch.setattr(
-        worker.Worker, "dequeue_job_and_maintain_ttl", lambda self, *_: dequeue(self, None)
-    )
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("module", ["worker", "scheduler"])

@@ -4,65 +4,37 @@ import pytest
 import redis
 
 from sample_app import cache, resilient_redis
-from sample_app.resilient_redis import ResilientRedis, Unavailable
+from sample_app.resilient_redis import Unavailable
 
 
-@pytest.fixture
-def scripted(monkeypatch):
-    """Return a function that creates an instance with the given responses to `get`."""
+@pytest.mark.parametrize("error", [redis.ConnectionError, redis.TimeoutError, OSError])
+def test_a_failure_opens_the_breaker_until_a_trial_call_succeeds(app, error):
+    def fail(_client):
+        calls.append(error)
+        raise error
 
-    class Client:
-        def __init__(self, responses):
-            self.responses, self.calls = list(responses), 0
-
-        def get(self, _key):
-            self.calls += 1
-            response = self.responses.pop(0)
-            if isinstance(response, Exception):
-                raise response
-            return response
-
-    def create(*responses):
-        monkeypatch.setattr(resilient_redis, "connect", lambda _url: Client(responses))
-        return ResilientRedis("queue", "url")
-
-    return create
-
-
-def get(client):
-    """Read a key."""
-    return client.get("key")
-
-
-@pytest.mark.parametrize("error", [redis.ConnectionError("x"), redis.TimeoutError("x"), OSError()])
-def test_a_failure_opens_the_breaker(scripted, error):
-    instance = scripted(error, "not requested")
+    calls = []
     for _ in range(5):
         with pytest.raises(Unavailable):
-            instance.call(get)
-    assert instance.client.calls == 1
+            cache.instance.call(fail)
+    assert len(calls) == 1
+    cache.instance.breaker.reset_timeout = 0
+    assert [cache.count_visit(), cache.count_visit()] == [1, 2]
+    assert cache.instance.breaker.current_state == "closed"
 
 
-def test_the_breaker_closes_again(scripted):
-    instance = scripted(redis.ConnectionError("x"), "one", "two")
-    with pytest.raises(Unavailable):
-        instance.call(get)
-    instance.breaker.reset_timeout = 0
-    assert [instance.call(get), instance.call(get)] == ["one", "two"]
-    assert instance.breaker.current_state == "closed"
+def test_an_error_of_the_server_leaves_the_breaker_closed(app):
+    def fail(_client):
+        raise redis.ResponseError("OOM command not allowed when used memory > 'maxmemory'")
+
+    with pytest.raises(Unavailable, match="cache: refused with OOM"):
+        cache.instance.call(fail)
+    assert cache.count_visit() == 1
 
 
-def test_an_error_of_the_server_leaves_the_breaker_closed(scripted):
-    error = redis.ResponseError("OOM command not allowed when used memory > 'maxmemory'")
-    instance = scripted(error, "value")
-    with pytest.raises(Unavailable, match="queue: refused with OOM"):
-        instance.call(get)
-    assert instance.call(get) == "value"
-
-
-def test_bugs_are_raised(scripted):
-    with pytest.raises(KeyError):
-        scripted(KeyError("bug")).call(get)
+def test_bugs_are_raised(app):
+    with pytest.raises(ZeroDivisionError):
+        cache.instance.call(lambda _client: 1 / 0)
 
 
 def test_clients_have_short_timeouts():

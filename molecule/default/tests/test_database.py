@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from helpers.clients import children, live_web, main_pid
+from helpers.clients import live_web, main_pid
 from helpers.wait import wait_for
 
 
@@ -70,12 +70,6 @@ def test_an_outage_of_mysql_is_a_503_and_the_app_stays_alive(host, site):
         host.check_output("systemctl start %s", unit)
     wait_for(lambda: site.get("/readyz").status_code == 200, 20)
     assert main_pid(host, live_web(host, "sample")) == web, "the app was restarted"
-
-
-def test_the_pools_fit_into_the_server(host, sql, environment):
-    workers = children(host, main_pid(host, live_web(host, "sample")))
-    pools = len(workers) * int(environment["DB_POOL_SIZE"])
-    assert 0 < pools < int(sql.variable("max_connections"))
 
 
 def test_the_timeouts_are_in_order(sql, environment, settings):

@@ -39,20 +39,20 @@ def queueing(queue):
 
     @contextmanager
     def queueing():
-        jobs, done = [], threading.Event()
+        jobs, stopping = [], threading.Event()
 
-        def go(pool):
+        def submit(pool):
             started = time.monotonic()
-            while not done.wait(max(0, started + len(jobs) * EVERY - time.monotonic())):
+            while not stopping.wait(max(0, started + len(jobs) * EVERY - time.monotonic())):
                 jobs.append(pool.submit(queue, LONG if len(jobs) % LONG_EVERY == 0 else 0))
 
         with ThreadPoolExecutor(50) as pool:
-            running = threading.Thread(target=go, args=[pool])
+            running = threading.Thread(target=submit, args=[pool])
             running.start()
             try:
                 yield jobs
             finally:
-                done.set()
+                stopping.set()
                 running.join()
 
     return queueing
@@ -95,8 +95,8 @@ def test_deploys_lose_no_job_and_run_no_job_twice(host, operator, version, queue
     with queueing() as jobs:
         for _ in range(2):
             wait_for_more(jobs)
-            done = operator.deploy(version())
-            assert done.code == 0, done.output
+            deploy = operator.deploy(version())
+            assert deploy.code == 0, deploy.output
             releases.append(current())
         wait_for_more(jobs)
     queued = {job.result() for job in jobs}
@@ -121,8 +121,8 @@ def stale(rows, releases):
         first[queued_by] = min(first.get(queued_by, float(queued)), float(queued))
     return max(
         (
-            float(began) - first[queued_by]
-            for _job, queued_by, ran_by, _queued, began, _ended in rows
+            float(started) - first[queued_by]
+            for _job, queued_by, ran_by, _queued, started, _finished in rows
             if releases.index(ran_by) < releases.index(queued_by)
         ),
         default=0,

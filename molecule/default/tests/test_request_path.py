@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import time
 
-import pytest
-import requests
-
-from helpers.clients import Site, journal, json_lines, live_web
+from helpers.clients import journal, json_lines, live_web
 from helpers.wait import wait_for
 
 FORGED = {
@@ -39,16 +36,6 @@ def test_the_port_is_that_of_the_site(site):
     assert site.get("/whoami").json()["url"] == "https://localhost/"
     forged = site.get("/whoami", headers={"Host": "localhost:8080"})
     assert forged.json()["url"] == "https://localhost/"
-
-
-def test_http_redirects_to_https(address):
-    answer = Site(address, "localhost:8080").post("/notes?a=b")
-    assert (answer.status_code, answer.headers["Location"]) == (308, "https://localhost/notes?a=b")
-
-
-def test_an_unknown_host_is_refused(address):
-    with pytest.raises(requests.ConnectionError):
-        Site(address, "evil.example").get("/")
 
 
 def test_static_files_are_cached_and_served_by_nginx(host, site):

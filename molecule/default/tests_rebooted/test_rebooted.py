@@ -84,8 +84,8 @@ def test_all_rows_are_kept(sql, before):
 @pytest.mark.usefixtures("up")
 def test_a_deploy_works(host, site, operator, version):
     before = host.file("/srv/sample/current").linked_to
-    done = operator.deploy(version())
-    assert done.code == 0, done.output
+    deploy = operator.deploy(version())
+    assert deploy.code == 0, deploy.output
     assert host.file("/srv/sample/current").linked_to != before
     assert site.get("/readyz").status_code == 200
 

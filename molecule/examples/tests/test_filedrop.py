@@ -34,9 +34,9 @@ def events(site):
 
 def test_a_large_file_comes_back_byte_for_byte(filedrop, drop):
     content = os.urandom(20 * MEBIBYTE)
-    with events(filedrop.site) as told:
+    with events(filedrop.site) as received:
         assert drop("large file.bin", content).status_code == 302
-        url = next(told)["url"]
+        url = next(received)["url"]
     assert url in filedrop.site.get("/").text
     answer = filedrop.site.get(url)
     assert answer.content == content
@@ -63,11 +63,11 @@ def test_open_streams_do_not_block_other_requests(filedrop):
 
 def test_a_stream_survives_a_deploy(host, filedrop, drop):
     before = host.file("/srv/filedrop/current").linked_to
-    with events(filedrop.site) as told:
+    with events(filedrop.site) as received:
         filedrop.deploy()
         assert host.file("/srv/filedrop/current").linked_to != before
         drop("after.txt", b"after")
-        event = next(told)
+        event = next(received)
     assert event["name"] == "after.txt"
     assert filedrop.site.get(event["url"]).content == b"after"
     # The old instance stops when its streams are closed.

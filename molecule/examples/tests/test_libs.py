@@ -15,13 +15,13 @@ import queue, socket, uuid, requests, socketio
 resolve, site = socket.getaddrinfo, "http://libs.example.org"
 socket.getaddrinfo = lambda host, *more, **options: resolve("127.0.0.1", *more, **options)
 for _ in range(3):
-    client, heard, token = socketio.Client(), queue.Queue(), uuid.uuid4().hex
-    client.on("done", heard.put)
+    client, received, token = socketio.Client(), queue.Queue(), uuid.uuid4().hex
+    client.on("done", received.put)
     client.connect(site, transports={transports})
     assert client.transport() == "websocket", client.transport()
     assert client.call("echo", "words", timeout=10) == "words"
     requests.post(f"{{site}}/jobs/rq/{{token}}", timeout=10).raise_for_status()
-    while heard.get(timeout=20) != token: pass
+    while received.get(timeout=20) != token: pass
     client.disconnect()
 """
 
@@ -77,8 +77,8 @@ def test_a_session_is_in_the_cache(shop_libs, token):
 
 
 def test_sockets_with_polling_and_one_worker(host):
-    done = host.run("flaskstack shop_libs run python -c %s", CLIENT.format(transports=BROWSER))
-    assert done.rc == 0, done.stdout + done.stderr
+    client = host.run("flaskstack shop_libs run python -c %s", CLIENT.format(transports=BROWSER))
+    assert client.rc == 0, client.stdout + client.stderr
 
 
 @pytest.fixture
@@ -125,10 +125,10 @@ def test_metrics_include_all_workers(shop_libs, two_workers):
 
 @pytest.mark.usefixtures("two_workers")
 def test_sockets_without_polling_and_two_workers(host):
-    done = host.run(
+    client = host.run(
         "flaskstack shop_libs run python -c %s", CLIENT.format(transports=["websocket"])
     )
-    assert done.rc == 0, done.stdout + done.stderr
+    assert client.rc == 0, client.stdout + client.stderr
 
 
 def test_metrics_are_reset_with_a_new_instance(host, shop_libs):
