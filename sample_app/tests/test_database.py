@@ -5,6 +5,7 @@ import sys
 import textwrap
 from dataclasses import replace
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pymysql
 import pytest
@@ -16,8 +17,6 @@ from sample_app.database import Session
 from sample_app.models import Note
 
 MYSQL = "mysql+pymysql://app:p%25w@localhost/app?unix_socket=/run/mysqld/mysqld.sock"
-
-
 TICK = text("INSERT INTO ticks VALUES (1, 'today', 'host', 1)")
 
 
@@ -26,21 +25,6 @@ def mysql_error(number, invalidated=False):
     error = OperationalError("SELECT 1", {}, pymysql.err.OperationalError(number, "text"))
     error.connection_invalidated = invalidated
     return error
-
-
-class Work:
-    """Work for `database.run` that raises the errors first; `calls` is the number of calls."""
-
-    def __init__(self, *errors):
-        self.errors = list(errors)
-        self.calls = 0
-
-    def __call__(self, _session):
-        """Raise the next error, or return."""
-        self.calls += 1
-        if self.errors:
-            raise self.errors.pop(0)
-        return "done"
 
 
 def test_the_pool_follows_the_settings(settings):
@@ -98,26 +82,26 @@ def test_a_forked_process_has_its_own_connections(settings):
     ],
 )
 def test_transient_errors_are_retried(app, errors):
-    work = Work(*errors)
+    work = Mock(side_effect=[*errors, "done"])
     assert database.run(work) == "done"
-    assert work.calls == len(errors) + 1
+    assert work.call_count == len(errors) + 1
 
 
 @pytest.mark.parametrize("number", [3024, 1969, 2003, 1054])
 def test_other_errors_are_not_retried(app, number):
-    work = Work(mysql_error(number))
+    work = Mock(side_effect=mysql_error(number))
     with pytest.raises(OperationalError):
         database.run(work)
-    assert work.calls == 1
+    assert work.call_count == 1
 
 
 def test_a_hanging_server_is_awaited_once(app, monkeypatch):
     clock = iter(range(0, 1000, 30))
     monkeypatch.setattr("time.monotonic", lambda: next(clock))
-    work = Work(mysql_error(2013, invalidated=True))
+    work = Mock(side_effect=mysql_error(2013, invalidated=True))
     with pytest.raises(OperationalError):
         database.run(work)
-    assert work.calls == 1
+    assert work.call_count == 1
 
 
 def test_failed_work_is_rolled_back(app):
