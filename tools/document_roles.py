@@ -57,7 +57,12 @@ def documented(page: Path) -> str:
 def options(role: Path) -> str:
     """Return the table of a role's options."""
     specs = yaml.safe_load(text(role / "meta/argument_specs.yml"))["argument_specs"]
-    return HEADER + "".join(rows(next(iter(specs.values())).get("options", {})))
+    defaults = yaml.safe_load(text(role / "defaults/main.yml")) or {}
+    options = {
+        name: option | ({"default": defaults[name]} if name in defaults else {})
+        for name, option in next(iter(specs.values())).get("options", {}).items()
+    }
+    return HEADER + "".join(rows(options))
 
 
 def renamed() -> str:

@@ -120,6 +120,8 @@ def _spec_checks(
     except AnsibleError as error:
         yield failed | {"reason": f"cannot be evaluated: {' '.join(str(error).split())}"}
         return
+    # With a default, null is of the wrong type.
+    option = option | ({"default": defaults[name]} if name in defaults else {})
     result = ArgumentSpecValidator({name: option}).validate(given)
     if result.error_messages:
         shown = {"value": given[name]} if given and not SECRET.search(name) else {}

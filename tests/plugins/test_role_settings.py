@@ -30,6 +30,7 @@ def messages(**variables):
             "gunicorn_threads: 4",
         ),
         ({"app_environment": 5}, "app_environment is 5", "must be of type dict", "{}"),
+        ({"app_domains": None}, "app_domains is null", "must be of type list", "app_domains: []"),
         (
             {"app_secret_environment": "TOKEN: pA8x"},
             "app_secret_environment",
