@@ -11,18 +11,28 @@ from helpers.clients import live_web
 
 
 @pytest.fixture
-def get(address):
-    """Return `get(path, headers, **query)`, which returns the JSON of the app's response.
+def responses(address):
+    """Return `responses(port)`, which returns a function that gets JSON from that port.
 
     It raises requests.RequestException.
     """
 
-    def get(path="/", headers=None, **query):
-        answer = requests.get(f"http://{address}{path}", params=query, headers=headers, timeout=20)
-        answer.raise_for_status()
-        return answer.json()
+    def responses(port):
+        def get(path="/", headers=None, **query):
+            url = f"http://{address}:{port}{path}"
+            answer = requests.get(url, params=query, headers=headers, timeout=20)
+            answer.raise_for_status()
+            return answer.json()
 
-    return get
+        return get
+
+    return responses
+
+
+@pytest.fixture
+def get(responses):
+    """Return `get(path, headers, **query)`, which returns the JSON of the app's response."""
+    return responses(80)
 
 
 @pytest.fixture

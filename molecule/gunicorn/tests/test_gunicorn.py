@@ -1,7 +1,6 @@
 """Gunicorn under systemd: requests, restarts and failures."""
 
 import time
-import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -20,16 +19,6 @@ def test_environment_reaches_the_app(get, secret_key):
     assert environment["TRUSTED_PROXY_HOPS"] == "1"
 
 
-def test_secret_is_not_in_arguments_units_or_logs(host, get, secret_key):
-    get()
-    for place in ("cat /proc/[0-9]*/cmdline", "systemctl show 'probe*'", "journalctl"):
-        assert secret_key not in host.run(f"{place} | tr '\\0' ' '").stdout
-
-
-def test_only_root_and_the_app_read_the_environment_file(host):
-    assert host.run("runuser -u www-data -- cat /etc/probe/current/environment").rc != 0
-
-
 def test_app_has_no_privileges(host, get):
     status = host.file(f"/proc/{get()['pid']}/status").content_string
     fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
@@ -38,16 +27,6 @@ def test_app_has_no_privileges(host, get):
     assert int(fields["CapBnd"], 16) == 0
     assert fields["Seccomp"] == "2"
     assert host.user("probe").shell == "/usr/sbin/nologin"
-
-
-@pytest.mark.parametrize(
-    "folder", ["/etc", "/etc/probe", "/srv/probe/releases/test", "/run/probe", "/home", "/usr/bin"]
-)
-def test_app_cannot_write_to_other_folders(get, folder):
-    assert get("/write", file=f"{folder}/made-by-app") in (
-        {"error": "PermissionError"},
-        {"error": "OSError"},  # a read-only file system
-    )
 
 
 def test_app_writes_to_its_state_folder(host, get):
@@ -59,16 +38,6 @@ def test_app_writes_to_its_state_folder(host, get):
 def test_app_writes_to_shared_folders(host, get):
     host.check_output("install -d -o probe -g probe /srv/probe/shared/uploads")
     assert "pid" in get("/write", file="/srv/probe/shared/uploads/made-by-app")
-
-
-def test_app_has_its_own_tmp(host, get):
-    name = f"/tmp/{uuid.uuid4()}"
-    assert "pid" in get("/write", file=name)
-    assert not host.file(name).exists
-
-
-def test_app_does_not_see_processes_of_other_users(get):
-    assert get("/read", file="/proc/1/cmdline") == {"error": "FileNotFoundError"}
 
 
 def test_concurrent_requests_are_workers_times_threads(get, processes):
@@ -83,12 +52,6 @@ def test_concurrent_requests_are_workers_times_threads(get, processes):
         durations = sorted(visitors.map(request, range(5)))
     assert durations[3] < 5
     assert durations[4] > 5  # the fifth request waited for a free thread
-
-
-def test_heartbeat_is_in_memory(host, processes):
-    worker = processes()[1]
-    assert "/dev/shm/wgunicorn" in host.check_output("ls -l /proc/%s/fd", worker)
-    assert host.check_output("stat -f -c %T /dev/shm") == "tmpfs"
 
 
 def test_killed_worker_is_replaced_without_failed_requests(host, get, processes):
@@ -153,12 +116,6 @@ def test_app_gets_only_the_trusted_headers(get):
     assert "HTTP_X_FORWARDED_FOR" not in forged
 
 
-def test_output_of_the_app_is_in_the_journal(host, get):
-    text = str(uuid.uuid4())
-    get("/log", text=text)
-    wait_for(lambda: text in host.check_output("journalctl -u %s -t probe-web", WEB))
-
-
 @pytest.mark.parametrize("instance", ["probe-clock@1.service", "probe-clock@2.service"])
 def test_killed_background_process_is_restarted(host, unit, instance):
     assert unit(instance, "ActiveState") == "active"
@@ -174,9 +131,9 @@ def test_units_start_at_boot(unit, host):
 
 
 def test_run_executes_a_command_with_environment_and_user_of_the_app(host):
-    said = "import os; print(os.getuid(), os.getgroups(), os.getcwd(), os.environ['GREETING'])"
+    code = "import os; print(os.getuid(), os.getgroups(), os.getcwd(), os.environ['GREETING'])"
     uid, gid = host.user("probe").uid, host.user("probe").gid
-    answer = host.check_output("flaskstack probe run python -c %s", said)
+    answer = host.check_output("flaskstack probe run python -c %s", code)
     assert answer == f'{uid} [{gid}] /srv/probe/releases/test it\'s "quoted", $HOME and `more`'
 
 

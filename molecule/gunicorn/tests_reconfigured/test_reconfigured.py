@@ -7,12 +7,10 @@ import requests
 
 
 @pytest.fixture
-def waves(address):
+def waves(responses):
     """Return `waves(path)`, which returns the JSON of the second app's response."""
-    headers = {"X-Forwarded-For": "192.0.2.7"}
-    return lambda path: requests.get(
-        f"http://{address}:81{path}", headers=headers, timeout=10
-    ).json()
+    get = responses(81)
+    return lambda path: get(path, {"X-Forwarded-For": "192.0.2.7"})
 
 
 def test_workers(processes):
