@@ -106,23 +106,6 @@ def test_a_rollback_restores_the_release_with_its_settings(shop, words):
     assert not Lock(shop.host.root).holder()
 
 
-def test_a_restart_moves_to_the_other_slot(shop):
-    before = shop.host.app_dir.live()
-    assert answer(shop, "restart")[0] == 0
-    assert shop.host.serves() == ("two", "second")
-    assert shop.host.app_dir.live() != before
-    assert shop.host.app_dir.history()[-1]["action"] == "restart"
-
-
-def test_a_failed_command_keeps_the_active_release_and_is_reported(shop):
-    shop.host.deploy("one", "first", root=str(shop.host.root), action="rollback")
-    shop.host.ship("sick")
-    code, output = shop("rollback", "sick")
-    assert (code, shop.host.serves()) == (1, ("one", "first"))
-    assert 'failed at "Start the release"' in output
-    assert not Lock(shop.host.root).holder()
-
-
 def test_an_interrupted_command_is_undone(shop, monkeypatch):
     def interrupted(change):
         change.begin(change.app_dir.free(), "switch")

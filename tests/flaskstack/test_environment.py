@@ -70,21 +70,6 @@ def test_the_name_depends_on_lock_and_interpreter():
     assert all(re.fullmatch("[0-9a-f]{16}-python3.13", name) for name in names)
 
 
-def test_an_environment_matches_its_lock_and_is_created_once(install, locked, folder):
-    (folder / "lib").mkdir(parents=True)
-    (folder / "lib/half").touch()
-    lock = [locked("gunicorn", "27.0.0"), locked("packaging", "1.0")]
-    assert install(*lock, complete=False, unhashed=["jinja==3.1"])
-    assert packages(folder) == ["gunicorn-27.0.0", "jinja-3.1", "packaging-1.0"]
-    assert (folder / "requirements.txt").read_text() == "\n".join(lock)
-    assert not (folder / "lib/half").exists()
-    assert str(folder) in (folder / "bin/activate").read_text()
-    assert not [p for p in folder.rglob("*") if not p.is_symlink() and p.stat().st_mode & 0o022]
-    complete = (folder / ".complete").stat()
-    assert install("other==1.0") is False
-    assert (folder / ".complete").stat() == complete
-
-
 def test_a_lock_in_the_standard_format(install, index, folder):
     wheel = index.folder / "jinja/jinja-3.1-py3-none-any.whl"
     lock = 'lock-version = "1.0"\ncreated-by = "uv"\n[[packages]]\nname = "jinja"\n'

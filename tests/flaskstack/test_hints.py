@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from flaskstack import build
 from flaskstack.hints import COMPILER, advice, decisive, running_advice
 
 LIBRARY = "/srv/shop/environments/4f1b-python3.13/lib/python3.13/site-packages"
@@ -177,6 +178,9 @@ def test_advice_matches_the_error(text, setting):
 def test_a_failed_build_command_suggests_the_build_environment():
     text = journal("KeyError: 'KEY'", 'os.environ["KEY"]')
     assert advice(text, "app_build_environment").endswith("app_build_environment: {KEY: value}")
+    assert "app_build_environment: {SECRET_KEY: " in build.advise(text)
+    assert "app_build_hosts: [registry.npmjs.org, " in build.advise("npm error code ENOTFOUND")
+    assert "app_build_packages: " in build.advise(NOT_BUILT)
 
 
 @pytest.mark.parametrize(

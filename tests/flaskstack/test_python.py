@@ -83,20 +83,9 @@ def archive(tmp_path):
     return Path(shutil.make_archive(tmp_path / "python", "gztar", tmp_path / "made", "python"))
 
 
-def test_a_configured_build_is_installed_once(install, archive, sandboxed):
-    answer = install(archive)
-    assert answer["changed"]
-    assert answer["python"]["version"] == "3.99.1"
-    assert answer["python"]["executable"] == f"{sandboxed}/pythons/3.99.1/bin/python3.99"
-    archive.unlink()
-    again = python.install({"python": "3.99"})
-    assert again == answer | {"changed": False}
-
-
 @pytest.mark.parametrize(
     ("options", "message", "example"),
     [
-        ({"checksum": "sha256:00"}, "another checksum", "app_python_checksum: sha256:"),
         ({"python": "3.9"}, r"the archive has Python 3\.99\.1, not 3\.9", 'app_python: "3.99"'),
         ({"url": "https://localhost:1/python.tar.gz"}, "cannot be downloaded", ""),
         ({"python": "python3.99"}, "is not there", "app_python: "),
