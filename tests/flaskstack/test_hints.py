@@ -114,9 +114,6 @@ app_environment: {REDIS_URL | | redis.exceptions.ConnectionError: Error 111 conn
 app_environment: {DB_URI | | x.OperationalError: (2003, "Can't connect to MySQL server on 'x'")
 app_environment: {DB_URI | | x.OperationalError: (1049, "Unknown database 'x'")
 app_migrate_commands: | | x.OperationalError: (1142, "CREATE command denied to user")
-mysql_lock_wait_timeout: | | x.OperationalError: (1205, "Lock wait timeout exceeded; try again")
-app_extra_requirements: [cryptography] | | x: 'cryptography' package is required for sha256_password
-mysql_max_allowed_packet: | | x.OperationalError: (1153, "Got a packet bigger than that")
 app_queue_host: 127.0.0.1 | | KeyError: 'No such transport: unix'
 app_processes: [{name: beat | | _gdbm.error: [Errno 30] Read-only file system: 'celerybeat-schedule'
 app_constraints: ["sqlalchemy | | AssertionError: Class 'x' directly inherits TypingOnly but has
@@ -127,7 +124,6 @@ app_shared_paths: [var | | OSError: [Errno 30] Read-only file system: '/srv/a/re
 app_writable_paths: [/data/x] | | PermissionError: [Errno 13] Permission denied: '/data/x/a.txt'
 | | PermissionError: [Errno 13] Permission denied: '/etc/shadow'
 app_shared_files: | | sqlite3.OperationalError: unable to open database file
-release_keep: 2 | | OSError: [Errno 28] No space left on device
 """
 OUTPUTS = """
 app_health_path: /healthz | GET /healthz: 302 FOUND to /login (expected is 200)

@@ -123,21 +123,6 @@ TABLE = [
         "app_migrate_commands: [flask routes]",
     ),
     (
-        r"[(]1205,|Lock wait timeout exceeded",
-        "Another transaction held the table or the row for longer, such as a report or a shell",
-        "mysql_lock_wait_timeout: 60",
-    ),
-    (
-        r"'?cryptography'? package is required for sha256_password",
-        "The driver needs this package to log in to MySQL without TLS",
-        "app_extra_requirements: [cryptography]",
-    ),
-    (
-        r"[(]1153,|Got a packet bigger than 'max_allowed_packet'",
-        "A statement is larger than the database accepts, which follows from app_upload_size",
-        "mysql_max_allowed_packet: 256",
-    ),
-    (
         r"Access denied for user|password authentication failed|Unknown database|"
         r"database \"\S+\" does not exist|OperationalError.*[Cc]onnection refused|"
         r"Can't connect to (local )?(MySQL|server|MariaDB)|could not translate host name",
@@ -149,11 +134,6 @@ TABLE = [
         r"^redis\.exceptions\.|Cannot connect to (redis|amqp)",
         "Redis does not answer at this address, or rejects this user",
         'app_environment: {REDIS_URL: "{{ app_cache_url }}"}',
-    ),
-    (
-        r"No space left on device|Disk quota exceeded",
-        "A disk of the host is full: see `df -h` there. Fewer releases need less",
-        "release_keep: 2",
     ),
     (
         r"(?:Permission denied|Read-only file system): '\S*/(?:releases/[^/']+|current)/([^/']+)",
