@@ -170,7 +170,11 @@ FOUND = {"found": {"3.10.1": "/usr/bin/python3.10", "3.12.4": "/opt/a/bin/python
             r'python3: is 3.10.1 on b, but the app says requires-python = ">=3.11"; the host has',
             "python3.12",
         ),
-        ({"version": "3.10", "machine": "x"}, "3.10 on b, .* has none", '"3.11"'),
+        (
+            {"version": "3.10", "machine": "x"},
+            r'3.10 on b, .* requires-python = ">=3.11"\.$', '"3.11"'),
+            '"3.11"',
+        ),
         (
             FOUND | {"version": "", "reason": "is not there"},
             r"python3: is not there on b, which has python3.10 \(3.10.1\), python3.12",

@@ -111,10 +111,8 @@ def check_pythons(params: dict[str, Any], requires: str) -> None:
             continue
         names = {found: Path(path).name for found, path in python.get("found", {}).items()}
         known = ", ".join(f"{name} ({found})" for found, name in names.items()) or "none"
-        reason = (
-            f"is {version} on {host}, but the app says requires-python = "
-            f'"{requires}"; the host has {known}'
-        )
+        reason = f'is {version} on {host}, but the app says requires-python = "{requires}"'
+        reason += f"; the host has {known}" if names else ""
         if not version:
             reason = (
                 f"{python['reason']} on {host}, which has {known}; name one of these, a version "
