@@ -67,9 +67,7 @@ def host_pythons(
 def rollback_problems(states: Mapping[str, State], release: str) -> list[str]:
     """Return why a rollback to a release is impossible: the hosts that lack it."""
     if not release:
-        return [
-            "There is no previous release to roll back to. playbooks/releases.yml lists the releases"
-        ]
+        return ["There is no previous release to roll back to. playbooks/releases.yml lists all"]
     return [
         f"{host} has no release {release}; there are: {', '.join(state['releases']) or 'none'}"
         for host, state in states.items()

@@ -172,7 +172,7 @@ FOUND = {"found": {"3.10.1": "/usr/bin/python3.10", "3.12.4": "/opt/a/bin/python
         ),
         (
             {"version": "3.10", "machine": "x"},
-            r'3.10 on b, .* requires-python = ">=3.11"\.$', '"3.11"'),
+            r'3.10 on b, .* requires-python = ">=3.11"\.$',
             '"3.11"',
         ),
         (
