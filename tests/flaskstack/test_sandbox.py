@@ -30,23 +30,21 @@ def test_addresses_named_by_others_must_be_public_or_trusted(trusted, named, por
     assert [port for _, port, _ in sandbox.addresses(trusted, named)] == ports
 
 
+@pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700::1", "64:ff9b::808:808"])
+def test_public_addresses(address):
+    assert sandbox.is_public(address)
+
+
 @pytest.mark.parametrize(
-    ("address", "public"),
+    "address",
     [
-        ("8.8.8.8", True),
-        ("2606:4700::1", True),
-        ("64:ff9b::808:808", True),
-        ("64:ff9b::a9fe:a9fe", False),  # 169.254.169.254 through NAT64
-        ("168.63.129.16", False),
-        ("100.100.100.200", False),
-        ("fd00:ec2::254", False),
-        ("fe80::1", False),
-        ("192.168.1.1", False),
-        ("224.0.0.1", False),
+        "64:ff9b::a9fe:a9fe",  # 169.254.169.254 through NAT64
+        *("168.63.129.16", "100.100.100.200", "fd00:ec2::254"),  # metadata services
+        *("fe80::1", "192.168.1.1", "224.0.0.1"),
     ],
 )
-def test_public_addresses(address, public):
-    assert sandbox.is_public(address) is public
+def test_other_addresses(address):
+    assert not sandbox.is_public(address)
 
 
 def test_rules_and_names_match_those_of_the_hosts(sandboxed, final):
@@ -86,10 +84,9 @@ def test_special_files_are_rejected(final):
 def test_a_failure_is_reported_and_leaves_no_files(sandboxed, final):
     """Files of earlier interrupted runs are removed too."""
     (final.parent / ".another/tree/a").mkdir(parents=True)
-    with pytest.raises(ValidationError) as failed, sandbox.opened("shop", final) as box:
+    error = r"^Step failed with code 7:\n(.*\n)*50\nno such \$thing$"
+    with pytest.raises(ValidationError, match=error), sandbox.opened("shop", final) as box:
         box.run("Step", "echo half >file; seq 50; echo 'no such $thing' >&2; exit 7")
-    assert str(failed.value).startswith("Step failed with code 7:\n")
-    assert str(failed.value).endswith("50\nno such $thing")
     assert not final.exists()
 
 

@@ -203,36 +203,18 @@ def test_an_expected_redirect_is_healthy(watch):
     assert "/login" in watch.wait_healthy("Start", WEB, "socket_path")
 
 
-OUTPUT = """Id=shop-worker@1.service
-ActiveState=active
-Slice=shop-processes.slice
-
-Id=shop-nightly.service
-ActiveState=inactive
-Slice=shop-timers.slice
-
-Id=shop-nightly.timer
-ActiveState=active
-
-Id=shop-two.timer
-ActiveState=active
-
-Id=shop-two-worker@1.service
-ActiveState=active
-Slice=shop-two-processes.slice
-
-Id=shop-web@a.service
-ActiveState=active
-Slice=shop.slice
-
-Id=shop-failed.service
-ActiveState=failed
-Slice=shop-processes.slice
-"""
-
-
 def test_background_processes_are_identified_by_their_slices():
-    processes = units.Units(lambda argv: (0, OUTPUT, "")).processes("shop")
+    shown = [
+        ("shop-worker@1.service", "active", "shop-processes.slice"),
+        ("shop-failed.service", "failed", "shop-processes.slice"),
+        ("shop-nightly.service", "inactive", "shop-timers.slice"),
+        ("shop-nightly.timer", "active", ""),
+        ("shop-web@a.service", "active", "shop.slice"),
+        ("shop-two.timer", "active", ""),  # of another app
+        ("shop-two-worker@1.service", "active", "shop-two-processes.slice"),
+    ]
+    output = "\n\n".join(f"Id={n}\nActiveState={s}\nSlice={slice}" for n, s, slice in shown)
+    processes = units.Units(lambda argv: (0, output, "")).processes("shop")
     assert processes == {WORKER, "shop-nightly.timer", "shop-failed.service"}
 
 
