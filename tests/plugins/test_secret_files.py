@@ -102,9 +102,9 @@ def test_files_are_readable_by_the_owner_only(folder):
 
 def test_results_and_state_file_contain_no_secret(folder):
     rotate(folder)
-    said = f"{folder.query()} {folder.state_file.read_text()}"
+    shown = f"{folder.query()} {folder.state_file.read_text()}"
     for name in ("cache", "key"):
-        assert not [text for text in texts(folder, name) if text in re.split(r"\W+", said)]
+        assert not [text for text in texts(folder, name) if text in re.split(r"\W+", shown)]
 
 
 def test_missing_directory(tmp_path):

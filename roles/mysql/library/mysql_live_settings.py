@@ -53,8 +53,8 @@ def number(value: str) -> int | float | None:
 def raised(text: str, at_least: dict[str, Any]) -> str:
     """Return the text of an option file with its numbers raised to those of `at_least`."""
     for name, value in at_least.items():
-        now, wanted = number(read(text).get(name, "")), number(str(value))
-        if now is not None and wanted is not None and now < wanted:
+        present, minimum = number(read(text).get(name, "")), number(str(value))
+        if present is not None and minimum is not None and present < minimum:
             line = re.compile(rf"^{name.replace('_', '[-_]')}\s*=.*$", re.MULTILINE | re.IGNORECASE)
             text = line.sub(f"{name} = {value}", text)
     return text

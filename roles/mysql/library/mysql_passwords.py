@@ -37,39 +37,40 @@ Statement = tuple[str, tuple[str, ...]]
 
 
 def mariadb_statements(
-    account: tuple[str, str], wanted: list[str], accepted: dict[str, bool], more: bool
+    account: tuple[str, str], passwords: list[str], accepted: dict[str, bool], has_second: bool
 ) -> list[Statement]:
-    """Return the statements that make MariaDB accept the wanted passwords, and no others.
+    """Return the statements that make MariaDB accept these passwords, and no others.
 
-    `more`: the account has a second authentication method. MariaDB tries them in order.
+    `has_second`: the account has a second authentication method. MariaDB tries them in order.
     """
-    if all(accepted[password] for password in wanted) and more == (len(wanted) > 1):
+    if all(accepted[password] for password in passwords) and has_second == (len(passwords) > 1):
         return []
     # Hashed here, because MariaDB writes the statement to its binary log.
-    methods = " OR ".join(["mysql_native_password USING %s"] * len(wanted))
-    return [(f"ALTER USER %s@%s IDENTIFIED VIA {methods}", (*account, *map(native_hash, wanted)))]
+    methods = " OR ".join(["mysql_native_password USING %s"] * len(passwords))
+    values = (*account, *map(native_hash, passwords))
+    return [(f"ALTER USER %s@%s IDENTIFIED VIA {methods}", values)]
 
 
 def mysql_statements(
-    account: tuple[str, str], wanted: list[str], accepted: dict[str, bool], more: bool
+    account: tuple[str, str], passwords: list[str], accepted: dict[str, bool], has_second: bool
 ) -> list[Statement]:
-    """Return the statements that make MySQL accept the wanted passwords, and no others.
+    """Return the statements that make MySQL accept these passwords, and no others.
 
-    `more`: the account has a second password. A new first password leaves the second one
+    `has_second`: the account has a second password. A new first password leaves the second one
     unchanged; with RETAIN, the former first password becomes the second one. So the previous
     password is set first.
     """
     change = "ALTER USER %s@%s IDENTIFIED WITH caching_sha2_password BY %s"
     retain = f"{change} RETAIN CURRENT PASSWORD"
-    if len(wanted) > 1:
-        if all(accepted[password] for password in wanted):
+    if len(passwords) > 1:
+        if all(accepted[password] for password in passwords):
             return []
-        return [(retain, (*account, password)) for password in reversed(wanted)]
-    if accepted[wanted[0]] and not more:
+        return [(retain, (*account, password)) for password in reversed(passwords)]
+    if accepted[passwords[0]] and not has_second:
         return []
-    # The wanted password may be the second one, which is discarded below.
-    first = [(change, (*account, wanted[0]))]
-    return first + ([("ALTER USER %s@%s DISCARD OLD PASSWORD", account)] if more else [])
+    # The password may be the second one, which is discarded below.
+    first = [(change, (*account, passwords[0]))]
+    return first + ([("ALTER USER %s@%s DISCARD OLD PASSWORD", account)] if has_second else [])
 
 
 def native_hash(password: str) -> str:
@@ -132,7 +133,7 @@ def main() -> None:
     except ImportError:
         module.fail_json(msg="The host has no PyMySQL: install python3-pymysql")
     account = (params["user"], params["host"])
-    wanted = [password for password in (params["password"], params["previous"]) if password]
+    passwords = [password for password in (params["password"], params["previous"]) if password]
     statements: list[Statement] = []
     try:
         server = Server(pymysql, params["socket"])
@@ -141,10 +142,10 @@ def main() -> None:
             module.exit_json(changed=True, accepted=[])
         if not hashes:
             module.fail_json(msg=f"The server has no account {params['user']}@{params['host']}")
-        accepted = {word: any(matches(word, stored) for stored in hashes) for word in wanted}
+        accepted = {one: any(matches(one, stored) for stored in hashes) for one in passwords}
         # The number of MySQL's hashing rounds depends on its version, so log in instead.
         if params["host"] in LOCAL and (params["state"] == "query" or not server.mariadb):
-            accepted = {word: server.accepts(params["user"], word) for word in wanted}
+            accepted = {one: server.accepts(params["user"], one) for one in passwords}
         if params["state"] == "present":
             rules = mariadb_statements if server.mariadb else mysql_statements
             statements = rules(account, list(accepted), accepted, len(hashes) > 1)
@@ -154,7 +155,7 @@ def main() -> None:
         # The server's message may quote the statement, which has passwords.
         number = error.args[0] if error.args else "unknown"
         module.fail_json(msg=f"{params['user']}@{params['host']}: error {number} of the server")
-    module.exit_json(changed=bool(statements), accepted=[accepted[one] for one in wanted])
+    module.exit_json(changed=bool(statements), accepted=list(accepted.values()))
 
 
 if __name__ == "__main__":

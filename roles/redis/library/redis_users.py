@@ -120,7 +120,7 @@ def main() -> None:
     path = params["socket"]
     try:
         if params["state"] == "query":
-            accepted = [accepts(path, params["user"], word) for word in params["passwords"]]
+            accepted = [accepts(path, params["user"], password) for password in params["passwords"]]
             module.exit_json(changed=False, accepted=accepted)
         users, settings = parse(Path(params["file"]).read_text())
         password = Path(params["admin_password_file"]).read_text().strip()
