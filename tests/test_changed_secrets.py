@@ -135,44 +135,13 @@ def test_missing_secret_is_not_replaced(checkout):
     ours.set_up()
 
 
-@pytest.mark.parametrize(
-    ("file", "wrong", "reason"),
-    [
-        ("group_vars/all/wrong.yml", {"app_prefix": "shop/"}, "app_prefix is shop/"),
-        (
-            "host_vars/shop-1.yml",
-            {"ansible_connection": "ssh", "ansible_host": "192.0.2.1"},
-            "shop-1 did not answer",
-        ),
-    ],
-)
-def test_run_that_fails_for_another_reason_keeps_no_secrets(checkout, file, wrong, reason):
+def test_run_that_fails_for_another_reason_keeps_no_secrets(checkout):
     ours = checkout("ours")
-    (ours.inventory / file).parent.mkdir(exist_ok=True)
-    (ours.inventory / file).write_text(json.dumps(wrong))
+    (ours.inventory / "group_vars/all/wrong.yml").write_text('{"app_prefix": "shop/"}')
     code, output = ours.play()
     assert code
-    assert reason in output
+    assert "app_prefix is shop/" in output
     assert ours.secrets() == {}
-
-
-def test_previous_secret_is_required_until_it_is_revoked(checkout):
-    ours = checkout("ours")
-    ours.set_up()
-    new, old = ours.folder / "database.txt", ours.folder / "database.previous.txt"
-    old.write_text(new.read_text())
-    new.write_text("another-password\n")
-    ours.set_up(__secrets_rotating=True)
-    text = old.read_text()
-    old.unlink()
-    code, output = ours.play()
-    assert code
-    assert "app_database_password_previous: missing" in output
-    old.write_text(text)
-    ours.set_up(__secrets_rotating=True, __secrets_revoked=["database"])
-    code, output = ours.play()
-    assert code
-    assert "app_database_password_previous: revoked" in output
 
 
 def test_same_secrets_in_a_vault_are_accepted(checkout, tmp_path):

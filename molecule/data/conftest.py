@@ -132,7 +132,7 @@ def certificate(host, tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def way(address, remote, request) -> dict[str, Any]:
+def arguments(address, remote, request) -> dict[str, Any]:
     """Return the connection arguments of PyMySQL, as SQLAlchemy passes them for the app."""
     if remote:
         return {"host": address, "ssl": {"ca": str(request.getfixturevalue("certificate"))}}
@@ -140,13 +140,13 @@ def way(address, remote, request) -> dict[str, Any]:
 
 
 @pytest.fixture
-def connect(way, passwords) -> Iterator[Callable[..., pymysql.Connection]]:
+def connect(arguments, passwords) -> Iterator[Callable[..., pymysql.Connection]]:
     """Yield `connect(user, …)`, which connects as the app does; closed after the test."""
     with ExitStack() as connections:
 
         def connect(user: str = APP, **options: Any) -> pymysql.Connection:
             login = {"user": user, "password": passwords.get(user, ""), "database": APP}
-            connection = pymysql.connect(autocommit=True, **(way | login | options))
+            connection = pymysql.connect(autocommit=True, **(arguments | login | options))
             connections.callback(lambda: connection.open and connection.close())
             return connection
 
@@ -161,25 +161,25 @@ def listening(host) -> set[str]:
 
 
 @pytest.fixture
-def ask(connect) -> Callable[..., list[tuple[Any, ...]]]:
-    """Return `ask(statement, user=…)`, which returns the rows of a query in a new session."""
+def query(connect) -> Callable[..., list[tuple[Any, ...]]]:
+    """Return `query(statement, user=…)`, which returns the rows of a query in a new session."""
 
-    def ask(statement: str, *values: Any, user: str = APP) -> list[tuple[Any, ...]]:
+    def query(statement: str, *values: Any, user: str = APP) -> list[tuple[Any, ...]]:
         with connect(user) as connection, connection.cursor() as cursor:
             cursor.execute(statement, values or None)
             return list(cursor.fetchall())
 
-    return ask
+    return query
 
 
 @pytest.fixture
-def notes(ask) -> Iterator[str]:
+def notes(query) -> Iterator[str]:
     """Yield the name of a table, created by the migration user."""
     columns = "id INT AUTO_INCREMENT PRIMARY KEY, body VARCHAR(60) UNIQUE"
-    ask("DROP TABLE IF EXISTS notes", user=MIGRATION)  # from an earlier run
-    ask(f"CREATE TABLE notes ({columns})", user=MIGRATION)
+    query("DROP TABLE IF EXISTS notes", user=MIGRATION)  # from an earlier run
+    query(f"CREATE TABLE notes ({columns})", user=MIGRATION)
     yield "notes"
-    ask("DROP TABLE notes", user=MIGRATION)
+    query("DROP TABLE notes", user=MIGRATION)
 
 
 @pytest.fixture
@@ -244,6 +244,6 @@ def queue(host, generated):
 
 
 @pytest.fixture
-def neighbour(host, generated):
+def other_queue(host, generated):
     """Return the queue of another app on the host."""
     return Redis(host, "queue", generated("other_queue"), "other_shop")

@@ -152,7 +152,7 @@ def test_invalid_settings_are_rejected(evaluate, variable, wrong):
     assert "s3cret" not in message
 
 
-def neighbours(owner="blog", **server):
+def shared_server(owner="blog", **server):
     """Return local facts of a server that app blog uses too, and the secrets."""
     common = {"app": owner, "address": "", "port": 3306}
     blog = common | {
@@ -168,13 +168,15 @@ def neighbours(owner="blog", **server):
     return SECRETS | {"ansible_facts": {"ansible_local": local}}
 
 
-def needing(connections):
+def plan_with(connections):
     """Return a plan with connections for the app and ten for administrators."""
     return {"site_plan": {"host": {"connections_needed": connections + 10}}}
 
 
 def test_sufficient_server_of_another_app_is_accepted(evaluate):
-    given = neighbours() | needing(30) | {"mysql_wait_timeout": 10, "mysql_max_connections": 500}
+    given = (
+        shared_server() | plan_with(30) | {"mysql_wait_timeout": 10, "mysql_max_connections": 500}
+    )
     given["app_upload_size"] = 100
     assert evaluate("mysql", "__mysql_problems", **given) == []
     facts = evaluate("mysql", "__mysql_facts", **given)
@@ -190,7 +192,7 @@ def test_sufficient_server_of_another_app_is_accepted(evaluate):
 
 def test_insufficient_server_of_another_app_is_rejected(evaluate):
     wrong = {"mysql_bind_address": "10.0.0.5"}
-    (message,) = evaluate("mysql", "__mysql_problems", **(neighbours() | wrong))
+    (message,) = evaluate("mysql", "__mysql_problems", **(shared_server() | wrong))
     assert message.startswith('mysql_bind_address is ""')
     assert "in the inventory of blog set mysql_bind_address: 10.0.0.5" in message
     assert "group_vars" not in message
@@ -208,14 +210,14 @@ def test_insufficient_server_of_another_app_is_rejected(evaluate):
     ],
 )
 def test_names_and_settings_of_another_app_are_rejected(evaluate, variable, server, wrong):
-    given = neighbours(**server) | {"mysql_bind_address": server.get("address", "")} | wrong
+    given = shared_server(**server) | {"mysql_bind_address": server.get("address", "")} | wrong
     (message,) = evaluate("mysql", "__mysql_problems", **given)
     assert message.startswith(variable)
     assert "group_vars" in message
 
 
 def test_settings_of_the_owner_suffice_for_all_apps(evaluate):
-    given = neighbours(owner="shop") | needing(40)
+    given = shared_server(owner="shop") | plan_with(40)
     given["ansible_facts"]["ansible_local"]["flaskstack_mysql_blog"]["pool_recycle"] = 4000
     given["mysql_max_connections"] = 109
     facts = evaluate("mysql", "__mysql_facts", **given)

@@ -56,14 +56,14 @@ def test_transaction_can_write_a_row_that_another_has_changed(connect, notes):
         first.commit()
 
 
-def test_table_with_only_a_character_set_has_the_collation_of_the_database(host, ask, notes):
+def test_table_with_only_a_character_set_has_the_collation_of_the_database(host, query, notes):
     if host.backend.get_hostname() != "trixie":
         pytest.skip("MySQL and Debian 12's MariaDB have no setting for it")
-    ask("CREATE TABLE more (body VARCHAR(60)) DEFAULT CHARSET=utf8mb4", user=MIGRATION)
+    query("CREATE TABLE more (body VARCHAR(60)) DEFAULT CHARSET=utf8mb4", user=MIGRATION)
     try:
-        assert ask(f"SELECT * FROM more JOIN {notes} ON more.body = {notes}.body") == []
+        assert query(f"SELECT * FROM more JOIN {notes} ON more.body = {notes}.body") == []
     finally:
-        ask("DROP TABLE more", user=MIGRATION)
+        query("DROP TABLE more", user=MIGRATION)
 
 
 DUMP = """
@@ -92,28 +92,28 @@ def restored_by(client, path):
     return re.sub(r"/var/backups/\S+[.]sql[.]gz", path, line)
 
 
-def test_documented_command_restores_a_dump(host, client, ask, notes):
+def test_documented_command_restores_a_dump(host, client, query, notes):
     """The dump has a row larger than MariaDB's default limit, and a migration failed halfway."""
-    ask("CREATE TABLE files (id INT PRIMARY KEY AUTO_INCREMENT, data LONGBLOB)", user=MIGRATION)
-    ask("INSERT INTO files (data) VALUES (%s)", bytes(range(256)))
+    query("CREATE TABLE files (id INT PRIMARY KEY AUTO_INCREMENT, data LONGBLOB)", user=MIGRATION)
+    query("INSERT INTO files (data) VALUES (%s)", bytes(range(256)))
     fill = "INSERT INTO files (data) SELECT REPEAT(data, %s) FROM files"
-    ask(fill, 160 * 1024, user=MIGRATION)  # 40 MiB may exceed the time limit of the app's user
+    query(fill, 160 * 1024, user=MIGRATION)  # 40 MiB may exceed the time limit of the app's user
     hashes = "SELECT LENGTH(data), SHA2(data, 256) FROM files ORDER BY id"
-    before = ask(hashes, user=MIGRATION)
+    before = query(hashes, user=MIGRATION)
     assert [length for length, _ in before] == [256, 40 << 20]
     dump(host, "/root/own.sql.gz")
-    ask(f"ALTER TABLE {notes} ADD COLUMN half INT", user=MIGRATION)
-    ask("CREATE TABLE half (id INT)", user=MIGRATION)
-    ask("TRUNCATE files", user=MIGRATION)
+    query(f"ALTER TABLE {notes} ADD COLUMN half INT", user=MIGRATION)
+    query("CREATE TABLE half (id INT)", user=MIGRATION)
+    query("TRUNCATE files", user=MIGRATION)
     host.check_output(restored_by(client, "/root/own.sql.gz"))
-    assert ask(hashes, user=MIGRATION) == before
-    assert {name for (name,) in ask("SHOW TABLES")} == {"files", notes}
-    assert len(ask(f"SHOW COLUMNS FROM {notes}")) == 2
-    ask("DROP TABLE files", user=MIGRATION)
+    assert query(hashes, user=MIGRATION) == before
+    assert {name for (name,) in query("SHOW TABLES")} == {"files", notes}
+    assert len(query(f"SHOW COLUMNS FROM {notes}")) == 2
+    query("DROP TABLE files", user=MIGRATION)
     host.check_output("rm /root/own.sql.gz")
 
 
-def test_dump_of_trixie_can_be_restored_on_other_servers(host, client, ask):
+def test_dump_of_trixie_can_be_restored_on_other_servers(host, client, query):
     """The dump of MariaDB 11.8 begins with a line that older and MySQL clients do not support."""
     if host.backend.get_hostname() == "trixie":
         pytest.skip("it comes from here")
@@ -125,32 +125,32 @@ def test_dump_of_trixie_can_be_restored_on_other_servers(host, client, ask):
     packed = other.check_output("base64 /root/trixie.sql.gz; rm /root/trixie.sql.gz")
     host.check_output("echo %s | base64 -d >/root/trixie.sql.gz", packed)
     host.check_output(restored_by(client, "/root/trixie.sql.gz"))
-    assert ("travels",) in ask("SHOW TABLES")
-    ask("DROP TABLE travels", user=MIGRATION)
+    assert ("travels",) in query("SHOW TABLES")
+    query("DROP TABLE travels", user=MIGRATION)
     host.check_output("rm /root/trixie.sql.gz")
 
 
-def test_migration_of_a_table_in_use_times_out(connect, ask, notes, sql):
+def test_migration_of_a_table_in_use_times_out(connect, query, notes, sql):
     with connect() as holder:
         holder.begin()
         holder.cursor().execute(f"SELECT body FROM {notes}")
         with pytest.raises(pymysql.MySQLError, match="Lock wait timeout"):
-            ask(f"ALTER TABLE {notes} ADD COLUMN more INT", user=MIGRATION)
+            query(f"ALTER TABLE {notes} ADD COLUMN more INT", user=MIGRATION)
         held = sql(f"USE {APP}; {TRANSACTIONS}").split("\t")  # as in the deploy's message
         assert held[:2] == [str(holder.thread_id()), APP]
-        assert ask(f"SELECT body FROM {notes}") == []
+        assert query(f"SELECT body FROM {notes}") == []
 
 
 def test_server_listens_only_for_the_app(listening, address, remote):
     assert listening == {"127.0.0.1:3306"} | ({f"{address}:3306"} if remote else set())
 
 
-def test_connections_from_other_hosts_require_tls(address, remote, connect, ask):
+def test_connections_from_other_hosts_require_tls(address, remote, connect, query):
     if not remote:
         with pytest.raises(pymysql.OperationalError, match="refused"):
             pymysql.connect(host=address, user=APP)
         return
-    assert ask("SHOW STATUS LIKE 'Ssl_version'") == [("Ssl_version", "TLSv1.3")]
+    assert query("SHOW STATUS LIKE 'Ssl_version'") == [("Ssl_version", "TLSv1.3")]
     with pytest.raises(pymysql.MySQLError, match="insecure transport"):
         connect(ssl_disabled=True)
     with pytest.raises(pymysql.OperationalError, match="CERTIFICATE_VERIFY_FAILED"):
@@ -165,20 +165,20 @@ def test_other_users_cannot_log_in_as_root(host, client, password):
     assert "Access denied for user 'root'" in answer.stderr
 
 
-def test_app_changes_rows_and_migrations_change_the_schema(ask, notes):
-    ask(f"INSERT INTO {notes} (body) VALUES (%s)", "first")
-    ask(f"UPDATE {notes} SET body = %s", "second")
-    assert ask(f"SELECT body FROM {notes}") == [("second",)]
-    ask(f"ALTER TABLE {notes} ADD COLUMN author VARCHAR(20), ADD INDEX (author)", user=MIGRATION)
+def test_app_changes_rows_and_migrations_change_the_schema(query, notes):
+    query(f"INSERT INTO {notes} (body) VALUES (%s)", "first")
+    query(f"UPDATE {notes} SET body = %s", "second")
+    assert query(f"SELECT body FROM {notes}") == [("second",)]
+    query(f"ALTER TABLE {notes} ADD COLUMN author VARCHAR(20), ADD INDEX (author)", user=MIGRATION)
     sign = "BEFORE INSERT ON notes FOR EACH ROW SET NEW.author = 'nobody'"
-    ask(f"CREATE TRIGGER sign {sign}", user=MIGRATION)
-    ask(f"INSERT INTO {notes} (body) VALUES (%s)", "third")
-    assert ask(f"SELECT author FROM {notes} WHERE body = %s", "third") == [("nobody",)]
-    ask(f"DELETE FROM {notes}")
-    assert ask(f"SELECT COUNT(*) FROM {notes}") == [(0,)]
+    query(f"CREATE TRIGGER sign {sign}", user=MIGRATION)
+    query(f"INSERT INTO {notes} (body) VALUES (%s)", "third")
+    assert query(f"SELECT author FROM {notes} WHERE body = %s", "third") == [("nobody",)]
+    query(f"DELETE FROM {notes}")
+    assert query(f"SELECT COUNT(*) FROM {notes}") == [(0,)]
 
 
-def test_app_cannot_change_the_schema(ask, notes):
+def test_app_cannot_change_the_schema(query, notes):
     for statement in (
         "CREATE TABLE more (id INT)",
         f"ALTER TABLE {notes} ADD COLUMN more INT",
@@ -190,36 +190,36 @@ def test_app_cannot_change_the_schema(ask, notes):
     ):
         for user in (APP, BACKGROUND):
             with pytest.raises(pymysql.MySQLError) as error:
-                ask(statement, user=user)
+                query(statement, user=user)
             assert code(error) in DENIED, statement
 
 
 @pytest.mark.parametrize("user", [APP, MIGRATION])
-def test_other_databases_are_invisible(sql, ask, user):
+def test_other_databases_are_invisible(sql, query, user):
     other = "my1shop"  # an unescaped underscore in the grant would match it
     sql(f"CREATE DATABASE {other}; CREATE TABLE {other}.notes (id INT)")
     try:
-        visible = {name for (name,) in ask("SHOW DATABASES", user=user)}
+        visible = {name for (name,) in query("SHOW DATABASES", user=user)}
         assert visible - {"information_schema", "performance_schema"} == {APP}
         with pytest.raises(pymysql.MySQLError) as error:
-            ask(f"SELECT * FROM {other}.notes", user=user)
+            query(f"SELECT * FROM {other}.notes", user=user)
         assert code(error) in DENIED
         with pytest.raises(pymysql.MySQLError) as error:
-            ask("SELECT * FROM mysql.user", user=user)
+            query("SELECT * FROM mysql.user", user=user)
         assert code(error) in DENIED
     finally:
         sql(f"DROP DATABASE {other}")
 
 
-def test_statement_limit_applies_only_to_requests(ask, sql, settings):
+def test_statement_limit_applies_only_to_requests(query, sql, settings):
     limit = settings["mysql_statement_timeout"]
     started = time.monotonic()
     with pytest.raises(pymysql.MySQLError, match=STOPPED):
-        ask(SLOW.format(limit * 40))
+        query(SLOW.format(limit * 40))
     assert limit - 0.2 <= time.monotonic() - started < limit + 1.5
     longer = SLOW.format(limit * 10 + 5)
     with ThreadPoolExecutor() as pool:
-        others = [pool.submit(ask, longer, user=user) for user in (BACKGROUND, MIGRATION)]
+        others = [pool.submit(query, longer, user=user) for user in (BACKGROUND, MIGRATION)]
         assert sql(longer) == "0"
         assert [other.result() for other in others] == [[(0,)], [(0,)]]
 
@@ -235,21 +235,21 @@ def test_lock_wait_ends_before_the_statement_limit(connect, notes, settings):
         assert time.monotonic() - started < settings["mysql_statement_timeout"]
 
 
-def test_text_is_stored_unchanged(ask, notes):
+def test_text_is_stored_unchanged(query, notes):
     words = ["grüße", "日本語", "👩‍🚀", "🍣", "🍺"]  # some collations treat the last two as equal
     for word in words:
-        ask(f"INSERT INTO {notes} (body) VALUES (%s)", word)
-    assert [body for (body,) in ask(f"SELECT body FROM {notes} ORDER BY id")] == words
-    assert ask("SELECT @@collation_database") == [("utf8mb4_unicode_520_ci",)]
+        query(f"INSERT INTO {notes} (body) VALUES (%s)", word)
+    assert [body for (body,) in query(f"SELECT body FROM {notes} ORDER BY id")] == words
+    assert query("SELECT @@collation_database") == [("utf8mb4_unicode_520_ci",)]
 
 
-def test_slow_statement_is_logged(host, ask):
+def test_slow_statement_is_logged(host, query):
     name = f"snail_{uuid4().hex}"
-    ask(f"SELECT SLEEP(0.7) AS {name}")
+    query(f"SELECT SLEEP(0.7) AS {name}")
     wait_for(lambda: host.run("grep --quiet %s /var/log/mysql/slow.log", name).succeeded)
 
 
-def test_killed_server_restarts_with_every_commit(host, client, ask, notes):
-    ask(f"INSERT INTO {notes} (body) VALUES (%s)", "kept")
+def test_killed_server_restarts_with_every_commit(host, client, query, notes):
+    query(f"INSERT INTO {notes} (body) VALUES (%s)", "kept")
     host.check_output(f"systemctl kill --signal=KILL {client}")
-    assert wait_for(lambda: ask(f"SELECT body FROM {notes}"), 30) == [("kept",)]
+    assert wait_for(lambda: query(f"SELECT body FROM {notes}"), 30) == [("kept",)]

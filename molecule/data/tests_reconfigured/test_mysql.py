@@ -24,11 +24,11 @@ def test_only_the_new_password_is_valid(connect, generated, user, old):
     assert error.value.args[0] == 1045
 
 
-def test_changed_statement_limits_apply_per_account(ask, client, settings):
+def test_changed_statement_limits_apply_per_account(query, client, settings):
     seconds = {"mariadb": "@@max_statement_time", "mysql": "@@max_execution_time / 1000"}[client]
-    assert ask(f"SELECT {seconds}") == [(settings["mysql_statement_timeout"],)]
-    assert ask(f"SELECT {seconds}", user=BACKGROUND) == [(4,)]
-    assert ask(f"SELECT {seconds}", user=MIGRATION) == [(0,)]
+    assert query(f"SELECT {seconds}") == [(settings["mysql_statement_timeout"],)]
+    assert query(f"SELECT {seconds}", user=BACKGROUND) == [(4,)]
+    assert query(f"SELECT {seconds}", user=MIGRATION) == [(0,)]
 
 
 def test_insecure_accounts_and_test_database_are_removed(sql, remote):
