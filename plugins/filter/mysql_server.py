@@ -11,6 +11,7 @@ from typing import Any
 sys.path.append(str(Path(__file__).parent))
 
 from networks import LOOPBACK
+from plan_inputs import NUMBERS
 from problems import check
 from quotes import not_lines
 
@@ -32,17 +33,6 @@ PLANNED = [
     *("mysql_innodb_lock_wait_timeout", "mysql_connect_timeout", "mysql_net_read_timeout"),
     *("mysql_net_write_timeout", "mysql_interactive_timeout", "mysql_innodb_buffer_pool_size"),
 ]
-LEAST = {
-    "mysql_wait_timeout": 1,
-    "mysql_interactive_timeout": 1,
-    "mysql_connect_timeout": 1,
-    "mysql_net_read_timeout": 1,
-    "mysql_net_write_timeout": 1,
-    "mysql_innodb_lock_wait_timeout": 1,
-    "mysql_statement_timeout": 1,
-    "mysql_max_connections": RESERVED_CONNECTIONS,
-    "mysql_innodb_buffer_pool_size": 32,
-}
 
 
 def packet_size(upload: Any) -> int:
@@ -198,17 +188,17 @@ def _setting_checks(settings: Settings, is_owner: bool) -> Iterator[Check]:
     valid = re.fullmatch("utf8mb4_[a-z0-9_]+", settings["mysql_collation"])
     reason = "must be a collation of utf8mb4, the only character set that holds every character"
     yield check("mysql_collation", valid, reason, example="utf8mb4_unicode_520_ci")
-    number = {name: int(settings[name]) for name in LEAST}
-    for name, minimum in LEAST.items():
-        reason = f"must be {minimum} or more"
-        yield check(name, number[name] >= minimum, reason, example=2 * minimum)
+    for name, (least, most, example, unit) in NUMBERS.items():
+        if name.startswith("mysql_"):
+            valid = least <= int(settings[name]) <= most
+            yield check(name, valid, f"must be {least} to {most} {unit}", example=example)
     recycle = int(settings["app_database_pool_recycle"])
     reason = f"must be longer than app_database_pool_recycle ({recycle}), or the app's pool returns"
-    longer = not is_owner or number["mysql_wait_timeout"] > recycle
+    longer = not is_owner or int(settings["mysql_wait_timeout"]) > recycle
     reason += " connections that the server has closed"
     yield check("mysql_wait_timeout", longer, reason, example=2 * recycle)
-    statement = number["mysql_statement_timeout"]
-    shorter = number["mysql_innodb_lock_wait_timeout"] < statement
+    statement = int(settings["mysql_statement_timeout"])
+    shorter = int(settings["mysql_innodb_lock_wait_timeout"]) < statement
     reason = (
         f"must be shorter than mysql_statement_timeout ({statement}), so that a wait for a lock"
     )
