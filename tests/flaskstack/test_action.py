@@ -153,14 +153,14 @@ def test_ansible_installs_and_calls_the_program(library, tmp_path):
         f"ansible_python_interpreter={sys.executable}",
     ]
     ansible = Path(sys.executable).with_name("ansible-playbook")
-    done = subprocess.run(
+    result = subprocess.run(
         [ansible, *options, tmp_path / "play.yml", "-vv"],
         cwd=ROOT,
         env=environment,
         capture_output=True,
         text=True,
     )
-    shown = done.stdout + done.stderr
+    shown = result.stdout + result.stderr
     assert "flaskstack ******** ended early" in shown, shown
     set_it = f"Set it in {tmp_path}/group_vars/all/main.yml, for example: app_python: "
     assert set_it in " ".join(shown.split()), shown

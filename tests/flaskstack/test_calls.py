@@ -106,7 +106,6 @@ def same_units(host):
     "change",
     [
         lambda host: host.running.pop("shop-worker@1.service"),
-        lambda host: host.running.pop("shop-nightly.timer"),
         lambda host: host.running.pop("shop-web@a.socket"),
         lambda host: host.app_dir.assign_slot("b", "one"),
         lambda host: host.app_dir.begin_change(id="two"),

@@ -119,8 +119,8 @@ def test_an_interrupted_command_is_undone(shop, monkeypatch):
 
 @pytest.mark.parametrize("command", ["rollback", "restart"])
 def test_a_running_deploy_is_not_interrupted_without_break_lock(shop, command):
-    asks = this_process("bob@lap", "three") | {"controller": "elsewhere", "pid": 7}
-    Lock(shop.host.root).acquire(asks)
+    holder = this_process("bob@lap", "three") | {"controller": "elsewhere", "pid": 7}
+    Lock(shop.host.root).acquire(holder)
     code, output = shop(command)
     assert (code, shop.host.serves()) == (1, ("two", "second"))
     assert "bob@lap deploys three since" in output
@@ -129,18 +129,18 @@ def test_a_running_deploy_is_not_interrupted_without_break_lock(shop, command):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["rollback", "three"], "no release three; there are: "),
         (["run"], "no command given"),
         (["maintenance", "on"], "nginx does not serve shop on this host"),
     ],
 )
-def test_invalid_commands_are_rejected(shop, monkeypatch, tmp_path, words, told):
+def test_invalid_commands_are_rejected(shop, monkeypatch, tmp_path, words, message):
     monkeypatch.setattr(cli, "MAINTENANCE", tmp_path)
     code, output = shop(*words)
     assert code == 1
-    assert told in output
+    assert message in output
     assert cli.main(["other", "status"]) == 1
 
 
@@ -200,11 +200,11 @@ def test_run_passes_input_output_and_exit_code(flaskstack, root, words, output):
 
 def test_run_stops_its_unit_when_it_is_terminated(flaskstack, program, tools):
     program("systemctl", f'#!/bin/sh\necho "$@" >{tools}/stopped\ntouch {tools}/go\n')
-    script = f"echo begun; until test -e {tools}/go; do sleep 0.05; done"
+    script = f"echo started; until test -e {tools}/go; do sleep 0.05; done"
     process = flaskstack(
         "run", "sh", "-c", script, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL
     )
-    assert process.stdout.readline() == "begun\n"
+    assert process.stdout.readline() == "started\n"
     process.terminate()
     assert process.wait(10) == 128 + 15
     process.stdout.close()

@@ -150,7 +150,7 @@ def test_ansible_can_call_the_check(tmp_path):
     """Also in check mode, where nothing is installed."""
     params = {"app": "shop", "user": "daemon", "root": "/srv/shop", "groups": ["app"]}
     params |= {"folders": [], "units": [], "settings": "main.yml", "check": True}
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, ROOT / "roles/release/files/flaskstack", "call", "conflicts"],
         input=json.dumps(params),
         capture_output=True,
@@ -158,4 +158,4 @@ def test_ansible_can_call_the_check(tmp_path):
         check=False,
         env={"PYTHONPATH": str(ROOT / "roles/release/files")},
     )
-    assert "app_user is daemon" in json.loads(done.stdout)["msg"], done.stderr
+    assert "app_user is daemon" in json.loads(result.stdout)["msg"], result.stderr

@@ -34,10 +34,10 @@ def install(host_wants, folder, index, monkeypatch):
     monkeypatch.setenv("UV_DEFAULT_INDEX", index.url)
 
     def install(*lines, **options):
-        wanted = {"environment": "one", "python": sys.executable, "complete": True, "unhashed": []}
-        wanted |= {"lock": "\n".join(lines), "lock_name": "requirements.txt"}
+        params = {"environment": "one", "python": sys.executable, "complete": True, "unhashed": []}
+        params |= {"lock": "\n".join(lines), "lock_name": "requirements.txt"}
         try:
-            answer = environment.install(host_wants | wanted | options)
+            answer = environment.install(host_wants | params | options)
         except ValidationError as error:
             assert not folder.exists()
             return str(error)
@@ -82,8 +82,8 @@ def test_a_lock_in_the_standard_format(install, index, folder):
 
 def test_a_locked_file_is_found_in_any_index(install, index, tmp_path):
     other = Index(tmp_path / "other")
-    wanted = other.add("gunicorn", "29.0")
-    lines = [f"--extra-index-url {index.url}", f"gunicorn==29.0 --hash=sha256:{wanted}"]
+    digest = other.add("gunicorn", "29.0")
+    lines = [f"--extra-index-url {index.url}", f"gunicorn==29.0 --hash=sha256:{digest}"]
     assert install(*lines, index_url=other.url) is True
 
 

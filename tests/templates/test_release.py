@@ -14,7 +14,7 @@ SECRETS = {
 def test_health_check_follows_the_settings(evaluate):
     worker = {"name": "worker", "command": "w", "instances": 2}
     nightly = {"name": "nightly", "command": "n", "schedule": "daily"}
-    proof = evaluate(
+    release = evaluate(
         "release",
         "__release_health",
         app_processes=[worker, nightly],
@@ -22,10 +22,10 @@ def test_health_check_follows_the_settings(evaluate):
         app_domains=["*.shop.example"],
         plan={"release_strategy": "restart"},
     )
-    assert proof["services"] == ["shop-worker@1.service", "shop-worker@2.service"]
-    assert (proof["timers"], proof["strategy"]) == (["shop-nightly.timer"], "restart")
-    assert (proof["health"]["status"], proof["root"]) == (204, "/srv/shop")
-    assert proof["health"]["headers"]["Host"] == "www.shop.example"
+    assert release["services"] == ["shop-worker@1.service", "shop-worker@2.service"]
+    assert (release["timers"], release["strategy"]) == (["shop-nightly.timer"], "restart")
+    assert (release["health"]["status"], release["root"]) == (204, "/srv/shop")
+    assert release["health"]["headers"]["Host"] == "www.shop.example"
     assert evaluate("release", "__release_health")["strategy"] == "switch"
 
 
