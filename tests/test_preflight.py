@@ -161,10 +161,10 @@ def test_plan_of_a_valid_inventory_is_printed(play):
     code, output = play("playbooks/plan.yml", ansible_become=False, **here)
     assert code == 0, output
     for line in (
-        "Clock, seconds variable shop-1",
-        "nginx waits for the answer nginx_proxy_read_timeout 35",
+        "Timeouts, seconds variable shop-1",
+        "response to nginx nginx_proxy_read_timeout 35",
         "memory, MiB host_memory 1960",
-        "MySQL's connections mysql_max_connections 42",
+        "MySQL connections mysql_max_connections 42",
     ):
         assert f" {line} " in output
 

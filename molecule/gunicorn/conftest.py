@@ -40,10 +40,10 @@ def during(get):
     """Return `during(action)`, which runs it during requests and returns (responses, errors)."""
 
     def during(action):
-        answers, failures, done = [], [], threading.Event()
+        answers, failures, stop = [], [], threading.Event()
 
         def visit():
-            while not done.is_set():
+            while not stop.is_set():
                 try:
                     answers.append(get())
                 except requests.RequestException as error:
@@ -55,7 +55,7 @@ def during(get):
         try:
             action()
         finally:
-            done.set()
+            stop.set()
             for visitor in visitors:
                 visitor.join()
         return answers, failures

@@ -7,40 +7,40 @@ from typing import Any
 Site = dict[str, dict[str, Any]]
 
 # Each row: its label, the variable that sets it, and its tier.
-CLOCK = (
-    ("a request may take", "request_timeout", "app"),
-    ("a statement waits for a lock", "mysql_innodb_lock_wait_timeout", "database"),
-    ("a statement runs", "mysql_statement_timeout", "database"),
-    ("Gunicorn waits for a worker", "gunicorn_timeout", "app"),
-    ("a worker finishes at a reload", "gunicorn_graceful_timeout", "app"),
-    ("systemd waits at a stop", "gunicorn_stop_timeout", "app"),
-    ("nginx waits for the answer", "nginx_proxy_read_timeout", "edge"),
-    ("nginx waits while it sends", "nginx_proxy_send_timeout", "edge"),
-    ("nginx waits for a connection", "nginx_proxy_connect_timeout", "edge"),
-    ("MySQL waits for a login", "mysql_connect_timeout", "database"),
-    ("MySQL waits for a client's data", "mysql_net_read_timeout", "database"),
-    ("MySQL waits while it sends", "mysql_net_write_timeout", "database"),
-    ("the pool renews a connection", "app_database_pool_recycle", "app"),
-    ("MySQL closes an idle connection", "mysql_wait_timeout", "database"),
-    ("the same in an interactive shell", "mysql_interactive_timeout", "database"),
+TIMEOUTS = (
+    ("request", "request_timeout", "app"),
+    ("lock wait", "mysql_innodb_lock_wait_timeout", "database"),
+    ("statement", "mysql_statement_timeout", "database"),
+    ("Gunicorn worker", "gunicorn_timeout", "app"),
+    ("graceful stop of a worker", "gunicorn_graceful_timeout", "app"),
+    ("stop of the app", "gunicorn_stop_timeout", "app"),
+    ("response to nginx", "nginx_proxy_read_timeout", "edge"),
+    ("request sent by nginx", "nginx_proxy_send_timeout", "edge"),
+    ("connection of nginx", "nginx_proxy_connect_timeout", "edge"),
+    ("login to MySQL", "mysql_connect_timeout", "database"),
+    ("MySQL reading from a client", "mysql_net_read_timeout", "database"),
+    ("MySQL writing to a client", "mysql_net_write_timeout", "database"),
+    ("age of a pooled connection", "app_database_pool_recycle", "app"),
+    ("idle connection", "mysql_wait_timeout", "database"),
+    ("idle interactive connection", "mysql_interactive_timeout", "database"),
 )
 SIZES = (
     ("CPUs", "host_cpus", ""),
     ("memory, MiB", "host_memory", ""),
     ("swap, MiB", "base_swap_size", ""),
-    ("how a release is put in use", "release_strategy", "app"),
-    ("Gunicorn's workers", "gunicorn_workers", "app"),
+    ("release strategy", "release_strategy", "app"),
+    ("Gunicorn workers", "gunicorn_workers", "app"),
     ("memory of a worker or process, MiB", "gunicorn_worker_memory", "app"),
-    ("the app holds at most, MiB", "gunicorn_memory_limit", "app"),
-    ("a worker is replaced above, MiB", "gunicorn_worker_memory_limit", "app"),
+    ("memory limit of the app, MiB", "gunicorn_memory_limit", "app"),
+    ("memory limit of a worker, MiB", "gunicorn_worker_memory_limit", "app"),
     ("threads of a worker", "gunicorn_threads", "app"),
     ("requests of a gevent worker", "gunicorn_worker_connections", "app"),
-    ("requests of one visitor at a time", "nginx_limit_connections", "edge"),
-    ("streams of one visitor at a time", "nginx_limit_streams", "edge"),
-    ("connections of a worker or process", "app_database_pool_size", "app"),
-    ("MySQL's connections", "mysql_max_connections", "database"),
-    ("MySQL's buffer pool, MiB", "mysql_innodb_buffer_pool_size", "database"),
-    ("MySQL's own measurements", "mysql_performance_schema", "database"),
+    ("concurrent requests per client", "nginx_limit_connections", "edge"),
+    ("streams per client", "nginx_limit_streams", "edge"),
+    ("connections per worker or process", "app_database_pool_size", "app"),
+    ("MySQL connections", "mysql_max_connections", "database"),
+    ("MySQL buffer pool, MiB", "mysql_innodb_buffer_pool_size", "database"),
+    ("performance schema", "mysql_performance_schema", "database"),
     ("Redis cache, MiB", "redis_cache_maxmemory", "cache"),
     ("Redis queue, MiB", "redis_queue_maxmemory", "queue"),
 )
@@ -49,13 +49,13 @@ Row = list[str]
 
 def plan_tables(site: Site) -> str:
     """Return the tables of timeouts and of memory, with one column per host."""
-    clock = [_setting(site, *row) for row in CLOCK]
+    timeouts = [_setting(site, *row) for row in TIMEOUTS]
     budget = [_setting(site, *row) for row in SIZES]
     owners = [inputs.get("server", {}).get("app", "") for inputs in site.values()]
     if any(owners):
         budget.append(["MySQL is set up by the inventory of", "", *owners])
     return (
-        f"{_table(['Clock, seconds', 'variable', *site], clock)}\n\n"
+        f"{_table(['Timeouts, seconds', 'variable', *site], timeouts)}\n\n"
         f"{_table(['Budget', 'variable', *site], [*budget, [], *_memory(site)])}"
         f"{''.join(_streams(site))}"
     )

@@ -8,7 +8,7 @@ from helpers import repository
 from helpers.plans import host, planned
 from helpers.repository import ROLES
 from plan_inputs import INPUTS, NUMBERS
-from plan_tables import CLOCK, SIZES
+from plan_tables import SIZES, TIMEOUTS
 from plan_timeouts import timeouts
 
 PLAN = planned(one=host())["one"]["plan"]
@@ -52,7 +52,7 @@ def test_argument_spec_of_a_planned_number_is_int(name):
 
 
 def test_tables_show_every_planned_setting():
-    shown = {name for _text, name, _tier in (*CLOCK, *SIZES)}
+    shown = {name for _text, name, _tier in (*TIMEOUTS, *SIZES)}
     assert shown == set(PLAN) | set(INPUTS)
 
 

@@ -179,7 +179,7 @@ def test_world_writable_checkout_uses_ansible_cfg(tmp_path):
         )
         for activated in ("", line[1].replace("%q", f"{tmp_path}/ansible.cfg"))
     }
-    assert [done.returncode for done in results.values()] == [1, 0], results
+    assert [result.returncode for result in results.values()] == [1, 0], results
 
 
 def test_failed_rotation_releases_the_deploy_lock():

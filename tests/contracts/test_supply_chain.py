@@ -60,22 +60,22 @@ def lines(pattern, *, kinds=RUN):
 @pytest.mark.parametrize("lock", LOCKS, ids=str)
 def test_every_requirement_has_a_version_and_a_hash(lock):
     text = (ROOT / lock).read_text().replace("\\\n", " ")
-    wanted = [line for line in text.splitlines() if re.match(r"[A-Za-z0-9]", line)]
-    assert wanted
-    for line in wanted:
+    requirements = [line for line in text.splitlines() if re.match(r"[A-Za-z0-9]", line)]
+    assert requirements
+    for line in requirements:
         assert re.match(r"[\w.\[\],-]+==\S+ .*--hash=sha256:[0-9a-f]{64}", line), line
 
 
 def test_packages_are_installed_by_hash():
     installing = lines(r"\bpip (install|sync)\b", kinds=RUN - {".md"})
     assert len(installing) >= 4
-    open_ones = [
+    unverified = [
         place
         for place in installing
         if not re.search("--require-hashes|--no-index", place)  # --no-index downloads nothing
         and not place.startswith(("tests/", "molecule/"))
     ]
-    assert open_ones == []
+    assert unverified == []
 
 
 def test_no_download_is_piped_into_a_shell():

@@ -16,7 +16,7 @@ def run_playbook(*arguments: object, **environment: str) -> tuple[int, str]:
         "ANSIBLE_ROLES_PATH": str(ROOT / "roles"),
         "ANSIBLE_SSH_ARGS": "-o ConnectTimeout=1",
     }
-    done = subprocess.run(
+    result = subprocess.run(
         [ANSIBLE_PLAYBOOK, *map(str, arguments)],
         cwd=ROOT,
         env=os.environ | settings | environment,
@@ -24,4 +24,4 @@ def run_playbook(*arguments: object, **environment: str) -> tuple[int, str]:
         text=True,
         check=False,
     )
-    return done.returncode, " ".join((done.stdout + done.stderr).split())
+    return result.returncode, " ".join((result.stdout + result.stderr).split())

@@ -170,8 +170,8 @@ def test_plan_of_a_shared_server_has_the_owners_settings():
     tables = plan_tables(plan_sizes(plan_timeouts(site)))
     shown = [" ".join(line.split()) for line in tables.splitlines()]
     assert "MySQL is set up by the inventory of blog" in shown
-    assert "MySQL's connections mysql_max_connections 150" in shown
-    assert "MySQL closes an idle connection mysql_wait_timeout 7200" in shown
+    assert "MySQL connections mysql_max_connections 150" in shown
+    assert "idle connection mysql_wait_timeout 7200" in shown
     assert "MySQL's buffer pool may hold, MiB 320" in shown
     server["flaskstack_mysql"]["app"] = "shop"
     own = inputs(ansible_facts=FACTS | {"ansible_local": server}, **given)

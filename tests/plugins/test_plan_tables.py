@@ -16,11 +16,11 @@ def words(table):
 
 def test_row_has_setting_variable_and_value():
     clock, budget = tables(one=host(460, 1, request_timeout=60))
-    assert "a statement runs mysql_statement_timeout 45" in words(clock)
+    assert "statement mysql_statement_timeout 45" in words(clock)
     assert "memory, MiB host_memory 460" in words(budget)
     assert "swap, MiB base_swap_size 1024" in words(budget)
-    assert "Gunicorn's workers gunicorn_workers 1" in words(budget)
-    assert "how a release is put in use release_strategy restart" in words(budget)
+    assert "Gunicorn workers gunicorn_workers 1" in words(budget)
+    assert "release strategy release_strategy restart" in words(budget)
 
 
 def test_sum_and_rest_match_the_parts():
@@ -36,9 +36,9 @@ def test_sum_and_rest_match_the_parts():
 
 def test_column_shows_only_the_tiers_of_its_host():
     clock, budget = tables(web=host(960, 1, ["edge"]), db=host(7940, 4, ["database"]))
-    assert words(clock)[0] == "Clock, seconds variable web db"
-    assert "nginx waits for the answer nginx_proxy_read_timeout 35" in words(clock)
-    assert "Gunicorn's workers gunicorn_workers" in words(budget)
+    assert words(clock)[0] == "Timeouts, seconds variable web db"
+    assert "response to nginx nginx_proxy_read_timeout 35" in words(clock)
+    assert "Gunicorn workers gunicorn_workers" in words(budget)
     assert "web workers may hold, MiB" not in budget
 
 

@@ -33,13 +33,16 @@ def test_filters_are_loaded_once_and_not_in_each_task(tmp_path, settings, loads)
     (tmp_path / "counting.py").write_text(COUNTING)
     (tmp_path / "play.yml").write_text(dedent(PLAYBOOK))
     (tmp_path / "none.cfg").touch()
-    told = {"ANSIBLE_CONFIG": str(tmp_path / settings), "ANSIBLE_FILTER_PLUGINS": str(tmp_path)}
-    done = subprocess.run(
+    variables = {
+        "ANSIBLE_CONFIG": str(tmp_path / settings),
+        "ANSIBLE_FILTER_PLUGINS": str(tmp_path),
+    }
+    result = subprocess.run(
         [ANSIBLE_PLAYBOOK, "--inventory=localhost,", tmp_path / "play.yml"],
-        env=os.environ | told,
+        env=os.environ | variables,
         check=True,
         capture_output=True,
         text=True,
     )
-    assert "ok=3" in done.stdout
+    assert "ok=3" in result.stdout
     assert len((tmp_path / "loads").read_text()) == loads

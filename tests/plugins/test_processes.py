@@ -88,5 +88,5 @@ def test_other_schedules_are_rejected(schedule):
 @pytest.mark.parametrize("schedule", RIGHT + WRONG)
 def test_systemd_accepts_the_same_schedules(schedule):
     command = ["systemd-analyze", "calendar", "--", schedule]
-    done = subprocess.run(command, capture_output=True, check=False)
-    assert (done.returncode == 0) == (schedule in RIGHT)
+    result = subprocess.run(command, capture_output=True, check=False)
+    assert (result.returncode == 0) == (schedule in RIGHT)

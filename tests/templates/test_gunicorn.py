@@ -37,22 +37,22 @@ def environment(render, tmp_path):
         file = tmp_path / "environment"
         file.write_text(render("gunicorn", "environment.j2", **APP | variables))
         shell = ["env", "-i", "/bin/sh", "-c", f"set -a; . {file}; env -0"]
-        told = subprocess.run(shell, text=True, capture_output=True, check=True).stdout
-        return dict(line.split("=", 1) for line in told.split("\0") if line)
+        output = subprocess.run(shell, text=True, capture_output=True, check=True).stdout
+        return dict(line.split("=", 1) for line in output.split("\0") if line)
 
     return environment
 
 
 def test_previous_session_key_is_a_fallback(environment):
     assert "SECRET_KEY_FALLBACKS" not in environment()
-    told = environment(app_secret_key_previous='the "old" key')
-    assert told["SECRET_KEY"] == APP["app_secret_key"]
-    assert json.loads(told["SECRET_KEY_FALLBACKS"]) == ['the "old" key']
+    variables = environment(app_secret_key_previous='the "old" key')
+    assert variables["SECRET_KEY"] == APP["app_secret_key"]
+    assert json.loads(variables["SECRET_KEY_FALLBACKS"]) == ['the "old" key']
 
 
 def test_next_session_key_is_a_fallback_before_it_signs(environment):
-    told = environment(__gunicorn_secret_keys=["old", "new"])
-    assert (told["SECRET_KEY"], told["SECRET_KEY_FALLBACKS"]) == ("old", '["new"]')
+    variables = environment(__gunicorn_secret_keys=["old", "new"])
+    assert (variables["SECRET_KEY"], variables["SECRET_KEY_FALLBACKS"]) == ("old", '["new"]')
 
 
 def test_settings_come_from_the_plan(settings):
@@ -263,11 +263,11 @@ def test_shared_and_writable_folders(evaluate):
 
 
 @pytest.mark.parametrize(
-    ("path", "told"),
+    ("path", "value"),
     [("", None), ("instance", "/srv/shop/shared/instance"), ("/srv/data/i/", "/srv/data/i")],
 )
-def test_instance_path_is_in_the_environment(environment, path, told):
-    assert environment(app_instance_path=path).get("FLASK_INSTANCE_PATH") == told
+def test_instance_path_is_in_the_environment(environment, path, value):
+    assert environment(app_instance_path=path).get("FLASK_INSTANCE_PATH") == value
 
 
 def test_flask_app_defaults_to_the_wsgi_target(environment):

@@ -107,7 +107,7 @@ SILENT = {"item": "other", "unreachable": True}
 
 
 @pytest.mark.parametrize(
-    ("own", "elsewhere", "hosts", "told"),
+    ("own", "elsewhere", "hosts", "message"),
     [
         (True, [], ["host", "other"], ""),
         (True, [{"item": "other", "moves": False}], ["host"], ""),
@@ -117,7 +117,7 @@ SILENT = {"item": "other", "unreachable": True}
         (False, [], ["host"], "runs (host) unless"),
     ],
 )
-def test_moving_a_singleton_needs_both_hosts_in_the_run(evaluate, own, elsewhere, hosts, told):
+def test_moving_a_singleton_needs_both_hosts_in_the_run(evaluate, own, elsewhere, hosts, message):
     messages = evaluate(
         "gunicorn",
         "__gunicorn_singleton_problems",
@@ -128,8 +128,8 @@ def test_moving_a_singleton_needs_both_hosts_in_the_run(evaluate, own, elsewhere
         __gunicorn_singletons={"moves": True},
         __gunicorn_singletons_elsewhere={"results": elsewhere},
     )
-    assert len(messages) == bool(told)
-    assert told in "".join(messages)
+    assert len(messages) == bool(message)
+    assert message in "".join(messages)
 
 
 @pytest.mark.parametrize(
@@ -137,11 +137,11 @@ def test_moving_a_singleton_needs_both_hosts_in_the_run(evaluate, own, elsewhere
     [("host", True, ["other"]), ("host", False, []), ("other", True, [])],
 )
 def test_other_hosts_are_checked_when_singletons_move_here(evaluate, host, moves, others):
-    told = evaluate(
+    found = evaluate(
         "gunicorn",
         "__gunicorn_singletons_others",
         **FLEET,
         app_singleton_host=host,
         __gunicorn_singletons={"moves": moves},
     )
-    assert told == others
+    assert found == others

@@ -54,10 +54,17 @@ def found(tmp_path_factory):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     (folder / "play.yml").write_text(PLAY % {"role": ROOT / "roles/gunicorn", "folder": folder})
-    told = {"app_name": "shop", "__gunicorn_units": str(folder / "system")}
-    command = [ANSIBLE_PLAYBOOK, "-i", "localhost,", "-e", json.dumps(told), folder / "play.yml"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout
+    variables = {"app_name": "shop", "__gunicorn_units": str(folder / "system")}
+    command = [
+        ANSIBLE_PLAYBOOK,
+        "-i",
+        "localhost,",
+        "-e",
+        json.dumps(variables),
+        folder / "play.yml",
+    ]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout
     paths = [
         path.removeprefix(f"{folder}/system/")
         for path in json.loads((folder / "found").read_text())

@@ -46,9 +46,9 @@ def test_each_slot_has_its_own_socket(unit):
 
 
 def test_target_wants_both_slots(unit):
-    wanted = " ".join(unit("app.target")["Wants"]).split()
+    units = " ".join(unit("app.target")["Wants"]).split()
     kinds = [f"shop-web@{slot}.{kind}" for slot in "ab" for kind in ("socket", "service")]
-    assert [name for name in wanted if "-web@" in name] == kinds
+    assert [name for name in units if "-web@" in name] == kinds
 
 
 def test_nginx_uses_the_link_and_no_slot(evaluate):

@@ -111,8 +111,8 @@ def test_only_a_changed_process_is_restarted(declare, declared, running, run, un
     """The next test restores the declared processes."""
     others = (CLOCK, "probe-clock@2.service")
     before, bell = running(*others), unit(BELL, "MainPID")
-    done = declare(changed(declared, "bell", environment={"TUNE": "other"}))
-    assert done.code == 0, done.output
+    result = declare(changed(declared, "bell", environment={"TUNE": "other"}))
+    assert result.code == 0, result.output
     assert unit(BELL, "MainPID") not in (bell, "0")
     assert running(*others) == before
     assert unit("probe-nightly.service", "MainPID") == run
@@ -126,8 +126,8 @@ def test_removed_and_converted_processes(declare, declared, running, host, unit)
     other = changed(other, "bell", schedule="daily", stop_signal="SIGTERM")
     other = changed(other, "nightly", schedule="")
     try:
-        done = declare(other)
-        assert done.code == 0, done.output
+        result = declare(other)
+        assert result.code == 0, result.output
         assert running(CLOCK) == before
         gone = [BELL, "probe-ticker@1.service", "probe-clock@2.service", "probe-nightly.timer"]
         assert [unit(name, "ActiveState") for name in gone] == ["inactive"] * 4
@@ -138,13 +138,13 @@ def test_removed_and_converted_processes(declare, declared, running, host, unit)
         assert not {*left, "stamp-probe-nightly.timer"} & set(files)
         assert declare(other).changed == 0
     finally:
-        done = declare(declared)
-    assert done.code == 0, done.output
+        result = declare(declared)
+    assert result.code == 0, result.output
     assert unit("probe-bell.timer", "ActiveState") == "inactive"
     assert running(CLOCK) == before
 
 
 def test_schedule_without_a_next_run_is_rejected(declare, declared):
-    done = declare(changed(declared, "nightly", schedule="*-02-30 03:30"))
-    assert done.code != 0
-    assert done.says("must have schedules with a future run")
+    result = declare(changed(declared, "nightly", schedule="*-02-30 03:30"))
+    assert result.code != 0
+    assert result.says("must have schedules with a future run")

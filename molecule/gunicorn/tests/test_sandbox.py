@@ -68,13 +68,13 @@ def test_all_processes_share_a_tmp_on_disk(host, get):
 
 def test_names_in_use_on_the_host_are_rejected(host):
     """The same check that site.yml runs before its first change."""
-    wanted = {"app": "rescue", "user": "daemon", "root": "/srv/probe/x", "groups": ["app"]}
-    wanted |= {"folders": ["/var/lib/dpkg"], "units": [], "settings": "main.yml"}
+    params = {"app": "rescue", "user": "daemon", "root": "/srv/probe/x", "groups": ["app"]}
+    params |= {"folders": ["/var/lib/dpkg"], "units": [], "settings": "main.yml"}
     program = "flaskstack call conflicts"
-    message = json.loads(host.check_output("echo %s | " + program, json.dumps(wanted)))["msg"]
+    message = json.loads(host.check_output("echo %s | " + program, json.dumps(params)))["msg"]
     for name in ("rescue.target is a unit", "app_user is daemon", "folder of probe's", "lib/dpkg:"):
         assert name in message
-    own = wanted | {"app": "probe", "user": "probe", "root": "/srv/probe", "folders": []}
+    own = params | {"app": "probe", "user": "probe", "root": "/srv/probe", "folders": []}
     answer = host.check_output("echo %s | " + program, json.dumps(own))
     assert json.loads(answer) == {"changed": False}
 
