@@ -1,4 +1,4 @@
-"""Run an app's build commands on a release, and install releases."""
+"""Run an app's build commands on a release, and install releases, in a sandbox of systemd."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Create reproducible archives of an app's files."""
+"""Create reproducible archives of an app's files.
+
+Neither tar nor shutil can derive each file's date from its content.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Identify the deploy: user, controller and process."""
+"""Identify the deploy: user, controller and process.
+
+psutil would be one more compiled package on the controller.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Pack this package for hosts into one file, named by its content."""
+"""Pack this package for hosts into one file, named by its content.
+
+zipapp of the standard library stores dates, so the same content would get another name.
+"""
 
 from __future__ import annotations
 
