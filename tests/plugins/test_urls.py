@@ -169,9 +169,8 @@ def test_url_is_replaced_without_a_password():
     environment = {"DATABASE_URL": "mysql://a:b%2F@host/shop", "EMPTY": "", "USER": "shop"}
     nobody = {"user": "shop", "password": ""}
     urls = {environment["DATABASE_URL"]: "mysql://m:c@host/shop", "": "x"}
-    assert with_login(environment, nobody, nobody, urls) == {
-        "DATABASE_URL": "mysql://m:c@host/shop"
-    }
+    other = {"user": "shop_migrate", "password": ""}
+    assert with_login(environment, nobody, other, urls) == {"DATABASE_URL": "mysql://m:c@host/shop"}
 
 
 @pytest.mark.parametrize(
