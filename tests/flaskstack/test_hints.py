@@ -113,6 +113,7 @@ app_environment: {REDIS_URL | | redis.exceptions.ConnectionError: Error 111 conn
 | | ValueError: redis.exceptions are no hint
 app_environment: {DB_URI | | x.OperationalError: (2003, "Can't connect to MySQL server on 'x'")
 app_environment: {DB_URI | | x.OperationalError: (1049, "Unknown database 'x'")
+mysql_lock_wait_timeout: | | x.OperationalError: (1205, "Lock wait timeout exceeded; try again")
 app_migrate_commands: | | x.OperationalError: (1142, "CREATE command denied to user")
 app_queue_host: 127.0.0.1 | | KeyError: 'No such transport: unix'
 app_processes: [{name: beat | | _gdbm.error: [Errno 30] Read-only file system: 'celerybeat-schedule'

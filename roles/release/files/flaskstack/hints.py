@@ -123,6 +123,11 @@ TABLE = [
         "app_migrate_commands: [flask routes]",
     ),
     (
+        r"[(]1205,|Lock wait timeout exceeded",
+        "Another transaction held the table or the row for longer, such as a report or a shell",
+        "mysql_lock_wait_timeout: 60",
+    ),
+    (
         r"Access denied for user|password authentication failed|Unknown database|"
         r"database \"\S+\" does not exist|OperationalError.*[Cc]onnection refused|"
         r"Can't connect to (local )?(MySQL|server|MariaDB)|could not translate host name",
