@@ -86,7 +86,7 @@ def unusable(executable: Path) -> str:
             return f"can be replaced by other users than root, who may write to {path}"
     if executable.parts[1] not in ("opt", "usr"):
         return "must be below /opt or /usr, since neither builds nor the app see other folders"
-    return "" if os.access(executable, os.X_OK) else "is no program"
+    return "" if os.access(executable, os.X_OK) else "is not executable"
 
 
 def version_of(executable: Path) -> str:
@@ -114,7 +114,7 @@ def install(params: dict[str, Any]) -> dict[str, Any]:
         return {"changed": False, "python": found}
     if not re.fullmatch(r"3\.\d+", params["python"]):
         raise ValidationError(
-            f"app_python is {params['python']}: {found['reason']}, and is no version to install.",
+            f"app_python is {params['python']}: {found['reason']}, and is not a version number.",
             'app_python: "3.13"',
         )
     index = uv.Index(params["index_url"], params["index_ca"])

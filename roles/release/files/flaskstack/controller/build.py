@@ -131,15 +131,14 @@ def refuse_unhashed(lines: list[str], hashed: bool) -> None:
     private = [line for line in lines if re.search(r"\+ssh:|@ *ssh:", line)]
     if private:
         raise ValidationError(
-            f"app_requirements: {', '.join(private)} is fetched with a key, and hosts have none. "
-            "Put a wheel of it into an index of yours.",
+            f"app_requirements: {', '.join(private)} needs an SSH key, which hosts do not have. "
+            "Publish a wheel of it in your own index.",
             "app_index_url: https://user:password@packages.example.com/simple",
         )
     if hashed and lines:
         raise ValidationError(
-            f"app_requirements_hashed: {', '.join(lines)} cannot be checked against a hash. To "
-            "install it all the same, hosts need app_build_packages: [git] and its server in "
-            "app_build_hosts, and",
+            f"app_requirements_hashed: {', '.join(lines)} has no hash. To install it anyway, "
+            "hosts need app_build_packages: [git] and its server in app_build_hosts, and",
             "app_requirements_hashed: false",
         )
 
