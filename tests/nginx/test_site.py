@@ -279,13 +279,6 @@ def test_websocket_is_proxied_on_declared_paths(connect, prefix):
             assert answer.readline() == b"hello\n"
 
 
-def test_upgrade_is_not_proxied_on_other_paths(site, headers):
-    answer = site.get("/", headers={"Upgrade": "websocket", "Connection": "Upgrade"})
-    seen = headers(answer.json())
-    assert "upgrade" not in seen
-    assert seen["connection"] == "close"
-
-
 class TestFailures:
     """nginx sends its own pages for its errors and passes on error pages of the app."""
 
