@@ -139,13 +139,9 @@ app_packages: [chromium] | [Errno 13] Permission denied: '/var/lib/x/.cache/ms-p
 app_packages: [libgl1] | OSError: cannot load library 'libx': libx: cannot open shared object file
 gunicorn_worker_memory: | [ERROR] Worker (pid:8) was sent SIGKILL! Perhaps out of memory?
 gunicorn_worker_memory: | shop-worker@1.service: Failed with result 'oom-kill'.
-app_requirements: | cause: Hash mismatch for `six==1.16.0`
 app_constraints: ["numpy>1.21.6"] | cause: Because numpy==1.21.6 has no usable wheels and you
-app_index_url: https://pypi | cause: Because there is no version of flask==99 and you
-app_index_url: https://packages | hint: lack of valid authentication credentials (401 Unauthorized)
 app_build_packages: [git] | cause: Git executable not found. Ensure that Git is installed and
 app_index_url: https://pypi | uv 0.13.8 cannot be installed from https://x/simple: it was not found
-app_index_ca: | error: Failed to fetch: https://x/ (invalid peer certificate: UnknownIssuer)
 | ssl.SSLCertVerificationError: [SSL: CERTIFICATE_VERIFY_FAILED] of another service
 | all is well
 """
