@@ -58,9 +58,9 @@ NUMBERS: dict[str, tuple[int, int, int, str]] = {
 def plan_inputs(
     groups: Mapping[str, list[str]], hostvars: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
-    """Return for every host `{memory, cpus, tiers, provider, server, processes, given, refused}`.
+    """Return for every host `{memory, cpus, tiers, provider, server, processes, given, invalid}`.
 
-    `given` holds the settings of the inventory as numbers. `refused` holds failed checks (for the
+    `given` holds the settings of the inventory as numbers. `invalid` holds failed checks (for the
     filter `problems`) of settings that are not a number or are out of range. `memory` (MiB) and
     `cpus` come from `host_memory` and `host_cpus`, or from facts, or are None. `streams` are the
     paths of streamed responses. `server` has the `app` that owns the MySQL server and its settings,
@@ -82,19 +82,19 @@ def plan_inputs(
 def _inputs(tiers: list[str], variables: Mapping[str, Any], singletons: bool) -> dict[str, Any]:
     facts = variables.get("ansible_facts", {})
     given: dict[str, Any] = {}
-    refused: list[dict[str, Any]] = []
+    invalid: list[dict[str, Any]] = []
     for name, (low, high, usual, unit) in NUMBERS.items():
         if name not in variables:
             continue
         number = _whole(variables[name])
         if number is None or not low <= number <= high:
             reason = f"must be a whole number of {unit} from {low} to {high}"
-            refused.append(_refused(name, reason, usual) | {"value": variables[name]})
+            invalid.append(_failed(name, reason, usual) | {"value": variables[name]})
         else:
             given[name] = number
     if tiers and "app_name" not in variables:
         reason = "must be set, since all that the app owns carries its name"
-        refused.append(_refused("app_name", reason, "shop"))
+        invalid.append(_failed("app_name", reason, "shop"))
     if any("socket.io" in str(path) for path in variables.get("app_websocket_paths") or []):
         given.setdefault("gunicorn_workers", 1)  # browsers must poll the same worker
     if "mysql_performance_schema" in variables:
@@ -119,7 +119,7 @@ def _inputs(tiers: list[str], variables: Mapping[str, Any], singletons: bool) ->
         "port": variables.get("ansible_port", 22),
         "processes": _processes(variables, singletons) if "app" in tiers else [],
         "given": given,
-        "refused": refused,
+        "invalid": invalid,
     }
 
 
@@ -166,15 +166,15 @@ def _processes(variables: Mapping[str, Any], singletons: bool) -> list[int]:
 
 def input_checks(site: Site) -> list[Check]:
     """Return failed checks: settings missing or out of range, unknown sizes, wrong groups."""
-    return [*_given_wrongly(site), *_unknown(site), *_misspelt(site), *_misplaced(site)]
+    return [*_invalid_settings(site), *_unknown(site), *_misspelt(site), *_misplaced(site)]
 
 
-def _given_wrongly(site: Site) -> list[Check]:
+def _invalid_settings(site: Site) -> list[Check]:
     """Return a failed check for each invalid setting, once, with its hosts."""
     hosts: dict[str, list[str]] = {}
     checks: dict[str, Check] = {}
     for host, inputs in site.items():
-        for check in inputs["refused"]:
+        for check in inputs["invalid"]:
             key = f"{check['variable']} {check.get('value')}"
             hosts.setdefault(key, []).append(host)
             checks[key] = check
@@ -189,23 +189,23 @@ def _unknown(site: Site) -> list[Check]:
     for host, inputs in site.items():
         reason = f"{host} did not answer, so the inventory must say its size"
         if inputs["memory"] is None:
-            checks.append(_refused("host_memory", reason, 2048))
+            checks.append(_failed("host_memory", reason, 2048))
         if inputs["cpus"] is None:
-            checks.append(_refused("host_cpus", reason, 2))
+            checks.append(_failed("host_cpus", reason, 2))
     return checks
 
 
 def _misspelt(site: Site) -> list[Check]:
     """Return failed checks of misspelt tier groups, which Ansible ignores silently."""
-    there = {group for inputs in site.values() for group in inputs.get("groups", [])}
-    missing = [tier for tier in TIERS if tier not in there]
+    existing = {group for inputs in site.values() for group in inputs.get("groups", [])}
+    missing = [tier for tier in TIERS if tier not in existing]
     near = {
         group: tier
-        for group in sorted(there - {*TIERS, "all", "ungrouped"})
+        for group in sorted(existing - {*TIERS, "all", "ungrouped"})
         for tier in get_close_matches(SERVERS.get(group, group).lower(), missing, 1, 0.75)
     }
     return [
-        _refused(f"group {group}", f"is no tier (these are {', '.join(TIERS)})", None)
+        _failed(f"group {group}", f"is no tier (these are {', '.join(TIERS)})", None)
         | {"remedy": f"Name it {tier} in the inventory's hosts.yml"}
         for group, tier in near.items()
     ]
@@ -239,12 +239,12 @@ def _misplaced(site: Site) -> list[Check]:
             ("app_name", reason, "Give each a folder beside this one, with hosts of its own")
         )
     return [
-        _refused(name, reason, None) | {"remedy": f"{remedy} in the inventory's hosts.yml"}
+        _failed(name, reason, None) | {"remedy": f"{remedy} in the inventory's hosts.yml"}
         for name, reason, remedy in found
     ]
 
 
-def _refused(variable: str, reason: str, example: Any) -> Check:
+def _failed(variable: str, reason: str, example: Any) -> Check:
     return {"ok": False, "variable": variable, "reason": reason, "example": example}
 
 

@@ -21,7 +21,7 @@ def host(memory=1960, cpus=2, tiers=TIERS, processes=2, provider="mariadb", **gi
         "streams": given.pop("streams", []),
         "processes": limits if "app" in tiers else [],
         "given": given,
-        "refused": [],
+        "invalid": [],
     }
 
 
