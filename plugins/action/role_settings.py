@@ -51,7 +51,7 @@ class ActionModule(ActionBase):
         defaults = role_variables(roles, "defaults", self._loader)
         variables = defaults | role_variables(roles, "vars", self._loader) | (task_vars or {})
         templar = self._templar.copy_with_new_env(available_variables=variables)
-        found = role_problems(roles, defaults, variables, templar)
+        found = role_problems(role_options(roles, self._loader), defaults, variables, templar)
         if found:
             return result | {"failed": True, "msg": "\n".join(found)}
         packages = [templar.template(variables.get(f"__{role}_packages", [])) for role in roles]
@@ -71,17 +71,28 @@ def role_variables(roles: Iterable[str], kind: str, loader: DataLoader) -> dict[
     return found
 
 
+def role_options(roles: Iterable[str], loader: DataLoader) -> dict[str, dict[str, Any]]:
+    """Return the options in the argument specs of roles, by role and name."""
+    specs = {role: _load(ROLES / role / "meta/argument_specs.yml", loader) for role in roles}
+    return {r: next(iter(spec["argument_specs"].values()))["options"] for r, spec in specs.items()}
+
+
 def role_problems(
-    roles: Iterable[str], defaults: Mapping[str, Any], variables: dict[str, Any], templar: Templar
+    roles: Mapping[str, Mapping[str, Any]],
+    defaults: Mapping[str, Any],
+    variables: dict[str, Any],
+    templar: Templar,
 ) -> list[str]:
     """Return the messages about variables that contradict the specs or, if none, all others.
+
+    `roles` has the options of each role, as `role_options` returns them.
 
     Replaces the options in `variables` with values of the types in the specs.
     `__<role>_problems` has the messages of each role's own checks.
     """
     checks, settings = [], {}
-    for role in roles:
-        for name, option in _options(role, templar._loader).items():
+    for options in roles.values():
+        for name, option in options.items():
             checks += _spec_checks(name, option, defaults, variables, templar)
             settings[name] = variables.get(name)
     missing = [check for check in checks if check["reason"] == MISSING]
@@ -93,11 +104,6 @@ def role_problems(
         variables["role_path"] = str(ROLES / role)
         found += templar.template(variables.get(f"__{role}_problems", []))
     return found
-
-
-def _options(role: str, loader: DataLoader) -> dict[str, Any]:
-    specs = _load(ROLES / role / "meta/argument_specs.yml", loader)
-    return next(iter(specs["argument_specs"].values()))["options"]
 
 
 def _load(file: Path, loader: DataLoader) -> Any:

@@ -11,7 +11,7 @@ from ansible.template import Templar, generate_ansible_template_vars, trust_as_t
 
 from helpers import repository
 from helpers.repository import ROOT, ansible_plugins
-from role_settings import role_problems, role_variables
+from role_settings import role_options, role_problems, role_variables
 
 FACTS = {
     "distribution": "Debian",
@@ -114,5 +114,5 @@ def _validated(
 ) -> tuple[list[str], dict[str, Any]]:
     templar, _ = _templar(roles[-1], "", variables)
     known = templar.available_variables
-    defaults = role_variables(roles, "defaults", _loader())
-    return role_problems(roles, defaults, known, templar), known
+    defaults, options = role_variables(roles, "defaults", _loader()), role_options(roles, _loader())
+    return role_problems(options, defaults, known, templar), known
