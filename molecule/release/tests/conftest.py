@@ -1,10 +1,11 @@
-"""A site under constant load, an operator who deploys, and the state of the host."""
+"""A site under constant load, and the state of its app on the host."""
 
 from __future__ import annotations
 
 import json
 import os
-from contextlib import contextmanager
+import socket
+from contextlib import closing, contextmanager
 
 import pytest
 
@@ -14,38 +15,34 @@ from helpers.wait import wait_for
 
 # Requests per second; fewer on a busy machine.
 RATE = float(os.environ.get("LOAD_RATE", "100"))
-PHASES = pytest.StashKey[list]()
+SUMMARIES = pytest.StashKey[list]()
 
 
-class Home:
-    """The app's directory and units on the host."""
+class AppState:
+    """The state of the app on the host."""
 
     def __init__(self, host):
         """Use testinfra's `host`."""
         self.host = host
 
     def __call__(self):
-        """Return the active release, all releases and the running processes.
+        """Return the active release, all releases and the running instances, as text.
 
-        The result is equal when nothing changed. A deploy does not wait for the instance that it
-        stops, so this does.
+        A deploy does not wait for the instance that it stops, so this does.
         """
-
-        def settled():
-            found = self.look()
-            return found if "deactivating" not in found else ""
-
-        return wait_for(settled, 60)
-
-    def look(self):
-        """Return the current state without waiting."""
-        return self.host.check_output(
+        command = (
             "cd /srv/sample && readlink current web.sock && ls -A releases instances environments"
             " && systemctl show --property=Id,ActiveState,MainPID"
             " $(systemctl list-units --plain --no-legend --all"
             " --state=active,activating,deactivating,failed 'sample-web@*.service'"
             " | cut --delimiter=' ' --fields=1)"
         )
+
+        def settled():
+            state = self.host.check_output(command)
+            return "" if "deactivating" in state else state
+
+        return wait_for(settled, 60)
 
     @property
     def release(self):
@@ -54,12 +51,21 @@ class Home:
 
     @property
     def instances(self):
-        """The active slots and their releases."""
-        found = self.host.check_output(
+        """The assigned slots and their releases."""
+        links = self.host.check_output(
             "cd /srv/sample/instances && readlink -v * | xargs -n1 basename"
         )
-        slots = self.host.check_output("ls /srv/sample/instances").split()
-        return dict(zip(slots, found.split(), strict=True))
+        slots = self.host.check_output("ls /srv/sample/instances")
+        return dict(zip(slots.split(), links.split(), strict=True))
+
+    @property
+    def only_active_runs(self):
+        """Whether the active release has the only instance."""
+        (slot, release), *others = self.instances.items()
+        units = self.host.check_output("systemctl list-units --plain --no-legend 'sample-web@*'")
+        running = sorted(line.split()[0] for line in units.splitlines())
+        expected = [f"sample-web@{slot}.service", f"sample-web@{slot}.socket"]
+        return not others and release == self.release and running == expected
 
     @property
     def worker(self):
@@ -68,76 +74,77 @@ class Home:
         return self.host.check_output(f"readlink /proc/{pid}/cwd").rsplit("/", 1)[-1]
 
     @property
-    def last(self):
-        """The last deploy in the history."""
+    def last_deploy(self):
+        """The last record of the deploy history."""
         return json.loads(self.host.check_output("tail --lines=1 /srv/sample/deploys.jsonl"))
 
-    def end_what_deploys(self):
+    @property
+    def is_changing(self):
+        """Whether a change of the active release has started and has not ended."""
+        return self.host.file("/srv/sample/.deploying").exists
+
+    def kill_deploy(self):
         """Kill the processes of a running deploy on the host."""
-        locks = "lslocks --noheadings --output PID,PATH"
-        for line in self.host.check_output(locks).splitlines():
+        locks = self.host.check_output("lslocks --noheadings --output PID,PATH")
+        for line in locks.splitlines():
             pid, *path = line.split()
             if path == ["/srv/sample/.lock"]:
                 self.host.run("kill -KILL %s", pid)
 
-    @property
-    def under_way(self):
-        """Whether a deploy has started to change the active release and has not ended."""
-        return self.host.file("/srv/sample/.deploying").exists
+
+@pytest.fixture
+def state(host):
+    """Return the state of the app."""
+    return AppState(host)
 
 
 @pytest.fixture
-def home(host):
-    """Return the app's directory and units on the host."""
-    return Home(host)
-
-
-@pytest.fixture(scope="session")
-def quiet(request):
-    """Return a function that measures the site's latencies without a deploy."""
-    found = []
-
-    def quiet(address):
-        if not found:
-            with Load(f"http://{address}", "localhost", RATE) as load:
-                wait_for(lambda: load.now() > 5, 60)
-            found.append(load.summaries()[-1])
-            request.config.stash.setdefault(PHASES, []).append(load.summaries()[-1])
-        return found[0]
-
-    return quiet
-
-
-@pytest.fixture
-def under_load(request, address, sql, quiet):
+def under_load(request, address, sql):
     """Return a context that runs constant load and asserts that no request or row is lost.
 
-    `share` reduces the request rate, because the many failing deploys also need CPU time. `held` is
-    the number of requests that may fail. `longest` is the longest accepted answer in seconds on a
-    busy machine; bench/deploy measures the usual values.
+    `share` reduces the request rate, because failing deploys also need CPU time. `may_fail` is the
+    number of requests that may fail. `longest` is the longest accepted answer in seconds on a busy
+    machine; bench/deploy measures the usual values.
     """
 
     @contextmanager
-    def under_load(name, held=0, longest=5, share=0.3):
-        before = quiet(address)
+    def under_load(name, may_fail=0, longest=5, share=0.3):
         with Load(f"http://{address}", "localhost", share * RATE) as load, load.during(name):
             yield load
         bodies = [row[0] for row in sql.rows(f"USE sample; {load.statement}")]
-        rows, all_of_it = load.rows(bodies), load.summaries()[0]
-        request.config.stash[PHASES].append(all_of_it)
+        rows, summary = load.rows(bodies), load.summaries()[0]
+        request.config.stash.setdefault(SUMMARIES, []).append(summary)
         print(load.report(), rows, sep="\n")
-        assert len(load.failed) <= held, load.failed[:20]
+        assert len(load.failed) <= may_fail, load.failed[:20]
         assert (rows.lost, rows.doubled) == ([], [])
-        assert len(rows.unacknowledged) <= held
+        assert len(rows.unacknowledged) <= may_fail
         assert rows.sent > 0
-        assert all_of_it.longest < max(longest, 20 * before.p99)
+        assert summary.longest < longest
 
     return under_load
 
 
+@pytest.fixture(scope="module")
+def on_localhost(host, address):
+    """Return a context in which the host reaches a port of this machine on its own localhost."""
+
+    @contextmanager
+    def on_localhost(port):
+        with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as probe:
+            probe.connect((address, 9))
+            here = probe.getsockname()[0]
+        listen = f"--socket-property=ListenStream=127.0.0.1:{port}"
+        proxy = f"/usr/lib/systemd/systemd-socket-proxyd {here}:{port}"
+        host.check_output(f"systemd-run --unit=forward --collect {listen} {proxy}")
+        yield
+        host.check_output("systemctl stop 'forward.*'")
+
+    return on_localhost
+
+
 def pytest_terminal_summary(terminalreporter, config):
     """Print the latencies."""
-    if lines := config.stash.get(PHASES, []):
+    if summaries := config.stash.get(SUMMARIES, []):
         terminalreporter.section("latencies")
-        for line in (HEADINGS, *lines):
+        for line in (HEADINGS, *summaries):
             terminalreporter.write_line(str(line))

@@ -6,9 +6,7 @@ import io
 import json
 import re
 import secrets
-import socket
 import tarfile
-from contextlib import closing
 from shlex import quote
 
 import pytest
@@ -18,7 +16,7 @@ from helpers.repository import ROOT
 from helpers.wait import wait_for
 
 APP, OTHER = "sample", "fixture"
-HOME = {"app": APP, "root": f"/srv/{APP}", "user": APP}
+ARCHIVE = f"/srv/{APP}/releases/.built.tar.gz"
 CACHE = f"/var/cache/{APP}-build"
 UV_LOCK = (ROOT / "requirements-uv.lock").read_text()
 METADATA = "169.254.169.254"
@@ -33,19 +31,19 @@ READS = [
 # Records its user, and what it can read or connect to.
 PROBE = """
 import glob, json, os, socket
-def can(act, *given):
+def can(function, *arguments):
     try:
-        act(*given)
+        function(*arguments)
         return True
     except OSError:
         return False
 def read(path):
     return os.listdir(path) if os.path.isdir(path) else open(path).read()
-seen = {"uid": os.getuid(), "groups": os.getgroups()}
-seen["read"] = [path for path in READS if can(read, path)]
-seen["reached"] = [at for at in REACHES if can(socket.create_connection, tuple(at), 3)]
-with open(f"CACHE/seen.WHERE.{os.getpid()}", "w") as file:
-    json.dump(seen, file)
+record = {"uid": os.getuid(), "groups": os.getgroups()}
+record["read"] = [path for path in READS if can(read, path)]
+record["reached"] = [at for at in REACHES if can(socket.create_connection, tuple(at), 3)]
+with open(f"CACHE/record.WHERE.{os.getpid()}", "w") as file:
+    json.dump(record, file)
 """
 PROJECT = """[project]
 name = "nosy"
@@ -90,32 +88,31 @@ def probe(host):
     reaches = [(METADATA, 80), ("127.0.0.1", 22), (internet, 443)]
 
     def probe(where, cache=CACHE):
-        known = {"READS": READS, "REACHES": reaches, "CACHE": cache, "WHERE": where}
-        return re.sub("READS|REACHES|CACHE|WHERE", lambda found: str(known[found[0]]), PROBE)
+        values = {"READS": READS, "REACHES": reaches, "CACHE": cache, "WHERE": where}
+        return re.sub("READS|REACHES|CACHE|WHERE", lambda found: str(values[found[0]]), PROBE)
 
-    def root_can():
-        return json.loads(
-            host.check_output("python3 -c %s; cat /tmp/seen.*; rm /tmp/seen.*", probe("x", "/tmp"))
-        )
+    def as_root():
+        command = "python3 -c %s; cat /tmp/record.*; rm /tmp/record.*"
+        return json.loads(host.check_output(command, probe("x", "/tmp")))
 
     try:
-        assert wait_for(lambda: root_can()["reached"] == [[*at] for at in reaches])
-        assert root_can()["read"] == READS
+        assert wait_for(lambda: as_root()["reached"] == [[*at] for at in reaches])
+        assert as_root()["read"] == READS
         yield probe
     finally:
         host.run(f"systemctl stop metadata; ip address delete {METADATA}/32 dev lo")
-        left = f"/dev/shm/probed /tmp/seen.* {CACHE}/seen.* {CACHE}/go {CACHE}/waits"
-        host.run(f"rm -f /etc/{APP}/probed {left}")
+        files = f"/etc/{APP}/probed /dev/shm/probed /tmp/record.*"
+        host.run(f"rm -f {files} {CACHE}/record.* {CACHE}/go {CACHE}/waits")
 
 
 @pytest.fixture(scope="module")
-def index(host, address, probe, tmp_path_factory):
-    """Return a package index on localhost of both machines, with probes and a slow package."""
-    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as found:
-        found.connect((address, 9))
-        here = found.getsockname()[0]
-    with IndexServer(tmp_path_factory.mktemp("index") / "index", secrets.token_hex(8)) as server:
-        server.mirror("setuptools")
+def call(host, on_localhost, probe, tmp_path_factory):
+    """Return a function that runs a call with an index of probes and a slow package.
+
+    With `background`, the call runs in a unit of that name.
+    """
+    with IndexServer(tmp_path_factory.mktemp("index") / "index", secrets.token_hex(8)) as index:
+        index.mirror("setuptools")
         sources = {
             "nosy": {
                 "pyproject.toml": PROJECT,
@@ -127,74 +124,68 @@ def index(host, address, probe, tmp_path_factory):
             "waits": {"pyproject.toml": PROJECT.replace("nosy", "waits"), "backend.py": WAITS},
         }
         for name, files in sources.items():
-            folder = server.folder / "simple" / name
+            folder = index.folder / "simple" / name
             folder.mkdir()
             files["PKG-INFO"] = f"Metadata-Version: 2.2\nName: {name}\nVersion: 1.0\n"
             (folder / f"{name}-1.0.tar.gz").write_bytes(packed(f"{name}-1.0/", files))
-            server.list(folder)
-        listen = f"--socket-property=ListenStream=127.0.0.1:{server.server_port}"
-        proxy = f"/usr/lib/systemd/systemd-socket-proxyd {here}:{server.server_port}"
-        host.check_output(f"systemd-run --unit=index --collect {listen} {proxy}")
-        yield server
-        host.check_output("systemctl stop 'index.*'")
-        server.shutdown()
+            index.list(folder)
+        known = {"app": APP, "root": f"/srv/{APP}", "user": APP, "uv_lock": UV_LOCK}
+        known |= {"index_url": index.url, "index_ca": index.ca.read_text()}
 
+        def call(name, background="", **params):
+            command = f"printf %s {quote(json.dumps(known | params))} | flaskstack call {name}"
+            if background:
+                command = command.replace("$", "$$")
+                return host.check_output(
+                    f"systemd-run --unit={background} --collect sh -c %s", command
+                )
+            return json.loads(host.check_output("sh -c %s", command))
 
-@pytest.fixture(scope="module")
-def command(host, index):
-    """Return a function that returns the command and arguments of a call."""
-    told = HOME | {"uv_lock": UV_LOCK, "index_url": index.url, "index_ca": index.ca.read_text()}
-
-    def command(name, **wanted):
-        return "printf %s %s | flaskstack call %s", "%s", json.dumps(told | wanted), name
-
-    return command
-
-
-@pytest.fixture(scope="module")
-def call(host, command):
-    """Return a function that runs a call and returns its answer."""
-    return lambda name, **wanted: json.loads(host.check_output(*command(name, **wanted)))
-
-
-@pytest.fixture(scope="module")
-def environment(host, index):
-    """Return the input for an environment with a package that is built on the host."""
-
-    def environment(package):
-        (source,) = (index.folder / "simple" / package).glob("*.gz")
-        digest = hashlib.sha256(source.read_bytes()).hexdigest()
-        return {
-            "environment": f"test-{package}",
-            "python": host.check_output("readlink -f /usr/bin/python3"),
-            "lock": f"{package}==1.0 --hash=sha256:{digest}\n",
-            "lock_name": "requirements.txt",
-            "complete": True,
-            "unhashed": [],
-        }
-
-    yield environment
-    host.run(f"rm -rf /srv/{APP}/*/test-* /srv/{APP}/releases/.built.tar.gz")
+        with on_localhost(index.server_port):
+            yield call
+        index.shutdown()
+    host.run(f"rm -rf /srv/{APP}/*/test-* {ARCHIVE}")
 
 
 @pytest.fixture
-def seen(host):
-    """Return a function that returns the new records of the probes."""
+def install(host, call, tmp_path_factory):
+    """Return a function that installs an environment with a package that is built on the host."""
 
-    def seen():
-        files = host.run(f"ls {CACHE}/seen.*").stdout.split()
-        found = [(path, json.loads(host.check_output(f"cat {path}; rm {path}"))) for path in files]
-        account = int(host.check_output(f"id -u {APP}-build"))
-        for path, seen in found:
-            assert seen["uid"] == account, path
-            assert seen["groups"] in ([], [int(host.check_output(f"id -g {APP}-build"))]), path
-            assert (seen["read"], seen["reached"]) == ([], []), path
-        return {path.split(".")[1] for path, _ in found}
+    def install(package, **options):
+        (source,) = tmp_path_factory.getbasetemp().glob(f"index*/index/simple/{package}/*.gz")
+        digest = hashlib.sha256(source.read_bytes()).hexdigest()
+        return call(
+            "environment",
+            environment=f"test-{package}",
+            python=host.check_output("readlink -f /usr/bin/python3"),
+            lock=f"{package}==1.0 --hash=sha256:{digest}\n",
+            lock_name="requirements.txt",
+            complete=True,
+            unhashed=[],
+            **options,
+        )
 
-    return seen
+    return install
 
 
-def only_roots(host, folder):
+@pytest.fixture
+def probed(host):
+    """Return a function that checks the new records of the probes and returns their places."""
+
+    def probed():
+        files = host.run(f"ls {CACHE}/record.*").stdout.split()
+        records = [json.loads(host.check_output(f"cat {path}; rm {path}")) for path in files]
+        account, group = (int(host.check_output(f"id -{of} {APP}-build")) for of in "ug")
+        for path, record in zip(files, records, strict=True):
+            assert record["uid"] == account, path
+            assert record["groups"] in ([], [group]), path
+            assert (record["read"], record["reached"]) == ([], []), path
+        return {path.split(".")[1] for path in files}
+
+    return probed
+
+
+def only_root_can_change(host, folder):
     """Return whether only root can change a directory and its content."""
     return host.check_output(f"find {folder} ! -user root -o ! -type l -perm /022") == ""
 
@@ -205,87 +196,66 @@ def put(host, path, content):
     host.check_output("printf %s %s | base64 -d > %s", "%s", text, path)
 
 
-def test_a_dependency_is_built_and_installed_in_isolation(host, environment, call, seen):
-    assert call("environment", **environment("nosy")) == {"changed": True}
-    assert seen() == {"backend", "setup", "pth"}
-    assert only_roots(host, f"/srv/{APP}/environments/test-nosy")
-    assert call("environment", **environment("nosy")) == {"changed": False}
+def test_a_dependency_is_built_and_installed_in_isolation(host, install, probed):
+    assert install("nosy") == {"changed": True}
+    assert probed() == {"backend", "setup", "pth"}
+    assert only_root_can_change(host, f"/srv/{APP}/environments/test-nosy")
+    assert install("nosy") == {"changed": False}
 
 
-def test_the_app_is_built_in_isolation(host, environment, call, probe, seen):
-    """Build commands have a cache and know the app's name."""
-    call("environment", **environment("nosy"))
-    seen()
-    put(host, f"/srv/{APP}/releases/.built.tar.gz", packed("", {"web.py": probe("app")}))
-    archive = dict.fromkeys(("archive", "dest"), f"/srv/{APP}/releases/.built.tar.gz")
-    told = {
-        "commands": ["echo $FLASK_APP $PWD $npm_config_cache $A >said", "python -c 'import web'"]
-    }
-    told |= {"build_environment": {"A": "a $b 'c' \"d\""}, "wsgi": "web:app", "build_hosts": []}
-    told |= {"id": "test-app", "environment": "test-nosy", "install_project": False}
-    assert call("build", **archive, **told) == {"changed": True}
-    assert seen() == {"app", "pth"}
-    said = host.check_output(f"tar -xzOf {archive['dest']} ./said")
-    assert said == f"web:app /srv/{APP}/releases/test-app {CACHE}/npm a $b 'c' \"d\""
-    told["commands"] = ["python -c 'import os; os.environ[\"SECRET_KEY\"]'"]
-    answer = call("build", **archive, **told)
-    assert "SECRET_KEY" in answer["msg"]
-    assert "for example: app_build_environment: {SECRET_KEY" in answer["msg"]
+def test_the_app_is_built_in_isolation(host, install, call, probe, probed):
+    install("nosy")
+    probed()
+    put(host, ARCHIVE, packed("", {"web.py": probe("app")}))
+    params = {"commands": ["python -c 'import web'"], "build_environment": {}, "wsgi": "web:app"}
+    params |= {"id": "test-app", "build_hosts": [], "install_project": False}
+    params |= {"archive": ARCHIVE, "dest": ARCHIVE, "environment": "test-nosy"}
+    assert call("build", **params) == {"changed": True}
+    assert probed() == {"app", "pth"}
     assert not host.file(f"/srv/{APP}/releases/test-app").exists
 
 
-def test_installing_a_release_runs_none_of_its_code(host, environment, call, probe, seen):
+def test_installing_a_release_runs_none_of_its_code(host, install, call, probe, probed):
     """Modules that shadow Python's own and start-up files of an environment are not run either."""
-    call("environment", **environment("nosy"))
-    seen()
+    install("nosy")
+    probed()
     names = ("struct.py", "sitecustomize.py", "usercustomize.py", "compileall.py")
-    put(host, "/tmp/app.tar.gz", packed("", dict.fromkeys(names, probe("app"))))
-    told = {"id": "test-app", "environment": "test-nosy", "archive": "/tmp/app.tar.gz"}
-    assert call("place", **told) == {"changed": True}
-    assert seen() == set()
+    put(host, ARCHIVE, packed("", dict.fromkeys(names, probe("app"))))
+    params = {"id": "test-app", "environment": "test-nosy", "archive": ARCHIVE}
+    assert call("place", **params) == {"changed": True}
+    assert probed() == set()
     release = f"/srv/{APP}/releases/test-app"
     assert host.file(f"{release}/.venv").linked_to == f"/srv/{APP}/environments/test-nosy"
     assert len(host.check_output(f"ls {release}/__pycache__").split()) == len(names)
-    assert only_roots(host, release)
-    host.check_output(f"touch {release}/kept")
-    assert call("place", **told) == {"changed": False}
-    assert host.file(f"{release}/kept").exists
+    assert only_root_can_change(host, release)
 
 
 def test_an_interpreter_is_installed_and_never_run_by_root(host, call):
     script = f"#!/bin/sh\nid -u >>{CACHE}/go\necho 3.99.1\n"
     put(host, "/tmp/python.tar.gz", packed("python/", {"bin/python3.99": script}))
     digest = host.check_output("sha256sum /tmp/python.tar.gz").split()[0]
-    told = {"python": "3.99", "url": "file:///tmp/python.tar.gz", "checksum": f"sha256:{digest}"}
+    params = {"url": "file:///tmp/python.tar.gz", "checksum": f"sha256:{digest}"}
     try:
-        wrong = call("python", **told | {"checksum": "sha256:00"})
-        assert digest in wrong["example"]
-        found = call("python", **told)
-        assert found["python"]["executable"] == "/opt/flaskstack/python/3.99.1/bin/python3.99"
-        assert found["python"]["version"] == found["python"]["version"] == "3.99.1"
-        assert only_roots(host, "/opt/flaskstack")
-        assert host.check_output("ls -A /opt/flaskstack/python") == "3.99.1"
-        assert not call("python", **told)["changed"]
+        python = call("python", python="3.99", **params)["python"]
+        assert python["executable"] == "/opt/flaskstack/python/3.99.1/bin/python3.99"
+        assert only_root_can_change(host, "/opt/flaskstack")
         account = host.check_output(f"id -u {APP}-build")
         assert set(host.check_output(f"cat {CACHE}/go; rm {CACHE}/go").split()) == {account}
     finally:
         host.run("rm -rf /opt/flaskstack/python/3.99.1")
 
 
-def test_an_interrupted_build_is_incomplete_and_repeated(host, environment, command, call):
+def test_an_interrupted_build_is_incomplete_and_repeated(host, install):
     """It stays confined while it runs."""
-    wanted = environment("waits")
     folder, table = f"/srv/{APP}/environments/test-waits", f"inet flaskstack_{APP}-build"
-    line, *given = command("environment", **wanted)
-    line %= tuple(map(quote, given))
-    host.check_output("systemd-run --unit=cut --collect sh -c %s", line.replace("$", "$$"))
+    install("waits", background="interrupted")
     wait_for(lambda: host.run(f"ls {CACHE}/waits").rc == 0, 60)
-    host.check_output("systemctl kill --signal=KILL cut")
-    wait_for(lambda: host.run("systemctl is-active cut").rc != 0)
+    host.check_output("systemctl kill --signal=KILL interrupted")
+    wait_for(lambda: host.run("systemctl is-active interrupted").rc != 0)
     assert host.run(f"nft list table {table}").rc == 0
     assert not host.file(folder).exists
     host.check_output(f"touch {CACHE}/go")
-    assert call("environment", **wanted) == {"changed": True}
+    assert install("waits") == {"changed": True}
     assert host.file(f"{folder}/.complete").exists
     assert host.run(f"pgrep -u {APP}-build").rc == 1
     assert host.run(f"nft list table {table}").rc != 0

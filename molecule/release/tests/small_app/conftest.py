@@ -1,8 +1,7 @@
-"""A small app, reached from outside, and its state on the host."""
+"""A small app, reached from outside."""
 
 from __future__ import annotations
 
-import json
 import os
 
 import pytest
@@ -18,56 +17,25 @@ def operator():
     return Operator(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"] + "/small_app")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def version(tmp_path_factory):
     """Return a function that creates a new version of the app."""
     app = ROOT / "molecule/release/files/app"
     return Versions(app, tmp_path_factory.mktemp("versions"))
 
 
-@pytest.fixture(scope="module")
-def site(host, address):
-    """Return the site, reached through a proxy in front of the app's socket."""
-    if not host.service("door.socket").is_running:
-        proxy = "/usr/lib/systemd/systemd-socket-proxyd /srv/fixture/web.sock"
-        host.check_output(f"systemd-run --unit=door --socket-property=ListenStream=8000 {proxy}")
-    return Site(f"{address}:8000", "fixture.example")
-
-
 @pytest.fixture
-def state(host):
-    """Return a function that reports the app's state, to compare before and after."""
+def active_release(host, address):
+    """Return a function that returns the active release, once the app has answered with it."""
+    if not host.service("app-proxy.socket").is_running:
+        proxy = "/usr/lib/systemd/systemd-socket-proxyd /srv/fixture/web.sock"
+        listen = "--socket-property=ListenStream=8000"
+        host.check_output(f"systemd-run --unit=app-proxy {listen} {proxy}")
+    site = Site(f"{address}:8000", "fixture.example")
 
-    def state():
-        folders = (
-            "releases instances instances/* current previous web.sock deploys.jsonl .deploying"
-        )
-        units = "systemctl list-units 'fixture-*' --state=active --plain --no-legend"
-        return host.run(f"cd /srv/fixture; ls -dl --time-style=+ {folders}; ls releases").stdout, {
-            line.split()[0] for line in host.check_output(units).splitlines()
-        }
+    def read():
+        release = host.check_output("readlink /srv/fixture/current").removeprefix("releases/")
+        assert site.get("/").text == release
+        return release
 
-    return state
-
-
-@pytest.fixture(scope="module")
-def history(host):
-    """Return a function that reads the host's deploy history."""
-
-    def history():
-        return [
-            json.loads(line)
-            for line in host.check_output("cat /srv/fixture/deploys.jsonl").splitlines()
-        ]
-
-    return history
-
-
-@pytest.fixture(scope="module")
-def current(host):
-    """Return a function that returns the active release."""
-
-    def current():
-        return host.check_output("readlink /srv/fixture/current").removeprefix("releases/")
-
-    return current
+    return read
