@@ -85,7 +85,7 @@ def test_secrets_in_ansible_vault_can_be_rotated(tmp_path):
     assert ":now-of-the-database@" in url
     assert not (vault.folder / "secrets").exists()
     shown = [value for value in (*SECRETS.values(), "old-of-database") if value in output]
-    # Only the task of this test shows a secret.
+    # Only the copy task in PLAY shows a secret.
     assert [value for value in shown if value != SECRETS["app_database_password"]] == []
 
 

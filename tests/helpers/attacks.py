@@ -1,8 +1,8 @@
 """Requests that an attacker would send to a site, and their results.
 
-Each attack is bytes on a socket, since most client libraries refuse to send them. A marker in the
-URL identifies it in the logs; a request smuggled inside another one requests /smuggled-….
-Only attacks that the role's templates decide are here, and one of each kind that nginx rejects.
+Attacks are written to a socket as bytes, since most client libraries refuse to send them.
+A marker in the URL identifies each attack in the logs; a smuggled request is for /smuggled-….
+The list has attacks that the role's templates must stop, and one of each kind that nginx rejects.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ INNER = "GET /smuggled-MARK HTTP/1.1\r\nHost: NAME\r\nX-Ignore: x"
 
 
 def _smuggling() -> Iterator[Attack]:
-    """Framing is nginx's own task: one request of each kind shows that none is passed on."""
+    """Yield one request of each kind of ambiguous framing, which nginx itself rejects."""
     hidden = "0\r\n\r\n" + INNER + "\r\n\r\n"
     both = f"Content-Length: {len(hidden) + 40}"
     for name, headers, body in (
@@ -109,7 +109,7 @@ def _smuggling() -> Iterator[Attack]:
         ("a NUL in a header", ("X-A: b\0c",), ""),
     ):
         yield Attack("smuggling", name, request(*headers, line=POST, body=body))
-    # Tests of the template: which headers and bodies of a valid request reach the app.
+    # The templates decide which headers and bodies of a valid request reach the app.
     length = len(INNER.replace("MARK", "0" * 12).replace("NAME", "localhost"))
     whole = request(f"Content-Length: {length}", CLOSE, line=ECHO, body=INNER)
     yield Attack("smuggling", "a GET with a request as its body", whole, ("200",), reaches=True)
@@ -259,7 +259,7 @@ def send(target: Target, attack: Attack, mark: str) -> Result:
     """Send an attack and return its result as seen by the client."""
     data = attack.data.replace(b"MARK", mark.encode()).replace(b"NAME", target.name.encode())
     with connection(target, attack.over) as sock:
-        with suppress(OSError):  # rejected before all of it was sent; the answer may have arrived
+        with suppress(OSError):  # nginx may reject it, and answer, before all is sent
             sock.sendall(data)
             if attack.then:
                 time.sleep(0.2)
@@ -274,7 +274,7 @@ def send(target: Target, attack: Attack, mark: str) -> Result:
 def results(target: Target, host: Any) -> list[Result]:
     """Send the attacks and return their results, with the matching requests from the app's log.
 
-    `host` is testinfra's and must run sample_app.
+    `host` is a testinfra host that runs sample_app.
     """
     run = f"{time.time_ns() // 1_000_000 % 10**8:08d}"
     marks = [f"{run}{number:04d}" for number in range(len(ATTACKS))]
@@ -282,7 +282,7 @@ def results(target: Target, host: Any) -> list[Result]:
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda one, mark: send(target, one, mark), ATTACKS, marks))
     host.check_output("journalctl --sync")
-    uris = {  # of the requests that nginx received, by request id
+    uris = {  # of requests that nginx received, by request ID
         entry.get("request_id"): entry.get("uri", "")
         for entry in json_lines(journal(host, "nginx.service", since=start))
     }
@@ -297,9 +297,9 @@ def results(target: Target, host: Any) -> list[Result]:
 
 
 def slowloris(target: Target, connections: int, seconds: float) -> tuple[int, float]:
-    """Hold connections with an endless header; return how many are still open after `seconds`.
+    """Hold connections with an endless header for some seconds; return how many are still open.
 
-    Also returns the longest time in seconds that another client waited for an answer.
+    Also return the longest time in seconds that another client waited for an answer.
     """
     longest = 0.0
     with ExitStack() as stack:

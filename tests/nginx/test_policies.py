@@ -1,4 +1,4 @@
-"""Security headers of the role, the inventory and the app."""
+"""Security headers set by the role, the inventory and the app."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_every_response_has_the_headers_once(site, path):
         assert {name: headers.getlist(name) for name in OURS} == {
             name: [value] for name, value in OURS.items()
         }
-        # The role sends neither, since they could break camera, location or login pop-ups.
+        # The role sends none of these, since they could break camera, location or login pop-ups.
         assert "Referrer-Policy" not in headers
         assert not {"Permissions-Policy", "Cross-Origin-Opener-Policy"} & {*headers}
 

@@ -1,6 +1,6 @@
-"""Certificates of a real ACME server behind nginx: issue, renewal, failure, change and removal.
+"""Certificates from an ACME server (pebble): issue, renewal, failure, change and removal.
 
-The tests run in the order of the file: the later ones change the host.
+The order of the tests matters: later ones change the host.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from helpers.wait import wait_for
 FOLDER = "/etc/nginx/certificates/shop"
 METRICS = "/var/lib/flaskstack/metrics/shop_certificate.prom"
 NAMES = {"shop.example.org", "www.shop.example.org"}
-TOKEN = "dop_v1_2f9cc5de0a1b4c7e"  # of the stub API
+TOKEN = "dop_v1_2f9cc5de0a1b4c7e"  # DNS API token; the stub server records it
 ROOT = "https://localhost:15000/roots/0"  # created when pebble starts
 PLAYBOOK = "../molecule/certificates/converge"
 
@@ -32,7 +32,7 @@ PLAYBOOK = "../molecule/certificates/converge"
 def served(address):
     """Return a function that returns the certificate that nginx serves for a name.
 
-    A reload takes a moment, so tests of a change wait for it.
+    A reload takes a moment, so a test that changes the certificate must wait.
     """
 
     def served(name="shop.example.org", context=None):
@@ -146,7 +146,7 @@ def test_a_renewal_under_load_fails_no_request(address, served, renew):
 
 
 def restart_pebble(host, lifetime):
-    """Restart pebble without its accounts and key; `lifetime` of certificates in seconds."""
+    """Restart pebble, which loses its accounts and CA key; `lifetime` is in seconds."""
     config = json.loads(host.file("/srv/pebble/config.json").content_string)
     config["pebble"]["certificateValidityPeriod"] = lifetime
     host.check_output("echo %s >/srv/pebble/config.json", json.dumps(config))
@@ -154,7 +154,7 @@ def restart_pebble(host, lifetime):
     wait_for(lambda: pebble(host, ROOT))
 
 
-def test_short_lifetimes_and_a_server_that_lost_the_account(host, served, renew):
+def test_short_lived_certificates_renew_and_a_lost_account_is_recreated(host, served, renew):
     before = served()
     restart_pebble(host, lifetime=18)
     assert renew() == 0, journal(host, "shop-certificate.service")[-5:]
@@ -223,7 +223,7 @@ def test_a_provided_certificate_is_served_and_a_second_run_changes_nothing(
     wanted = {
         "app_certificate": "provided",
         "certificates_provided_certificate": str(file),
-        "certificates_provided_key": pair.key,  # a text, as from a vault
+        "certificates_provided_key": pair.key,  # the key itself, as from a vault
     }
     options = {"rate": 20, "writes": 0, "form": False}
     with Load(f"https://{address}", name="shop.example.org", **options) as load:

@@ -55,7 +55,7 @@ def test_acknowledged_jobs_survive_a_kill(host, queue):
 def test_transaction_survives_repeated_kills(host, queue):
     """RQ queues jobs in MULTI/EXEC, and Redis checks permissions again when it replays its file.
 
-    There are two commands, because the file has no MULTI for a single one. The number of kills
+    Redis writes MULTI to its append-only file only for two or more commands. The number of kills
     exceeds systemd's default start limit.
     """
     queue(feed="printf 'MULTI\\nRPUSH written 1\\nRPUSH written 2\\nEXEC\\n'")

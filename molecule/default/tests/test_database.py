@@ -1,4 +1,4 @@
-"""Lessons 1, 2, 4, 11, 15 and 16: connections that are closed, leak or run out."""
+"""Database connections are replaced, never leaked, and time out in order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lesson 13, for jobs: a deploy loses no job, runs no job twice, and stops old workers soon."""
+"""A deploy loses no job, runs no job twice, and stops previous workers soon."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from helpers.clients import main_pid
 from helpers.wait import wait_for
 
 WORKER = "sample-worker@1.service"
-EVERY = 0.1  # seconds from one job to the next
+EVERY = 0.1  # seconds between jobs
 LONG, LONG_EVERY = 2, 50  # every 50th job takes 2 seconds
-# Seconds for which a worker of the old release may run jobs of the new one: until it has finished
-# its current job, well below the stop timeout of 60.
+# Seconds for which a worker of the previous release may start jobs of the new one. Enough to finish
+# its current job, and well below the stop timeout of 60.
 SOON = 15
 
 
@@ -115,7 +115,7 @@ def wait_for_more(jobs):
 
 
 def stale(rows, releases):
-    """Return the seconds during which an older release started jobs of a newer one."""
+    """Return for how many seconds an older release still started jobs of a newer one."""
     first = {}
     for _job, queued_by, _ran_by, queued, *_ in rows:
         first[queued_by] = min(first.get(queued_by, float(queued)), float(queued))

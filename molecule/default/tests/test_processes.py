@@ -1,4 +1,4 @@
-"""Lessons 3, 7, 8 and 9: killed workers, shared values, and a single scheduler."""
+"""Killed workers, values shared between processes, and a single scheduler."""
 
 from __future__ import annotations
 

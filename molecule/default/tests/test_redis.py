@@ -1,4 +1,4 @@
-"""Lessons 10 and 11: the cache evicts keys, the queue keeps them, and pages work without both."""
+"""The cache evicts keys, the queue keeps its jobs, and pages work without either."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from helpers.clients import main_pid, restarted
 from helpers.wait import wait_for
 
-BREAKER_RESET = 2.2  # seconds, a little more than the app's
+BREAKER_RESET = 2.2  # seconds, a little longer than the app's circuit breaker stays open
 FILL_THE_CACHE = """
 import os, redis
 cache = redis.from_url(os.environ["CACHE_URL"])
@@ -54,11 +54,11 @@ def test_pages_answer_within_a_second_without_redis(instance, site, response_tim
 
 @pytest.fixture
 def hanging(host, site):
-    """Return a function that suspends a unit's process, which then accepts connections only."""
+    """Return a function that suspends a unit's process: connections open, but get no reply."""
     pids = []
 
     def hang(unit):
-        time.sleep(BREAKER_RESET)  # close a breaker that an earlier test opened
+        time.sleep(BREAKER_RESET)  # an earlier test may have opened the breaker
         pids.append(main_pid(host, unit))
         host.check_output(f"kill -STOP {pids[-1]}")
 

@@ -1,4 +1,4 @@
-"""Lessons 5 and 17: the client that the app sees, and the order of timeouts."""
+"""The path of a request: client address, forwarded headers, request ID and timeouts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_forged_headers_change_nothing(site):
         assert forged[field] == honest[field], field
 
 
-def test_the_port_is_that_of_the_site(site):
+def test_the_app_builds_urls_with_the_port_of_the_site(site):
     assert site.get("/whoami").json()["url"] == "https://localhost/"
     forged = site.get("/whoami", headers={"Host": "localhost:8080"})
     assert forged.json()["url"] == "https://localhost/"

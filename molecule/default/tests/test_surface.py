@@ -1,4 +1,4 @@
-"""Lesson 20: open ports, and no secrets in command lines and logs."""
+"""Open ports, and no secrets in command lines or logs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_no_secret_in_any_command_line(host, secrets):
 
 
 def test_no_secret_in_any_log(host, secrets):
-    # Searched on the controller: sudo would log the patterns.
+    # Search on the controller, since sudo would log the patterns.
     files = "find /var/log -type f -not -path '*/journal/*' -exec cat {} +"
     logs = host.check_output(f"(journalctl --no-pager --output cat; {files}) | tr -cd '[:print:]'")
     assert "gunicorn" in logs

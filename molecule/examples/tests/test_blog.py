@@ -16,7 +16,7 @@ def author(blog):
         form = {"name": "editor", "password": blog.secret("author")}
         answer = session.post(f"{blog.site.url}/login", data=form, allow_redirects=False)
         assert answer.headers["Location"] == "/"
-        # The cookie is for the site's name, and the request is for its address.
+        # Requests go to the site's address, so the session would not send a cookie for its name.
         session.headers["Cookie"] = answer.headers["Set-Cookie"].split(";")[0]
         yield session
 
@@ -41,7 +41,7 @@ def test_nginx_serves_the_style_sheet(blog):
 
 @pytest.fixture
 def started(host):
-    """Return a function that lists when the units of other apps were started."""
+    """Return a function that lists start times and PIDs of nginx, Redis and other apps."""
     units = "nginx 'dice-web@?.service' 'filedrop-web@?.service' 'redis-server@*' dice.target"
     show = f"systemctl show --property Id,ActiveEnterTimestampMonotonic,MainPID {units}"
     return lambda: host.check_output(show)
@@ -62,6 +62,6 @@ def test_a_deploy_keeps_posts_and_sessions_and_restarts_no_other_app(host, blog,
 def test_the_password_of_the_first_author_is_not_logged(host, blog):
     password = blog.secret("author")
     assert password in host.check_output("cat /etc/blog/current/environment")
-    # In brackets, so that the log line of this command does not match.
+    # The first character is in brackets, so the pattern does not match this command in the journal.
     search = "journalctl --quiet --case-sensitive --grep %s"
     assert host.run(search, f"[{password[0]}]{password[1:]}").stdout == ""

@@ -1,7 +1,7 @@
-"""What code that an attacker runs inside the app can reach.
+"""What an attacker who runs code inside the app can reach.
 
-The app has a backdoor (see converge.yml), and runs commands that it receives over HTTP.
-As a control, each attempt is also made outside the sandbox, as root or nobody, and must succeed.
+The app has a backdoor (see converge.yml) that runs commands received over HTTP.
+As a control, each attempt also runs outside the sandbox, as root or nobody, and must succeed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import pytest
 
 from helpers.wait import wait_for
 
-# Another app, files of root, and a network with cloud metadata, another host and a public site.
+# Create another app, files owned by root, and a network with cloud metadata, another host and
+# a public site.
 SETUP = """
 set -e
 useradd --system --home-dir /var/lib/otherapp otherapp
@@ -81,7 +82,7 @@ while True:
 """
 
 
-SUCCESS = "^REACHED"  # at the start of a line: tracebacks may contain the code
+SUCCESS = "^REACHED"  # only at the start of a line, since a traceback may quote the code
 
 
 def python(code: str) -> str:
@@ -90,7 +91,7 @@ def python(code: str) -> str:
 
 
 def connect(address: str, port: int) -> str:
-    """Return a command that prints REACHED and the response of an address."""
+    """Return a command that connects to an address and prints REACHED and the response."""
     return python(f"""
         import socket
         with socket.create_connection(({address!r}, {port}), timeout=3) as connection:
@@ -262,7 +263,7 @@ class Results:
 
 
 def run_controls(host, user: str) -> dict[str, str]:
-    """Return the output of the attempts with this control user, run on the host in one script."""
+    """Run the attempts that have this control user on the host, and return each one's output."""
     commands = {name: one.command for name, one in ATTEMPTS.items() if one.control == user}
     script = "\n".join(f"({command}) 2>&1; printf '\\036'" for command in commands.values())
     who = "setpriv --reuid=nobody --regid=nogroup --clear-groups" if user == "nobody" else "env"
@@ -272,7 +273,7 @@ def run_controls(host, user: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def results(host, site):
-    """Make all attempts in the app and, as a control, outside of it."""
+    """Run all attempts inside the app and, as a control, outside it."""
     script = SETUP.replace("{listen}", shlex.quote(LISTEN))
     host.check_output(script.replace("{addresses}", " ".join(ADDRESSES)))
     try:
@@ -291,7 +292,7 @@ def results(host, site):
 
 @pytest.mark.parametrize("name", ATTEMPTS)
 def test_app_cannot_reach(results, name):
-    """The control succeeds outside the sandbox, and code in the app fails."""
+    """The attempt succeeds outside the sandbox and fails inside the app."""
     evidence = re.compile(ATTEMPTS[name].evidence, re.MULTILINE)
     assert evidence.search(results.control[name]), f"the control failed as {ATTEMPTS[name].control}"
     assert not evidence.search(results.app[name])
@@ -310,7 +311,7 @@ def test_app_may_change_rows_and_not_tables(results):
 
 
 def test_migration_password_is_not_on_the_host(host, inventory):
-    """Neither on disk nor in a process or the journal. The app's password is found as a control."""
+    """Search the disk, processes and the journal. As a control, the app's password is found."""
     folder = inventory / "secrets"
 
     def found(secret: str) -> str:

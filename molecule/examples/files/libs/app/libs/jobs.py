@@ -36,7 +36,7 @@ def done(token: str, library: str) -> str:
 
 @celery.task(name="tick")
 def by_beat() -> None:
-    """Run each second."""
+    """Count the runs, one a second."""
     cache.incr("ticks")
 
 
@@ -66,5 +66,5 @@ def result(token: str) -> str:
 
 @blueprint.get("/ticks")
 def ticks() -> str:
-    """Return how often the task of beat ran."""
+    """Return how often Celery beat's task ran."""
     return (cache.get("ticks") or b"0").decode()
