@@ -19,6 +19,11 @@ Settings = Mapping[str, Any]
 
 LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 DOMAIN = rf"(\*\.)?{LABEL}(\.{LABEL})*|\[[0-9a-f:.]+\]"
+# `listen` or `server` of nginx: a socket, or an address and port, and parameters.
+PARAMETERS = r'( +[a-z][a-z0-9_]*(=[^\s;{}"$#\\]+)?)*'
+ADDRESS = (
+    r'(unix:/[^\s;{}"$#\\]+|(\[[0-9A-Fa-f:.]+\]|\*|[A-Za-z0-9._-]+)(:[0-9]{1,5})?)' + PARAMETERS
+)
 METHOD = "[A-Z]+"
 URL_PATH = r'/[^\s;{}"$#\\]*'
 FOLDER_URL = r'/([^/\s;{}"$#\\]+/)+'
@@ -49,14 +54,18 @@ def _address_checks(settings: Settings) -> Iterable[Check]:
     )
     for name, address in (("listen", "80"), ("listen_https", "443"), ("upstreams", "10.0.0.5:80")):
         addresses = settings[f"nginx_{name}"]
-        reason = "must have one or more addresses"
-        yield check(f"nginx_{name}", addresses, reason, example=[address])
+        valid = addresses and not _unlike(ADDRESS, addresses)
+        reason = "must be one or more of <address>:<port> or unix:<path>, with nginx' parameters"
+        yield check(f"nginx_{name}", valid, reason, example=[address])
     for name in ("app_trusted_proxies", "nginx_limit_exempt", "nginx_maintenance_allow"):
         reason = "must be addresses or CIDRs; nginx cannot match names"
         yield none_of(name, not_networks(settings[name]), reason, example=["10.0.0.0/8"])
     for name, value in settings.items():
         if re.fullmatch("nginx_.*_timeout", name):
             yield check(name, value >= 1, "must be 1 second or more", example=30)
+        elif name.startswith("nginx_") and isinstance(value, int):
+            example = 31536000 if name.endswith("_max_age") else 50
+            yield check(name, value >= 0, "must not be negative", example=example)
 
 
 def _http_checks(settings: Settings) -> Iterable[Check]:
@@ -102,8 +111,10 @@ def _http_checks(settings: Settings) -> Iterable[Check]:
             if _unlike(URL_PATH, [limit["path"]])
             or _unlike(METHOD, limit.get("methods", []))
             or limit["per_minute"] < 1
+            or limit.get("burst", 0) < 0
         ],
-        "must have URL paths that begin with a slash, methods in capitals and per_minute above 0",
+        "must have URL paths that begin with a slash, methods in capitals, per_minute above 0 and "
+        "a burst that is not negative",
         example=[{"path": "/login", "methods": ["POST"], "per_minute": 10}],
     )
     yield none_of(
@@ -129,10 +140,19 @@ def _file_checks(settings: Settings) -> Iterable[Check]:
         "must have in each entry either a url or a pattern",
         example=[{"url": "/static/", "folder": "shop/static"}],
     )
+    urls = [entry["url"] for entry in [*static, *internal] if "url" in entry]
     yield none_of(
         "app_static",
-        _unlike(FOLDER_URL, [entry["url"] for entry in [*static, *internal] if "url" in entry]),
+        _unlike(FOLDER_URL, urls),
         "and app_internal must have URL paths that begin and end with a slash",
+        example=[{"url": "/static/", "folder": "shop/static"}],
+    )
+    proxied = settings["app_streaming_paths"] + settings["app_websocket_paths"]
+    yield none_of(
+        "app_static",
+        sorted({url for url in urls if urls.count(url) > 1 or url in proxied}),
+        "and app_internal must have each URL path once, and none of app_streaming_paths or "
+        "app_websocket_paths",
         example=[{"url": "/static/", "folder": "shop/static"}],
     )
     patterns = [entry["pattern"] for entry in static if "pattern" in entry]

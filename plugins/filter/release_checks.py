@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import sys
 from collections.abc import Mapping
@@ -16,6 +17,8 @@ EXAMPLE = "{{ inventory_dir }}/../.."
 SOURCES = ["app_source_folder", "app_source_git", "app_source_archive"]
 PROJECT = re.compile(r"(.*/)?(uv\.lock|pyproject\.toml)")
 PYTHON = re.compile(r"3\.(?![12]$)\d+|[A-Za-z][\w.-]*|/.+")
+# Without an algorithm, a digest is SHA-256.
+ALGORITHMS = {"", *(name for name in hashlib.algorithms_guaranteed if not name.startswith("shake"))}
 INDEX = re.compile(r"(https://.*|http://(localhost|127\.0\.0\.1)[:/].*)?")
 
 
@@ -52,6 +55,9 @@ def release_checks(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     reason = "must be set, since app_source_archive is downloaded"
     digest = settings["app_source_checksum"]
     add("app_source_checksum", digest or not remote, reason, "sha256:9f86d081…")
+    known = digest.lower().rpartition(":")[0] in ALGORITHMS
+    reason = f"must begin with an algorithm: {', '.join(sorted(ALGORITHMS - {''}))}"
+    add("app_source_checksum", known, reason, "sha256:9f86d081…")
     reason = "must name at least one requirements file"
     add("app_requirements", names, reason, ["requirements.txt"])
     reason = "belong to a project, so app_requirements must name its uv.lock or pyproject.toml"

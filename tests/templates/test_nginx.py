@@ -108,6 +108,7 @@ def test_host_without_ipv6_does_not_listen_on_ipv6(site, render, facts, listens)
         ("app_static", [{"url": "/static", "folder": "shop/static"}]),
         ("app_static", [{"url": "/", "folder": "shop/static"}]),
         ("app_static", [{"url": "/a/\n", "folder": "static"}]),
+        ("app_static", [{"url": "/a/", "folder": "one"}, {"url": "/a/", "folder": "two"}]),
         ("app_static", [{"folder": "shop/static"}]),
         ("app_static", [{"url": "/a/", "pattern": "^/(a)$", "folder": "shop/static"}]),
         ("app_static", [{"url": "/a/", "folder": "shop; return 200"}]),
@@ -127,7 +128,14 @@ def test_host_without_ipv6_does_not_listen_on_ipv6(site, render, facts, listens)
         ("app_limited_paths", [{"path": "login", "per_minute": 5}]),
         ("app_limited_paths", [{"path": "/login", "per_minute": 0}]),
         ("app_limited_paths", [{"path": "/login", "per_minute": 5, "methods": ["post"]}]),
+        ("app_limited_paths", [{"path": "/login", "per_minute": 5, "burst": -1}]),
         ("nginx_listen", []),
+        ("nginx_listen", ["80; return 200"]),
+        ("nginx_listen_https", ["::1:443"]),
+        ("nginx_upstreams", ["http://10.0.0.5:80"]),
+        ("nginx_upstreams", ["unix:/srv/shop/web.sock;"]),
+        ("nginx_limit_requests", -1),
+        ("nginx_hsts_max_age", -1),
         ("nginx_hsts_preload", True),
         ("nginx_headers", {"X-Shop": "$host"}),
         ("nginx_headers", {"X Shop": "open"}),
@@ -140,6 +148,12 @@ def test_host_without_ipv6_does_not_listen_on_ipv6(site, render, facts, listens)
 def test_invalid_value_is_rejected(variable, value):
     messages = invalid(**{variable: value})
     assert [message for message in messages if message.startswith(f"{variable} is ")]
+
+
+@pytest.mark.parametrize("variable", ["app_streaming_paths", "app_websocket_paths"])
+def test_url_is_served_or_passed_to_the_app(variable):
+    (message,) = invalid(app_internal=[{"url": "/a/", "folder": "a"}], **{variable: ["/a/"]})
+    assert message.startswith("app_static is [/a/]: and app_internal must have each URL path once")
 
 
 def test_valid_values_are_accepted():
@@ -156,9 +170,13 @@ def test_valid_values_are_accepted():
             {"url": "/files/", "folder": "uploads"},
             {"url": "/mnt/", "folder": "/mnt/a"},
         ],
+        app_streaming_paths=["/"],
         app_websocket_paths=["/socket.io/", "/"],
         app_limited_paths=[{"path": "/", "methods": ["POST"], "per_minute": 60, "burst": 20}],
         app_underscore_headers=["api_key"],
+        nginx_limit_requests=0,
+        nginx_listen=["80", "*:80", "[::]:80 ipv6only=on", "shop.example.org:80 proxy_protocol"],
+        nginx_upstreams=["unix:/srv/shop/web.sock weight=2 backup", "web_1:8000"],
         nginx_headers={"X-Frame-Options": "", "Reporting-Endpoints": None, "X-Shop": 'a "b" \\'},
         nginx_hsts_preload=True,
         nginx_hsts_subdomains=True,

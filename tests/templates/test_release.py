@@ -60,18 +60,21 @@ def problems(**settings):
     return templates.problems("app", "release", **settings)
 
 
+URL = {"app_source_folder": "", "app_source_archive": "https://example.com/shop.tar.gz"}
 VALID = [
     {},
     {"app_source_folder": "", "app_source_git": "git@example.com:shop.git"},
+    *(URL | {"app_source_checksum": value} for value in ("SHA256:0", "9f86d081")),
     *({"release_serial": serial} for serial in ("2", "50%", [1, "100%"])),
 ]
-URL = {"app_source_folder": "", "app_source_archive": "https://example.com/shop.tar.gz"}
 INVALID = [
     ("app_source_folder is /nowhere", {"app_source_folder": "/nowhere"}),
     ('app_source_folder is ""', {"app_source_folder": ""}),
     ("app_requirements is no.lock", {"app_requirements": "no.lock"}),
     ("app_requirements is []", {"app_requirements": []}),
     ("app_source_checksum", URL),
+    ("app_source_checksum is sha257:0", URL | {"app_source_checksum": "sha257:0"}),
+    ("app_source_checksum is shake_128:0", URL | {"app_source_checksum": "shake_128:0"}),
     ("app_extras is [x]", {"app_extras": ["x"]}),
     ("app_install_project is true", {"app_install_project": True}),
     ("app_python is 3.1", {"app_python": "3.1"}),

@@ -75,7 +75,7 @@ def stage_archive(source: str, checksum: str, target: Path, cache: Path) -> None
             download(source, path)
     if checksum and path.is_file():
         algorithm, _, expected = checksum.lower().rpartition(":")
-        algorithm = algorithm if algorithm in hashlib.algorithms_guaranteed else "sha256"
+        algorithm = algorithm or "sha256"
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, algorithm).hexdigest()
         if digest != expected:
