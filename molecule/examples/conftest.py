@@ -36,10 +36,10 @@ swapon --show; readlink /etc/localtime
 
 
 class App:
-    """One of the apps, with the inventory of its user."""
+    """An app with its own inventory."""
 
     def __init__(self, name: str, address: str) -> None:
-        """Use the copies of converge.yml."""
+        """Use the inventory and source that converge.yml copied."""
         self.name = name
         self.inventory = FOLDER / "inventory" / name
         self.operator = Operator(str(self.inventory))
@@ -51,7 +51,7 @@ class App:
         return self.operator.play(playbook, *options, **variables)
 
     def play(self, playbook: str, *options: str, **variables: Any) -> Done:
-        """Run one of the bundle's playbooks successfully."""
+        """Run one of the bundle's playbooks, which must succeed."""
         result = self.run(playbook, *options, **variables)
         assert result.code == 0, result.output
         return result

@@ -32,7 +32,7 @@ def serve(tmp_path):
 
 @pytest.mark.parametrize("worker_class", ["gthread", "sync"])
 def test_workers_are_replaced_one_at_a_time(serve, worker_class):
-    """Gunicorn's max_requests may stop all at once, and then no request is answered."""
+    """Gunicorn's own max_requests may stop all workers at once, so requests would fail."""
     served = serve(gunicorn_worker_class=worker_class, gunicorn_max_requests=40)
     stop, failed = threading.Event(), []
 
@@ -60,7 +60,7 @@ def test_workers_are_replaced_one_at_a_time(serve, worker_class):
 
 
 def test_large_worker_is_replaced_after_its_response(serve):
-    hook = {"child_exit": "shop.after"}  # a hook of the app is called, too
+    hook = {"child_exit": "shop.after"}  # the app's own hook must also run
     served = serve(gunicorn_workers=1, gunicorn_worker_memory_limit=90, gunicorn_settings=hook)
     first = served.ask()
     for _ in range(10):
@@ -69,7 +69,7 @@ def test_large_worker_is_replaced_after_its_response(serve):
     wait_for(lambda: (served.folder / "after").exists(), 20)
     assert (served.folder / "after").read_text() == str(first)
     assert served.workers() == {served.ask()} != {first}
-    # Its successor is not replaced early.
+    # The new worker is below the limit.
     for _ in range(10):
         served.ask()
     assert served.replaced() == [first]

@@ -53,7 +53,7 @@ def test_written_files_are_not_executable(host):
 
 
 def test_all_processes_share_a_tmp_on_disk(host, get):
-    """Web and background processes share it; it is not a tmpfs and is private to the app."""
+    """Web and background processes have the same /tmp, on disk and private to the app."""
     assert "pid" in get("/write", file="/tmp/upload")
     command = "cat /tmp/upload /var/tmp/upload; stat -fc %T /tmp; ls -ld /tmp"
     shown = host.check_output("flaskstack probe run sh -c %s", command).splitlines()
@@ -67,7 +67,7 @@ def test_all_processes_share_a_tmp_on_disk(host, get):
 
 
 def test_names_in_use_on_the_host_are_rejected(host):
-    """The same check that site.yml runs before its first change."""
+    """site.yml runs this check before its first change."""
     params = {"app": "rescue", "user": "daemon", "root": "/srv/probe/x", "groups": ["app"]}
     params |= {"folders": ["/var/lib/dpkg"], "units": [], "settings": "main.yml"}
     program = "flaskstack call conflicts"
@@ -81,9 +81,9 @@ def test_names_in_use_on_the_host_are_rejected(host):
 
 @pytest.fixture
 def connect(host):
-    """Return `connect(address, port)`, which gives the outcome and the number of rejected packets.
+    """Return `connect(address, port)`, which returns the outcome and the number of rejected packets.
 
-    Timers are stopped, since each start of a unit reloads the rules, which resets the counter.
+    Timers are stopped, since each unit that they start reloads the rules and resets the counter.
     """
     timers = host.check_output("systemctl list-units --plain --no-legend 'probe-*.timer'")
     names = " ".join(line.split()[0] for line in timers.splitlines())

@@ -13,7 +13,7 @@ from helpers.clients import main_pid
 from helpers.load import HEADINGS, Load
 from helpers.wait import wait_for
 
-# Requests per second; fewer on a busy machine.
+# Requests per second; set LOAD_RATE lower on a busy machine.
 RATE = float(os.environ.get("LOAD_RATE", "100"))
 SUMMARIES = pytest.StashKey[list]()
 
@@ -28,7 +28,7 @@ class AppState:
     def __call__(self):
         """Return the active release, all releases and the running instances, as text.
 
-        A deploy does not wait for the instance that it stops, so this does.
+        Wait until no instance is stopping, since a deploy does not wait for that.
         """
         command = (
             "cd /srv/sample && readlink current web.sock && ls -A releases instances environments"
@@ -60,7 +60,7 @@ class AppState:
 
     @property
     def only_active_runs(self):
-        """Whether the active release has the only instance."""
+        """Whether the only instance is that of the active release."""
         (slot, release), *others = self.instances.items()
         units = self.host.check_output("systemctl list-units --plain --no-legend 'sample-web@*'")
         running = sorted(line.split()[0] for line in units.splitlines())
@@ -69,7 +69,7 @@ class AppState:
 
     @property
     def worker(self):
-        """The release of the background process."""
+        """The release that the worker runs."""
         pid = main_pid(self.host, "sample-worker@1.service")
         return self.host.check_output(f"readlink /proc/{pid}/cwd").rsplit("/", 1)[-1]
 
@@ -103,8 +103,8 @@ def under_load(request, address, sql):
     """Return a context that runs constant load and asserts that no request or row is lost.
 
     `share` reduces the request rate, because failing deploys also need CPU time. `may_fail` is the
-    number of requests that may fail. `longest` is the longest accepted answer in seconds on a busy
-    machine; bench/deploy measures the usual values.
+    number of requests that may fail. `longest` limits the response time in seconds, and is high
+    enough for a busy machine; bench/deploy measures usual values.
     """
 
     @contextmanager
@@ -126,7 +126,7 @@ def under_load(request, address, sql):
 
 @pytest.fixture(scope="module")
 def on_localhost(host, address):
-    """Return a context in which the host reaches a port of this machine on its own localhost."""
+    """Return a context in which the host's localhost forwards a port to this machine."""
 
     @contextmanager
     def on_localhost(port):
