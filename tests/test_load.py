@@ -27,7 +27,7 @@ from helpers.wait import wait_for
 
 PAGE = '<input type="hidden" name="csrf_token" value="a-token"> {"release": "r1"}'
 LINGER_NOT = struct.pack("ii", 1, 0)  # close with a reset
-RAW = {  # answers that are sent as they are; the connection stays open after `chunked`
+RAW = {  # raw answers; the connection stays open only after `chunked`
     "chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n0\r\n\r\n",
     "closed": b"",
     "cut": b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf",
@@ -226,7 +226,7 @@ class Page(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def safe_url(tmp_path):
-    """Return the https URL of that page."""
+    """Return the https URL of a server of Page."""
     pair = Authority().certify("localhost")
     (tmp_path / "pair.pem").write_text(pair.key + pair.chain)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

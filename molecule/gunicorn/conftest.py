@@ -37,7 +37,7 @@ def get(responses):
 
 @pytest.fixture
 def during(get):
-    """Return `during(action)`, which runs it during requests and returns (responses, errors)."""
+    """Return `during(action)`, which runs it under load and returns (responses, errors)."""
 
     def during(action):
         answers, failures, stop = [], [], threading.Event()
@@ -71,13 +71,13 @@ def secret_key():
 
 @pytest.fixture
 def unit(host):
-    """Return `unit(name, key)`, which gives a property of a systemd unit."""
+    """Return `unit(name, key)`, which returns a property of a systemd unit."""
     return lambda name, key: host.check_output("systemctl show --value --property %s %s", key, name)
 
 
 @pytest.fixture
 def processes(host, unit):
-    """Return `processes()`, which gives the process ids of Gunicorn and then its workers."""
+    """Return `processes()`, which returns the process ids of Gunicorn and then its workers."""
 
     def processes():
         folder = unit(live_web(host, "probe"), "ControlGroup")

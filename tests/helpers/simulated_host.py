@@ -47,16 +47,16 @@ class Cut(BaseException):
 
 
 class Host:
-    """Starts units like systemd: only loaded unit files, and only when the condition is met."""
+    """A host that starts units like systemd: from loaded files, if their condition is met."""
 
     def __init__(self, tmp: Path) -> None:
-        """Create what role gunicorn creates."""
+        """Create the directories that role gunicorn creates."""
         self.root, self.etc = tmp / "srv", settings.ETC / "shop"
         self.app_dir, self.settings = AppDir(self.root, "shop"), Settings("shop")
         self.running: dict[str, dict[str, str]] = {}
         self.loaded: dict[str, str] = {}
         self.log: list[str] = []
-        self.queue: list[int] = []  # connections waiting, one number per check
+        self.queue: list[int] = []  # waiting connections that successive checks report
         self.journal = "line one\nline two\n"
         self.busy = self.health_checks = 0  # `busy`: checks that a stopping unit survives
         for folder in ("releases", "instances", "environments"):
@@ -73,7 +73,7 @@ class Host:
             (self.root / "environments" / environment).mkdir(exist_ok=True)
 
     def set(self, text: str = "first", **config: Any) -> str:
-        """Write a settings set that contains a text, and return its name."""
+        """Write a settings set with this text as its environment, and return its name."""
         usual = SECOND if "second" in text else FIRST
         config = {"watch": 0, "timeout": 0, "keep": 3} | usual | config
         units = files(text, f"{self.etc}/current/environment", config)
@@ -100,7 +100,7 @@ class Host:
     # Simulated systemd
 
     def text(self, unit: str) -> str:
-        """Return a unit's file; for an instance, its template's if necessary."""
+        """Return a unit's file, or for an instance that has none, its template's."""
         template = re.sub(r"@[^@]*\.", "@.", unit)
         return self.loaded.get(unit, self.loaded.get(template, ""))
 

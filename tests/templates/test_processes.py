@@ -15,7 +15,7 @@ MARKER = "ConditionPathExists=/etc/shop/singletons"
 
 @pytest.fixture
 def unit(render, evaluate):
-    """Return `unit(template, process, **options)`, which gives the lines of a unit file."""
+    """Return `unit(template, process, **options)`, which returns the lines of a unit file."""
 
     def unit(template, process, **options):
         (filled,) = evaluate("gunicorn", "__app_processes", app_processes=[process | options])

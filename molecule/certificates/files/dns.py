@@ -1,7 +1,7 @@
 """A stub of the DNS of example.org, and of DigitalOcean's API for its records.
 
-DNS over UDP on 127.0.0.1:53, for pebble and the client; the API on 127.0.0.1:8060. Names that
-begin with `missing` do not exist, all others resolve to this host.
+DNS listens on UDP 127.0.0.1:53 for pebble and lego, the API on 127.0.0.1:8060. Names that begin
+with `missing` do not exist. All others resolve to this host.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Resolver(BaseResolver):
             reply.header.rcode = RCODE.NXDOMAIN
             return reply
         found = {"A": ["127.0.0.1"]}
-        # The client sends the full name.
+        # lego sends the full name.
         texts = [one["data"] for one in records.values() if one["name"].rstrip(".") == name]
         found["TXT"] = [f'"{text}"' for text in texts]
         if name == ZONE:

@@ -34,7 +34,7 @@ def code(error: pytest.ExceptionInfo[pymysql.MySQLError]) -> int:
     return error.value.args[0]
 
 
-def test_host_has_the_release_of_its_name_and_its_server(host, sql):
+def test_host_has_its_debian_release_and_default_server(host, sql):
     release, names = host.backend.get_hostname(), host.check_output("cat /etc/os-release")
     assert f"VERSION_CODENAME={release}" in names or (release == "sid" and "/sid" in names)
     assert ("MariaDB" in sql("SELECT @@version")) == (release != "sid")

@@ -57,7 +57,7 @@ def test_every_driver_reads_a_table_that_the_app_created(shop_libs, token):
     assert counts["peewee"] > 0
 
 
-def test_a_limit_holds(shop_libs, token):
+def test_a_rate_limit_is_enforced(shop_libs, token):
     answers = [shop_libs.site.get("/limited", params={"visitor": token}) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200, 200, 429]
 

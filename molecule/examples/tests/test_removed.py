@@ -22,7 +22,7 @@ ps -e -o cgroup= | grep {0}
 true
 """
 
-# A unit of the operator with the name of the app as a prefix.
+# The operator's own unit, named with the app's name as a prefix.
 THEIRS = "/etc/systemd/system/shop_libs-backup.service"
 
 
@@ -82,7 +82,7 @@ def test_units_of_the_operator_are_kept(removed):
 
 
 @pytest.mark.usefixtures("removed")
-def test_its_domain_is_refused(shop_libs, filedrop):
+def test_requests_for_its_domain_are_refused(shop_libs, filedrop):
     for app in (shop_libs, filedrop):
         with pytest.raises(requests.ConnectionError):
             app.site.get("/")

@@ -29,12 +29,12 @@ def declare(host, operator):
 
 @pytest.fixture
 def running(host, unit):
-    """Return `running(*units)`, which gives their main process ids ("0" if not running)."""
+    """Return `running(*units)`, which returns their main process ids ("0" if not running)."""
     return lambda *units: [unit(name, "MainPID") for name in units]
 
 
 def test_commands_and_variables_are_passed_unchanged(host, unit):
-    """The quoting of quotes.py is that of systemd."""
+    """The quoting of quotes.py matches systemd's rules."""
     environment = host.check_output("cat /proc/%s/environ", unit(CLOCK, "MainPID")).split("\0")
     assert 'COLOUR=100% "red" $HOME \\ %n é 😀' in environment
     pid = unit("probe-ticker@1.service", "MainPID")

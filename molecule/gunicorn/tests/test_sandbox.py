@@ -81,7 +81,7 @@ def test_names_in_use_on_the_host_are_rejected(host):
 
 @pytest.fixture
 def connect(host):
-    """Return `connect(address, port)`, which returns the outcome and the number of rejected packets.
+    """Return `connect(address, port)`, which returns the outcome and the rejected packets.
 
     Timers are stopped, since each unit that they start reloads the rules and resets the counter.
     """

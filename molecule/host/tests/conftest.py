@@ -87,7 +87,7 @@ def hosts():
 
 @pytest.fixture(scope="session", autouse=True)
 def listeners(hosts):
-    """Listen on all ports of a site on every host, closed ones included."""
+    """Listen on all ports of a site on every host, including ports that the firewall closes."""
     for host in hosts.values():
         host.run("systemctl stop listener.service")
         host.check_output(
@@ -114,7 +114,7 @@ def addresses(hosts):
 
 @pytest.fixture(scope="session")
 def outside(addresses):
-    """Give `outside(host, *ports, family="ipv4")`: results of connections from the controller."""
+    """Return `outside(host, *ports, family="ipv4")`, which connects from the controller."""
 
     def outside(name, *places, family="ipv4"):
         address = addresses[name][family]
@@ -125,7 +125,7 @@ def outside(addresses):
 
 @pytest.fixture(scope="session")
 def inside(hosts, addresses):
-    """Give `inside(from, to, *ports, family="ipv4")`: results of connections between hosts."""
+    """Return `inside(from, to, *ports, family="ipv4")`, which connects one host to another."""
 
     def inside(origin, name, *places, family="ipv4", source=""):
         command = "python3 -c %s %s %s " + " ".join(places)
@@ -138,7 +138,7 @@ def inside(hosts, addresses):
 
 @pytest.fixture
 def another(hosts):
-    """Give `another(host)`: add a second IPv6 address to a host until the test ends."""
+    """Return `another(host)`, which adds a second IPv6 address to a host until the test ends."""
     address, given = "fd00:f1a5::9", []
 
     def another(name):
@@ -153,7 +153,7 @@ def another(hosts):
 
 @pytest.fixture(scope="session")
 def play(operator):
-    """Give `play(name, *options, **variables)`: run a playbook of this scenario."""
+    """Return `play(name, *options, **variables)`, which runs a playbook of this scenario."""
     return lambda name, *options, **variables: operator.play(
         f"../molecule/host/{name}", *options, **variables
     )
@@ -161,13 +161,13 @@ def play(operator):
 
 @pytest.fixture(scope="session")
 def configure(play):
-    """Give `configure(role, **variables)`: configure host site by one role."""
+    """Return `configure(role, **variables)`, which runs one role on host `site`."""
     return lambda role, **variables: play("converge", f"--tags={role}", "--limit=site", **variables)
 
 
 @pytest.fixture
 def login(address):
-    """Give `login(user, *options)`: the result of a login by ssh."""
+    """Return `login(user, *options)`, which logs in with ssh and returns the completed process."""
     options = ["-F", "none", "-o", "BatchMode=yes", "-o", "ConnectTimeout=5"]
     options += ["-o", "IdentitiesOnly=yes", "-o", "StrictHostKeyChecking=no"]
     options += ["-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
@@ -185,7 +185,7 @@ def login(address):
 
 @pytest.fixture
 def rules(hosts):
-    """Give `rules(host)`: the text of the table, without dynamic elements."""
+    """Return `rules(host)`, which returns the nftables table without elements of sets."""
 
     def rules(name):
         text = hosts[name].check_output("nft --stateless list table inet flaskstack")
@@ -196,7 +196,7 @@ def rules(hosts):
 
 @pytest.fixture
 def wait_for_guard(hosts):
-    """Give `wait_for_guard(seconds)`: wait until the guard has removed its files and units."""
+    """Return `wait_for_guard(seconds)`, which waits until the guard removed its files."""
 
     def wait_for_guard(seconds=0):
         site = hosts["site"]
@@ -217,7 +217,7 @@ def name(host):
 
 @pytest.fixture
 def only_site(name):
-    """Skip the test on other hosts."""
+    """Skip the test on hosts other than `site`."""
     if name != "site":
         pytest.skip("one host is enough")
 

@@ -58,7 +58,7 @@ def line(uri="/", status=404, client=CLIENT, **more):
 
 @pytest.fixture
 def write(host):
-    """Give `write(tag, lines, …)`: write lines of a unit to the journal."""
+    """Return `write(tag, lines, …)`, which writes lines of a unit to the journal."""
 
     def write(tag, lines, level=NOTICE, unit="nginx"):
         command = f"systemd-run --quiet --wait --collect --unit={unit} python3 -c %s {level} {tag}"
@@ -69,13 +69,13 @@ def write(host):
 
 @pytest.fixture
 def banned(host):
-    """Give `banned(jail)`: the banned addresses."""
+    """Return `banned(jail)`, which returns the banned addresses."""
     return lambda jail: host.check_output("fail2ban-client get %s banip", jail).split()
 
 
 @pytest.fixture
 def found(host):
-    """Give `found(jail)`: the number of failures counted."""
+    """Return `found(jail)`, which returns the number of counted failures."""
 
     def found(jail):
         status = host.check_output("fail2ban-client status %s", jail)
@@ -93,11 +93,11 @@ def _unban(host):
 
 @pytest.fixture
 def failed_login(hosts, addresses):
-    """Give `failed_login()`: the result of a failed login from outside the inventory."""
+    """Return `failed_login()`, which fails to log in from another address; it returns stderr."""
     host = hosts["data"]
     host.check_output(f"ip -6 address replace {OUTSIDER}/64 dev eth0 nodad")
     command = SSH.format(f"-b {OUTSIDER}", addresses["site"]["ipv6"])
-    # testinfra would take ssh's exit status 255 for an error of its own connection.
+    # testinfra treats exit status 255 as an error of its own SSH connection.
     yield lambda: host.run(f"{command} || false").stderr
     host.check_output(f"ip -6 address del {OUTSIDER}/64 dev eth0")
 
