@@ -41,10 +41,10 @@ class ActionModule(ActionBase):
     _supports_check_mode = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> Any:
-        """Return the problems as message, or `variables` by name, and the `packages` of all roles.
+        """Fail with the problems as message, or return `variables` and `packages`.
 
-        `variables` has the values of those that the roles have. `packages` is the list of the
-        packages in `__<role>_packages`.
+        `variables` has the values of the requested variables that the roles have, by name.
+        `packages` is the list of the packages in the `__<role>_packages` of all roles.
         """
         result = super().run(tmp, task_vars)
         roles, names = self._task.args["roles"], self._task.args.get("variables", [])
@@ -83,12 +83,11 @@ def role_problems(
     variables: dict[str, Any],
     templar: Templar,
 ) -> list[str]:
-    """Return the messages about variables that contradict the specs or, if none, all others.
+    """Return messages about variables that contradict the specs.
 
-    `roles` has the options of each role, as `role_options` returns them.
-
-    Replaces the options in `variables` with values of the types in the specs.
-    `__<role>_problems` has the messages of each role's own checks.
+    If there are none, return the messages of the roles' own checks, in `__<role>_problems`.
+    `roles` has the options of each role, as `role_options` returns them. The options in `variables`
+    are replaced by values of the types in the specs.
     """
     checks, settings = [], {}
     for options in roles.values():
@@ -147,7 +146,7 @@ def _without_none(value: Any) -> Any:
 
 
 def _reason(error: AnsibleValidationError, option: Mapping[str, Any]) -> str:
-    if " found in " not in error.msg:  # which suboptions have
+    if " found in " not in error.msg:  # messages about suboptions contain it
         if isinstance(error, RequiredError):
             return MISSING
         if isinstance(error, ArgumentValueError):
@@ -158,7 +157,7 @@ def _reason(error: AnsibleValidationError, option: Mapping[str, Any]) -> str:
 
 
 def _example(option: Mapping[str, Any], default: Any) -> dict[str, Any]:
-    """Return `{example: …}`: the default or, if that is empty, a valid value; else nothing."""
+    """Return `{example: …}` with the default or else a valid value; empty without either."""
     value = default or option.get("choices", [None])[0] or VALID.get(option["type"])
     if not default and "options" in option:
         required = {name: each for name, each in option["options"].items() if each.get("required")}

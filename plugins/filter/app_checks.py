@@ -41,7 +41,7 @@ UNITS = ["web", "certificate"]  # units that other roles create for the app
 DEBUG = ["DEBUG", "FLASK_DEBUG", "WERKZEUG_DEBUG"]
 OFF = {"", "0", "false", "no", "off"}
 PASSWORDS = [name for name in SECRETS if name.endswith("_password")]
-# Each number: its least and largest value, and its unit.
+# Minimum, maximum and unit of each number.
 RANGES: dict[str, tuple[int, int, str]] = {
     "app_https_port": (1, 65535, ""),
     "app_upload_size": (1, 1_048_576, " MiB"),

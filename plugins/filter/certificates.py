@@ -93,7 +93,7 @@ def certificate_checks(
 ) -> Iterator[Check]:
     """Return the checks of role certificates, for filter `problems`.
 
-    `settings` has the variables by name; `certificate` and `key` are the provided ones in PEM.
+    `settings` has the variables by name. `certificate` and `key` are the provided PEM texts.
     """
 
     def checked(name: str, ok: Any, reason: str, example: Any) -> Check:

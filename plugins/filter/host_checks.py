@@ -22,7 +22,7 @@ from quotes import not_lines
 
 Settings = Mapping[str, Any]
 
-# Least value, what the number is, example.
+# Minimum, description of valid numbers, example.
 NUMBERS: dict[str, tuple[int, str, int]] = {
     "base_swap_size": (0, "a number of MiB, or 0 for none", 1024),
     "base_shell_timeout": (0, "a number of seconds, or 0 for no timeout", 1800),
@@ -49,7 +49,7 @@ NUMBERS: dict[str, tuple[int, str, int]] = {
 CLOCK = r"([01]\d|2[0-3]):[0-5]\d", "a time of the day"
 SYSCTL = "[a-z0-9_.*/-]+", "a map of sysctl keys to values of one line"
 ORIGINS = r'[^"\n]+', "a list of patterns without quotes"
-# Pattern of a text, of each item of a list or of each key of a map, what the value is, example.
+# Pattern of a text, of each list item or of each map key; description of valid values; example.
 PATTERNS: dict[str, tuple[str, str, Any]] = {
     "base_timezone": (
         "[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*",
@@ -121,9 +121,9 @@ def _matches(value: Any, pattern: str) -> bool:
 
 
 def memory_checks(facts: Settings, app: str, host: str, memory: int) -> Iterable[Check]:
-    """Return the check that the memory of all apps fits into that of the host, in MiB.
+    """Return the check that the apps of a host fit into its memory. All sizes are in MiB.
 
-    The kernel reports slightly less than the nominal memory of a server.
+    The limit is 5% above the reported memory, because the kernel reports less than the nominal one.
     """
     others = other_apps(facts, "base", app)
     total = facts.get("memtotal_mb") or 0

@@ -1,4 +1,4 @@
-"""What roles base, fail2ban, firewall and ssh derive from a host's facts and from the inventory."""
+"""Values that roles base, fail2ban, firewall and ssh derive from host facts and the inventory."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def in_container(facts: Facts) -> bool:
 
 
 def host_services(packages: Iterable[str], facts: Facts) -> list[str]:
-    """Return the units of these packages to enable. Role packages does not start services."""
+    """Return the units to enable for these packages. Role `packages` does not start services."""
     clock = {"systemd-timesyncd"} if in_container(facts) else set()
     return [unit for name, unit in SERVICES.items() if name in packages and name not in clock]
 
@@ -62,7 +62,7 @@ def swap_obstacle(facts: Facts) -> str:
 def never_banned(
     hostvars: Mapping[str, Facts], hosts: Iterable[str], controller: str, more: Iterable[str]
 ) -> list[str]:
-    """Return the addresses of the controller and the hosts, as far as they are known, and more."""
+    """Return the known addresses of the controller and the hosts, and those of `more`."""
     found = {controller, *more}
     for host in hosts:
         settings = hostvars[host]
@@ -83,7 +83,7 @@ def fail2ban_jails(retries: Mapping[str, Any], app: str, *, owner: bool, edge: b
 
 
 def ssh_ports(sshd: Sequence[str], connection: str, more: Iterable[Any]) -> list[int]:
-    """Return the SSH ports of a host: those of `sshd -T`, of SSH_CONNECTION, and more.
+    """Return the SSH ports of a host: from `sshd -T`, SSH_CONNECTION and `more`.
 
     `ansible_port` may be a forwarded port of another host.
     """

@@ -25,11 +25,11 @@ def logins(users: Iterable[Mapping[str, Any]], passwd: Passwd) -> list[Login]:
 def grouped_logins(
     users: Iterable[Mapping[str, Any]], passwd: Passwd, current: str
 ) -> dict[str, Any]:
-    """Return what to do for the users.
+    """Return the users in groups, each of which role ssh configures differently.
 
-    `current` is the login that Ansible uses, empty if the inventory does not have it; `others` are
-    the other logins. The rest are lists of names: `new` to create, `removed` to remove, and of the
-    others `sudo` with and `no_sudo` without that right.
+    `current` is the login that Ansible uses, or empty if the inventory does not have it. `others`
+    are the other logins. `new` (to create), `removed` (to remove), `sudo` and `no_sudo` (others
+    with and without sudo) are lists of names.
     """
     found = logins(users, passwd)
     present = [login for login in found if login["present"]]
@@ -68,8 +68,8 @@ def hosts_behind(
 ) -> list[str]:
     """Return the hosts of this run that are reached through the jump host.
 
-    They see one of its addresses as that of their client. The controller may be one of the hosts;
-    it is no jump host, although other hosts see its address.
+    For these hosts, the SSH client has one of the jump host's addresses. A controller that is one
+    of the hosts is also their client, but is no jump host.
     """
     facts = {name: hostvars[name].get("ansible_facts") or {} for name in names}
     clients = {name: _client(found) for name, found in facts.items()}

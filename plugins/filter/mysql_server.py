@@ -1,4 +1,4 @@
-"""What role mysql records, creates and validates: shared settings, accounts, checks."""
+"""Shared settings, local facts, accounts and checks of role mysql."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Check = dict[str, Any]
 
 RESERVED_CONNECTIONS = 10  # for administrators
 LEAST_PACKET, MOST_PACKET = 64, 1024  # MiB; MySQL's default, and the maximum of both servers
-# Reserved names, known before the server is installed.
+# Reserved names. They are validated before the server is installed.
 SCHEMAS = ["information_schema", "mysql", "performance_schema", "sys"]
 RESERVED_USERS = [
     *("debian-sys-maint", "mariadb.sys", "mysql", "mysql.infoschema", "mysql.session", "mysql.sys"),
@@ -57,11 +57,11 @@ def shared_settings(server: Settings, apps: Iterable[Facts]) -> dict[str, Any]:
 
 
 def mysql_facts(settings: Settings, local: Mapping[str, Any], connections: Any) -> Facts:
-    """Return what the apps of a host know of each other, from its local facts.
+    """Return the facts of a host's apps about their MySQL server.
 
-    The first app on a host owns the server: `server` are its facts. `app` are those of this app,
-    which needs `connections`, and `apps` those of all. `shared` are the settings that suffice for
-    all apps; `required` is the same without the values of this inventory.
+    `server` has the facts of the first app on the host, which owns the server. `app` has the facts
+    of this app, which needs `connections`; `apps` has those of all apps. `shared` has the settings
+    that suffice for all apps; `required` is the same without the values of this inventory.
     """
     name = settings["app_name"]
     app = {
@@ -123,7 +123,7 @@ def mysql_accounts(settings: Settings) -> list[dict[str, Any]]:
 def mysql_checks(
     settings: Settings, facts: Facts, host: str, app_hosts: list[str]
 ) -> Iterator[Check]:
-    """Return the checks of role mysql on a host; `facts` are those of `mysql_facts`."""
+    """Return the checks of role mysql on a host; `facts` is the result of `mysql_facts`."""
     server, (app, *others) = facts["server"], facts["apps"]
     yield from _account_checks(settings, others, host)
     yield from _network_checks(settings, server, host, app_hosts)
@@ -236,7 +236,10 @@ def _server_checks(
 def installed_server_checks(
     provider: str, files: Iterable[Mapping[str, Any]], host: str
 ) -> Iterator[Check]:
-    """Return the check that no other server is among the `files` that module find found."""
+    """Return the check of the provider against the installed servers.
+
+    `files` has the server binaries that module find has found.
+    """
     found = {Path(file["path"]).name for file in files}
     # MariaDB's package has both binaries.
     installed = "mariadb" if "mariadbd" in found else "mysql" if found else provider

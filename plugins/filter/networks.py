@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from ipaddress import IPv6Address, collapse_addresses, ip_network
 from typing import Any
 
-# In `app_network`, besides addresses and networks.
+# Values of `app_network` that are neither addresses nor networks.
 KEYWORDS = {"internet", "any", "localhost"}
 # Metadata services of clouds, which hand out credentials: AWS, Azure, DigitalOcean, Google and
 # Oracle, also through NAT64.
@@ -38,7 +38,7 @@ def networks(texts: Iterable[str]) -> dict[str, list[str]]:
 
 
 def ipv6_addresses(texts: Iterable[str]) -> list[str]:
-    """Return the IPv6 addresses in nginx syntax, without networks."""
+    """Return the IPv6 addresses in nginx syntax. Networks are left out."""
     return [str(IPv6Address(text)) for text in texts if ":" in text and "/" not in text]
 
 
@@ -48,9 +48,10 @@ def not_networks(texts: Iterable[Any]) -> list[Any]:
 
 
 def egress_rules(app_network: Iterable[str], servers: Iterable[Sequence[Any]]) -> list[str]:
-    """Return the nftables rules for what an app may connect to, before all else is refused.
+    """Return the egress rules of an app in nftables syntax. The chain then refuses all else.
 
-    `servers` are its own, as `(host, port)`; those without a host are reached through a socket.
+    `servers` has the app's database and Redis servers as `(host, port)`. An empty host means a
+    socket.
     """
     own = list(dict.fromkeys((host, int(port)) for host, port in servers if host))
     rules = [f"{_server(host)}tcp dport {port} accept" for host, port in own]

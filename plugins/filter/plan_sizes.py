@@ -12,20 +12,20 @@ from typing import Any
 
 Site = dict[str, dict[str, Any]]
 
-# Memory of each provider: idle, idle with performance schema, and per connection
+# Memory of each database provider: idle, for the performance schema, and per connection
 # (measured: MySQL 9.7 on sid, MariaDB 11.8 on Debian 13).
 SERVERS: dict[str, tuple[int, int, float]] = {"mysql": (190, 240, 1), "mariadb": (90, 110, 0.5)}
 # Idle memory of the other services, an nginx worker, and a Python process with Flask or RQ.
 REDIS, GUNICORN, NGINX, NGINX_WORKER, WORKER = 8, 24, 8, 8, 80
-# Memory to enable the performance schema, memory below which a host gets swap, swap size.
+# Host memory that enables the performance schema, host memory below which swap is added, swap size.
 PERFORMANCE_SCHEMA_FROM, SWAP_BELOW, SWAP = 3500, 1800, 1024
 # Connections reserved for administrators, backups and migrations, and the minimum in total.
 RESERVED_CONNECTIONS, LEAST_CONNECTIONS = 10, 30
 MOST_WORKERS = 32
 # Maximum concurrent requests of a gevent worker, and the range of the limit per client.
 GEVENT_CONNECTIONS, LEAST_REQUESTS, MOST_REQUESTS = 500, 4, 100
-# Each setting: its tier, minimum, weight for free memory, and memory per unit. The queue costs more
-# because a fork, which copies pages, rewrites its append-only file.
+# For each setting: tier, minimum, weight for free memory, and memory per unit. The queue needs more
+# because the fork that rewrites its append-only file copies pages.
 CLAIMS: dict[str, tuple[str, int, int, float]] = {
     "mysql_innodb_buffer_pool_size": ("database", 32, 4, 1),
     "redis_cache_maxmemory": ("cache", 16, 1, 1),
@@ -49,7 +49,7 @@ def plan_sizes(site: Site) -> Site:
 
 
 def connections_needed(site: Site) -> int:
-    """Return the connections of all app hosts while two releases run side by side."""
+    """Return the database connections of all app hosts while two releases run side by side."""
     pools = sum(
         (inputs["plan"]["gunicorn_workers"] + len(inputs["processes"]))
         * inputs["plan"]["app_database_pool_size"]
@@ -60,7 +60,7 @@ def connections_needed(site: Site) -> int:
 
 
 def _counts(inputs: dict[str, Any]) -> dict[str, int]:
-    """Return workers, threads and pool for the CPUs, as far as memory allows."""
+    """Return the numbers of workers, threads and pooled connections that CPUs and memory allow."""
     given = inputs["given"]
     threads = given.get("gunicorn_threads", 2 if _memory(inputs) < 700 else 4)
     workers = 1 + int(_shares(inputs)["gunicorn_workers"] // _worker(inputs))
@@ -74,10 +74,10 @@ def _counts(inputs: dict[str, Any]) -> dict[str, int]:
 
 
 def _pool(inputs: dict[str, Any], threads: int) -> int:
-    """Return the connections that keep one worker busy.
+    """Return the size of a worker's connection pool.
 
-    A thread uses one session at a time. The requests of a gevent worker share one thread, so few
-    of them use a connection at the same time.
+    A thread uses one connection at a time. The requests of a gevent worker share one thread, so
+    few of them use a connection at the same time.
     """
     return {"sync": 1, "gevent": 2 * threads}.get(inputs["worker_class"], threads)
 
@@ -134,7 +134,7 @@ def _memory_limits(
 ) -> dict[str, int]:
     """Return the memory limit of the app, and the size at which a worker is replaced.
 
-    The app may exceed its planned memory while the other services still fit.
+    The app may exceed its planned memory as long as the other services still fit.
     """
     own = parts.get("web workers", 0) + parts.get("background processes", 0)
     given, rest = inputs["given"], _memory(inputs) - (sum(parts.values()) - own)
@@ -149,7 +149,7 @@ def _memory_limits(
 def room_beside(inputs: dict[str, Any], plan: dict[str, Any], parts: dict[str, int]) -> int:
     """Return the MiB left for a second set of web workers while the first is active.
 
-    Half of the swap counts, for unused pages of processes.
+    Half of the swap counts, because unused pages of processes move there.
     """
     return _memory(inputs) - sum(parts.values()) + plan["base_swap_size"] // 2
 
@@ -179,7 +179,7 @@ def _shares(inputs: dict[str, Any]) -> dict[str, float]:
     handed_out = free * 3 / 4
     share = handed_out * workers / (workers + others or 1)
     if workers:
-        # No more than the CPUs can use, and than fit twice during a deploy.
+        # No more workers than the CPUs can use, and than fit twice in memory during a deploy.
         rest = (free - handed_out if others else free / 2) + _swap(inputs) / 2
         again = rest - GUNICORN - 2 * _worker(inputs)
         share = min(share, max(0, again), (_most_workers(inputs) - 2) * _worker(inputs))
@@ -188,7 +188,7 @@ def _shares(inputs: dict[str, Any]) -> dict[str, float]:
 
 
 def _parts(inputs: dict[str, Any], plan: dict[str, Any]) -> dict[str, int]:
-    """Return the memory that each service on the host may hold with these settings."""
+    """Return the memory that each service on the host may use with these settings."""
     tiers, cpus = inputs["tiers"], inputs["cpus"] or 1
     parts = {"system": min(64 + _memory(inputs) * 6 // 100, 1024)}
     if "edge" in tiers:
@@ -209,7 +209,10 @@ def _parts(inputs: dict[str, Any], plan: dict[str, Any]) -> dict[str, int]:
 
 
 def _rounded(size: int) -> int:
-    """Round down to whole chunks: 128 MiB, from 8 GiB whole GiB. InnoDB would round up."""
+    """Round down to a multiple of 16 MiB, from 128 MiB of 128 MiB, from 8 GiB of 1 GiB.
+
+    InnoDB would round up to its chunk size.
+    """
     step = 16 if size < 128 else 128 if size < 8192 else 1024
     return size // step * step
 

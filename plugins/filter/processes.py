@@ -64,9 +64,9 @@ def singleton_units(processes: Iterable[Process], app_name: str) -> list[str]:
 def settings_templates(
     processes: Iterable[Process], app_name: str, files: Iterable[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Return the templates of a set of settings, as `{path, src, vars}`; `path` is in the set.
+    """Return the templates of a set of settings as `{path, src, vars}`.
 
-    `files` are those of `app_file_templates`.
+    `path` is relative to the set's folder. `files` comes from `app_file_templates`.
     """
     fixed = {
         "environment": "environment.j2",
@@ -93,9 +93,10 @@ def settings_templates(
 def app_file_templates(
     files: Iterable[Mapping[str, Any]], app_name: str, inventory: str
 ) -> list[dict[str, str]]:
-    """Return the files of `app_files`, as `{path, src, dest}`: `path` is in a set of settings.
+    """Return the files of `app_files` as `{path, src, dest}`.
 
-    The release gets a link for a relative `dest`. An absolute `dest` is below /etc/<app>.
+    `path` is relative to the folder of a set of settings. The release gets a link for a relative
+    `dest`. An absolute `dest` is below /etc/<app>.
     """
     found = []
     for file in files:
@@ -124,7 +125,7 @@ def unit_patterns(process_files: Iterable[Mapping[str, Any]], app_name: str) -> 
 
 
 def found_units(files: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return the units of these files; for a template unit, all its instances."""
+    """Return the units of these files; for a template unit, the pattern of its instances."""
     names = {name.replace("@.", "@*.") for name in _names(files)}
     return sorted(name for name in names if not name.endswith(".d"))
 

@@ -13,8 +13,8 @@ from ansible.utils.display import Display
 Values = Mapping[str, str]
 Groups = Mapping[str, list[str]]
 
-# Secrets of the stack: the name of the file, which is also the name for -e rotate_secrets, with the
-# variable and the group of the hosts that use it.
+# Secrets of the stack: the name (of the file, and for -e rotate_secrets), the variable, and the
+# group of the hosts that use it.
 STACK = {
     "database": ("app_database_password", "database"),
     "migration": ("app_migration_password", "database"),
@@ -22,8 +22,8 @@ STACK = {
     "queue": ("app_queue_password", "queue"),
     "secret_key": ("app_secret_key", "app"),
 }
-# Their previous values are revoked at the end of a rotation. Other previous values stay valid until
-# the next one, because visitors or external programs still use them.
+# Secrets that lose their previous values at the end of a rotation. Other previous values stay valid
+# until the next rotation, because visitors or external programs still use them.
 SERVERS = ("database", "migration", "cache", "queue")
 
 
@@ -184,7 +184,7 @@ def secrets_of(
 ) -> dict[str, dict[str, Any]]:
     """Return the secrets of a host in the form of module `secret_digests`.
 
-    Hosts of the app have all of them and those of the environment, other hosts those of their
+    App hosts have all secrets and those of the environment. Other hosts have the secrets of their
     groups. Passwords of servers outside the inventory may change freely.
     """
     is_app = host in groups.get("app", [])
@@ -215,7 +215,7 @@ def files_in(folder: str) -> list[str]:
 
 
 def hosts_to_query(hostvars: Mapping[str, Any], groups: Groups, hosts: list[str]) -> list[str]:
-    """Return the hosts outside of this run, which are queried if one of its hosts is new."""
+    """Return the hosts outside of this run to query. They are queried if a host of it is new."""
     queries = [hostvars[host].get("__secrets_query") or {} for host in hosts]
     if all(query.get("known", True) for query in queries):
         return []

@@ -35,8 +35,8 @@ def _addresses(name: str, variables: Mapping[str, Any], role: str) -> set[str]:
 def certificates_to_copy(files: Iterable[Mapping[str, Any]]) -> list[list[str]]:
     """Return `[host, src, dest]` of the certificates that the app's hosts need.
 
-    `files` are `{hosts, src, dest, used}`; a certificate that another variable replaces, so that
-    `used` is not `dest`, is not needed.
+    `files` are `{hosts, src, dest, used}`. If a variable sets another certificate, `used` differs
+    from `dest` and the file is not needed.
     """
     return [
         [host, file["src"], file["dest"]]

@@ -8,7 +8,7 @@ from typing import Any
 Site = dict[str, dict[str, Any]]
 Check = dict[str, Any]
 
-# Each setting: its part of the memory, and MiB per unit.
+# For each setting: its part of the memory, and MiB per unit.
 SETTINGS = {
     "gunicorn_workers": ("web workers", 80),
     "gunicorn_worker_memory": ("web workers", 1),

@@ -65,9 +65,9 @@ def with_login(
 ) -> dict[str, str]:
     """Return the variables that hold the login `old`, with `new` instead.
 
-    Both have `user` and `password`; `urls` has new URLs by the old ones. A variable holds the URL,
-    possibly spelled differently, the password or the user. The user is replaced only in a variable
-    named after it, since the database often has the same name.
+    Both have `user` and `password`. `urls` maps old URLs to new ones. A variable may hold the URL,
+    possibly spelled differently, the password or the user. The user is replaced only in variables
+    with `user` in their name, since the database often has the same name as the user.
     """
     found = {}
     for name, value in environment.items():
@@ -103,7 +103,7 @@ def _query(options: Mapping[str, Any]) -> str:
 
 
 def _option(value: Any) -> str:
-    """Return an option's value, with booleans as drivers read them."""
+    """Return an option's value, with booleans in lower case as drivers expect."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -74,7 +74,7 @@ def gather(user: str, address: str, root: Path = Path("/")) -> dict[str, Any]:
 
 
 def _sshd(*arguments: str) -> list[str]:
-    """Return the settings that `sshd -T` prints; none on a host without sshd.
+    """Return the settings that `sshd -T` prints; an empty list on a host without sshd.
 
     Keywords are in lower case, as OpenSSH 10.0 prints them; OpenSSH 10.6 prints `AllowUsers`.
     """

@@ -123,7 +123,7 @@ def index(tmp_path):
 
 @pytest.fixture
 def host(tmp_path, monkeypatch):
-    """Return a simulated host that needs no waiting."""
+    """Return a simulated host without delays."""
     for name in ("ETC", "UNITS", "STAMPS"):
         monkeypatch.setattr(sets, name, tmp_path / name.lower())
     monkeypatch.setattr(units, "children", lambda pid: set())

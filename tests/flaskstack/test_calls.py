@@ -42,7 +42,7 @@ def applied(called, host):
     )
 
 
-def test_an_error_and_a_failure_are_answers(called, monkeypatch):
+def test_errors_and_failures_are_returned_as_json(called, monkeypatch):
     def refuse(params):
         raise ValidationError(
             "app_python must be there, not https://ada:pw@x", 'app_python: "3.13"'
@@ -164,7 +164,7 @@ def test_settings_are_applied_to_the_active_release(applied, host):
     assert host.serves() == ("one", "second")
 
 
-def test_after_a_rotation_no_retired_settings_remain(applied, host, monkeypatch):
+def test_a_rotation_removes_settings_with_old_secrets(applied, host, monkeypatch):
     host.deploy("one", "first")
     host.deploy("one", "kept")
     applied("second")

@@ -165,7 +165,7 @@ def test_a_boot_cleans_up_after_a_power_cut(shop):
     assert shop.host.serves() == ("two", "second")
 
 
-# Replacements for commands that take over standard input and output.
+# Commands that use standard input and output run in a separate process.
 
 
 @pytest.fixture

@@ -136,7 +136,7 @@ def test_one_of_many_simultaneous_requests_gets_the_lock(tmp_path, monkeypatch):
     assert got == [Lock(tmp_path).holder()["pid"]]
 
 
-def test_a_task_knows_its_playbook_and_other_running_playbooks():
+def test_a_task_finds_its_playbook_and_other_running_playbooks():
     context = multiprocessing.get_context("fork")
     answers = context.SimpleQueue()
     task = context.Process(target=lambda: answers.put(holder.holder()))

@@ -181,7 +181,7 @@ def test_a_failed_build_command_suggests_the_build_environment():
     [
         ("Worker (pid:8) was sent SIGKILL! Perhaps out of memory?", "gunicorn_worker_memory"),
         ("ERROR: Zygote could not fork: process_type", "gunicorn_sandbox_exceptions"),
-        ("KeyError: 'KEY'", ""),  # in a request: a matter of the app
+        ("KeyError: 'KEY'", ""),  # in a request, so no setting is missing
     ],
 )
 def test_only_some_problems_of_a_running_app_are_reported(text, setting):

@@ -39,7 +39,7 @@ def test_only_the_app_can_read_a_set(sets):
         assert {os.stat(os.path.join(folder, one)).st_mode & 0o777 for one in names} <= {0o640}
 
 
-def test_health_settings_change_without_another_set(sets):
+def test_health_settings_change_without_a_new_set(sets):
     name = sets.write(FILES, {"timeout": 3}, -1)
     environment = sets.sets / name / "environment"
     written = environment.stat()

@@ -1,4 +1,4 @@
-"""Where an app comes from: a directory, a commit or an archive, none of which is trusted."""
+"""Sources of an app: a directory, a commit or an archive. None of them is trusted."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_a_git_ref_selects_a_commit(repository, pack):
     assert pack(git=repository, ref=last)["commit"] == last
 
 
-def test_a_known_commit_needs_no_server_and_survives_a_kill(repository, pack, tmp_path):
+def test_a_cached_commit_needs_no_server_even_after_a_killed_run(repository, pack, tmp_path):
     source = {"git": repository, "ref": git(repository, "rev-parse", "HEAD")}
     one = pack(**source)
     repository.rename(tmp_path / "away")

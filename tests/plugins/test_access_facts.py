@@ -4,7 +4,7 @@ import pytest
 
 import access_facts
 
-OUTPUT = "port AllowUsers ciphers"  # keywords, since OpenSSH 10.6 in mixed case
+OUTPUT = "port AllowUsers ciphers"  # keywords; OpenSSH 10.6 prints mixed case
 
 
 @pytest.fixture

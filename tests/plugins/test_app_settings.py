@@ -18,7 +18,7 @@ def test_other_session_keys_are_fallbacks(keys):
     assert found == {"SECRET_KEY": "new", "SECRET_KEY_FALLBACKS": '["old"]'}
 
 
-def test_own_variables_win():
+def test_variables_of_the_app_override_defaults():
     found = app_environment({"A": 1}, ["key"], {"A": 2, "B": ""}, {"A": 3})
     assert found == {"A": 3, "B": "", "SECRET_KEY": "key"}
 

@@ -1,4 +1,4 @@
-"""Options become lines of a unit. Each exception follows its reason."""
+"""Sandbox options and exceptions as lines of a unit. An exception needs a reason."""
 
 import pytest
 

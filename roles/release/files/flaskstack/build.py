@@ -76,7 +76,7 @@ def build(params: dict[str, Any]) -> dict[str, Any]:
 
 
 def advise(output: str) -> str:
-    """Return a hint for a failed build command, which sees fewer resources than the app."""
+    """Return a hint for a failed build command, which has no settings or services of the app."""
     if re.search(NO_NAME, output):
         return (
             "Build commands can reach only the package index and these hosts, for example: "

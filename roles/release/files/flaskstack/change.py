@@ -74,7 +74,7 @@ class Change:
                 return self.active()
             slot = self.app_dir.free()
             service, socket_path = self.service(slot), self.app_dir.socket(slot)
-            self.units.wait_stopped(self.socket(slot), service)  # the one before the active one
+            self.units.wait_stopped(self.socket(slot), service)  # of an older release
             pending = self.begin(slot, "switch")
             self.assign_slot(slot, self.id, self.set)
             self.units.start(self.socket(slot), service)
@@ -199,7 +199,8 @@ class Change:
     def commit(self, pending: dict[str, Any]) -> None:
         """Switch all links and settings to the new release. Services restart later.
 
-        Requests switch last: a change interrupted before that is rolled back, otherwise completed.
+        The link for requests is last. A change interrupted before it is rolled back; a change
+        interrupted after it is completed.
         """
         self.stop_undeclared(pending["settings"])
         if changed := self.settings.use(pending["settings"]):
@@ -241,7 +242,7 @@ class Change:
         return [unit for unit in services if f"units/{file_of(unit)}" in changed]
 
     def rollback(self, pending: dict[str, Any], keep: str = "") -> None:
-        """Roll back a failed change; keep release `keep`."""
+        """Roll back a failed change and discard its release, unless it is `keep`."""
         old, new, app_dir = pending["live"], pending["slot"], self.app_dir
         services, timers = self.processes(pending["serving_settings"])
         active = (app_dir.live(), app_dir.current(), self.settings.current())
@@ -269,7 +270,7 @@ class Change:
         app_dir.end_change()
 
     def restore(self, pending: dict[str, Any]) -> None:
-        """Restore links and unit files of the previous state; start and stop nothing."""
+        """Restore links and unit files of the previous state, but start and stop no units."""
         old, settings = pending["live"], pending["serving_settings"]
         if old == pending["slot"]:
             self.assign_slot(old, pending["serving"], settings)
@@ -278,7 +279,7 @@ class Change:
         self.app_dir.activate(old, pending["serving"], pending["previous"] if old else "")
 
     def restart_units(self, *units: str) -> None:
-        """Restart units of the old release. Their failures are left to their own journal."""
+        """Restart units of the old release. Ignore failures, which are in their journal."""
         self.units.restart(*units)
         with suppress(DeployError):
             Watch(self.units, self.watch.health).wait_started(ROLL_BACK, units)
@@ -340,7 +341,7 @@ class Change:
         pending = self.app_dir.pending()
         if not pending:
             return
-        if committed(pending, self.app_dir):  # its links and files came first
+        if committed(pending, self.app_dir):  # so all links and files are in place
             self.app_dir.record(pending)
         else:
             self.restore(pending)
@@ -354,7 +355,7 @@ class Change:
         failed = time.time()
         with suppress(DeployError):  # the next deploy cleans up the rest
             if pending:
-                self.rollback(pending)  # first, as after a restart no release serves until then
+                self.rollback(pending)  # before slow reports: until then, no release may serve
         journal = self.units.journal(error.unit, self.created, failed) if error.unit else []
         reason = decisive(journal)
         lines = [

@@ -1,6 +1,6 @@
 """The operator's command on a host: `flaskstack APP COMMAND`. It needs no controller.
 
-It uses argparse, since a host has no packages besides Debian's own Python.
+It uses argparse, since hosts have only Python's standard library.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The deploy lock: a file on a host that names the deploy in progress.
 
-It is held from task to task, unlike locks of fasteners or portalocker, which end with a process.
+It stays held between tasks. Locks of fasteners or portalocker would end with each task's process.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ TIMEOUT = 3600  # seconds until the lock of another machine expires
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 # Holder of the lock: by (user@machine), release (release or action), controller (machine and boot
-# that its process ids belong to), pid, time (seconds), and `running`, all processes at that time.
+# to which process ids belong), pid and time (seconds). A requester also has `running`, the ids of
+# all running processes.
 Holder = dict[str, Any]
 
 
@@ -39,7 +40,7 @@ class Lock:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Hold an exclusive lock of the folder, against other processes of this host."""
+        """Lock the folder while the lock file is read and written."""
         try:
             folder = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
         except FileNotFoundError as error:

@@ -28,7 +28,7 @@ class ValidationError(Exception):
 
 
 class DeployError(Exception):
-    """A release failed. It has the step, the reason, and optionally the unit and its answer."""
+    """A release failed. Attributes: step, reason, and optionally the unit and its answer."""
 
     def __init__(self, step: str, reason: str, unit: str = "", answer: str = "") -> None:
         """Store the parts of the message."""

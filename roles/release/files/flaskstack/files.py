@@ -57,7 +57,7 @@ def target(path: Path) -> str:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder. It is renamed first, so that it disappears atomically."""
+    """Remove a file or a folder. A folder is renamed first, so that it disappears atomically."""
     if path.is_dir() and not path.is_symlink():
         gone = path
         if not path.name.startswith("."):

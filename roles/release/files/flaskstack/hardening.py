@@ -34,8 +34,8 @@ UNITS = BUILDS | {
     "MemoryDenyWriteExecute": "yes",
     "RemoveIPC": "yes",
     "KeyringMode": "private",
-    # Gunicorn needs @chown for its socket, which @privileged contains. The last are calls that no
-    # WSGI server needs, and that had vulnerabilities.
+    # Gunicorn needs @chown for its socket; @privileged contains it. The last line denies calls that
+    # had vulnerabilities and that no WSGI server needs.
     "SystemCallFilter": [
         "@system-service",
         "~@privileged @resources",

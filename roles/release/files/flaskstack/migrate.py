@@ -145,8 +145,8 @@ def prune(new: Path, releases: set[str], keep: int) -> None:
 def run_commands(params: dict[str, Any], variable: str, locks: list[int], dump: str) -> None:
     """Run a variable's commands in the app's environment, in order, until one fails.
 
-    This program ends with its SSH connection, but a command may continue. It inherits the locks,
-    which are held until the last process that has them ends.
+    This program ends with its SSH connection, but a command may continue. Commands inherit the
+    locks, so a lock is held until the last process that has it ends.
     """
     first = variable == "app_first_install_commands"
     for command in params["first_install" if first else "commands"]:
@@ -170,7 +170,7 @@ def run_commands(params: dict[str, Any], variable: str, locks: list[int], dump: 
 
 
 def find_transactions(database: dict[str, Any]) -> list[str]:
-    """Return the open transactions of a database, oldest first; root's login lists them all."""
+    """Return the open transactions of a database, oldest first. Only root can list all of them."""
     if not database:
         return []
     if database["host"] not in ("", *LOOPBACK):

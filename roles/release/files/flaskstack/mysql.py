@@ -1,6 +1,6 @@
 """Lock and dump an app's database with the command-line tools of MySQL or MariaDB.
 
-A driver such as PyMySQL would be another package on each host, which needs the tools for dumps.
+The tools are on each host for dumps. A driver such as PyMySQL would be one more package.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from pathlib import Path
 from typing import Any
 
 END = "flaskstack-end-of-rows"
-# Dump everything of the app that an account without PROCESS may read. Rows are escaped as drivers
-# do, so that the result fits max_allowed_packet again, which --hex-blob does not ensure.
+# Dump everything of the app that an account without PROCESS may read. Without --hex-blob, rows are
+# escaped as drivers escape them, so the statements fit into max_allowed_packet when restored.
 DUMP_OPTIONS = ["--single-transaction", "--quick", "--routines", "--triggers", "--events"]
 DUMP_OPTIONS += ["--no-tablespaces", "--max-allowed-packet=1G"]
-LOOPBACK = ("127.0.0.1", "localhost")  # no verifiable certificate here
+LOOPBACK = ("127.0.0.1", "localhost")  # certificates are not verified here
 SANDBOX = re.compile(rb"/\*M?!999999")
 MYSQL_OPTIONS = ["--set-gtid-purged=OFF", "--column-statistics=0"]  # MariaDB's tool lacks these
 
 
 class DatabaseError(Exception):
-    """An error of the database's tools."""
+    """A database tool failed."""
 
 
 def find_tools() -> tuple[str, str]:

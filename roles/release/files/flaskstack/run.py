@@ -17,8 +17,8 @@ from flaskstack.errors import DeployError, ValidationError
 from flaskstack.hints import explained
 from flaskstack.settings import Settings
 
-SEARCH = "/usr/local/bin:/usr/bin:/bin"  # after the environment's own
-# systemd-run searches its own PATH, not the command's.
+SEARCH = "/usr/local/bin:/usr/bin:/bin"  # after the folders of the release
+# A shell finds the command in the app's PATH; systemd-run would search its own.
 FOUND = ("/bin/sh", "-c", 'exec "$@"', "sh")
 # `gunicorn --check-config` imports the app but not the worker class.
 CHECK = """
@@ -85,8 +85,9 @@ def run(
     """Run a command like the app, and return its exit code.
 
     Empty `release` and `settings` select the active ones. `environment` has more variables (lines
-    NAME=value), which appear on no command line. The command uses the input and output of this
-    process, with `terminal` as a terminal; with `stdout`, it writes there and has no input.
+    NAME=value), which do not appear on a command line. The command uses the input and output of
+    this process, which `terminal` marks as a terminal. With `stdout`, it writes there and has no
+    input.
     `pass_fds` stay open until the command ends, even if this process ends first. The command is
     stopped after `timeout` seconds; 0 disables the timeout.
 
@@ -132,7 +133,8 @@ def output_of(
     app: str, root: str | Path, command: Sequence[str], **options: Any
 ) -> tuple[int, str]:
     """Run a command as `run` does, and return its exit code and its output."""
-    with TemporaryFile("w+", errors="replace") as written:  # a broken pipe would kill it
+    # Not a pipe: when this process ends first, a broken pipe would kill the command.
+    with TemporaryFile("w+", errors="replace") as written:
         code = run(app, root, command, stdout=written, **options)
         written.seek(0)
         return code, written.read()

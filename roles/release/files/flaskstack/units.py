@@ -1,7 +1,7 @@
 """Control the app's systemd units, and check the app's health over its socket.
 
-systemctl reports all units in one call. pystemd needs one for each property, and python3-systemd
-controls no units.
+systemctl reports all units in one call. pystemd needs a call for each property, and python3-systemd
+cannot control units.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from flaskstack.errors import DeployError
 PROPERTIES = "Id,ActiveState,SubState,MainPID,NRestarts,Result,Job,TimeoutStopUSec"
 SECONDS = {"h": 3600, "min": 60, "s": 1, "ms": 0.001, "us": 0.000001}
 
-REDIRECT = re.compile(r"GET \S+: 30[12378] ")  # an app that redirects will not stop doing so later
-# Gunicorn's message about a worker that failed, unlike one that was recycled.
+REDIRECT = re.compile(r"GET \S+: 30[12378] ")  # waiting does not change a redirect
+# Gunicorn's messages about failed workers, but not about recycled ones.
 CRASH = re.compile(
     r"Worker \(pid:(\d+)\) (?:was sent|exited with code)|WORKER TIMEOUT \(pid:(\d+)\)"
 )
@@ -272,16 +272,16 @@ class Deadline:
 
 
 class Watch:
-    """A web instance and background processes that must not change."""
+    """Check that a web instance and background processes keep running."""
 
     def __init__(self, units: Units, health: Health, timeout: float = 10) -> None:
-        """Check with `units` and `health`; a new instance is healthy within `timeout` seconds."""
+        """Use `units` and `health`. A new instance must be healthy within `timeout` seconds."""
         self.units, self.health, self.timeout = units, health, timeout
         self.started_at = time.time()
         self.pids: dict[str, str] = {}  # main process of each unit
         self.workers: dict[str, set[str]] = {}
         self.ended: dict[str, set[str]] = {}  # workers that have ended
-        self.journal_reads: dict[str, int] = {}  # still to do
+        self.journal_reads: dict[str, int] = {}  # remaining, for each unit
 
     def check(self, step: str, names: Iterable[str]) -> None:
         """Raise DeployError when a unit no longer runs as in the last check."""

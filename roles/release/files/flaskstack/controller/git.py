@@ -1,6 +1,6 @@
 """Export commits with git, running no command that a repository or its configuration sets.
 
-git itself, since dulwich and pygit2 know neither the operator's SSH configuration nor credentials.
+It runs git: dulwich and pygit2 use neither the operator's SSH configuration nor stored credentials.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ def operator() -> str:
     """Return user@controller."""
     try:
         user = getpass.getuser()
-    except (KeyError, OSError):  # the user has no entry, as in a container
+    except (KeyError, OSError):  # the user has no name, for example in a container
         user = str(os.getuid())
     return f"{user}@{platform.node()}"
 

@@ -1,6 +1,6 @@
 """Read an app's requirements files and the files that they include.
 
-uv would follow includes out of the app's source, and resolve a file that is already a lock.
+uv would read included files outside of the app's source, and resolve lock files again.
 """
 
 from __future__ import annotations

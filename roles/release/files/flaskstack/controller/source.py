@@ -120,7 +120,7 @@ def stage(
     commit: dict[str, str | bool] = {}
     app, subfolder = target, source["subfolder"]
     if source["folder"]:
-        # git must list the files in place, so only the app's part is copied.
+        # git lists files only inside the checkout, so the listed files of the subfolder are copied.
         folder = Path(source["folder"], subfolder).resolve()
         stage_folder(folder, app, [cache, *(Path(each).resolve() for each in without)])
         commit = checkout(folder)
