@@ -10,10 +10,10 @@ from typing import Any
 def app_environment(
     variables: Mapping[str, Any], secret_keys: Iterable[str], *own: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the environment of an app: `variables`, session keys, and `own`, which win.
+    """Return the environment of an app: `variables`, session keys, and `own`, which override both.
 
     Variables without a value are omitted, except for APP_PREFIX. The first of `secret_keys` signs
-    sessions; the others are still, or already, accepted.
+    sessions. Sessions that the other keys signed are also accepted.
     """
     key, *others = dict.fromkeys(filter(None, secret_keys))
     found = {
@@ -28,7 +28,7 @@ def app_environment(
 
 
 def database_variables(url: str, database: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the app's variables for its database; each part of the URL too if it has a host."""
+    """Return the app's variables for its database. With a host, each part of the URL has one."""
     if not url:
         return {}
     names = ("host", "port", "user", "password", "name") if database["host"] else ()

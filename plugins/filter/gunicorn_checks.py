@@ -1,4 +1,4 @@
-"""Checks of the settings of role gunicorn, and of what it found on hosts."""
+"""Checks of the settings of role gunicorn, and of its results from hosts."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _server_checks(settings: Settings) -> Iterator[Check]:
             "MemoryDenyWriteExecute": {"value": False, "reason": "numba compiles machine code"}
         },
     )
-    # The plan checks these for site.yml; this is for a role that is used alone.
+    # In site.yml, the plan checks these. The checks here are for a role that is used alone.
     for name in ("workers", "threads", "worker_connections", "timeout"):
         least, most, example, unit = NUMBERS[f"gunicorn_{name}"]
         yield check(

@@ -22,7 +22,7 @@ CLEARED_HEADERS = [
 ]
 # Excludes hidden files and files outside the directory.
 NO_HIDDEN_FILES = r"(?!(?:.*/)?[.]|.*[.][.]/)"
-# The queue holds a request for at most this many seconds, twice.
+# Seconds that a request may wait in the queue. A request can be queued twice.
 QUEUE_SECONDS = 10
 
 
@@ -62,7 +62,7 @@ def nginx_features(build: str) -> dict[str, bool]:
 
 
 def _version(pattern: str, text: str) -> list[int]:
-    """Return the last version in a text: OpenSSL's is followed by the one in use."""
+    """Return the last version in a text: that of OpenSSL at run time follows that of the build."""
     found = re.findall(pattern, text)
     return [int(part) for part in found[-1].split(".") if part] if found else []
 
@@ -70,8 +70,8 @@ def _version(pattern: str, text: str) -> list[int]:
 def static_locations(settings: Settings) -> list[dict[str, Any]]:
     """Return a location for each entry of app_static.
 
-    `url` (empty for a pattern), `pattern` of the URL paths, `root`, `files` (below `root`, in the
-    order in which nginx tries them) and `max_age` (None: depends on the URL).
+    Keys: `url` (empty for a pattern), `pattern` of the URL paths, `root`, `files` (below `root`, in
+    the order in which nginx tries them) and `max_age` (None: depends on the URL).
     """
     prefix, root = re.escape(settings["app_prefix"]), settings["app_root"]
     return [_static_location(entry, prefix, root) for entry in settings["app_static"]]
@@ -117,8 +117,8 @@ def internal_locations(settings: Settings, writable: Iterable[str]) -> list[dict
 def served_folders(settings: Settings, writable: Iterable[str]) -> dict[str, list[str]]:
     """Return the folders outside the releases that nginx serves.
 
-    `readable` folders are the app's, `parents` are those above them, the shared folder first, and
-    `external` ones belong to others. `writable` are the app's folders outside its root.
+    `readable` are folders of the app, `parents` the folders above them (the shared folder is the
+    first), and `external` are folders of others. `writable` has the app's folders outside its root.
     """
     root = f"{settings['app_root']}/shared"
     shared = [entry["folder"] for entry in settings["app_static"] if entry.get("shared")]
@@ -140,9 +140,9 @@ def served_folders(settings: Settings, writable: Iterable[str]) -> dict[str, lis
 def nginx_limits(settings: Settings) -> dict[str, int]:
     """Return the limits and timeouts that depend on several settings.
 
-    `queue_connections` is the limit of requests from the queue. It is higher than that of the
-    client, since the queue forwards its first requests at once, but lower with streams, which need
-    some of the workers.
+    `queue_connections` is the limit for requests from the queue. It is higher than the client's
+    limit, since the queue forwards its first requests at once. With streams it is lower, since they
+    occupy some of the workers.
     """
     connections = int(settings["nginx_limit_connections"])
     streams = settings["app_streaming_paths"] + settings["app_websocket_paths"]
@@ -204,7 +204,7 @@ def _is_address(domain: str) -> bool:
 def default_server(sites: Mapping[str, list[str]]) -> dict[str, Any]:
     """Return whether the default server needs HTTPS, and the app whose certificate it uses.
 
-    Browsers send no name for an IP address, so it is a site with an address.
+    Browsers send no name for an IP address, so the certificate is that of a site with an address.
     """
     named = sorted(app for app, features in sites.items() if "ip_address" in features)
     return {

@@ -17,7 +17,7 @@ SYSTEM = {
 }
 # Shared directories: an app may use a subdirectory, but not the directory itself.
 SHARED = {"/", "/data", "/media", "/mnt", "/opt", "/srv", "/var"}
-# Directories of the system in /var. The first have a subdirectory for each program.
+# Directories of the system in /var. Those in VAR_NAMED have a subdirectory for each program.
 VAR_NAMED = {"cache", "lib", "log", "opt", "spool"}
 VAR = VAR_NAMED | {"backups", "local", "lock", "mail", "run", "tmp"}
 # No systemd option makes these visible to a unit with ProtectHome=.
@@ -101,9 +101,10 @@ def _is_system_path(folder: PurePosixPath) -> bool:
 def app_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the paths of an app, from its variables by name.
 
-    `links` (path in a release: target outside it), `shared` and `generated` (relative paths of
-    directories and of `app_files` in a release), `absolute_dests` (of other `app_files`),
-    `shared_folders` (below shared/, parents first), `writable` (elsewhere) and `instance`.
+    Keys: `links` (path in a release: target outside it), `shared` and `generated` (relative paths
+    of directories and of `app_files` in a release), `absolute_dests` (of other `app_files`),
+    `shared_folders` (below shared/, parents first), `writable` (directories elsewhere) and
+    `instance`.
     """
     shared_root = f"{settings['app_root']}/shared"
     instance = settings["app_instance_path"]

@@ -22,7 +22,7 @@ _DOLLAR = re.compile(r"\$\$|\$\{[A-Za-z_]\w*\}|\$(?=[A-Za-z_])|(\$)")
 
 
 def text(value: Any, what: str = "a value") -> str:
-    """Return a value as one line of text; booleans and None as programs read them."""
+    """Return a value as one line of text. Booleans are in lower case, and None is empty."""
     if isinstance(value, bool):
         value = str(value).lower()
     elif value is None:

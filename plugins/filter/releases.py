@@ -30,7 +30,7 @@ def plan_release(
     is active with these settings).
     """
     own = state["environments"].get(release["id"], "")
-    environment = own  # of a previous release
+    environment = own  # a rollback keeps it
     if release.get("lock_hash") and python:
         environment = environment_name(release["lock_hash"], python["executable"])
     has_environment = environment in state["installed"]
@@ -85,7 +85,7 @@ def hosts_to_switch(states: Mapping[str, State], release: str) -> dict[str, str]
 
 
 def fleet_serves(states: Mapping[str, State], group: Iterable[str]) -> bool:
-    """Return whether a host has or had a release, or may have one as this run excludes it."""
+    """Return whether a host has or had a release, or may have one because this run excludes it."""
     has_served = any(state["current"] or state["history"] for state in states.values())
     return has_served or not set(group) <= states.keys()
 
@@ -114,7 +114,7 @@ def active_releases(variables: Mapping[str, Mapping[str, Any]]) -> str:
 def release_report(
     state: State, release: str, check_mode: bool, migration: Mapping[str, Any] | None = None
 ) -> str:
-    """Return the result of a deploy on a host; `migration` is that of the migration."""
+    """Return the report of a deploy on a host; `migration` is the result of the call `migrate`."""
     if state["is_active"]:
         return f"No change: {release} is already active"
     verb = "would replace" if check_mode else "replaced"

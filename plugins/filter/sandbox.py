@@ -61,7 +61,7 @@ def memory_limits(limit: int | str, swap: int = 4) -> str:
 
 
 def redis_memory(data: int | str) -> int:
-    """Return the MiB of an instance with `data` MiB, copies in a fork and client buffers."""
+    """Return the memory limit in MiB for `data` MiB, copied pages of a fork and client buffers."""
     return 64 + 3 * int(data)
 
 

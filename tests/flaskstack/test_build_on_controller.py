@@ -136,7 +136,7 @@ def test_a_release_built_on_a_host_is_packed_when_fetched(app, pack, tmp_path):
     assert (again["id"], again["built"], again["changed"]) == (release["id"], True, False)
 
 
-def test_an_installed_app_is_found_and_knows_its_version(app, pack):
+def test_an_installed_app_can_be_imported_and_has_a_version(app, pack):
     def variables(**settings):
         return pack(git=app, install_project=True, **settings)["build_environment"]
 
@@ -183,7 +183,7 @@ FOUND = {"found": {"3.10.1": "/usr/bin/python3.10", "3.12.4": "/opt/a/bin/python
     ],
 )
 def test_an_unsupported_or_missing_python_is_rejected(app, pack, python, message, example):
-    """Nothing is resolved before that."""
+    """Python is checked before requirements are resolved, so uv is not called."""
     (app / "requirements.lock").write_text("flask\n")
     with pytest.raises(ValidationError, match=message) as refusal:
         pack(folder=app, pythons={"a": PYTHON, "b": python}, uv="/nowhere")

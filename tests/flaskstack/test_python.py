@@ -62,7 +62,7 @@ def install(host_wants, sandboxed, monkeypatch, tmp_path):
     """Return a function that installs a build that the user configured."""
     monkeypatch.setattr(python, "PYTHONS", sandboxed / "pythons")
     monkeypatch.setattr(python, "FOLDERS", (f"{sandboxed}/pythons/*/bin",))
-    monkeypatch.setattr(python, "unusable", lambda executable: "")  # where root owns all files
+    monkeypatch.setattr(python, "unusable", lambda executable: "")  # as if root owned all files
 
     def install(archive, **options):
         digest = hashlib.sha256(archive.read_bytes()).hexdigest()
@@ -100,7 +100,7 @@ def test_a_build_that_does_not_match_its_settings_is_rejected(
     assert not list((sandboxed / "pythons").glob("*"))
 
 
-def test_without_a_uv_build_the_user_is_asked_to_configure_one(install, archive, monkeypatch):
+def test_without_a_uv_build_the_error_suggests_app_python_url(install, archive, monkeypatch):
     for name in ("UV_OFFLINE", "UV_HTTP_RETRIES"):
         monkeypatch.setenv(name, "1")
     with pytest.raises(ValidationError) as refused:

@@ -8,7 +8,7 @@ from flaskstack.errors import ValidationError
 from flaskstack.settings import Settings
 from flaskstack.singletons import place
 
-# One file per active unit; a timer being stopped may just have started a run.
+# Each active unit is a file. With the file `begins`, a timer starts a run just before it stops.
 SYSTEMCTL = r"""#!/bin/bash
 cd "${0%/*}/active" || exit
 [[ $1 != --no-block ]] || shift

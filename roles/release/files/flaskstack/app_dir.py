@@ -90,7 +90,7 @@ class AppDir:
         return target(self.root / "previous")
 
     def activate(self, slot: str, release: str, previous: str) -> None:
-        """Point the links to a slot's release. The socket, which moves requests, comes last."""
+        """Point the links to a slot's release. The socket link, which moves requests, is last."""
         link(self.root / "previous", f"releases/{previous}" if previous else "")
         link(self.root / "current", f"releases/{release}" if release else "")
         link(self.socket_link, self.socket(slot) if slot else "")

@@ -90,8 +90,8 @@ def unlock(params: Params) -> dict[str, Any]:
 def write_settings(params: Params) -> dict[str, Any]:
     """Write a set of settings: `files` (texts by path) and `release` (health check and units).
 
-    With `check` nothing is written. With `code_only` the active set stays active. It takes the
-    new `release`, except for the keys that belong to its own files.
+    With `check` nothing is written. With `code_only` the active set stays active, and its
+    `release` is replaced, except for the keys that belong to its files.
     """
     app_dir, settings = AppDir(params["root"], params["app"]), Settings(params["app"])
     current, files = settings.current(), params["files"]
@@ -146,7 +146,7 @@ def apply(params: Params) -> dict[str, Any]:
 def undo(params: Params) -> dict[str, Any]:
     """Return to the previous release; `switched` is the result of `switch`, if it succeeded.
 
-    Then release the deploy lock `lock`. Without that lock, nothing is done.
+    Then release the deploy lock `lock`. If another deploy holds the lock, nothing is done.
     """
     deploy = Lock(Path(params["root"]))
     if not is_owner(deploy.holder(), params["lock"]["holder"]):  # another deploy's

@@ -71,7 +71,7 @@ def problems(params: dict[str, Any]) -> Iterator[Problem]:
 
 
 def own_account(name: str) -> pwd.struct_passwd:
-    """Return an account; before it exists, a placeholder that owns nothing."""
+    """Return an account, or a placeholder with invalid ids if it does not exist yet."""
     try:
         return pwd.getpwnam(name)
     except KeyError:
@@ -79,7 +79,7 @@ def own_account(name: str) -> pwd.struct_passwd:
 
 
 def account(variable: str, name: str, comment: str) -> Iterator[Problem]:
-    """Yield a conflict if a user or its group is not the app's, which its comment tells."""
+    """Yield a conflict if a user or its group is not the app's. `comment` identifies the app."""
     user = own_account(name)
     if user.pw_uid == -1:
         if name in {group.gr_name for group in grp.getgrall()}:
@@ -103,7 +103,7 @@ def file(app: str, path: Path) -> Iterator[Problem]:
 
 
 def units(app: str, names: list[str]) -> Iterator[Problem]:
-    """Yield units that conflict with the app's units, in either direction."""
+    """Yield units of the system or of others that have the names of the app's units."""
     processes = {re.sub(r"@[^.]*", "@", name) for name in names}
     processes |= {name.replace(".timer", ".service") for name in processes}
     own = re.compile(rf"(?m)^(Slice={app}(-[a-z]+)?\.slice|PartOf={app}\.target)$")
@@ -119,7 +119,7 @@ def units(app: str, names: list[str]) -> Iterator[Problem]:
 
 
 def folders(params: dict[str, Any]) -> Iterator[Problem]:
-    """Yield folders of others, and folders shared with another app."""
+    """Yield folders that belong to others or overlap with folders of another app."""
     app, root, user = params["app"], Path(params["root"]), own_account(params["user"])
     own = tmpfiles(ROOT / f"etc/tmpfiles.d/{app}.conf")
     state = [("app_name", app, Path("/etc", app)), ("app_name", app, Path("/var/lib", app))]
@@ -160,7 +160,7 @@ def is_foreign(path: Path, app: str, user: pwd.struct_passwd, parts: set[str]) -
         return os.path.lexists(path)
     if {entry.name for entry in path.iterdir()} <= parts:
         return False
-    if user.pw_gecos.rstrip(",") == f"App {app}":  # tmpfiles.d was cleaned up
+    if user.pw_gecos.rstrip(",") == f"App {app}":  # the app's file in tmpfiles.d is missing
         return path.stat().st_gid != user.pw_gid and not (path / "releases").is_dir()
     return path.stat().st_uid != user.pw_uid
 
@@ -183,7 +183,7 @@ def databases(params: dict[str, Any]) -> Iterator[Problem]:
     app, user = params["app"], own_account(params["user"])
     facts = listing(ROOT / "etc/ansible/facts.d")
     known = {path.name: path for path in facts if path.match("flaskstack_mysql_*.fact")}
-    older = user.pw_gecos == f"App {app}"  # than these facts
+    older = user.pw_gecos == f"App {app}"  # installed by a version without these facts
     if f"flaskstack_mysql_{app}.fact" in known or older:
         return
     others = "".join(path.read_text() for path in known.values())  # facts of role mysql

@@ -36,7 +36,10 @@ def make(params: dict[str, Any]) -> dict[str, Any]:
 
 
 def give(folder: str, owner: pwd.struct_passwd, check: bool, inside: bool) -> bool:
-    """Create one folder, `inside` the app's or elsewhere; return whether anything changed."""
+    """Create one folder and give it to `owner`. Return whether anything changed.
+
+    `inside` is true below the app's root, where a folder of root may have content.
+    """
     with opened(folder, create=not check) as (descriptor, path, created):
         if descriptor is None:
             return True

@@ -1,6 +1,6 @@
 """Find the reason of a failure in output or a journal, and the setting that fixes it.
 
-The patterns are messages of Python packages that are in no library.
+The patterns match messages of Python packages. No library has them.
 """
 
 from __future__ import annotations

@@ -9,11 +9,11 @@ State = Mapping[str, Any]  # result of the call `gather`
 
 
 def rollback_settings(state: State, release: str) -> str:
-    """Return the settings that a rollback activates a release with.
+    """Return the settings with which a rollback activates a release.
 
-    These are the last settings of the release. For the active release, they are the settings
-    before the current ones. If they are not on the host, such as after a rotation of secrets,
-    they are the current ones.
+    These are the last settings of the release or, for the active release, the settings before the
+    current ones. If they are not on the host, such as after a rotation of secrets, return the
+    current settings.
     """
     present = (state["current"], state["settings"])
     found = [

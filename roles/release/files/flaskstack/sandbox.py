@@ -170,7 +170,7 @@ def opened(
 
 
 def unit(app: str) -> str:
-    """Return the unit's name. It is unique: the app's units have a dash after its name."""
+    """Return the unit's name. It is unique, as the app's other units have a dash after its name."""
     return f"{app}.build.service"
 
 

@@ -46,7 +46,7 @@ def stale_processes(uid: int, since: float, new: str, proc: Path = Path("/proc")
 
 
 def wait(params: dict[str, Any]) -> dict[str, Any]:
-    """Wait until no stale process is left, at most `timeout` seconds; return the rest."""
+    """Wait until stale processes have ended, at most `timeout` seconds; return the others."""
     app_dir, settings = AppDir(params["root"], params["app"]), Settings(params["app"])
     uid = pwd.getpwnam(params["user"]).pw_uid
     since = (settings.etc / "current").lstat().st_mtime

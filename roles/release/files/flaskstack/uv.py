@@ -1,6 +1,6 @@
 """Install a pinned uv on a host, and configure its access to the app's index.
 
-Debian has no uv. pip would do, but is a package that a server does not need otherwise.
+Debian has no package of uv. Installing it with pip would require pip on each host.
 """
 
 from __future__ import annotations

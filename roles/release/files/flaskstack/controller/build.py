@@ -182,7 +182,7 @@ def describe(
 
 
 def build_environment(params: dict[str, Any], tag: str) -> dict[str, str]:
-    """Return the variables of a build, with the version from git: .git is not shipped."""
+    """Return the variables of a build, with the version from git, since .git is not shipped."""
     name = "SETUPTOOLS_SCM_PRETEND_VERSION"
     set_already = any(variable.startswith(name) for variable in params["environment"])
     found = re.fullmatch(r"(.*?)(?:-(\d+)-(g[0-9a-f]+))?", tag)

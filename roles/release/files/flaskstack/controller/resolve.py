@@ -75,8 +75,8 @@ CURES = [
 def make_lock(app: Path, params: dict[str, Any], cache: Path) -> dict[str, Any]:
     """Return the lock for these inputs, from the cache if they were resolved before.
 
-    `name` and `text` are the file for `uv pip`; `hashed` and `open` its lines with and without
-    hashes; `complete` means that it has all dependencies; `notice` lists what the app did not pin.
+    `name` and `text` are the file for `uv pip`. `open` has the requirements without hashes.
+    `complete` means that the lock has all dependencies. `notice` lists unpinned requirements.
     """
     for name in params["requirements"]:
         check_file(app, name)

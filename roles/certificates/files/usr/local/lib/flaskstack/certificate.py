@@ -25,8 +25,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 CHAIN, KEY = "fullchain.pem", "privkey.pem"
-SELFSIGNED_DAYS = 397  # browsers reject more
-PROVIDED_NOTICE = 14 * 86400  # seconds before its expiry in which `renew` fails
+SELFSIGNED_DAYS = 397  # browsers reject longer lifetimes
+PROVIDED_NOTICE = 14 * 86400  # seconds before its expiry during which `renew` fails
 METRICS = {
     "expiry_timestamp_seconds": "Expiry of the certificate in use.",
     "last_success_timestamp_seconds": "Last check or renewal without a failure.",
@@ -56,7 +56,7 @@ class Site:
         return self.folder / link.readlink().name if link.is_symlink() else None
 
     def newest(self, prefix: str) -> Path | None:
-        """Return the newest certificate whose directory has a prefix."""
+        """Return the newest certificate with a directory name that begins with `prefix`."""
         found = self.folder.glob(f"{prefix}*")
         return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
 
@@ -214,7 +214,7 @@ def reload_nginx() -> None:
 
 
 def check(done: subprocess.CompletedProcess[str], problem: str) -> subprocess.CompletedProcess[str]:
-    """Raise CertificateError with what a failed command wrote."""
+    """Raise CertificateError with the output of a failed command."""
     if done.returncode:
         raise CertificateError(f"{problem}: {(done.stderr + done.stdout).strip()}")
     return done
