@@ -1,4 +1,4 @@
-"""Secrets that differ from those of a host are rejected, and the generated ones are removed.
+"""A run rejects secrets that differ from those of a host, and removes any that it generated.
 
 All hosts are this machine, each with its own directory of digests.
 """
@@ -36,7 +36,7 @@ class Checkout:
     """A checkout with an inventory."""
 
     def __init__(self, folder: Path, hosts: Path, names: tuple[str, ...]) -> None:
-        """Copy the example without secrets."""
+        """Copy the example inventory, which has no secrets."""
         self.inventory, self.hosts = folder / "inventory/production", hosts
         shutil.copytree(ROOT / "inventory/droplet.example", self.inventory)
         (folder / "sample_app").symlink_to(ROOT / "sample_app")

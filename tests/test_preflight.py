@@ -145,7 +145,7 @@ def test_invalid_setting_of_one_host_stops_all(play):
 
 
 def test_app_host_without_firewall_addresses_stops_all(play, tmp_path):
-    """The firewall of the database's host would not let it in."""
+    """The firewall of the database host would drop its connections."""
     second = {"shop-2": {"ansible_host": "192.0.2.2", "firewall_addresses": ["2001:db8::2"]}}
     _, output = play("site.yml", more_hosts=second, mysql_bind_address="192.0.2.1")
     output = " ".join(output.split())

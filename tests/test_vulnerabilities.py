@@ -1,4 +1,4 @@
-"""Locks have no version with a known vulnerability, if a service can be reached."""
+"""No locked version has a known vulnerability. Skipped if no advisory service is reachable."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SERVICES = {
 
 @pytest.fixture(scope="module")
 def service():
-    """Return a reachable service. Without one, the locks are not checked."""
+    """Return a reachable advisory service, or skip the test."""
     for name, (method, url, question) in SERVICES.items():
         try:
             answer = requests.request(method, url, json=question, timeout=10)

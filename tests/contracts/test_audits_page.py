@@ -16,5 +16,5 @@ def test_each_skipped_lynis_test_has_a_reason(test):
     assert len(reason) > 20
 
 
-def test_figures_have_one_place():
+def test_page_has_one_pair_of_figures_markers():
     assert PAGE.count("<!-- figures -->\n") == PAGE.count("<!-- /figures -->\n") == 1

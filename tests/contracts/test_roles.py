@@ -20,7 +20,7 @@ PARTNERS = {"gunicorn": {"release"}, "release": {"gunicorn"}}
 pytestmark = pytest.mark.parametrize("role", ROLES)
 
 
-def test_shape(role):
+def test_role_has_the_required_files(role):
     folder = ROOT / "roles" / role
     for name in ("README.md", "defaults/main.yml", "meta/argument_specs.yml"):
         assert (folder / name).is_file(), f"roles/{role} has no {name}"
@@ -30,7 +30,7 @@ def test_shape(role):
 
 
 def test_role_validates_before_it_installs_and_configures(role):
-    """This is for a role used alone. site.yml validates and installs once for all roles."""
+    """A role used alone needs this order. site.yml validates and installs once for all roles."""
     if not (ROOT / f"roles/{role}/tasks/provision.yml").is_file():
         return
     steps = [

@@ -21,7 +21,7 @@ from helpers.repository import ROOT
 from helpers.templates import render
 from helpers.wait import wait_for
 
-# From `./stack`, or of the machine.
+# Installed by `./stack`, otherwise that of this machine.
 NGINX = shutil.which("nginx", path=f"{ROOT}/.local/nginx/usr/sbin:/usr/sbin:{os.environ['PATH']}")
 CONFIGURATION = """\
 daemon off;
@@ -41,7 +41,7 @@ http {{
     include etc/nginx/sites-enabled/*;
 }}
 """
-# Like Debian's, shortened.
+# Debian's mime.types, shortened.
 TYPES = """\
 types {
     text/html html; text/css css; text/plain txt; application/javascript js; application/json json;
@@ -99,9 +99,9 @@ class Stub:
 class Server:
     """A host's nginx with the sites of its apps and the stub app.
 
-    The rendered text is that of a host, except for the addresses of `listen`, the directories,
-    which are below `root`, and the log, which is a file instead of the journal. An address of
-    127.0.0.0/8 avoids port conflicts.
+    The configuration differs from that of a host in three points: the `listen` addresses, the
+    directories, which are below `root`, and the log, which is a file instead of the journal.
+    A random address in 127.0.0.0/8 avoids port conflicts.
     """
 
     def __init__(self, root: Path, apps: list[dict[str, Any]]) -> None:

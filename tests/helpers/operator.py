@@ -18,7 +18,7 @@ from helpers.repository import ANSIBLE_PLAYBOOK, ROOT
 from helpers.wait import wait_for
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
-# Like an operator's, without Molecule's deprecation warnings and list of slow tasks.
+# An operator's environment, without Molecule's deprecation warnings and list of slow tasks.
 ENVIRONMENT = {
     "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
     "ANSIBLE_CALLBACKS_ENABLED": "preload",
@@ -55,7 +55,7 @@ class Operator:
     inventory: str
 
     def play(self, playbook: str, *options: str, **variables: Any) -> Done:
-        """Run one or more playbooks of playbooks/, or one at a path, to the end."""
+        """Run playbooks of playbooks/ by their names, or one by its path, and wait for the end."""
         running = self.start(playbook, *options, **variables)
         output = running.communicate()[0]
         return Done(running.returncode, ANSI.sub("", output))

@@ -100,7 +100,7 @@ def evaluate(role: str, expression: str, **variables: Any) -> Any:
 
 
 def problems(*roles: str, **variables: Any) -> list[str]:
-    """Return the messages about invalid settings of roles; those of the last role are known."""
+    """Return messages about invalid settings of roles, with the variables of the last role set."""
     return _validated(roles, variables)[0]
 
 

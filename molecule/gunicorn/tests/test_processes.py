@@ -96,7 +96,7 @@ def test_restart_of_the_app_does_not_interrupt_a_run(host, unit, run):
     wait_for(lambda: unit("probe-nightly.timer", "ActiveState") == "active")
 
 
-def test_missed_run_is_made_up_for_once(host, unit):
+def test_missed_run_is_caught_up_once(host, unit):
     """An old timestamp simulates a host that was off at that time."""
     host.check_output("systemctl stop probe-nightly.timer")
     host.check_output("touch -d 'now - 2 days' /var/lib/systemd/timers/stamp-probe-nightly.timer")

@@ -27,7 +27,7 @@ def test_factory_gets_its_arguments(get):
     assert get()["factory"] == ["atlantic", 2]
 
 
-def test_app_is_patched_before_it_is_imported(get):
+def test_gevent_patches_before_the_app_is_imported(get):
     assert get()["patched"] is True
 
 

@@ -48,7 +48,7 @@ def test_the_app_host_connects_to_database_and_redis(inside):
     }
 
 
-def test_other_addresses_cannot_connect_to_them(inside, another):
+def test_other_addresses_cannot_connect_to_redis(inside, another):
     other = {"family": "ipv6", "source": another("site")}
     assert inside("site", "data", "tcp/6380", "tcp/22", **other) == {
         "tcp/6380": "silence",
@@ -71,7 +71,7 @@ def test_ipv6_neighbour_discovery(hosts, outside):
 
 
 def test_dropped_packets_are_counted_and_logged_within_limits(hosts, outside):
-    """A container cannot read the kernel log, so the rule is checked."""
+    """Check the rule, since a container cannot read the kernel log."""
 
     def refused():
         shown = hosts["site"].check_output("nft --json list chain inet flaskstack refused")

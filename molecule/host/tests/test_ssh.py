@@ -64,7 +64,7 @@ def test_ssh_audit_reports_the_documented_findings(address):
     assert audits.undocumented_ssh(address) == []
 
 
-def test_the_best_key_exchange_of_the_host_is_used(host, login):
+def test_the_strongest_key_exchange_of_the_host_is_used(host, login):
     known = host.check_output("ssh -Q kex").splitlines()
     best = "mlkem768x25519" if "mlkem768x25519-sha256" in known else "sntrup761x25519"
     offered = host.check_output("sshd -T | grep -i ^kexalgorithms").split()[1].split(",")

@@ -12,13 +12,13 @@ import pytest
 from helpers.clients import Site, journal, tls
 from helpers.wait import wait_for
 
-CONNECTIONS = 900  # Debian's settings allow 384 for each of two workers
+CONNECTIONS = 900  # more than Debian's settings allow: 384 for each of two workers
 REQUEST = b"GET %s/stream HTTP/1.1\r\nHost: shop.example.org\r\nConnection: close\r\n\r\n"
 
 
 @pytest.fixture
 def debian_13(host):
-    """Return whether the host has nginx and OpenSSL of Debian 13, not of Debian 12."""
+    """Return whether the host has Debian 13. Otherwise it has Debian 12."""
     return host.backend.host == "trixie"
 
 

@@ -68,7 +68,7 @@ from setuptools.build_meta import *
 
 
 def packed(prefix, files):
-    """Return an archive of texts, by path."""
+    """Return a tar archive of `files`, which are texts by path."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as archive:
         for path, text in files.items():

@@ -44,7 +44,7 @@ def test_two_deploys_and_a_rollback(under_load, operator, version, state, site, 
     assert len(set(active)) == 3
     assert state.release == active[1]
     assert releases_in(load) == active
-    # The last answers arrive as the load ends.
+    # The release that was rolled back to gives the last answers.
     assert [answer.release for answer in load.answers if answer.release][-1] == active[1]
     assert were_waiting, "the slow requests had finished before the switch"
     assert slow.result().json() == {"slept": 15.0}

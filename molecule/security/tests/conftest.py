@@ -41,7 +41,7 @@ print(json.dumps({name: [login(name, word) for word in words] for name, words in
 
 
 class ByHost(LoadScopeScheduling):
-    """Run the tests of a host one after the other, next to those of the other host."""
+    """Run the tests of each host in order, and both hosts in parallel."""
 
     def _split_scope(self, nodeid):
         return re.search("ansible://([a-z]+)", nodeid)[1]

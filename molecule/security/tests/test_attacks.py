@@ -67,7 +67,7 @@ print(json.dumps([counts, refusal]))
 
 
 def test_posts_are_rate_limited_and_pages_are_not(host):
-    """Sent from the host, since the controller is exempt."""
+    """Requests come from the host, since the controller is exempt."""
     counts, refusal = json.loads(host.check_output("python3 -c %s", RATE))
     assert counts["GET 200"] == 40
     assert 15 <= counts["POST 200"] <= 25

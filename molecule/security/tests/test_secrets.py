@@ -12,7 +12,7 @@ import pytest
 from helpers.wait import wait_for
 
 testinfra_hosts = ["ansible://trixie"]  # its secrets were rotated
-# All directories but those of programs and the kernel. KEPT has the intended places of secrets.
+# All directories except those of programs and the kernel. Secrets belong only below KEPT.
 PLACES = "/etc /home /opt /root /run /srv /tmp /usr/local /var"
 KEPT = ("/etc/sample/", "/run/credentials/")
 SEARCH = r"""
@@ -60,12 +60,12 @@ def test_every_secret_has_enough_entropy(read_secrets):
     assert {"database", "migration", "cache", "queue", "secret_key"} <= secrets.keys()
     for name, value in secrets.items():
         assert re.fullmatch("[A-Za-z0-9]{40}", value), name
-        assert len(set(value)) >= 12, name  # of 40 random ones about 29 differ
+        assert len(set(value)) >= 12, name  # about 30 of 40 random characters are distinct
     assert len(set(secrets.values())) == len(secrets)
 
 
 def test_the_search_finds_planted_secrets(host, found_on):
-    """Control of the tests below, which expect that the search finds no secret."""
+    """Control for the tests below, in which the search must find nothing."""
     planted = random.token_urlsafe(30)
     coded = base64.b64encode(f"user:{planted}@host".encode()).decode()
     host.check_output("logger --tag planted %s", f"it is {planted}, plain")
