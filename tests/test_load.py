@@ -26,7 +26,7 @@ from helpers.load import Load, percentile
 from helpers.wait import wait_for
 
 PAGE = '<input type="hidden" name="csrf_token" value="a-token"> {"release": "r1"}'
-LINGER_NOT = struct.pack("ii", 1, 0)  # close with a reset
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # close with a reset
 RAW = {  # raw answers; the connection stays open only after `chunked`
     "chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n0\r\n\r\n",
     "closed": b"",
@@ -114,7 +114,7 @@ class Server:
             return does == "chunked"
         if does == "reset":
             sock = writer.get_extra_info("socket")
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NOT)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
             return False
         if does == "timeout":
             await asyncio.sleep(60)
@@ -192,10 +192,10 @@ class Late(Load):
             events = select.poll()
             events.register(descriptor, select.POLLRDHUP)
             os.write(descriptor, b"GET / HTTP/1.1\r\n\r\n")
-            assert events.poll(5000), "the server closes"
+            assert events.poll(5000), "the server did not close the connection"
             os.write(descriptor, b"too late")
             events.modify(descriptor, 0)
-            assert events.poll(5000), "and says that nobody reads this"
+            assert events.poll(5000), "no reset after a write to the closed connection"
         return connection, used
 
 

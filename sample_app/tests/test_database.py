@@ -1,4 +1,4 @@
-"""Connections survive forks, kills and jobs (lessons 1, 2 and 4)."""
+"""Connections survive forks, kills and jobs."""
 
 import subprocess
 import sys

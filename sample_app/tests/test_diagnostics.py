@@ -1,4 +1,4 @@
-"""The test-only routes (lessons 2, 8, 11 and 17)."""
+"""The test-only routes."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Health checks, statistics, error pages and the request log (lessons 9, 11 and 17)."""
+"""Health checks, statistics, error pages and the request log."""
 
 import errno
 import itertools

@@ -1,4 +1,4 @@
-"""Jobs clean up, and the worker imports no web code (lessons 2, 3 and 12)."""
+"""Jobs clean up, and the worker imports no web code."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""A log line is one JSON object with the request id (lesson 12)."""
+"""A log line is one JSON object with the request id."""
 
 import json
 import logging

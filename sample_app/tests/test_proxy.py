@@ -1,4 +1,4 @@
-"""Forwarded headers, URL prefix, cookies and keys (lessons 5 and 6)."""
+"""Forwarded headers, URL prefix, cookies and keys."""
 
 import re
 

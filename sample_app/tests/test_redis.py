@@ -1,4 +1,4 @@
-"""Redis instances that fail, and values that are shared through them (lessons 9 and 11)."""
+"""Redis instances that fail, and values that are shared through them."""
 
 import pytest
 import redis

@@ -1,4 +1,4 @@
-"""One tick per interval, with any number of hosts (lesson 8)."""
+"""One tick per interval, with any number of hosts."""
 
 import threading
 

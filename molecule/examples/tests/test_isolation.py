@@ -74,8 +74,8 @@ def test_mysql_has_connections_for_every_app_without_a_restart(host, sql):
     ]
     assert int(sql.variable("max_connections")) == sum(needed) + 10
     since = "systemctl show --timestamp=unix --value --property=ActiveEnterTimestamp mariadb"
-    came = host.check_output(f"stat --format=%Y {fact.format('shop_libs')}")
-    assert int(host.check_output(since).strip("@")) < int(came)
+    added_at = host.check_output(f"stat --format=%Y {fact.format('shop_libs')}")
+    assert int(host.check_output(since).strip("@")) < int(added_at)
 
 
 def test_settings_of_one_inventory_change_only_its_own_app(host, shop_libs, state):

@@ -5,6 +5,7 @@ import shlex
 
 import pytest
 
+from helpers.audits import exposure
 from helpers.clients import live_web
 from helpers.wait import wait_for
 
@@ -20,16 +21,10 @@ else:
 """
 
 
-def exposure(host, unit):
-    """Return the exposure level of a unit, from 0 (safe) to 10."""
-    report = host.check_output("systemd-analyze security --no-pager %s", unit)
-    return float(report.rsplit("level for", 1)[1].split(": ", 1)[1].split()[0])
-
-
 @pytest.mark.parametrize("unit", UNITS)
 def test_units_are_sandboxed(host, unit):
-    assert exposure(host, unit) <= 1.5
-    assert exposure(host, live_web(host, "probe")) <= 1.5
+    assert exposure(host.check_output, unit) <= 1.5
+    assert exposure(host.check_output, live_web(host, "probe")) <= 1.5
 
 
 def test_commands_have_the_sandbox_of_the_app(host):
@@ -37,7 +32,7 @@ def test_commands_have_the_sandbox_of_the_app(host):
     running = "systemctl list-units --plain --no-legend --state=running 'probe.run-*'"
     wait_for(lambda: host.check_output(running))
     unit = host.check_output(running).split()[0]
-    assert exposure(host, unit) == exposure(host, UNITS[0])
+    assert exposure(host.check_output, unit) == exposure(host.check_output, UNITS[0])
     assert host.check_output("systemctl show --property=Slice --value %s", unit) == (
         "probe-commands.slice"
     )
