@@ -1,6 +1,6 @@
-"""What all workers share in the cache instance: a visit counter and the cached statistics.
+"""The values that all workers share in the cache: a visit counter and statistics.
 
-Callers catch `Unavailable`: without the cache the site does without these two values.
+Callers catch `Unavailable`: without the cache the page lacks these two values.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ def explain(error: BaseException) -> tuple[str, str]:
 
 
 def _is_system(error: BaseException) -> bool:
-    """Return whether the error is one of the server's system, such as a write to a full disk."""
+    """Return whether it is an error of the server's operating system, such as a full disk."""
     return 0 < (error_code(error) or 0) < 1000
 
 
@@ -115,7 +115,8 @@ def run(work: Callable[..., T], *args: Any) -> T:
     """Call `work(session, *args)` in a transaction and commit it.
 
     When the connection is lost (killed, server restarted) the work is repeated on a new one, so it
-    must be idempotent. There are no retries after two seconds: a hanging server is awaited once.
+    must be idempotent. There are no retries after two seconds, so a request waits for a hanging
+    server only once.
     """
 
     def attempt() -> T:
@@ -143,7 +144,7 @@ def _log_retry(state: tenacity.RetryCallState) -> None:
 
 
 def _mark_disconnects(context: ExceptionContext) -> None:
-    """Mark errors as disconnects that SQLAlchemy does not recognize."""
+    """Mark the disconnects that SQLAlchemy does not recognize."""
     if error_code(context.original_exception) in CONNECTION_LOST:
         context.is_disconnect = True
 

@@ -1,8 +1,8 @@
 """The scheduler: `python -m sample_app.scheduler` on any number of hosts; one of them ticks.
 
-A tick belongs to a slot, which is the database server's time rounded down to the interval. The slot
-is the table's primary key, so the first host to insert it ticks, and the next slot is open to all:
-there is no lease that a stopped or paused host could still hold.
+Each interval has a slot: the database server's time, rounded down to the interval. A tick is a row
+with the slot as its primary key, so only the first host to insert it ticks. A host that stops or
+pauses does not delay the next slot.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TICK_LIFETIME = 24 * 3600  # seconds
 
 
 def tick(interval: int) -> bool:
-    """Tick once per interval of some seconds; return False when the current slot is taken."""
+    """Tick once per `interval` seconds; return False when the slot is already taken."""
     try:
         return database.run(_take_slot, interval)
     except IntegrityError:  # another host was first

@@ -1,4 +1,4 @@
-"""An app on SQLite and two fake Redis instances. MySQL and Redis themselves are in Molecule."""
+"""An app on SQLite and two fake Redis instances. Molecule tests it with MySQL and Redis."""
 
 import re
 import time

@@ -1,4 +1,4 @@
-"""The app starts with valid settings only, and names the variable that is not."""
+"""The app starts only with valid settings, and its error names each invalid variable."""
 
 import os
 

@@ -53,7 +53,7 @@ def test_jobs_need_the_queue_only(client, stop, instance, status):
 
 
 @pytest.mark.parametrize("path", ["/slow?seconds=", "/stream?pause=x", "/stream?count=1e9"])
-def test_what_is_not_a_number_is_refused(client, path):
+def test_an_invalid_number_is_refused(client, path):
     assert client.get(path, headers=HEADERS).status_code == 400
 
 

@@ -1,4 +1,4 @@
-"""Redis instances that fail, and values that are shared through them."""
+"""Failing Redis instances, and values that workers share through them."""
 
 import pytest
 import redis

@@ -68,7 +68,7 @@ def counter() -> ResponseReturnValue:
 def stream() -> ResponseReturnValue:
     """Send `count` server-sent events, `pause` seconds apart.
 
-    There is no X-Accel-Buffering header: whether the proxy buffers is what the tests find out.
+    There is no X-Accel-Buffering header, since tests check that the proxy does not buffer.
     """
     count = limited(request.args.get("count", 5), MAX_EVENTS)
     pause = limited(request.args.get("pause", 0.5), MAX_PAUSE)

@@ -40,7 +40,7 @@ def ready() -> ResponseReturnValue:
 
 
 def _check(name: str, request: Callable[[], object]) -> dict[str, object]:
-    """Return the state of one service. Of an error it has the type: the text may have addresses."""
+    """Return one service's state. Only the type of an error is shown: its text may name hosts."""
     started = time.perf_counter()
     while True:
         try:

@@ -1,4 +1,4 @@
-"""What every request has: an id, a log line, response headers, and the end of its session."""
+"""Give every request an id, a log line and response headers, and close its database session."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CONTENT_SECURITY_POLICY = (
 
 
 def init_app(app: Flask) -> None:
-    """Register the request hooks and what the templates use."""
+    """Register the request hooks, and add the content hash to URLs of static files."""
     app.before_request(start_request)
     app.after_request(finish_request)
     app.teardown_request(close_log_context)
