@@ -125,7 +125,7 @@ def _spec_checks(
     except AnsibleError as error:
         yield failed | {"reason": f"cannot be evaluated: {' '.join(str(error).split())}"}
         return
-    # With a default, null is of the wrong type.
+    # With a default, the validator rejects null as a wrong type.
     option = option | ({"default": defaults[name]} if name in defaults else {})
     result = ArgumentSpecValidator({name: option}).validate(given)
     if result.error_messages:

@@ -28,7 +28,7 @@ def app_environment(
 
 
 def database_variables(url: str, database: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the app's variables for its database. With a host, each part of the URL has one."""
+    """Return the app's variables for its database; with a host, also one for each URL part."""
     if not url:
         return {}
     names = ("host", "port", "user", "password", "name") if database["host"] else ()

@@ -25,7 +25,7 @@ def logins(users: Iterable[Mapping[str, Any]], passwd: Passwd) -> list[Login]:
 def grouped_logins(
     users: Iterable[Mapping[str, Any]], passwd: Passwd, current: str
 ) -> dict[str, Any]:
-    """Return the users in groups, each of which role ssh configures differently.
+    """Return the users, grouped by how role ssh configures them.
 
     `current` is the login that Ansible uses, or empty if the inventory does not have it. `others`
     are the other logins. `new` (to create), `removed` (to remove), `sudo` and `no_sudo` (others
@@ -68,8 +68,8 @@ def hosts_behind(
 ) -> list[str]:
     """Return the hosts of this run that are reached through the jump host.
 
-    For these hosts, the SSH client has one of the jump host's addresses. A controller that is one
-    of the hosts is also their client, but is no jump host.
+    These hosts see an address of the jump host as that of their SSH client. If the controller is
+    one of the hosts, the others see its address, but it is no jump host.
     """
     facts = {name: hostvars[name].get("ansible_facts") or {} for name in names}
     clients = {name: _client(found) for name, found in facts.items()}

@@ -238,7 +238,7 @@ def installed_server_checks(
 ) -> Iterator[Check]:
     """Return the check of the provider against the installed servers.
 
-    `files` has the server binaries that module find has found.
+    `files` is the list of server binaries from module find.
     """
     found = {Path(file["path"]).name for file in files}
     # MariaDB's package has both binaries.

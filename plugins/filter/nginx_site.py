@@ -50,7 +50,7 @@ def _hsts(settings: Settings) -> str:
 
 
 def nginx_features(build: str) -> dict[str, bool]:
-    """Return the features of an nginx from its build options, the output of `nginx -V`.
+    """Return the features of nginx from its build options, the output of `nginx -V`.
 
     The directive `http2` needs nginx 1.25.1, and the post-quantum key exchange OpenSSL 3.5.
     """

@@ -179,7 +179,7 @@ def _shares(inputs: dict[str, Any]) -> dict[str, float]:
     handed_out = free * 3 / 4
     share = handed_out * workers / (workers + others or 1)
     if workers:
-        # No more workers than the CPUs can use, and than fit twice in memory during a deploy.
+        # Only as many workers as the CPUs can use and as fit into memory twice during a deploy.
         rest = (free - handed_out if others else free / 2) + _swap(inputs) / 2
         again = rest - GUNICORN - 2 * _worker(inputs)
         share = min(share, max(0, again), (_most_workers(inputs) - 2) * _worker(inputs))
@@ -209,7 +209,7 @@ def _parts(inputs: dict[str, Any], plan: dict[str, Any]) -> dict[str, int]:
 
 
 def _rounded(size: int) -> int:
-    """Round down to a multiple of 16 MiB, from 128 MiB of 128 MiB, from 8 GiB of 1 GiB.
+    """Round down to whole steps of 16 MiB, 128 MiB (from 128 MiB) or 1 GiB (from 8 GiB).
 
     InnoDB would round up to its chunk size.
     """

@@ -73,7 +73,7 @@ def timeouts(request: int) -> dict[str, int]:
 
 
 def plan_timeouts(site: Site) -> Site:
-    """Add the timeouts to each host's `plan`. Values of the inventory win."""
+    """Add the timeouts to each host's `plan`. Values of the inventory override derived ones."""
     return {
         host: {**inputs, "plan": inputs.get("plan", {}) | _plan(inputs["given"])}
         for host, inputs in site.items()

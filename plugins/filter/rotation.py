@@ -215,7 +215,7 @@ def files_in(folder: str) -> list[str]:
 
 
 def hosts_to_query(hostvars: Mapping[str, Any], groups: Groups, hosts: list[str]) -> list[str]:
-    """Return the hosts outside of this run to query. They are queried if a host of it is new."""
+    """Return the hosts outside of this run to query; empty unless a host of this run is new."""
     queries = [hostvars[host].get("__secrets_query") or {} for host in hosts]
     if all(query.get("known", True) for query in queries):
         return []

@@ -1,4 +1,4 @@
-"""The program is copied to a host as one file, is installed there once, and answers Ansible."""
+"""The program is copied to a host as one file, installed there once, and called by Ansible."""
 
 from __future__ import annotations
 

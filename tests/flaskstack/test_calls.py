@@ -1,4 +1,4 @@
-"""Ansible's calls on a host: JSON in and out, and the answers of the calls of a deploy."""
+"""Calls of Ansible on a host, with parameters and results in JSON."""
 
 from __future__ import annotations
 

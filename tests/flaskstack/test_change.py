@@ -274,7 +274,7 @@ def test_the_next_deploy_or_boot_cleans_up_after_an_interrupted_deploy(
             assert host.serves() == ("three", "first")
 
 
-# What a deploy leaves on the host, and what earlier deploys left.
+# Rollbacks on other hosts, the history, and files of earlier deploys.
 
 
 @STRATEGIES

@@ -93,7 +93,7 @@ def test_free_names_and_the_apps_own_names_are_accepted(find, files):
     ],
 )
 def test_names_of_others_are_rejected(find, path, text, message):
-    """In directories of packages, a file that looks like ours is not ours."""
+    """A file in a directory of packages is not the app's, whatever its content."""
     assert re.search(message, find({path: text}))
 
 

@@ -1,4 +1,4 @@
-"""The app gets its folders, unless another user owns them or a link of the app leads there."""
+"""The app gets its folders, unless another user owns them or their path has a link of the app."""
 
 import os
 import pwd
@@ -32,7 +32,7 @@ def params(tmp_path):
         ("app/shared/a/b", "app/shared/a"),  # the parent of another folder of the app
     ],
 )
-def test_a_new_or_empty_folder_becomes_the_apps(tmp_path, params, existing, name):
+def test_a_new_or_empty_folder_is_given_to_the_app(tmp_path, params, existing, name):
     (tmp_path / existing).mkdir(parents=True)
     assert make(params(name))["changed"]
     assert not make(params(name))["changed"]
@@ -58,7 +58,7 @@ def test_modes_and_parent_folders(tmp_path, params):
     assert make(parameters | {"check": True})["changed"]
     assert not (tmp_path / "static").exists()
     assert make(parameters)["changed"]
-    (tmp_path / "static/uploads/file").touch()  # may hold files once it is the app's
+    (tmp_path / "static/uploads/file").touch()  # the app's own folders may hold files
     assert not make(parameters)["changed"]
     modes = [(tmp_path / name).stat().st_mode & 0o7777 for name in ("static", "static/uploads")]
     assert modes == [0o751, 0o750]

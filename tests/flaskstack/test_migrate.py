@@ -18,7 +18,7 @@ from flaskstack.migrate import migrate
 from flaskstack.run import in_memory
 from helpers.wait import wait_for
 
-# Answers like MySQL's client, from a file of statements and tab-separated rows.
+# Stand-in for MySQL's client: the file `answers` maps statements to tab-separated rows.
 CLIENT = """#!/usr/bin/env python3
 import json, pathlib, sys
 here = pathlib.Path(__file__).parent

@@ -1,4 +1,4 @@
-"""Which interpreters of a host are used, and the error when one is missing."""
+"""Selection of a host's Python interpreters, and errors about missing ones."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_system_interpreter_is_found(name):
 
 @pytest.fixture
 def foreign(tmp_path, monkeypatch):
-    """Return an interpreter that other users can write."""
+    """Return an interpreter that other users can write to."""
     path = tmp_path / "opt/conda/bin/python3.99"
     path.parent.mkdir(parents=True)
     path.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\necho 3.99.1\n")

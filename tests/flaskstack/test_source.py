@@ -53,7 +53,7 @@ def test_files_ignored_by_git_are_left_out(app, pack, tmp_path):
 
 
 def test_a_checkout_that_git_rejects_is_rejected(app, pack):
-    """Git rejects a checkout of another account, for instance; ignored files are then unknown."""
+    """Git rejects a checkout of another account, for example. Ignored files are then unknown."""
     write(app, ".git", text="gitdir: /nowhere\n")
     with pytest.raises(ValidationError, match="git cannot list the ignored files"):
         pack(folder=app)

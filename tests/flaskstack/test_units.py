@@ -56,7 +56,7 @@ HEALTHZ = units.Health("/healthz", {"Host": "shop.example"}, 200, "")
 
 @pytest.fixture
 def serve(tmp_path):
-    """Return a context with a server that handles each request with a function; its socket."""
+    """Return a context manager: it serves requests with a function, and yields the socket path."""
 
     @contextmanager
     def serve(handle):

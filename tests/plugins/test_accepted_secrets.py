@@ -1,5 +1,6 @@
-"""During a rotation servers accept two secrets. A secret valid before and after is always accepted.
+"""During a rotation, servers accept two secrets.
 
+A secret that is valid before and after a change is also accepted during it.
 Scenarios data and security test this with real servers.
 """
 

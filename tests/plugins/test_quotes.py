@@ -85,7 +85,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("value", HOSTILE)
 def test_other_formats_keep_the_value(value):
-    """They use double quotes, a backslash before quotes and backslashes, and %% for %."""
+    """These formats use double quotes, backslashes before quotes and backslashes, and %% for %."""
     (line,) = systemd_environment({"A": value}).splitlines()
     quoted = line.removeprefix("Environment=").replace("\\t", "\t")
     assert shlex.split(quoted) == [f"A={value.replace('%', '%%')}"]

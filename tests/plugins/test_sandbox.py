@@ -5,7 +5,7 @@ import pytest
 from sandbox import sandbox_exceptions, sandbox_options, unjustified
 
 
-def test_options_are_lines():
+def test_options_become_lines_of_a_unit():
     options = {"PrivateTmp": True, "NoNewPrivileges": False, "UMask": "0027", "Empty": ""}
     options["SystemCallFilter"] = ["@system-service", "~@privileged"]
     assert sandbox_options(options).splitlines() == [

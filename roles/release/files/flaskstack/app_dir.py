@@ -82,7 +82,7 @@ class AppDir:
         link(self.instances / slot, f"../releases/{release}" if release else "")
 
     def current(self) -> str:
-        """Return the release whose files and background processes are in use."""
+        """Return the release that nginx serves files of and that background processes run."""
         return target(self.root / "current")
 
     def previous(self) -> str:

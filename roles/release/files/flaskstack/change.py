@@ -23,7 +23,7 @@ START, WATCH, ROLL_BACK = "Start the release", "Watch the release", "Roll back"
 
 
 class Change:
-    """The switch of an app on one host to a release with a set of settings."""
+    """Switch an app on one host to a release with a set of settings."""
 
     def __init__(self, params: dict[str, Any], units: Units | None = None) -> None:
         """Take `app`, `root`, `release` (its id) and `settings` (name of a set).
@@ -355,7 +355,7 @@ class Change:
         failed = time.time()
         with suppress(DeployError):  # the next deploy cleans up the rest
             if pending:
-                self.rollback(pending)  # before slow reports: until then, no release may serve
+                self.rollback(pending)  # at once, as no release may be active
         journal = self.units.journal(error.unit, self.created, failed) if error.unit else []
         reason = decisive(journal)
         lines = [

@@ -183,7 +183,7 @@ def databases(params: dict[str, Any]) -> Iterator[Problem]:
     app, user = params["app"], own_account(params["user"])
     facts = listing(ROOT / "etc/ansible/facts.d")
     known = {path.name: path for path in facts if path.match("flaskstack_mysql_*.fact")}
-    older = user.pw_gecos == f"App {app}"  # installed by a version without these facts
+    older = user.pw_gecos == f"App {app}"  # the app was installed before its facts were written
     if f"flaskstack_mysql_{app}.fact" in known or older:
         return
     others = "".join(path.read_text() for path in known.values())  # facts of role mysql

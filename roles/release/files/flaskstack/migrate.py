@@ -61,7 +61,7 @@ def migrate(params: dict[str, Any]) -> dict[str, Any]:
         session, options, tables, install, note = None, 0, 0, False, ""
         if database:
             session, options = open_database(stack, params, client)
-            locks.append(session.process.stdin.fileno())  # the client ends once all close it
+            locks.append(session.process.stdin.fileno())  # the client runs until all copies close
             tables = count_tables(session)
         if params["first_install"]:
             install, note = decide_first_install(params, tables)

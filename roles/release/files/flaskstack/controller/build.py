@@ -100,7 +100,7 @@ def repack(release: dict[str, Any], links: dict[str, str]) -> None:
 
 
 def check_pythons(params: dict[str, Any], requires: str) -> None:
-    """Reject a host whose Python is missing, or does not match requires-python of the app."""
+    """Reject a host if its Python is missing or does not match requires-python of the app."""
     try:
         allowed = SpecifierSet(requires)
     except InvalidSpecifier as error:

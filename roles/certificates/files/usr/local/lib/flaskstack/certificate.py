@@ -40,7 +40,7 @@ class CertificateError(Exception):
 
 
 class Site:
-    """The certificates of a site, by the settings of the role."""
+    """The certificates of a site, as configured by the role."""
 
     def __init__(self, settings: dict) -> None:
         """Take the settings: app, source, wanted (prefix of a directory), folder, state, …."""
