@@ -47,7 +47,7 @@ def overlapping(paths: Iterable[str]) -> list[str]:
 def outermost(paths: Iterable[str], within: Iterable[str] = ()) -> list[str]:
     """Return the paths that are not below another path of the list or of `within`.
 
-    The owner of a directory can replace a subdirectory by a link, which root would follow.
+    The owner of a directory can replace a subdirectory with a link, which root would follow.
     """
     plain = dict.fromkeys(PurePosixPath(normpath(path)) for path in paths)
     above = {*plain, *(PurePosixPath(normpath(path)) for path in within)}

@@ -17,7 +17,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 # Characters that a backslash escapes in double quotes, in EnvironmentFile= and in sh.
 _SPECIAL = re.compile(r'([\\"$`])')
 _BARE = re.compile(r"[\w@%+=:,./$-]+", re.ASCII)
-# In a command, systemd replaces `$$` by a dollar and `$NAME` by a variable.
+# In a command, systemd replaces `$$` with a dollar and `$NAME` with the variable's value.
 _DOLLAR = re.compile(r"\$\$|\$\{[A-Za-z_]\w*\}|\$(?=[A-Za-z_])|(\$)")
 
 

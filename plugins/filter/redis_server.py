@@ -33,8 +33,8 @@ def redis_hashes(passwords: Iterable[str]) -> str:
 def redis_ports(settings: Settings) -> dict[str, int]:
     """Return the TCP ports of the instances, in addition to their sockets.
 
-    All instances listen on `redis_bind_address`. If it is empty, those whose host is a loopback
-    address listen on loopback.
+    All instances listen on `redis_bind_address`. If it is empty, an instance listens on loopback if
+    its host is a loopback address.
     """
     return {
         name: int(settings[f"app_{name}_port"])

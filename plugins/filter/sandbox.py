@@ -36,7 +36,7 @@ def app_sandbox(settings: Mapping[str, Any]) -> dict[str, Any]:
     shared, state = f"{app_root}/shared", f"/var/lib/{app_name}"
     tmp = f"/var/cache/{app_name}-tmp"  # on disk, shared by all processes of the app
     folders = [f"-{path}" for path in writable]
-    # The app could replace a path below a writable directory by a link.
+    # The app could replace a path below a writable directory with a link.
     visible = outermost([app_root, *PACKAGE_DATA, *readable], [state, *writable])
     options = UNITS | {
         "TemporaryFileSystem": [*(f"{path}:ro" for path in EMPTY), SHARED_MEMORY],

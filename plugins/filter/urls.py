@@ -42,7 +42,7 @@ def redis_url(parts: Mapping[str, Any]) -> str:
     """Return the redis-py URL of a Redis instance; empty without a password.
 
     Parts: `user`, `password`, `host`, `port`, `socket`, `ca`. Without `host`, the URL uses the
-    socket. With another host than this one it uses TLS, with the parameters that Celery requires.
+    socket. For a remote host it uses TLS, with the parameters that Celery requires.
     """
     if not parts["password"]:
         return ""

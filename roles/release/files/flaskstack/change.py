@@ -337,7 +337,7 @@ class Change:
                 self.drain(slot)
 
     def recover_at_boot(self) -> None:
-        """Recover a change interrupted by a power cut, before units start: files and links only."""
+        """Recover a change interrupted by a power cut. At boot, only files and links change."""
         pending = self.app_dir.pending()
         if not pending:
             return

@@ -224,7 +224,7 @@ def logs(options: argparse.Namespace, app_dir: AppDir) -> Result:
 def run(options: argparse.Namespace, app_dir: AppDir) -> Result:
     """Run a command with the user, sandbox and environment of the app.
 
-    It has the input, output and exit code of this process.
+    The command uses the input and output of this process, which exits with its exit code.
     """
     command = options.command[1:] if options.command[:1] == ["--"] else options.command
     if not command:

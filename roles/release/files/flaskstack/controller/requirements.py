@@ -88,7 +88,7 @@ def check_file(app: Path, name: str) -> None:
 
 
 def read_text(path: Path) -> str:
-    """Return a file's text, decoded like pip does: by its byte order mark, otherwise as UTF-8."""
+    """Return a file's text, decoded as pip does: by its byte order mark, otherwise as UTF-8."""
     data = path.read_bytes()
     utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:

@@ -1,7 +1,7 @@
 # Ansible managed (role certificates of Flaskstack)
 """Activate and renew the certificate of a site.
 
-    certificate.py SETTINGS activate    switch to the certificate of the settings, if it is there
+    certificate.py SETTINGS activate    switch to the certificate of the settings, if it exists
     certificate.py SETTINGS renew       obtain a new certificate if one is due, and activate it
     certificate.py SETTINGS report      write the metrics, and log the reason of a failure
 
