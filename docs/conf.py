@@ -1,4 +1,4 @@
-"""Settings of Sphinx, which builds the repository's own pages as a site: `./stack docs`."""
+"""Settings of Sphinx, which builds the pages of the repository as a site: `./stack docs`."""
 
 from pathlib import Path
 
@@ -49,7 +49,7 @@ def menu() -> str:
 
 
 def setup(app) -> None:
-    """Add the menu to the first page, where readers of the repository do not need it."""
+    """Add the menu to the first page of the site. README.md has none in the repository."""
 
     def add_menu(_, name: str, content: list[str]) -> None:
         if name == root_doc:
