@@ -33,8 +33,8 @@ class IntentionalFailure(RuntimeError):
 def job(function: F) -> F:
     """Wrap a job: bind the request id to its log lines, and close its session at the end.
 
-    A job has no request whose end would close the session. Without this, each failing job would
-    hold a connection until MySQL has none left.
+    The end of a request closes its session, but a job has no request. Without this, each failing
+    job would hold a connection, until MySQL has no free one.
     """
 
     @functools.wraps(function)

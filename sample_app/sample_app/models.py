@@ -47,7 +47,7 @@ class Note(Base):
 
 
 class Run(Base):
-    """One run of a diagnostic job. A job that ran twice has two rows, which the tests look for."""
+    """One run of a diagnostic job. Tests check that no job has two rows, as if it had run twice."""
 
     __tablename__ = "runs"
     __table_args__ = INNODB

@@ -14,7 +14,7 @@ csrf = CSRFProtect()
 
 
 def create_app(settings: Settings | None = None) -> Flask:
-    """Return the application. It connects to nothing yet, so the process may still be forked."""
+    """Return the application. It opens no connection, so the process may be forked afterwards."""
     settings = settings or config.load()
     if not settings.testing:
         logs.configure(settings.release, settings.log_level)

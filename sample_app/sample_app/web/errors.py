@@ -61,7 +61,7 @@ def system_error(error: OSError) -> Response:
 
 
 def respond(status: int, code: str, message: str) -> Response:
-    """Return a page to browsers, whose `Accept` names text/html, and JSON to programs."""
+    """Return a page if the `Accept` header names text/html, as in browsers, and otherwise JSON."""
     values = {"message": message, "request_id": g.get("request_id")}
     if "text/html" in request.accept_mimetypes.values():
         response = make_response(render_template("error.html", status=status, **values))
