@@ -1,5 +1,5 @@
 #!/bin/bash
-# The floor of bench/converge: what any tool would have to do at least, with nothing checked, tuned or secured.
+# The floor of bench/converge: the minimum that any tool must do, without checks, tuning or security.
 # It installs the packages that Flaskstack's roles install ($PACKAGES), the sample app's locked dependencies,
 # and starts the same services. Runs as root on a fresh server of its own, with an archive of the app as input.
 set -euo pipefail

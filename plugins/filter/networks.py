@@ -22,7 +22,7 @@ PRIVATE = (
     *("64:ff9b::a9fe:0/112", "64:ff9b::ac10:0/108", "64:ff9b::c0a8:0/112", "64:ff9b:1::/48"),
     *("fc00::/7", "fe80::/10", "fec0::/10", "ff00::/8"),
 )
-LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+LOOPBACK = {"127.0.0.1", "::1", "localhost"}  # a server there is reached over TCP without TLS
 
 
 def networks(texts: Iterable[str]) -> dict[str, list[str]]:

@@ -187,7 +187,7 @@ def _invalid_settings(site: Site) -> list[Check]:
 def _unknown(site: Site) -> list[Check]:
     checks = []
     for host, inputs in site.items():
-        reason = f"{host} did not answer, so the inventory must say its size"
+        reason = f"{host} is not reachable, so its size must be in the inventory"
         if inputs["memory"] is None:
             checks.append(_failed("host_memory", reason, 2048))
         if inputs["cpus"] is None:
@@ -205,7 +205,7 @@ def _misspelt(site: Site) -> list[Check]:
         for tier in get_close_matches(SERVERS.get(group, group).lower(), missing, 1, 0.75)
     }
     return [
-        _failed(f"group {group}", f"is no tier (these are {', '.join(TIERS)})", None)
+        _failed(f"group {group}", f"is not a tier (the tiers are {', '.join(TIERS)})", None)
         | {"remedy": f"Name it {tier} in the inventory's hosts.yml"}
         for group, tier in near.items()
     ]

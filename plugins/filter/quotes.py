@@ -97,7 +97,7 @@ def nginx_string(value: Any) -> str:
     """Return an nginx string. A dollar is an error: it would begin a variable."""
     line = text(value)
     if "$" in line:
-        raise AnsibleFilterError("a value holds a $, which nginx takes for a variable")
+        raise AnsibleFilterError("a value contains a $, which begins a variable in nginx")
     return '"' + line.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 

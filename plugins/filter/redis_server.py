@@ -62,7 +62,7 @@ def redis_checks(settings: Settings, local: Mapping[str, Any], runs_app: bool) -
         reason = "must have 16 characters or more, since Redis does not slow down password guessing"
         yield check(password, valid, reason)
         size = f"redis_{name}_maxmemory"
-        reason = "must be 4 MiB or more (Redis takes 0 for no limit)"
+        reason = "must be 4 MiB or more (0 would be no limit)"
         yield check(size, int(settings[size]) >= 4, reason, example=64)
         rules = f"redis_{name}_rules"
         invalid = [rule for rule in settings[rules] if not RULE.fullmatch(rule)]

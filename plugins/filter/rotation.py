@@ -120,7 +120,7 @@ def _problem(
 ) -> str:
     if name not in STACK:
         names = ", ".join(dict.fromkeys([*STACK, *files["present"]]))
-        return f"{name} is no secret of this inventory, which has {names} (see {folder})"
+        return f"{name} is not a secret of this inventory, which has {names} (see {folder})"
     variable, group = STACK[name]
     if not values.get(variable):
         return f"{name} cannot be rotated: {variable} is not set"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-# Addresses of servers on the app's own host, which are reached over TCP without TLS.
-LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+from networks import LOOPBACK
+
 GROUPS = {"mysql": ("database",), "redis": ("cache", "queue")}
 
 

@@ -10,7 +10,7 @@ from urllib.parse import quote, quote_plus, urlencode
 
 sys.path.append(str(Path(__file__).parent))
 
-from servers import LOOPBACK
+from networks import LOOPBACK
 
 # Characters that need no encoding in a query. Alembic's configuration interpolates `%`.
 _PLAIN = "/:=',()*"

@@ -20,7 +20,7 @@ def names(release):
 
 
 def test_check_mode_writes_no_archive(app, pack):
-    release = pack(folder=app, look=True)
+    release = pack(folder=app, dry_run=True)
     assert release["changed"]
     assert not Path(release["archive"]).exists()
 
@@ -167,7 +167,7 @@ FOUND = {"found": {"3.10.1": "/usr/bin/python3.10", "3.12.4": "/opt/a/bin/python
     [
         (
             FOUND | {"version": "3.10.1"},
-            r'python3: is 3.10.1 on b, but the app says requires-python = ">=3.11"; the host has',
+            r'python3: is 3.10.1 on b, but the app has requires-python = ">=3.11"; the host has',
             "python3.12",
         ),
         (
@@ -191,7 +191,7 @@ def test_an_unsupported_or_missing_python_is_rejected(app, pack, python, message
 
 
 def test_a_python_that_is_not_installed_yet_passes_the_early_check(app, pack):
-    assert pack(folder=app, pythons={"a": {"version": ""}}, look=True)["changed"]
+    assert pack(folder=app, pythons={"a": {"version": ""}}, dry_run=True)["changed"]
 
 
 def test_an_error_names_the_setting_and_the_reason(app, pack):

@@ -129,7 +129,7 @@ def test_settings_are_written_and_compared_with_the_current_ones(called, host):
     host.deploy("one", "SET=old")
     params = {"files": FILES, "release": {"plan": {}}}
     dry = called("settings", **params, check=True)
-    assert not host.settings.there(dry["name"])
+    assert not host.settings.exists(dry["name"])
     result = called("settings", **params)
     assert result == dry
     assert host.settings.files(result["name"]) == FILES

@@ -216,7 +216,7 @@ def test_a_workspace_is_shipped_completely(app, pack, index, lock):
         (app / name).write_text(text)
     run_uv(pack, index, app, "lock")
     release = pack(folder=app, requirements=["uv.lock"])
-    assert "lib, shop are shipped, and not installed" in release["notice"]
+    assert "lib, shop are deployed but not installed" in release["notice"]
     assert "flask==3.0" in Path(release["lock"]).read_text()
     with pytest.raises(ValidationError, match=r"no file uv.lock.*app_source_subfolder empty"):
         pack(folder=app, requirements=["uv.lock"], subfolder="packages/web")

@@ -27,8 +27,8 @@ def test_a_set_is_named_after_its_content(sets):
     assert name == name_of(dict(reversed(FILES.items())))
     assert name != name_of(FILES | {"environment": 'SET="b"\n'})
     assert (sets.files(name), sets.release(name)) == (FILES, {"timeout": 3})
-    assert sets.there(name)
-    assert not sets.there("")
+    assert sets.exists(name)
+    assert not sets.exists("")
     assert sets.files("") == sets.release("") == {}
 
 
@@ -56,7 +56,7 @@ def test_an_incomplete_set_does_not_exist(sets, monkeypatch):
         patches.setattr(settings, "write", full)
         with pytest.raises(OSError, match="No space"):
             sets.write(FILES, {}, -1)
-    assert not sets.there(name_of(FILES))
+    assert not sets.exists(name_of(FILES))
     assert sets.files(sets.write(FILES, {}, -1)) == FILES
 
 

@@ -64,7 +64,7 @@ def test_links_inside_are_kept_and_links_outside_are_rejected(app, pack):
     assert "shop/latest.css" in names(pack(folder=app))
     (app / "shop/passwd").symlink_to("/etc/passwd")
     with pytest.raises(ValidationError, match="link shop/passwd points outside"):
-        pack(folder=app, look=True)
+        pack(folder=app, dry_run=True)
 
 
 def test_inventory_and_secrets_never_enter_a_release(app, pack, tmp_path):

@@ -115,7 +115,7 @@ def test_systemd_command_is_escaped(command, words):
 
 
 def test_dollar_in_an_nginx_string_is_rejected():
-    with pytest.raises(AnsibleFilterError, match=r"holds a \$"):
+    with pytest.raises(AnsibleFilterError, match=r"contains a \$"):
         nginx_string("$host")
 
 

@@ -11,7 +11,7 @@ from shlex import quote
 
 import pytest
 
-from helpers.package_index import IndexServer
+from helpers.package_index import IndexServer, list_files
 from helpers.repository import ROOT
 from helpers.wait import wait_for
 
@@ -128,7 +128,7 @@ def call(host, on_localhost, probe, tmp_path_factory):
             folder.mkdir()
             files["PKG-INFO"] = f"Metadata-Version: 2.2\nName: {name}\nVersion: 1.0\n"
             (folder / f"{name}-1.0.tar.gz").write_bytes(packed(f"{name}-1.0/", files))
-            index.list(folder)
+            list_files(folder)
         known = {"app": APP, "root": f"/srv/{APP}", "user": APP, "uv_lock": UV_LOCK}
         known |= {"index_url": index.url, "index_ca": index.ca.read_text()}
 

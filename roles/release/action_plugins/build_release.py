@@ -34,7 +34,7 @@ class ActionModule(ActionBase):
             if params["built"]:
                 repack(params["built"], params["links"])
                 return result | {"changed": True}
-            params["look"] |= self._task.check_mode
+            params["dry_run"] |= self._task.check_mode
             result |= build(params)
         except ValidationError as error:
             result |= {"failed": True, "msg": error.advice(params["settings"])}

@@ -61,7 +61,7 @@ def settled(app_dir: AppDir, settings: Settings) -> bool:
         return False
     if app_dir.release_in(app_dir.free()) or settings.in_slot(slot) != name:
         return False
-    if not settings.there(name) or not settings.installed(slot, name):
+    if not settings.exists(name) or not settings.installed(slot, name):
         return False
     release = settings.release(name)
     names = [f"{app_dir.app}-web@{slot}.socket", f"{app_dir.app}-web@{slot}.service"]

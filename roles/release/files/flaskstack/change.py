@@ -130,7 +130,7 @@ class Change:
                 "app": self.app_dir.app,
                 "root": str(self.app_dir.root),
                 "release": switched["previous"],
-                "settings": settings if self.settings.there(settings) else self.settings.current(),
+                "settings": settings if self.settings.exists(settings) else self.settings.current(),
                 "by": self.metadata["by"],
                 "action": "rollback",
             }
@@ -151,7 +151,7 @@ class Change:
         self.recover(keep=self.id)
         if not (self.app_dir.releases / self.id).is_dir():
             raise DeployError("Find the release", f"{self.id} is not on this host")
-        if not self.settings.there(self.set):
+        if not self.settings.exists(self.set):
             raise DeployError("Find the settings", f"{self.set or 'none'} is not on this host")
 
     def begin(self, slot: str, strategy: str) -> dict[str, Any]:

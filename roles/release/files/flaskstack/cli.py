@@ -246,7 +246,7 @@ def run(options: argparse.Namespace, app_dir: AppDir) -> Result:
         app_dir.root,
         command,
         release=options.release,
-        settings=settings if Settings(app_dir.app).there(settings) else "",
+        settings=settings if Settings(app_dir.app).exists(settings) else "",
         terminal=any(os.isatty(number) for number in range(3)),
     )
     return {}, "", stopped[0] if stopped else code

@@ -26,8 +26,8 @@ INDEX = "app_index_url: https://pypi.org/simple"
 COMPILER = "build-essential, python3-dev, pkg-config"
 MEMORY = (
     r"Perhaps out of memory|oom-kill|OOM killer|MemoryError|Cannot allocate memory",
-    "The app needs more memory than gunicorn_memory_limit, or its process than memory_limit. If "
-    "the plan knows the MiB that a worker needs, it has fewer workers",
+    "The app needs more memory than gunicorn_memory_limit, or its process than memory_limit. With "
+    "the MiB that a worker needs in gunicorn_worker_memory, the plan has fewer workers",
     "gunicorn_worker_memory: 300",
 )
 # Rows that also apply to the journal of a healthy app.

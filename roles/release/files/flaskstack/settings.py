@@ -80,7 +80,7 @@ class Settings:
         texts.pop("release.json", None)
         return texts
 
-    def there(self, name: str) -> bool:
+    def exists(self, name: str) -> bool:
         """Return whether a set is on the host."""
         return bool(name) and (self.sets / name).is_dir()
 

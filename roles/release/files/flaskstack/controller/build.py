@@ -51,7 +51,7 @@ OPTIONS: dict[str, Any] = {
     "without": LIST,  # folders that are never part of a release
     "secrets": LIST | {"no_log": True},  # texts that must not be in a release
     "built": DICT,  # a release after its build commands ran
-    "look": {"type": "bool", "default": False},  # only check; write no archive
+    "dry_run": {"type": "bool", "default": False},  # write no archive
     "settings": TEXT | {"default": "the inventory"},  # file to set the variables in
 }
 
@@ -74,7 +74,7 @@ def build(params: dict[str, Any]) -> dict[str, Any]:
         result["changed"] = not archive.exists()
         if archive.exists():
             os.utime(archive)
-        elif not params["look"]:
+        elif not params["dry_run"]:
             Path(result["lock"]).write_text(lock["text"])
             if result["built"]:
                 pack(app, result["environment"], params["links"], archive)
@@ -107,11 +107,11 @@ def check_pythons(params: dict[str, Any], requires: str) -> None:
         raise ValidationError(f"requires-python of the app's pyproject.toml: {error}") from error
     for host, python in params["pythons"].items():
         version = python["version"]
-        if allowed.contains(version, prereleases=True) if version else params["look"]:
+        if allowed.contains(version, prereleases=True) if version else params["dry_run"]:
             continue
         names = {found: Path(path).name for found, path in python.get("found", {}).items()}
         known = ", ".join(f"{name} ({found})" for found, name in names.items()) or "none"
-        reason = f'is {version} on {host}, but the app says requires-python = "{requires}"'
+        reason = f'is {version} on {host}, but the app has requires-python = "{requires}"'
         reason += f"; the host has {known}" if names else ""
         if not version:
             reason = (

@@ -43,7 +43,7 @@ NOTICE = (
     "`uv lock` or `uv pip compile --generate-hashes` makes a lock"
 )
 WORKSPACE = (
-    "{} are shipped, and not installed. app_environment tells Python where they are: "
+    "{} are deployed but not installed. Add them to Python's path in app_environment: "
     "{{PYTHONPATH: 'packages/web:packages/lib'}}"
 )
 PINS = 'app_constraints: ["flask==3.1.2"]'
