@@ -211,6 +211,14 @@ def _process_checks(settings: Settings, hosts: list[str]) -> Iterator[Check]:
         for ok, limit in (
             (process["instances"] >= 0, "instances of 0 (declared, but stopped) or more"),
             (process["stop_timeout"] >= 1, "a stop_timeout of 1 second or more"),
+            (
+                process["watchdog"] == 0 or process["watchdog"] >= 10,
+                "a watchdog of 10 seconds or more, or 0 for none",
+            ),
+            (
+                not (process["watchdog"] and process["schedule"]),
+                "no watchdog, since it has a schedule",
+            ),
             (process["random_delay"] >= 0, "a random_delay of 0 seconds or more"),
             (memory == 0 or memory >= 16, "a memory_limit of 16 MiB or more, or 0 for no limit"),
             (

@@ -100,6 +100,12 @@ def _server_checks(settings: Settings) -> Iterator[Check]:
             f"must be a whole number of {unit} from {least} to {most}",
             example=example,
         )
+    yield check(
+        "gunicorn_watchdog",
+        settings["gunicorn_watchdog"] == 0 or settings["gunicorn_watchdog"] >= 10,
+        "must be 10 seconds or more, or 0 for none; the master process notifies once per second",
+        example=60,
+    )
     timeout, graceful = settings["gunicorn_timeout"], settings["gunicorn_graceful_timeout"]
     yield check(
         "gunicorn_graceful_timeout",

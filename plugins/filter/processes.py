@@ -17,6 +17,7 @@ USUAL: Process = {
     "stop_signal": "SIGTERM",
     "stop_timeout": 60,
     "memory_limit": 0,
+    "watchdog": 0,
     "environment": {},
     "schedule": "",
     "catch_up": True,

@@ -13,16 +13,20 @@ from flaskstack.units import UnixConnection, children
 from helpers.templates import render
 
 APP = """
-import os, time
+import os, threading, time
 from pathlib import Path
 time.sleep(float(os.environ.get("IMPORT_SECONDS", 0.5)))
 held = []
 def app(environ, start_response):
+    if environ["PATH_INFO"] in ("/hang", "/stream"):
+        threading.Event().wait()
     held.append(b"x" * (int(environ["PATH_INFO"][1:] or 0) << 20))
     start_response("200 OK", [("Content-Length", "0"), ("X-Worker", str(os.getpid()))])
     return []
 def after(server, worker):
     Path("after").write_text(str(worker.pid))
+def ready(server):
+    Path("ready").touch()
 """
 
 

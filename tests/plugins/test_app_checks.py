@@ -108,6 +108,11 @@ REJECTED = [
     (process(command="python -m shop.web"), f"app_processes is [python -m shop.web]: {SERVER}"),
     (process(instances=-1), "app_processes: must have, for worker, instances of 0"),
     (process(stop_timeout=0), "app_processes: must have, for worker, a stop_timeout"),
+    (process(watchdog=5), "app_processes: must have, for worker, a watchdog of 10 seconds or more"),
+    (
+        process(watchdog=60, schedule="daily"),
+        "app_processes: must have, for worker, no watchdog, since it has a schedule",
+    ),
     (process(random_delay=-1), "app_processes: must have, for worker, a random_delay"),
     (process(memory_limit=2), "app_processes: must have, for worker, a memory_limit"),
     (process(schedule="daily", instances=2), "app_processes: must have, for worker, no more than"),
@@ -164,6 +169,7 @@ REJECTED = [
     ({"gunicorn_workers": 0}, "gunicorn_workers is 0: must be a whole number of processes from 1"),
     ({"gunicorn_graceful_timeout": 29}, "gunicorn_graceful_timeout is 29: must not be below"),
     ({"gunicorn_stop_timeout": 30}, "gunicorn_stop_timeout is 30: must be longer than"),
+    ({"gunicorn_watchdog": 5}, "gunicorn_watchdog is 5: must be 10 seconds or more, or 0"),
 ]
 
 

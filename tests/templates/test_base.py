@@ -130,3 +130,24 @@ def test_invalid_settings_and_memory_are_rejected(evaluate):
     assert memory.startswith("host_memory is 1280: ")
     assert evaluate("base", "__base_packages", **given) == []
     assert "acl" in evaluate("base", "__base_packages")
+
+
+def test_all_services_report_failures_except_the_report_itself(render):
+    """A drop-in of the more specific directory replaces one of the same name."""
+    name = "flaskstack-failure.conf"
+    units = "etc/systemd/system"
+    everywhere = render("base", f"{units}/service.d/{name}.j2")
+    assert "[Unit]\nOnFailure=flaskstack-failure@%n.service\n" in everywhere
+    own = render("base", f"{units}/flaskstack-failure@.service.d/{name}.j2")
+    assert not [line for line in own.splitlines() if line and not line.startswith("#")]
+    unit = render("base", f"{units}/flaskstack-failure@.service.j2")
+    assert {"Type=oneshot", "StartLimitIntervalSec=0"} < set(unit.splitlines())
+
+
+def test_failure_settings(evaluate):
+    given = {"base_failure_webhook": "https://hooks.example.org/a", "base_failure_interval": 5}
+    found = evaluate("base", "__base_failure_settings", **given)
+    assert found == {"command": [], "webhook": "https://hooks.example.org/a", "interval": 300}
+    assert problems("base", **given) == []
+    (message,) = problems("base", base_failure_webhook="ftp://example.org/")
+    assert message.startswith("base_failure_webhook is ftp://example.org/: must be an http or")

@@ -160,6 +160,15 @@ def test_units_have_the_memory_limits_of_the_plan(render):
     assert memory(render("gunicorn", f"{UNITS}/app.slice.j2", **APP)) == {}
 
 
+def test_units_restart_without_limit_and_find_processes_that_hang(render):
+    process = {"process": active_processes([PROCESS | {"watchdog": 120}])[0]}
+    for name, watchdog in (("web@", 60), ("process@", 120)):
+        lines = render("gunicorn", f"{UNITS}/{name}.service.j2", **APP, **process).splitlines()
+        assert {"Restart=always", "StartLimitIntervalSec=0", f"WatchdogSec={watchdog}"} < set(lines)
+        # RestartSteps= would delay each restart after the first few, months later too.
+        assert not [line for line in lines if line.startswith("RestartSteps")]
+
+
 def test_oom_scores_order_workers_first_and_database_last(render):
     database = Path(ROOT, "roles/mysql/files/etc/systemd/system/mysql.service.d/flaskstack.conf")
     redis = render(

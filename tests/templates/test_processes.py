@@ -50,9 +50,10 @@ def test_command_runs_with_the_resolved_path_of_the_release(unit, template):
 
 
 def test_stop_and_memory_options_of_a_process(unit):
-    options = {"stop_signal": "SIGQUIT", "stop_timeout": 300, "memory_limit": 200}
+    options = {"stop_signal": "SIGQUIT", "stop_timeout": 300, "memory_limit": 200, "watchdog": 90}
     lines = unit("process@.service", WORKER, **options, environment={"COLOUR": '50% "red" 😀'})
     assert {"KillSignal=SIGQUIT", "TimeoutStopSec=300", "KillMode=mixed"} <= set(lines)
+    assert "WatchdogSec=90" in lines
     assert {"MemoryHigh=194M", "MemoryMax=200M", "MemorySwapMax=50M"} <= set(lines)
     assert 'Environment="COLOUR=50%% \\"red\\" 😀"' in lines
 

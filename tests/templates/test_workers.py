@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import signal
+import socket
 import threading
+import time
 
 import pytest
 
@@ -87,3 +90,78 @@ def test_worker_killed_during_its_replacement_does_not_block_others(serve):
     second = served.replaced()[1]
     wait_for(lambda: second not in served.workers(), 20)
     assert len(served.workers()) == 1
+
+
+@pytest.fixture
+def notified(tmp_path, monkeypatch):
+    """Return a function that waits up to `seconds` for a notification of systemd."""
+    path = tmp_path / "notify.sock"
+    monkeypatch.setenv("NOTIFY_SOCKET", str(path))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(str(path))
+
+        def notified(seconds):
+            receiver.settimeout(seconds)
+            try:
+                return receiver.recv(1000).decode()
+            except TimeoutError:
+                return ""
+
+        yield notified
+
+
+def test_master_notifies_the_watchdog_until_it_hangs(serve, notified):
+    hook = {"when_ready": "shop.ready"}  # the app's own hook must also run
+    served = serve(gunicorn_settings=hook)
+    assert notified(5).startswith("READY=1")
+    assert [notified(5) for _ in range(3)] == ["WATCHDOG=1"] * 3
+    assert (served.folder / "ready").exists()
+    served.process.send_signal(signal.SIGSTOP)
+    try:
+        wait_for(lambda: not notified(3), 10)
+        assert served.ask(), "the workers did not continue"
+    finally:
+        served.process.send_signal(signal.SIGCONT)
+    assert notified(5) == "WATCHDOG=1"
+
+
+@pytest.fixture
+def occupy():
+    """Return a function that sends a request in the background and ignores its answer."""
+    threads = []
+
+    def occupy(served, path):
+        def visit():
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                served.ask(path)
+
+        threads.append(threading.Thread(target=visit))
+        threads[-1].start()
+
+    yield occupy
+    for thread in threads:
+        thread.join()
+
+
+def test_worker_whose_threads_are_all_stuck_is_aborted(serve, occupy):
+    """Gunicorn itself only notices a main loop that hangs."""
+    served = serve(gunicorn_workers=1, gunicorn_threads=2, gunicorn_timeout=2)
+    stuck = served.ask()
+    occupy(served, "/hang")
+    time.sleep(5)
+    assert served.ask() == stuck, "one thread still works"
+    occupy(served, "/hang")
+    wait_for(lambda: stuck not in served.workers(), 15)
+    assert served.ask() != stuck
+    assert "in app\n" in (served.folder / "log").read_text(), "no stack of the threads"
+
+
+def test_streams_do_not_count_as_stuck(serve, occupy):
+    paths = {"app_streaming_paths": ["/stream"]}
+    served = serve(gunicorn_workers=1, gunicorn_threads=2, gunicorn_timeout=2, **paths)
+    streaming = served.ask()
+    occupy(served, "/stream")
+    occupy(served, "/stream")
+    time.sleep(6)
+    assert served.workers() == {streaming}
+    os.kill(streaming, signal.SIGKILL)
