@@ -18,7 +18,7 @@ from sqlalchemy import delete, func, or_, select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session as DbSession
 
-from sample_app import config, database, jobs, logs, notes, queues
+from sample_app import config, database, jobs, logs, notes, queues, watchdog
 from sample_app.database import Session
 from sample_app.models import Tick, utcnow
 
@@ -60,6 +60,7 @@ def requeue_notes() -> None:
 def run(interval: int, stopping: threading.Event) -> None:
     """Tick until stopped, even while MySQL or Redis restarts."""
     while not stopping.is_set():
+        watchdog.notify()
         try:
             if tick(interval):
                 log.info("tick")

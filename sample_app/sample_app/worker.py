@@ -19,7 +19,7 @@ from rq import Queue, SimpleWorker
 from rq.exceptions import StopRequested
 from rq.job import Job
 
-from sample_app import config, database, jobs, logs, queues, resilient_redis
+from sample_app import config, database, jobs, logs, queues, resilient_redis, watchdog
 
 log = logging.getLogger("sample_app.worker")
 
@@ -57,7 +57,11 @@ class Worker(SimpleWorker):
         raise StopRequested
 
     def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
-        """Send the heartbeat; a worker that stops does not wait for Redis."""
+        """Send the heartbeats; a worker that stops does not wait for Redis.
+
+        RQ calls this between jobs, and while it waits for jobs or for Redis.
+        """
+        watchdog.notify()
         try:
             super().heartbeat(timeout, pipeline)
         except redis.ConnectionError:
@@ -83,6 +87,7 @@ def work(client: redis.Redis) -> None:
     """Work until stopped. RQ gives up when Redis fails during a job; then a new worker starts."""
 
     def run_worker() -> bool:
+        watchdog.notify()
         worker = create_worker(client)
         try:
             worker.work(logging_level="WARNING")

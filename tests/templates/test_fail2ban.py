@@ -101,3 +101,11 @@ def test_invalid_settings_are_rejected():
     (time, maximum) = problems("fail2ban", fail2ban_find_time=0, fail2ban_ban_time_max=60)
     assert time.startswith("fail2ban_find_time is 0: ")
     assert maximum.startswith("fail2ban_ban_time_max is 60: ")
+
+
+def test_service_restarts_without_limit_and_is_confined(render):
+    text = render("fail2ban", "etc/systemd/system/fail2ban.service.d/flaskstack.conf.j2")
+    lines = set(text.splitlines())
+    assert {"StartLimitIntervalSec=0", "RestartSec=5", "NoNewPrivileges=yes"} < lines
+    assert "CapabilityBoundingSet=CAP_DAC_READ_SEARCH CAP_NET_ADMIN CAP_NET_RAW" in lines
+    assert "MemoryMax=20%" in lines

@@ -112,3 +112,15 @@ def test_jump_host_needs_tcp_forwarding(evaluate):
     }
     (message,) = evaluate("ssh", "__ssh_host_problems", **given)
     assert message.startswith("ssh_tcp_forwarding is false: must be true for host, the jump host")
+
+
+def test_sessions_inherit_no_restriction_of_administrators(render):
+    """Login sessions are children of sshd: they inherit its namespaces, filters and privileges."""
+    text = render("ssh", "etc/systemd/system/ssh.service.d/flaskstack.conf.j2")
+    options = {line.split("=")[0] for line in text.splitlines() if "=" in line[:40]}
+    allowed = {"SystemCallArchitectures", "SystemCallErrorNumber", "SystemCallFilter"}
+    assert options - allowed == {
+        *("LogRateLimitBurst", "LogRateLimitIntervalSec", "RestartPreventExitStatus"),
+        *("RestartSec", "StartLimitIntervalSec"),
+    }
+    assert "SystemCallFilter=~@cpu-emulation @obsolete" in text.splitlines()
