@@ -9,6 +9,7 @@ SECTIONS = {
         "your-app",
         "deploy",
         "operations",
+        "faults",
         "plan",
         "certificates",
         "ssh",

@@ -1,0 +1,92 @@
+"""Each fault, injected under load: what users see, for how long, and that everything recovers."""
+
+from __future__ import annotations
+
+import re
+import time
+from math import ceil
+
+import pytest
+
+from helpers.clients import journal, live_web
+from helpers.faults import FAULTS, PRELUDE, measure
+from helpers.wait import wait_for
+
+UNITS = (
+    *("nginx", "mariadb", "redis-server@sample-cache", "redis-server@sample-queue"),
+    *("sample-worker@1", "sample-scheduler@1"),
+)
+COUNTED = 480  # seconds until the job of a note is done: RQ and the scheduler find lost jobs
+
+
+@pytest.fixture
+def recovered(host, site, load):
+    """Return a function that waits until all units run, and until the site is ready and writes."""
+
+    def recovered(ended, seconds):
+        def healthy():
+            running = f"systemctl is-active {' '.join(UNITS)} {live_web(host, 'sample')}"
+            written = any(
+                answer.method == "POST" and not answer.failed and answer.start >= ended
+                for answer in list(load.answers)
+            )
+            return written and site.get("/readyz").status_code == 200 and host.run(running).rc == 0
+
+        wait_for(healthy, seconds)
+        return load.now() - ended
+
+    return recovered
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_fault(host, load, recovered, diagnostics, results, fault):
+    if fault.skip:
+        pytest.skip(fault.skip)
+    since = host.check_output("date '+%F %T'")
+    begin, answer = load.now(), ""
+    with load.during(fault.name):
+        try:
+            host.check_output(f"{PRELUDE}{fault.inject}")
+            if fault.path:
+                answer = str(diagnostics("GET", fault.path).status_code)
+            time.sleep(fault.lasts)  # the duration of the fault
+        finally:
+            if fault.end:
+                host.check_output(f"{PRELUDE}{fault.end}")
+        after = recovered(load.now(), fault.recovers)
+        end = load.now()
+    due = int(end * load.rate) - ceil(begin * load.rate)
+    wait_for(lambda: len(load.within(begin, end)) >= due, load.timeout + 5)
+    lines = journal(host, *fault.units, since=since) if fault.units else []
+    logged = next((line for line in lines if fault.log and re.search(fault.log, line)), "")
+    measured = measure(fault, load.within(begin, end), after, logged, answer)
+    results.append(measured)
+    assert measured.problems == []
+
+
+def test_killed_services_were_reported(host):
+    reports = host.check_output("cat /run/failures").splitlines()
+    if int(host.check_output("systemctl --version | awk 'NR == 1 { print $2 }'")) < 254:
+        pytest.skip("before systemd 254, OnFailure= ignores a unit that restarts")
+    killed = ("mariadb", "nginx", "redis-server@sample-queue", "sample-worker@1")
+    assert {f"{unit}.service signal" for unit in killed} <= set(reports)
+    assert len(reports) == len({line.split()[0] for line in reports}), "one per unit and hour"
+    entry = "mariadb.service: was killed with signal KILL"
+    assert journal(host, "flaskstack-failure@*", grep=lambda line: entry in line)
+
+
+def test_no_unit_stays_failed(host):
+    assert host.check_output("systemctl list-units --failed --plain --no-legend") == ""
+
+
+def test_every_acknowledged_write_is_there_once(finished, sql):
+    rows = finished.rows(row[0] for row in sql.rows(f"USE sample; {finished.statement}"))
+    assert rows.acknowledged > 100
+    assert (rows.lost, rows.doubled) == ([], [])
+
+
+def test_every_acknowledged_job_is_done(finished, sql):
+    """The job of a note counts its words; a second run of it changes nothing."""
+    waiting = f"SELECT COUNT(*) FROM sample.notes WHERE body LIKE '{finished.run} %' AND word_count"
+    wait_for(lambda: sql.value(f"{waiting} IS NULL") == "0", COUNTED, every=2)
+    assert sql.value(f"{waiting} <> 2") == "0"

@@ -1,0 +1,46 @@
+"""After a power cut everything starts by itself, and no acknowledged write or job is missing."""
+
+from __future__ import annotations
+
+import pytest
+
+from helpers.clients import live_web
+from helpers.wait import wait_for
+
+UNITS = (
+    *("nginx", "mariadb", "redis-server@sample-cache", "redis-server@sample-queue", "fail2ban"),
+    *("sample-worker@1", "sample-scheduler@1", "sample.target"),
+)
+
+
+@pytest.fixture(scope="module")
+def up(host):
+    """Wait until systemd has started all units."""
+    return wait_for(lambda: host.run("systemctl is-system-running").stdout.strip() == "running", 90)
+
+
+@pytest.mark.usefixtures("up")
+def test_the_site_answers_and_all_units_run(host, site):
+    wait_for(lambda: site.get("/readyz").status_code == 200, 60)
+    host.check_output(f"systemctl is-active {' '.join(UNITS)} {live_web(host, 'sample')}")
+
+
+@pytest.mark.usefixtures("up")
+def test_every_acknowledged_write_and_job_is_there(sql):
+    written = "FROM sample.notes WHERE body LIKE 'Before the cut %'"
+    assert sql.value(f"SELECT COUNT(*) {written}") == "20"
+    # Four words each.
+    wait_for(lambda: sql.value(f"SELECT COUNT(*) {written} AND word_count = 4") == "20", 60)
+
+
+@pytest.mark.usefixtures("up")
+def test_units_start_in_order(host):
+    """The database and Redis are up before the app and its worker."""
+
+    def started(unit):
+        name = "ActiveEnterTimestampMonotonic"
+        return int(host.check_output("systemctl show --value --property %s %s", name, unit))
+
+    first = max(started(f"{unit}.service") for unit in UNITS[1:4])
+    assert first <= started(live_web(host, "sample"))
+    assert first <= started("sample-worker@1.service")
