@@ -201,7 +201,7 @@ def reported(sql, settings, client, remote) -> tuple[dict[str, str], dict[str, s
         "binlog_format": "ROW",
         "slow_query_log": "ON",
         "local_infile": "OFF",
-        "lock_wait_timeout": str(settings["mysql_innodb_lock_wait_timeout"]),
+        "lock_wait_timeout": "3",
         "max_allowed_packet": str(settings["packet"] * 2**20),
         # Settings that apps depend on with either provider: see the table in the role's README.
         "transaction_isolation": "REPEATABLE-READ",

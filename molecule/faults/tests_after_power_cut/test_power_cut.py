@@ -1,4 +1,4 @@
-"""After a power cut everything starts by itself, and no acknowledged write or job is missing."""
+"""After a power cut all units start automatically, and no acknowledged write or job is missing."""
 
 from __future__ import annotations
 

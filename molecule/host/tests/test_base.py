@@ -6,6 +6,7 @@ import re
 import pytest
 
 from helpers import sysctl
+from helpers.clients import journal
 from helpers.wait import wait_for
 
 # journald's log message about its limits.
@@ -199,3 +200,33 @@ def test_the_login_banner_has_no_version(host):
     for file in ("/etc/issue", "/etc/issue.net"):
         assert "authorized" in host.file(file).content_string
         assert "Debian" not in host.file(file).content_string
+
+
+@pytest.fixture
+def failing(host):
+    """Yield the name of a service that fails; it is removed after the test."""
+    unit = "/etc/systemd/system/failing.service"
+    lines = "[Service]\\nType=oneshot\\nExecStart=/bin/false\\n"
+    host.check_output(f"printf '{lines}' >{unit} && systemctl daemon-reload")
+    yield "failing.service"
+    host.check_output(f"rm {unit} && systemctl daemon-reload && systemctl reset-failed")
+
+
+def test_a_failed_service_is_reported_in_the_journal(host, failing):
+    assert host.run("systemctl start %s", failing).rc != 0
+    entry = f"{failing}: exited with status 1. It stays stopped."
+
+    def reported():
+        return journal(host, f"flaskstack-failure@{failing}.service", grep=lambda s: entry in s)
+
+    assert wait_for(reported)
+    priority = host.check_output("journalctl --boot -t flaskstack-failure -p err --output cat")
+    assert entry in priority
+
+
+def test_a_failed_command_of_the_operator_is_not_reported(host):
+    command = "systemd-run --wait --unit=failed-command /bin/false"
+    assert host.run(command).rc != 0
+    host.check_output("systemctl reset-failed failed-command.service")
+    reports = host.check_output("journalctl --boot -t flaskstack-failure --output cat")
+    assert "failed-command.service: " not in reports
