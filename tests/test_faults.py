@@ -69,7 +69,7 @@ def test_problems(changes, problem):
 
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if not fault.skip], ids=str)
 def test_scripts_are_valid(fault):
-    for script in (fault.inject, fault.end):
+    for script in (fault.needs, fault.inject, fault.end):
         command = ["shellcheck", "--shell=sh", "--severity=warning", "-"]
         done = subprocess.run(
             command, input=f"{PRELUDE}{script}", text=True, capture_output=True, check=False

@@ -37,7 +37,7 @@ def small_disk(host, address):
 @pytest.fixture(scope="module")
 def load(address, small_disk):
     """Yield the load, which runs throughout; at the end print its latencies."""
-    with Load(f"http://{address}", "localhost", RATE, timeout=20) as load:
+    with Load(f"http://{address}", "localhost", RATE, writes=0.25, timeout=20) as load:
         yield load
     print(load.report())
 

@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError, TimeoutError
 from sqlalchemy.orm import scoped_session, sessionmaker
 from sqlalchemy.util import ThreadLocalRegistry
 
+from sample_app.breaker import Breaker, Open
 from sample_app.config import Settings
 
 log = logging.getLogger(__name__)
@@ -31,18 +32,27 @@ Session = scoped_session(sessionmaker(expire_on_commit=False))
 # MySQL's and MariaDB's error numbers
 STATEMENT_TIMEOUT = frozenset({3024, 1969})  # max_execution_time, max_statement_time
 CONNECTION_LOST = frozenset({1053, 1927, 3169})  # shutdown or killed; SQLAlchemy lacks some
-NO_RESPONSE = 2013  # the driver's read timeout
+NO_CONNECTION, NO_RESPONSE = 2003, 2013  # also after the driver's timeouts
 # A full disk, reported by a table, a commit or the binary log; and a read-only server.
 READ_ONLY = frozenset({1021, 1026, 1030, 1114, 1180, 1290, 1598})
 RETRYABLE = frozenset({1213, 1317})  # deadlock, killed statement
 
 engine: Engine | None = None
+_breakers: dict[Callable[..., Any], Breaker] | None = None
 _inherited: list[Any] = []
 
 
-def init(settings: Settings) -> None:
-    """Create this process's engine, without a connection, and bind the sessions to it."""
-    global engine
+class Unresponsive(TimeoutError):
+    """The server does not respond, and the next try is later."""
+
+
+def init(settings: Settings, *, fail_fast: bool = False) -> None:
+    """Create this process's engine, without a connection, and bind the sessions to it.
+
+    With `fail_fast` a server that hangs takes one thread and not all of them (see `breaker`).
+    """
+    global engine, _breakers
+    _breakers = {} if fail_fast else None
     url = make_url(settings.database_url)
     timeouts = {
         "connect_timeout": 3,
@@ -95,6 +105,8 @@ def is_transient(error: BaseException) -> bool:
 def explain(error: BaseException) -> tuple[str, str]:
     """Return an error code and a message for the visitor, without SQL and addresses."""
     code = error_code(error)
+    if isinstance(error, Unresponsive):
+        return "database_timeout", "The database does not respond. Please try again in a moment."
     if isinstance(error, TimeoutError):
         return "database_busy", "Every database connection is in use. Please try again."
     if code in STATEMENT_TIMEOUT:
@@ -116,8 +128,22 @@ def run(work: Callable[..., T], *args: Any) -> T:
 
     When the connection is lost (killed, server restarted) the work is repeated on a new one, so it
     must be idempotent. There are no retries after two seconds, so a request waits for a hanging
-    server only once.
+    server only once. Raises Unresponsive if another request has just waited for it in vain.
     """
+    if _breakers is None:
+        return _run(work, *args)
+    try:
+        with _breakers.setdefault(work, Breaker()).call(_is_lost):
+            return _run(work, *args)
+    except Open:
+        raise Unresponsive("no response to an earlier request") from None
+
+
+def _is_lost(error: Exception) -> bool:
+    return isinstance(error, DBAPIError) and error_code(error) in (NO_CONNECTION, NO_RESPONSE)
+
+
+def _run(work: Callable[..., T], *args: Any) -> T:
 
     def attempt() -> T:
         session = Session()

@@ -55,6 +55,7 @@ class Fault:
     """One fault, how long it lasts, and the limits of what users see of it."""
 
     name: str
+    needs: str = ""  # a script that fails on a host that cannot have this fault
     inject: str = ""
     end: str = ""  # undoes what no server can recover from, such as a suspended process
     lasts: float = 3.0  # seconds until `end`
@@ -227,6 +228,29 @@ FAULTS = (
         by="pooled connections keep working",
     ),
     Fault(
+        name="Network of the database cut off",
+        inject="""nft 'add table inet fault
+            add chain inet fault cut { type filter hook output priority 0; }
+            add rule inet fault cut tcp dport 3306 drop'""",
+        end="nft delete table inet fault",
+        lasts=15,
+        seen=DEGRADED | {"504"},
+        failed=inf,
+        outage=25,
+        slowest=2 * REQUEST_TIMEOUT,
+        by="connections time out; then the app answers 503 at once, and tries every 2 seconds",
+        log="database_timeout",
+        units=(WEB,),
+    ),
+    Fault(
+        name="Network of the database slow",
+        needs="tc qdisc add dev lo root netem delay 1ms; tc qdisc del dev lo root",
+        inject="tc qdisc add dev lo root netem delay 20ms",
+        end="tc qdisc del dev lo root",
+        lasts=6,
+        by="pages take longer",
+    ),
+    Fault(
         name="Redis cache stopped",
         inject="systemctl stop redis-server@sample-cache.service",
         end="systemctl start redis-server@sample-cache.service",
@@ -291,10 +315,10 @@ FAULTS = (
         lasts=12,
         seen=DEGRADED | {"504"},  # waiting writes take all threads
         failed=inf,
-        outage=75,
+        outage=90,  # of writes
         slowest=2 * REQUEST_TIMEOUT,
         recovers=90,  # MariaDB checks for space once per minute
-        by="the database continues when there is space again",
+        by="after the first timeouts, the app answers writes with 503 at once and reads continue",
         log="(?i)disk.* full|no space",
         units=("mariadb",),
     ),
@@ -321,11 +345,6 @@ FAULTS = (
         by="timeouts use the monotonic clock; the scheduler drops ticks of the future",
         skip="a container has the clock of its machine; sample_app/tests/test_scheduler sets back "
         "the clock of the database",
-    ),
-    Fault(
-        name="Remote database cut off or slow",
-        by="connections time out; the app answers 503",
-        skip="the database of this scenario is on the same host",
     ),
 )
 

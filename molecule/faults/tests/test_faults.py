@@ -16,6 +16,7 @@ UNITS = (
     *("nginx", "mariadb", "redis-server@sample-cache", "redis-server@sample-queue"),
     *("sample-worker@1", "sample-scheduler@1"),
 )
+BOUNDED = "timeout 90 sh -c %s"
 COUNTED = 480  # seconds until the job of a note is done: RQ and the scheduler find lost jobs
 
 
@@ -42,17 +43,19 @@ def recovered(host, site, load):
 def test_fault(host, load, recovered, diagnostics, results, fault):
     if fault.skip:
         pytest.skip(fault.skip)
+    if fault.needs and host.run(BOUNDED, fault.needs).rc != 0:
+        pytest.skip("the kernel of this machine cannot")
     since = host.check_output("date '+%F %T'")
     begin, answer = load.now(), ""
     with load.during(fault.name):
         try:
-            host.check_output(f"{PRELUDE}{fault.inject}")
+            host.check_output(BOUNDED, PRELUDE + fault.inject)
             if fault.path:
                 answer = str(diagnostics("GET", fault.path).status_code)
             time.sleep(fault.lasts)  # the duration of the fault
         finally:
             if fault.end:
-                host.check_output(f"{PRELUDE}{fault.end}")
+                host.check_output(BOUNDED, PRELUDE + fault.end)
         after = recovered(load.now(), fault.recovers)
         end = load.now()
     due = int(end * load.rate) - ceil(begin * load.rate)

@@ -39,7 +39,8 @@ def create_app(settings: Settings | None = None) -> Flask:
             app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops, x_port=hops, x_prefix=hops
         )
 
-    for extension in (database, cache, queues):
+    database.init(settings, fail_fast=True)
+    for extension in (cache, queues):
         extension.init(settings)
     for extension in (csrf, requests, errors):
         extension.init_app(app)

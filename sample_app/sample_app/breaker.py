@@ -1,0 +1,48 @@
+"""Reject calls for a while after one has timed out: a server that hangs must not take all threads.
+
+There is one breaker per function. So if only writes hang, as on a full disk, reading continues.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import monotonic
+
+SLOW = 2.5  # seconds, shorter than any timeout
+PAUSE = 2.0  # seconds without a call after a timeout
+TRIAL = 60.0  # seconds, longer than any timeout, without another call during a trial
+
+
+class Open(Exception):
+    """A call was rejected, since an earlier one has timed out."""
+
+
+class Breaker:
+    """The state of one function."""
+
+    def __init__(self) -> None:
+        self._until = 0.0  # no call before this time; 0 is no limit
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def call(self, is_lost: Callable[[Exception], bool]) -> Iterator[None]:
+        """Raise Open, or make a call; a slow one that ends with a lost connection has timed out.
+
+        After the pause one call is made as a trial. The others are rejected until it has ended.
+        """
+        with self._lock:
+            if self._until:
+                if monotonic() < self._until:
+                    raise Open
+                self._until = monotonic() + TRIAL
+        started, until = monotonic(), 0.0
+        try:
+            yield
+        except Exception as error:
+            if monotonic() - started > SLOW and is_lost(error):
+                until = monotonic() + PAUSE
+            raise
+        finally:
+            self._until = until
