@@ -10,6 +10,7 @@ SECTIONS = {
         "deploy",
         "operations",
         "faults",
+        "backups",
         "plan",
         "certificates",
         "ssh",

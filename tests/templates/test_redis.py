@@ -135,9 +135,10 @@ def test_previous_password_is_accepted_until_it_is_revoked(acl):
     assert hashes("queue") == [hashed(PASSWORD["queue"])]
 
 
-def test_administrator_can_only_change_users_and_settings(acl):
+def test_administrator_can_only_change_users_and_settings_and_copy_the_data(acl):
     rules = acl("queue")[0]["flaskstack-admin"]
     allowed = ["+acl|getuser", "+acl|setuser", "+config|get", "+config|set"]
+    allowed += ["+sync", "+psync", "+replconf"]
     assert rules == ["on", hashed("the password of the administrator"), "-@all", *allowed]
 
 

@@ -1,0 +1,316 @@
+"""The backup program on a host: binary logs, snapshots, dumps, retention, metrics."""
+
+from __future__ import annotations
+
+import json
+import struct
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from helpers.imports import import_role_file
+
+program = import_role_file("backup/files/usr/local/lib/flaskstack/backup.py")
+FORMAT, QUERY, XID, ROWS, ROTATE = 15, 2, 16, 23, 4
+SETTINGS = {
+    **{"app": "shop", "host": "web", "repository": [], "environment": {}, "upload_limit": 0},
+    **{"prune": True, "secrets": ["app_secret_key"], "files": [], "checks": [], "max_age": 26},
+    **{"keep": {"daily": 7, "weekly": 4, "monthly": 6}, "check_data": "2%", "queue": None},
+    "database": {"name": "shop", "socket": "/run/none", "user": "mysql", "users": ["shop"]},
+}
+
+
+def event(kind, at, body=b"", server=1):
+    return struct.pack("<IBIIIH", at, kind, server, 19 + len(body), 0, 0) + body
+
+
+def gtid(number, at, ddl=False):
+    return event(program.GTID_MARIADB, at, struct.pack("<QIB", number, 0, int(ddl)))
+
+
+def transaction(number, at, end=None):
+    """Return a transaction whose last event may be later than its first."""
+    return gtid(number, at) + event(ROWS, at, b"row") + event(XID, end or at)
+
+
+@pytest.fixture
+def log(tmp_path):
+    """Return a function that writes a binary log and returns its path."""
+
+    def log(number, *events):
+        path = tmp_path / f"binlog.{number:06d}"
+        path.write_bytes(b"\xfebin" + event(FORMAT, 100) + b"".join(events))
+        return path
+
+    return log
+
+
+def test_logs_end_before_the_first_transaction_of_the_moment(log):
+    kept = transaction(1, 200) + transaction(2, 299)
+    logs = [log(1, kept, transaction(3, 300), transaction(4, 301)), log(2, transaction(5, 302))]
+    first, second = logs
+    end = program.cut(logs, 23, 300)
+    assert first.read_bytes().endswith(kept)
+    assert logs == [first]
+    assert not second.exists()
+    assert end == {"transaction": "0-1-2", "time": 299, "log": first.name} | {
+        "position": first.stat().st_size
+    }
+
+
+def test_a_transaction_that_commits_after_the_moment_is_cut_as_a_whole(log):
+    kept = transaction(1, 299)
+    logs = [log(1, kept, transaction(2, 298, end=300), transaction(3, 299))]
+    program.cut(logs, 23, 300)
+    assert logs[0].read_bytes().endswith(kept)
+
+
+def test_without_a_moment_only_a_partial_transaction_is_cut(log):
+    kept = transaction(1, 200) + event(ROTATE, 201)
+    partial = gtid(3, 203) + event(ROWS, 203, b"row")
+    half_an_event = partial + event(XID, 203)[:-5]
+    for rest in (partial, half_an_event):
+        logs = [log(1, kept), log(2, transaction(2, 202), rest)]
+        assert program.cut(logs, 23, None)["transaction"] == "0-1-2"
+        assert logs[0].read_bytes().endswith(kept)
+        assert logs[1].read_bytes().endswith(transaction(2, 202))
+
+
+@pytest.mark.parametrize("ddl", [gtid(2, 205, ddl=True) + event(QUERY, 205, b"DROP TABLE t....")])
+def test_a_schema_change_is_a_whole_transaction(log, ddl):
+    logs = [log(1, transaction(1, 200), ddl)]
+    assert program.cut(logs, 23, None)["transaction"] == "0-1-2"
+    assert logs[0].read_bytes().endswith(ddl)
+
+
+def test_transactions_of_mysql_have_the_id_of_their_server(log):
+    body = b"\0" + bytes(range(16)) + struct.pack("<Q", 7)
+    group = event(program.GTID_MYSQL, 200, body) + event(ROWS, 200) + event(XID, 200)
+    end = program.cut([log(1, group)], 23, None)
+    assert end["transaction"] == f"{bytes(range(16)).hex()}:7"
+    anonymous = event(program.GTID_ANONYMOUS, 210, body) + event(XID, 210)
+    assert program.cut([log(2, anonymous)], 23, None)["time"] == 210
+
+
+def test_transactions_before_the_position_are_ignored(log):
+    first = transaction(1, 200)
+    logs = [log(1, first, transaction(2, 300))]
+    end = program.cut(logs, 23 + len(first), 300)
+    assert end["transaction"] == ""
+    assert logs[0].stat().st_size == 23 + len(first) == end["position"]
+
+
+def snapshot(time, **tags):
+    """Return a snapshot of a second of an hour."""
+    found = {"id": f"{time}", "time": f"2026-11-30T10:{time // 60:02d}:{time % 60:02d}.123456789Z"}
+    return program.Snapshot(found | {"tags": [f"{name}={value}" for name, value in tags.items()]})
+
+
+BASE = snapshot(0).time
+
+
+def test_a_moment_takes_the_last_backup_before_it():
+    manifests = [snapshot(second, at=BASE + second, run=second) for second in (100, 200, 300)]
+    assert program.select_backup(manifests, None).tags["run"] == "300"
+    assert program.select_backup(manifests, BASE + 299).tags["run"] == "200"
+    assert program.select_backup(manifests, BASE + 99) is None
+
+
+def test_logs_reach_the_moment_and_belong_to_the_server_of_the_backup():
+    backup = snapshot(100, at=BASE + 100, lineage="a")
+    logs = [snapshot(second, lineage="a") for second in (90, 110, 120, 130)]
+    logs += [snapshot(500, lineage="b")]
+    assert program.select_logs(logs, backup, BASE + 115).id == "120"
+    assert program.select_logs(logs, backup, BASE + 999).id == "130"
+    assert program.select_logs(logs, backup, None).id == "130"
+    assert program.select_logs(logs[:1], backup, None) is None
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("echo data", r"sh wrote an incomplete dump \(code 0\)"),
+        ("echo '-- Dump completed'; exit 2", r"sh wrote an incomplete dump \(code 2\)"),
+        ("exit 2", r"sh wrote an incomplete dump \(code 2\)"),
+    ],
+)
+def test_an_incomplete_dump_never_ends(tmp_path, source, reason):
+    """The sink sees no end of file, so that restic creates no snapshot."""
+    sink = ["sh", "-c", f"cat >{tmp_path}/data && touch {tmp_path}/ended"]
+    with pytest.raises(program.BackupError, match=reason):
+        program.pump(["sh", "-c", source], sink)
+    assert not (tmp_path / "ended").exists()
+
+
+def test_a_complete_dump_is_copied_with_its_head(tmp_path):
+    sink = ["sh", "-c", f"cat >{tmp_path}/data; echo done"]
+    done = program.pump(["sh", "-c", "echo 'SQL\n-- Dump completed'"], sink, b"USE x;\n")
+    assert (tmp_path / "data").read_text() == "USE x;\nSQL\n-- Dump completed\n"
+    assert (done.head[:3], done.output) == (b"SQL", "done\n")
+
+
+def test_a_failing_sink_is_reported():
+    source = ["sh", "-c", "head -c 9000000 /dev/zero; echo '-- Dump completed'"]
+    with pytest.raises(program.BackupError, match="sh ended with code 4"):
+        program.pump(source, ["sh", "-c", "exit 4"])
+
+
+@pytest.fixture
+def backup(tmp_path):
+    """Return the backups of a host with an empty state."""
+    (tmp_path / "state").mkdir()
+    paths = {"state": str(tmp_path / "state"), "metrics": str(tmp_path / "shop.prom")}
+    return program.Backup(SETTINGS | paths)
+
+
+def test_a_new_server_begins_a_new_series_of_logs(backup):
+    first = backup.lineage([("binlog.000001", 500)])
+    assert backup.lineage([("binlog.000001", 600), ("binlog.000002", 10)]) == first
+    assert backup.lineage([("binlog.000002", 20)]) == first
+    assert backup.lineage([("binlog.000001", 900)]) != first
+
+
+class Store:
+    """A store with snapshots; `forget` of manifests keeps those of `left`."""
+
+    def __init__(self, snapshots, left=()):
+        self.found, self.left, self.calls = snapshots, left, []
+
+    def snapshots(self, tag):
+        return [one for one in self.found if tag in one.tags]
+
+    def call(self, *arguments):
+        self.calls.append(arguments)
+        if "manifest" in arguments:
+            self.found = [
+                one
+                for one in self.found
+                if "manifest" not in one.tags or one.tags["run"] in self.left
+            ]
+
+
+def test_parts_expire_with_their_manifest(backup, monkeypatch):
+    kinds = ("manifest", "database", "files")
+    stored = [snapshot(n, **{kind: "", "run": run}) for n, run in enumerate("ab") for kind in kinds]
+    stored += [snapshot(3500, database="", run="running"), snapshot(9, database="", run="failed")]
+    for number, one in enumerate(stored):
+        one.id = f"{number}-{one.tags['run']}"
+    monkeypatch.setattr(program.time, "time", lambda: BASE + 86400 + 1800)
+    backup.store = Store(stored, left="b")
+    backup.prune()
+    forgotten = [call for call in backup.store.calls if call[0] == "forget" and len(call) == 4]
+    assert forgotten == [("forget", "1-a", "7-failed", "2-a")]
+    policy = next(call for call in backup.store.calls if "manifest" in call)
+    assert {"--keep-daily=7", "--keep-weekly=4", "--keep-monthly=6", "--host"} <= set(policy)
+    assert backup.store.calls[-1][0] == "prune"
+
+
+def test_a_missing_or_old_backup_fails_the_check(backup):
+    backup.store = Store([])
+    with pytest.raises(program.BackupError, match="newest backup does not exist"):
+        backup.check()
+    now = program.time.time()
+    backup.store = Store([snapshot(0, manifest="", at=now - 94000)])
+    with pytest.raises(program.BackupError, match="newest backup is 26 hours old"):
+        backup.check()
+    backup.store = Store([snapshot(0, manifest="", at=now - 93000)])
+    assert 92999 < backup.check()["age"] < 93100
+    assert backup.store.calls == [("check", "--read-data-subset=2%")]
+
+
+def test_a_failed_check_of_the_app_names_the_query(backup):
+    backup.settings.checks = ["SELECT COUNT(*) FROM user", "SELECT 0"]
+    answers = {"SELECT COUNT(*) FROM user": [["3"]], "SELECT 0": [["0"]]}
+    server = SimpleNamespace(query=lambda text: answers[text.removeprefix("USE `shop`; ")])
+    with pytest.raises(program.BackupError, match="fails this check: SELECT 0"):
+        backup.run_checks(server)
+    backup.settings.checks.pop()
+    assert backup.run_checks(server) == 1
+
+
+@pytest.fixture
+def restic(tmp_path, monkeypatch, backup):
+    """Return a function that installs a restic with this script."""
+
+    def restic(script):
+        path = tmp_path / "bin" / "restic"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+        backup.store.environment["PATH"] = f"{path.parent}:/usr/bin:/bin"
+        monkeypatch.setattr(program.time, "sleep", lambda seconds: None)
+
+    return restic
+
+
+def test_a_locked_repository_is_waited_for(backup, restic, tmp_path):
+    locked = "unable to create lock in backend: repository is already locked by PID 7"
+    restic(f"mkdir {tmp_path}/first 2>&- && {{ echo '{locked}' >&2; exit 1; }}; echo []")
+    assert backup.store.call("snapshots") == "[]\n"
+    assert (tmp_path / "first").exists()
+
+
+def test_files_that_vanish_while_they_are_saved_are_no_failure(backup, restic):
+    summary = '{"message_type":"summary","snapshot_id":"s"}'
+    gone = '{"message_type":"error","error":{"Op":"lstat","Path":"/x","Err":2},"item":"/x"}'
+    result = f"echo '{summary}'; echo 'Warning: at least one error occurred' >&2; exit 3"
+    restic(f"echo '{gone}' >&2; {result}")
+    assert backup.store.save(["files"], "/x")["snapshot_id"] == "s"
+    restic(f"echo '{gone.replace(':2}', ':13}')}' >&2; {result}")
+    with pytest.raises(program.BackupError, match="restic: "):
+        backup.store.save(["files"], "/x")
+
+
+def test_only_a_missing_repository_is_created(backup, restic):
+    missing = "Is there a repository at the following location?"
+    restic(f"[ $2 = init ] || {{ echo '{missing}' >&2; exit 1; }}")
+    assert backup.store.initialize()
+    restic("echo 'Fatal: wrong password or no key found' >&2; exit 1")
+    with pytest.raises(program.BackupError, match="wrong password"):
+        backup.store.initialize()
+
+
+def metrics(tmp_path):
+    lines = (tmp_path / "shop.prom").read_text().splitlines()
+    return dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+
+
+def test_metrics_have_every_job_and_keep_the_last_success(backup, tmp_path, monkeypatch, capsys):
+    backup.record("ship", last_success_timestamp_seconds=1, duration_seconds=2.5, size_bytes=3)
+    backup.report("ship")
+    monkeypatch.setenv("SERVICE_RESULT", "exit-code")
+    backup.record("run", reason="restic: no space")
+    backup.report("run")
+    found = metrics(tmp_path)
+    labels = 'app="shop",job="ship"'
+    assert found[f"flaskstack_backup_last_success_timestamp_seconds{{{labels}}}"] == "1"
+    assert found[f"flaskstack_backup_failed{{{labels}}}"] == "0"
+    assert found['flaskstack_backup_failed{app="shop",job="run"}'] == "1"
+    assert "<3>Backup job run of shop failed. restic: no space" in capsys.readouterr().out
+
+
+def test_secrets_of_the_inventory_are_named_in_the_manifest_and_not_stored(
+    backup, restic, tmp_path
+):
+    restic(f'cat >{tmp_path}/manifest; echo \'{{"message_type":"summary","snapshot_id":"s"}}\'')
+    backup.database, backup.settings.prune = None, False
+    assert backup.run()["secrets"] == ["app_secret_key"]
+    assert json.loads((tmp_path / "manifest").read_text())["secrets"] == ["app_secret_key"]
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [("", None), ("2026-11-30T10:00:00Z", BASE // 1), ("2026-11-30 11:00:00.9+01:00", BASE // 1)],
+)
+def test_moments_have_whole_seconds(text, moment):
+    assert program.moment_of(text) == moment
+
+
+def test_an_invalid_moment_is_reported(backup, monkeypatch, capsys, tmp_path):
+    path = tmp_path / "settings.json"
+    state = {"state": str(tmp_path / "state"), "metrics": ""}
+    path.write_text(json.dumps(SETTINGS | state))
+    monkeypatch.setattr(sys, "argv", ["backup.py", str(path), "restore", "--to", "yesterday"])
+    assert program.main() == 1
+    assert "'yesterday' is no time such as 2026-11-20 14:03:00" in capsys.readouterr().err
