@@ -59,8 +59,11 @@ def backup_options(repository: str, folder: str) -> list[str]:
     return [f"--option=rclone.program={command}", "--option=rclone.args=rclone"]
 
 
-def backup_timers(settings: Settings) -> list[dict[str, Any]]:
-    """Return the jobs of a host with the schedule or the interval in seconds of their timers."""
+def backup_timers(settings: Settings, is_own: bool = True) -> list[dict[str, Any]]:
+    """Return the jobs of a host with the schedule or the interval in seconds of their timers.
+
+    A host that restores the backups of another one (not `is_own`) has no timers.
+    """
     has_database = "database" in settings["backup_parts"]
     # An upload takes time too, so half of the limit remains for it.
     interval = int(settings["backup_binlog_interval"]) // 2
@@ -70,7 +73,8 @@ def backup_timers(settings: Settings) -> list[dict[str, Any]]:
         {"name": "drill", "schedule": settings["backup_drill_schedule"]},
         {"name": "ship", "interval": interval if has_database else 0},
     ]
-    return [{"schedule": "", "interval": 0} | job for job in jobs]
+    idle = {"schedule": "", "interval": 0}
+    return [idle | job if is_own else job | idle for job in jobs]
 
 
 def backup_timer_files(timers: Iterable[Mapping[str, Any]], unit: str) -> list[dict[str, Any]]:
@@ -80,7 +84,7 @@ def backup_timer_files(timers: Iterable[Mapping[str, Any]], unit: str) -> list[d
 
 
 def backup_checks(settings: Settings, host: str, hosts: list[str]) -> Iterator[Check]:
-    """Return the checks of role backup on a host of the play's `hosts`."""
+    """Return the checks of role backup on a host, by its name in the store, of the play's `hosts`."""
     repository = settings["backup_repository"]
     if not repository:
         return
@@ -95,7 +99,7 @@ def backup_checks(settings: Settings, host: str, hosts: list[str]) -> Iterator[C
     yield checked("backup_repository", is_ssh or STORE.fullmatch(repository), reason, example)
     # A lock for pruning, and the retention, concern the whole repository.
     alone = len(hosts) < 2 or host in repository or repository.startswith(("/", "ssh:"))
-    reason = "must contain {{ inventory_hostname }}, since each host needs a repository of its own"
+    reason = "must contain backup_host, since each host needs a repository of its own"
     yield checked("backup_repository", alone, reason, example)
     known = not is_ssh or settings["backup_ssh_known_hosts"]
     reason = "must have the keys of the store's host (ssh-keyscan -p PORT HOST, compared with those"

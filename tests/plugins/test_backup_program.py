@@ -15,7 +15,14 @@ program = import_role_file("backup/files/usr/local/lib/flaskstack/backup.py")
 FORMAT, QUERY, XID, ROWS, ROTATE = 15, 2, 16, 23, 4
 SETTINGS = {
     **{"app": "shop", "host": "web", "repository": [], "environment": {}, "upload_limit": 0},
-    **{"prune": True, "secrets": ["app_secret_key"], "files": [], "checks": [], "max_age": 26},
+    **{
+        "prune": True,
+        "is_own": True,
+        "secrets": ["app_secret_key"],
+        "files": [],
+        "checks": [],
+        "max_age": 26,
+    },
     **{"keep": {"daily": 7, "weekly": 4, "monthly": 6}, "check_data": "2%", "queue": None},
     "database": {"name": "shop", "socket": "/run/none", "user": "mysql", "users": ["shop"]},
 }

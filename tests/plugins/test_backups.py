@@ -66,6 +66,14 @@ def test_logs_are_shipped_twice_within_the_limit():
     assert interval("files") == 0
 
 
+def test_a_host_that_restores_for_another_one_has_no_timers():
+    schedules = ("backup_schedule", "backup_check_schedule", "backup_drill_schedule")
+    settings = dict.fromkeys(schedules, "daily") | {"backup_binlog_interval": 60}
+    timers = backup_timers(settings | {"backup_parts": ["database"]}, is_own=False)
+    assert not any(timer["schedule"] or timer["interval"] for timer in timers)
+    assert [timer["name"] for timer in timers] == ["run", "check", "drill", "ship"]
+
+
 def test_table_has_the_newest_backup_first_and_hosts_without_one():
     entry = {"size": 3 << 20, "seconds": 4.4, "parts": ["database", "files"]}
     backups = [

@@ -50,7 +50,7 @@ def test_valid_settings_are_accepted(problems, settings):
         (
             ON
             | {"backup_repository": "s3:https://a/b", "ansible_play_hosts_all": ["host", "other"]},
-            "backup_repository is s3:https://a/b: must contain {{ inventory_hostname }}",
+            "backup_repository is s3:https://a/b: must contain backup_host, since",
         ),
         (ON | {"backup_password": "short"}, "backup_password: must have 16 characters or more. "),
         (ON | {"backup_secret_environment": {"A": "b\nc"}}, "backup_secret_environment: must have"),

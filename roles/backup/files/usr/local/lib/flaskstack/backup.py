@@ -765,7 +765,8 @@ class Backup:
     def restore_database(self, backup: Snapshot, moment: Any, target: str) -> dict[str, Any]:
         """Restore the database; the app's accounts are locked while it is replaced."""
         name, server = self.database["name"], self.server
-        self.ship()  # so that the present state can be restored later
+        if self.settings.is_own:
+            self.ship()  # so that the present state can be restored later
         with self.restored(backup, moment) as (private, end):
             self.run_checks(private)
             accounts = [] if target not in ("", name) else self.accounts(server)
