@@ -84,7 +84,7 @@ def backup_timer_files(timers: Iterable[Mapping[str, Any]], unit: str) -> list[d
 
 
 def backup_checks(settings: Settings, host: str, hosts: list[str]) -> Iterator[Check]:
-    """Return the checks of role backup on a host, by its name in the store, of the play's `hosts`."""
+    """Return the checks of role backup on one of the `hosts`, by its name in the store."""
     repository = settings["backup_repository"]
     if not repository:
         return

@@ -306,6 +306,13 @@ def test_secrets_of_the_inventory_are_named_in_the_manifest_and_not_stored(
     assert json.loads((tmp_path / "manifest").read_text())["secrets"] == ["app_secret_key"]
 
 
+@pytest.mark.parametrize("action", ["run", "ship"])
+def test_a_host_never_writes_to_the_backups_of_another_one(backup, action):
+    backup.settings.is_own = False
+    with pytest.raises(program.BackupError, match="restores the backups of web; it makes none"):
+        program.do(backup, SimpleNamespace(action=action))
+
+
 @pytest.mark.parametrize(
     ("text", "moment"),
     [("", None), ("2026-11-30T10:00:00Z", BASE // 1), ("2026-11-30 11:00:00.9+01:00", BASE // 1)],

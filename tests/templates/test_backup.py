@@ -118,6 +118,7 @@ def test_jobs_yield_to_requests_and_report_failures(render):
     [
         ({"name": "run", "schedule": "daily", "interval": 0}, "OnCalendar=daily"),
         ({"name": "ship", "schedule": "", "interval": 30}, "OnUnitInactiveSec=30"),
+        ({"name": "drill", "schedule": "", "interval": 0}, "OnActiveSec=infinity"),
     ],
 )
 def test_timers(render, timer, line):

@@ -898,6 +898,10 @@ def do(backup: Backup, options: argparse.Namespace) -> Any:
         return {"changed": backup.store.initialize()}
     if options.action == "list":
         return backup.list()
+    if options.action in ("run", "ship") and not backup.settings.is_own:
+        raise BackupError(
+            f"This host restores the backups of {backup.settings.host}; it makes none"
+        )
     start = time.time()
     if options.action == "ship":
         done = backup.ship()
