@@ -1,6 +1,7 @@
 """Reject calls for a while after one has timed out: a server that hangs must not take all threads.
 
-There is one breaker per function. So if only writes hang, as on a full disk, reading continues.
+There is one breaker per function. So if only writes wait, for a lock or on a full disk, reading
+continues.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ class Breaker:
         self._lock = threading.Lock()
 
     @contextmanager
-    def call(self, is_lost: Callable[[Exception], bool]) -> Iterator[None]:
-        """Raise Open, or make a call; a slow one that ends with a lost connection has timed out.
+    def call(self, has_waited: Callable[[Exception], bool]) -> Iterator[None]:
+        """Raise Open, or make a call; a slow one with an error of a wait has timed out.
 
         After the pause one call is made as a trial. The others are rejected until it has ended.
         """
@@ -41,7 +42,7 @@ class Breaker:
         try:
             yield
         except Exception as error:
-            if monotonic() - started > SLOW and is_lost(error):
+            if monotonic() - started > SLOW and has_waited(error):
                 until = monotonic() + PAUSE
             raise
         finally:

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 POOL_TIMEOUT = 3  # seconds to wait for a free connection
+PING_TIMEOUT = 2  # seconds for the test of a pooled connection, which a new connection may follow
 
 Session = scoped_session(sessionmaker(expire_on_commit=False))
 
@@ -33,6 +34,7 @@ Session = scoped_session(sessionmaker(expire_on_commit=False))
 STATEMENT_TIMEOUT = frozenset({3024, 1969})  # max_execution_time, max_statement_time
 CONNECTION_LOST = frozenset({1053, 1927, 3169})  # shutdown or killed; SQLAlchemy lacks some
 NO_CONNECTION, NO_RESPONSE = 2003, 2013  # also after the driver's timeouts
+LOCK_TIMEOUT = 1205
 # A full disk, reported by a table, a commit or the binary log; and a read-only server.
 READ_ONLY = frozenset({1021, 1026, 1030, 1114, 1180, 1290, 1598})
 RETRYABLE = frozenset({1213, 1317})  # deadlock, killed statement
@@ -70,6 +72,7 @@ def init(settings: Settings, *, fail_fast: bool = False) -> None:
         connect_args=timeouts if url.get_backend_name() != "sqlite" else {},
     )
     event.listen(engine, "handle_error", _mark_disconnects)
+    _limit_ping(engine)
     Session.remove()
     Session.configure(bind=engine)
 
@@ -133,14 +136,33 @@ def run(work: Callable[..., T], *args: Any) -> T:
     if _breakers is None:
         return _run(work, *args)
     try:
-        with _breakers.setdefault(work, Breaker()).call(_is_lost):
+        with _breakers.setdefault(work, Breaker()).call(_has_waited):
             return _run(work, *args)
     except Open:
         raise Unresponsive("no response to an earlier request") from None
 
 
-def _is_lost(error: Exception) -> bool:
-    return isinstance(error, DBAPIError) and error_code(error) in (NO_CONNECTION, NO_RESPONSE)
+def _has_waited(error: Exception) -> bool:
+    """Return whether the next call is likely to wait in vain, too."""
+    waits = (NO_CONNECTION, NO_RESPONSE, LOCK_TIMEOUT)
+    return isinstance(error, DBAPIError) and error_code(error) in waits
+
+
+def _limit_ping(engine: Engine) -> None:
+    """Limit the test of pooled connections, for which PyMySQL waits as long as for a statement."""
+    ping = engine.dialect.do_ping
+
+    def limited(connection: Any) -> bool:
+        usual = getattr(connection, "_read_timeout", None)
+        if usual is None:  # another driver, or no limit
+            return ping(connection)
+        connection._read_timeout = min(usual, PING_TIMEOUT)
+        try:
+            return ping(connection)
+        finally:
+            connection._read_timeout = usual
+
+    engine.dialect.do_ping = limited  # type: ignore[method-assign]
 
 
 def _run(work: Callable[..., T], *args: Any) -> T:

@@ -53,12 +53,19 @@ def test_calls_after_a_timeout_are_rejected_until_a_trial(clock, failing):
 
 @pytest.mark.parametrize(
     ("number", "seconds"),
-    [(2013, 0.1), (2003, 0.1), (1205, 7), (3024, 7), (1969, 7)],
-    ids=["killed", "refused", "lock wait", "statement limit", "MariaDB's statement limit"],
+    [(2013, 0.1), (2003, 0.1), (1205, 1), (3024, 7), (1969, 7)],
+    ids=["killed", "refused", "short lock wait", "statement limit", "MariaDB's statement limit"],
 )
 def test_a_server_that_responds_is_asked_again(failing, number, seconds):
     fail(failing, number, seconds)
     fail(failing, number, seconds)
+
+
+@pytest.mark.parametrize("number", [1205, 2003], ids=["lock wait", "no connection"])
+def test_other_waits_also_count(failing, number):
+    fail(failing, number)
+    with pytest.raises(database.Unresponsive):
+        database.run(failing, number, 7)
 
 
 def test_functions_are_independent(failing):

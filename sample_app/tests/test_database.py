@@ -35,6 +35,15 @@ def test_the_pool_follows_the_settings(settings):
     assert pool.checkedout() == pool.checkedin() == 0, "connected before the first use"
 
 
+def test_the_ping_of_a_pooled_connection_has_a_short_timeout(settings):
+    database.init(replace(settings, database_url=MYSQL))
+    connection, during = Mock(_read_timeout=27.0), []
+    connection.ping.side_effect = lambda *_: during.append(connection._read_timeout)
+    assert database.engine.dialect.do_ping(connection)
+    assert (during, connection._read_timeout) == ([database.PING_TIMEOUT], 27.0)
+    assert hasattr(pymysql.Connection(defer_connect=True, read_timeout=5), "_read_timeout")
+
+
 def test_a_forked_process_has_its_own_connections(settings):
     script = textwrap.dedent("""
         import gc, os, sys
