@@ -51,7 +51,7 @@ LOCK_TIMEOUT = 900  # seconds to wait for another restic, such as a prune
 # Types of events in a binary log that belong to no transaction: STOP, ROTATE, FORMAT_DESCRIPTION,
 # HEARTBEAT, PREVIOUS_GTIDS, and MariaDB's BINLOG_CHECKPOINT, GTID_LIST and START_ENCRYPTION.
 NO_TRANSACTION = {3, 4, 15, 27, 35, 161, 163, 164}
-GTID_MYSQL, GTID_ANONYMOUS, GTID_MARIADB = 33, 34, 162
+QUERY, XID, GTID_MYSQL, GTID_ANONYMOUS, GTID_MARIADB = 2, 16, 33, 34, 162
 EVENT_HEADER = struct.Struct("<IBIIIH")  # time, type, server, length, next position, flags
 PARTS = ("database", "queue", "files")
 # Errors of statements about accounts and other databases, which the private server lacks.
@@ -295,20 +295,14 @@ def _scan(path: Path, start: int, moment: float | None) -> Any:
 
 
 def _is_complete(path: Path, begin: int, end: int) -> bool:
-    """Return whether the transaction at `begin` ends at `end`: with an XID, COMMIT or a DDL."""
-    kinds, standalone = [], False
+    """Return whether the transaction at `begin` ends at `end`: with an XID, COMMIT or DDL."""
     with path.open("rb") as file:
         while begin < end:
             file.seek(begin)
             _, kind, _, length, _, _ = EVENT_HEADER.unpack(file.read(EVENT_HEADER.size))
-            body = file.read(min(length - EVENT_HEADER.size, 4096))
-            if kind == GTID_MARIADB:
-                standalone = bool(body[12] & 1)  # FL_STANDALONE: a DDL is one event
-            kinds.append((kind, body))
+            body = file.read(length - EVENT_HEADER.size) if kind == QUERY else b""
             begin += length
-    kind, body = kinds[-1]
-    xid, query = 16, 2
-    return kind == xid or (kind == query and (standalone or b"BEGIN" not in body[-12:]))
+    return kind == XID or (kind == QUERY and b"BEGIN" not in body[-12:])
 
 
 def _transaction(kind: int, server: int, body: bytes) -> str:
@@ -601,20 +595,18 @@ class Backup:
         return {"position": position, "size": done["data_added"]}
 
     def prune(self) -> None:
-        """Remove expired backups. Those without a manifest expire after a day."""
+        """Remove expired backups, and after a day those without a manifest."""
         keep = [f"--keep-{period}={count}" for period, count in self.settings.keep.items()]
         self.store.call("unlock")  # of processes that were killed
         ours = ["forget", "--host", self.settings.host, "--group-by", "host"]
-        manifests = self.store.snapshots("manifest")
         self.store.call(*ours, "--tag", "manifest", *keep, "--keep-within=1d")
         left = {one.tags["run"] for one in self.store.snapshots("manifest")}
-        expired = {one.tags["run"] for one in manifests} - left
-        parts = [one for part in PARTS for one in self.store.snapshots(part)]
         day_ago = time.time() - 86400
         unused = [
             one.id
-            for one in parts
-            if one.tags["run"] in expired or (one.tags["run"] not in left and one.time < day_ago)
+            for part in PARTS
+            for one in self.store.snapshots(part)
+            if one.tags["run"] not in left and one.time < day_ago
         ]
         if unused:
             self.store.call("forget", *unused)
