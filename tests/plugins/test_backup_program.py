@@ -78,7 +78,8 @@ def test_without_a_moment_only_a_partial_transaction_is_cut(log):
     kept = transaction(1, 200) + event(ROTATE, 201)
     partial = gtid(3, 203) + event(ROWS, 203, b"row")
     half_an_event = partial + event(XID, 203, b"number..")[:-5]
-    for rest in (partial, half_an_event):
+    only_begin = event(program.GTID_ANONYMOUS, 203, b"id") + event(QUERY, 203, b"BEGIN....")
+    for rest in (partial, half_an_event, only_begin):
         logs = [log(1, kept), log(2, transaction(2, 202), rest)]
         assert program.cut(logs, 23, None)["transaction"] == "0-1-2"
         assert logs[0].read_bytes().endswith(kept)
@@ -212,7 +213,9 @@ def test_parts_expire_with_their_manifest(backup, monkeypatch):
     forgotten = [call for call in backup.store.calls if call[0] == "forget" and len(call) == 4]
     assert forgotten == [("forget", "1-a", "7-failed", "2-a")]
     policy = next(call for call in backup.store.calls if "manifest" in call)
-    assert {"--keep-daily=7", "--keep-weekly=4", "--keep-monthly=6", "--host"} <= set(policy)
+    periods = {"--keep-within=1d", "--keep-daily=7", "--keep-weekly=4", "--keep-monthly=6"}
+    assert {one for one in policy if one.startswith("--keep")} == periods
+    assert policy[1:3] == ("--host", "web")
     assert backup.store.calls[-1][0] == "prune"
 
 
