@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from flaskstack import cli, units
+from flaskstack import cli, host_status, status, units
 from flaskstack.deploy_lock import Lock, this_process
 from flaskstack.settings import Settings
 
@@ -210,3 +210,52 @@ def test_run_stops_its_unit_when_it_is_terminated(flaskstack, program, tools):
     process.stdout.close()
     stopped = (tools / "stopped").read_text()
     assert stopped == f"stop --no-block shop.run-{process.pid}-*.service\n"
+
+
+def test_status_shows_the_host_and_its_problems(shop, monkeypatch):
+    """The unit of an unhealthy app is named once, although it is also a failed unit of the host."""
+    state = {"shop-mailer@1.service": "failed", "nginx.service": "failed"}
+    monkeypatch.setattr(host_status, "units", lambda _: state)
+    shop.host.running["shop-mailer@1.service"] = {"ActiveState": "failed"}
+    _, output = answer(shop, "status")
+    assert output["host"]["units"] == state
+    own = "shop is UNHEALTHY: shop-mailer@1.service failed"
+    assert [text for text in output["problems"] if "disk" not in text][:2] == [
+        own,
+        "nginx.service is failed",
+    ]
+    text = shop("status")[1]
+    assert "PROBLEM" in text
+    assert "memory" in text
+
+
+def test_status_of_a_host_without_a_release(monkeypatch, tmp_path, write_settings, capsys):
+    """A host with only the app's database."""
+    monkeypatch.setattr(status, "FACTS", tmp_path)
+    assert cli.main(["shop", "status"]) == 1
+    assert "no such app on this host" in capsys.readouterr().err
+    (tmp_path / "flaskstack_mysql_shop.fact").write_text("{}")
+    assert cli.main(["shop", "status", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["host"]["memory"]["total"] > 0
+
+
+def test_metrics(shop, monkeypatch, tmp_path):
+    monkeypatch.setattr(host_status, "METRICS", tmp_path)
+    monkeypatch.setattr(status, "SLOW", tmp_path / "status.json")
+    monkeypatch.setattr(host_status, "bans", lambda _: {'quoted"jail': 3})
+    assert shop("metrics") == (0, "")
+    own = (tmp_path / "shop_status.prom").read_text().splitlines()
+    assert 'flaskstack_app_healthy{app="shop"} 1' in own
+    expected = 'flaskstack_app_release_info{app="shop",release="two",commit="ctwo",slot="b"} 1'
+    assert expected in own
+    assert any(
+        line.startswith('flaskstack_app_release_timestamp_seconds{app="shop"} 1') for line in own
+    )
+    host_file = (tmp_path / "host.prom").read_text().splitlines()
+    assert 'flaskstack_bans{jail="quoted\\"jail"} 3' in host_file
+    assert "flaskstack_security_updates 0" in host_file
+    (tmp_path / "status.json").write_text(
+        (tmp_path / "status.json").read_text().replace('"security": 0', '"security": 5')
+    )
+    shop("metrics")
+    assert "flaskstack_security_updates 5" in (tmp_path / "host.prom").read_text().splitlines()

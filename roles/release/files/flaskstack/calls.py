@@ -171,6 +171,7 @@ CALLS = {
     "folders": "folders:make",
     "remove_folders": "folders:remove",
     "conflicts": "conflicts:find",
+    "status": "status:gather_status",
     "singletons": "singletons:place",
     "python": "python:install",
     "environment": "environment:install",
@@ -183,7 +184,7 @@ CALLS = {
 EXCLUSIVE = {"environment", "build", "place", "python"}  # run one at a time
 # Calls that check mode may run.
 READS = {"gather", "settings", "apply", "stale", "migrations", "singletons", "remove_folders"}
-READS |= {"conflicts"}
+READS |= {"conflicts", "status"}
 
 
 def call(name: str) -> int:

@@ -13,7 +13,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,20 +21,25 @@ from typing import Any
 from flaskstack import migrations
 from flaskstack.app_dir import AppDir
 from flaskstack.calls import gather
-from flaskstack.change import Change, started_by
-from flaskstack.deploy_lock import Lock, describe, this_process
+from flaskstack.change import Change
+from flaskstack.deploy_lock import Lock, this_process
 from flaskstack.errors import DeployError, ValidationError
-from flaskstack.files import listing
-from flaskstack.hints import running_advice
 from flaskstack.history import rollback_settings, rollback_target, table
+from flaskstack.host_status import host_status
 from flaskstack.run import run as run_command
 from flaskstack.settings import Settings
-from flaskstack.units import Deadline, Units
+from flaskstack.status import (
+    MAINTENANCE,
+    app_status,
+    is_known,
+    problems,
+    root_of,
+    status_table,
+    write_metrics,
+)
+from flaskstack.units import Units
 
-MAINTENANCE = Path("/var/lib/flaskstack/maintenance")  # created by role nginx
 NEEDS_ROOT = 77  # exit code of sysexits.h
-# Keys of `status` that the table shows.
-SHOWN = ("release", "settings", "slot", "since", "by", "commit", "health", "deploy", "hint")
 
 # Result of a command: JSON, text and exit code.
 Result = tuple[dict[str, Any], str, int]
@@ -53,9 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"flaskstack: needs root, for example: sudo flaskstack {command}", file=sys.stderr)
         return NEEDS_ROOT
     try:
-        # `maintenance` also works on a host with only nginx, and `logs` without root.
-        root = "" if options.name in ("logs", "maintenance") else root_of(options.app)
-        result, text, code = options.run(options, AppDir(root, options.app))
+        result, text, code = options.run(options, AppDir(folder_of(options), options.app))
     except (ValidationError, DeployError) as error:
         result, text, code = {"failed": True, "msg": str(error)}, f"flaskstack: {error}", 1
     if getattr(options, "json", False):
@@ -70,13 +72,13 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="flaskstack", description=__doc__.splitlines()[0])
     parser.add_argument("app", metavar="APP", help="name of the app")
     commands = parser.add_subparsers(dest="name", metavar="COMMAND", required=True)
-    functions = (status, releases, rollback, restart, logs, run, maintenance, recover)
+    functions = (status, releases, rollback, restart, logs, run, maintenance, metrics, recover)
     added = {}
     for function in functions:
         text, name = function.__doc__.splitlines()[0], function.__name__
         added[name] = commands.add_parser(name, help=text, description=text)
         added[name].set_defaults(run=function)
-        if name not in ("logs", "run", "recover"):
+        if name not in ("logs", "run", "metrics", "recover"):
             added[name].add_argument("--json", action="store_true", help="print JSON")
         if name in ("rollback", "restart"):
             text = "take over from a deploy that is dead"
@@ -90,56 +92,36 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def root_of(app: str) -> str:
-    """Return the folder of an app. Raises ValidationError when the app is unknown."""
-    settings = Settings(app)
-    for name in (settings.current(), *(path.name for path in listing(settings.sets))):
-        if root := settings.release(name).get("root"):
-            return root
-    raise ValidationError(f"{app}: no such app on this host, or no release of it was activated")
+def folder_of(options: argparse.Namespace) -> str:
+    """Return the folder of the app. Raises ValidationError when the command needs one.
+
+    `maintenance` also works on a host with only nginx, `logs` without root, and `status` on any
+    host of the app.
+    """
+    if options.name in ("logs", "maintenance"):
+        return ""
+    root = root_of(options.app)
+    if root or (options.name in ("status", "metrics") and is_known(options.app)):
+        return root
+    raise ValidationError(
+        f"{options.app}: no such app on this host, or no release of it was activated"
+    )
 
 
 def status(options: argparse.Namespace, app_dir: AppDir) -> Result:
-    """Show the active release, its units and their health (exit code 1 on a problem)."""
-    state, settings = gather({"app": app_dir.app, "root": app_dir.root}), Settings(app_dir.app)
-    slot = state["slot"]
-    last = state["history"][-1] if state["history"] else {}
-    change = Change({"app": app_dir.app, "root": app_dir.root, "settings": settings.in_slot(slot)})
-    healthy, health, states, journal = False, "no release is active", {}, ""
-    if slot:
-        healthy, health = change.watch.health.check(app_dir.socket(slot), Deadline(10))
-        services, timers = change.processes(settings.current())
-        names = [change.socket(slot), change.service(slot), *services, *timers]
-        timed = [started_by(timer) for timer in timers]
-        found = Units().show([*names, *timed])
-        states = {name: unit["ActiveState"] for name, unit in found.items()}
-        waiting = {"activating": "active", "failed": "failed"}  # all others wait for the timer
-        states |= {name: waiting.get(states[name], "waiting") for name in timed}
-        now = time.time()
-        lines = [Units().journal(name, now - 3600, now) for name in names if ".service" in name]
-        journal = "\n".join(line for each in lines for line in each)
-    lock, closed = Lock(app_dir.root).holder(), (MAINTENANCE / app_dir.app).exists()
-    healthy = healthy and set(states.values()) <= {"active", "waiting"}
-    result = {
-        "app": app_dir.app,
-        "healthy": healthy,
-        "release": state["current"],
-        "settings": settings.in_slot(slot),
-        "slot": slot,
-        "since": last.get("time", ""),
-        "by": last.get("by", ""),
-        "commit": last.get("commit", ""),
-        "health": health,
-        "deploy": describe(lock, int(time.time())) if lock else "",
-        "maintenance": closed,
-        "hint": running_advice(journal),
-        "units": states,
-    }
-    rows = [[app_dir.app, "healthy" if healthy else "UNHEALTHY"]]
-    rows += [[name, result[name]] for name in SHOWN if result[name]]
-    rows += [["maintenance", "on: requests get a 503"]] if closed else []
-    rows += [[unit, state] for unit, state in states.items()]
-    return result, table(rows), 0 if healthy else 1
+    """Show the active release, its health (exit code 1 on a problem) and the state of the host."""
+    host = host_status(Units().run)
+    app = app_status(app_dir) if app_dir.root != Path() else {}
+    found = problems(app, host)
+    result = app | {"host": host, "problems": found}
+    healthy = not app or app["healthy"]
+    return result, status_table(app_dir.app, app, host, found), 0 if healthy else 1
+
+
+def metrics(options: argparse.Namespace, app_dir: AppDir) -> Result:
+    """Write the status as metrics for Prometheus; runs on a timer."""
+    write_metrics(app_dir)
+    return {}, "", 0
 
 
 def releases(options: argparse.Namespace, app_dir: AppDir) -> Result:

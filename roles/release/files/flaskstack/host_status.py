@@ -1,0 +1,375 @@
+"""What an operator wants to know about a host, from its own programs.
+
+Each function returns the part of the status that has its name. A program that is not installed
+gives an empty part.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import platform
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from flaskstack.units import command, parse
+
+Run = Callable[[list[str]], tuple[int, str, str]]
+
+METRICS = Path("/var/lib/flaskstack/metrics")  # files for a node exporter's textfile collector
+SAMPLE = re.compile(r"^(flaskstack_\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
+LABEL = re.compile(r'(\w+)="([^"]*)"')
+SERVERS = ("nginx.service", "mariadb.service", "mysql.service")
+PACKAGES = ("nginx", "mariadb-server", "mysql-server", "redis-server", "openssh-server")
+DISK_TYPES = {"ext4", "ext3", "xfs", "btrfs", "zfs", "overlay", "f2fs"}
+TIMEOUT = ["timeout", "20"]  # a hanging server must not hang the status
+# Messages of sshd about logins that failed; one per attempt.
+FAILED_LOGIN = r"^(Failed \S+ for|Invalid user|Connection \w+ by authenticating user) .*"
+LOGIN_HOURS = 24
+
+
+def host_status(run: Run = command, now: float | None = None) -> dict[str, Any]:
+    """Return the status of this host. Takes some seconds: apt and needrestart are slow."""
+    return quick_status(run, now) | slow_status(run)
+
+
+def quick_status(run: Run = command, now: float | None = None) -> dict[str, Any]:
+    """Return the parts that may be queried every minute."""
+    now = time.time() if now is None else now
+    samples = read_metrics()
+    return {
+        "time": int(now),
+        "uptime": int(time.clock_gettime(time.CLOCK_BOOTTIME)),
+        "units": units(run),
+        "certificates": certificates(samples, now),
+        "backups": backups(samples, now),
+        "disks": disks(),
+        "memory": memory(run),
+        "replication": replication(run),
+        "bans": bans(run),
+    }
+
+
+def slow_status(run: Run = command) -> dict[str, Any]:
+    """Return the parts that take a second or more."""
+    return {
+        "versions": versions(run),
+        "updates": updates(run),
+        "restarts": restarts(run),
+        "failed_logins": failed_logins(run),
+    }
+
+
+def installed(run: Run, argv: list[str]) -> tuple[int, str]:
+    """Run a program with a time limit; return its exit code (127 if it is missing) and output."""
+    try:
+        code, output, _ = run([*TIMEOUT, *argv])
+    except OSError:
+        return 127, ""
+    return code, output
+
+
+def units(run: Run) -> dict[str, str]:
+    """Return the units that should run and do not, with their state.
+
+    These are failed units, and enabled services, sockets and timers that are not active. Services
+    that run once, and units whose conditions are not met, are not expected to be active.
+    """
+    listing = ["systemctl", "list-unit-files", "--no-legend", "--no-pager", "--state=enabled"]
+    _, enabled = installed(run, [*listing, "--type=service", "--type=socket", "--type=timer"])
+    _, failed = installed(run, ["systemctl", "list-units", "--failed", "--plain", "--no-legend"])
+    names = [line.split()[0] for line in [*failed.splitlines(), *enabled.splitlines()] if line]
+    names = [name for name in dict.fromkeys(names) if "@." not in name]
+    if not names:
+        return {}
+    properties = "Id,Type,ActiveState,SubState,ConditionResult,TriggeredBy,Result,ExecMainStatus"
+    _, shown = installed(run, ["systemctl", "show", f"--property={properties}", *names])
+    found = {}
+    for unit in parse(shown):
+        state = unit.get("ActiveState", "")
+        expected = unit.get("ConditionResult") == "yes" and not unit.get("TriggeredBy")
+        expected = expected and unit.get("Type") not in ("oneshot", "idle")
+        restarting = unit.get("SubState") == "auto-restart"
+        if state == "failed" or restarting or (state == "inactive" and expected):
+            result = unit.get("Result", "")
+            reason = f" ({result})" if result not in ("", "success") else ""
+            found[unit["Id"]] = ("restarting" if restarting else state) + reason
+    return found
+
+
+def read_metrics() -> list[tuple[str, dict[str, str], float]]:
+    """Return the samples that the host's timers wrote: name, labels and value."""
+    found = []
+    for file in sorted(METRICS.glob("*.prom")):
+        for name, labels, value in SAMPLE.findall(file.read_text()):
+            found.append((name, dict(LABEL.findall(labels)), float(value)))
+    return found
+
+
+def by_labels(
+    samples: list[tuple[str, dict[str, str], float]], prefix: str
+) -> dict[tuple[str, ...], dict[str, Any]]:
+    """Return the samples whose names begin with a prefix, by the values of their labels."""
+    found: dict[tuple[str, ...], dict[str, Any]] = {}
+    for name, labels, value in samples:
+        if name.startswith(prefix):
+            entry = found.setdefault(tuple(labels.values()), dict(labels))
+            entry[name.removeprefix(prefix)] = value
+    return found
+
+
+def certificates(samples: list[Any], now: float) -> list[dict[str, Any]]:
+    """Return the certificates of the host's sites, with the days until they expire."""
+    return [
+        {
+            "app": entry.get("app", ""),
+            "days": int((entry.get("expiry_timestamp_seconds", 0) - now) // 86400),
+            "failed": bool(entry.get("failed")),
+            "fallback": bool(entry.get("is_fallback")),
+        }
+        for entry in by_labels(samples, "flaskstack_certificate_").values()
+    ]
+
+
+def backups(samples: list[Any], now: float) -> list[dict[str, Any]]:
+    """Return the backups of the host's apps, with their age in seconds (-1: there is none)."""
+    found = []
+    for entry in by_labels(samples, "flaskstack_backup_").values():
+        last = entry.get("last_success_timestamp_seconds", 0)
+        age = int(now - last) if last else -1
+        names = {name: value for name, value in entry.items() if isinstance(value, str)}
+        found.append(names | {"age": age, "failed": bool(entry.get("failed"))})
+    return found
+
+
+def disks() -> list[dict[str, Any]]:
+    """Return size (MiB) and use (%) of each file system, once per device."""
+    found: dict[str, dict[str, Any]] = {}
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        device, path, kind, options = line.split()[:4]
+        if kind not in DISK_TYPES or device in found or "rw" not in options.split(","):
+            continue
+        path = path.encode().decode("unicode_escape")
+        try:
+            state = os.statvfs(path)
+        except OSError:
+            continue
+        used, inodes = state.f_blocks - state.f_bfree, state.f_files - state.f_ffree
+        found[device] = {
+            "path": path,
+            "size": state.f_blocks * state.f_frsize // 2**20,
+            "used": -(-100 * used // ((used + state.f_bavail) or 1)),  # as df does
+            "inodes": -(-100 * inodes // (state.f_files or 1)),
+        }
+    return list(found.values())
+
+
+def memory(run: Run) -> dict[str, Any]:
+    """Return the host's memory, and of each service its memory and its limit by the plan, in MiB.
+
+    Memory of a service is what its processes allocated, without file cache. The limit is 0 if there
+    is none.
+    """
+    fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    sizes = {name: int(value.split()[0]) // 1024 for name, value in fields.items()}
+    names = [*SERVERS, "redis-server@*.service", "*-web@*.service", "*-processes.slice"]
+    show = ["systemctl", "show", "--property=Id,ControlGroup,MemoryMax,ActiveState,LoadState"]
+    _, shown = installed(run, [*show, *names])
+    services = []
+    for unit in parse(shown):
+        if unit.get("ActiveState") == "active" and unit.get("ControlGroup"):
+            limit = unit.get("MemoryMax", "")
+            limit = int(limit) // 2**20 if limit.isdecimal() else 0
+            used = allocated(unit["ControlGroup"])
+            services.append({"unit": unit["Id"], "used": used, "limit": limit})
+    return {
+        "total": sizes["MemTotal"],
+        "available": sizes["MemAvailable"],
+        "swap_used": sizes["SwapTotal"] - sizes["SwapFree"],
+        "services": services,
+    }
+
+
+def allocated(group: str) -> int:
+    """Return the MiB that the processes of a control group allocated."""
+    size = 0
+    for file in Path(f"/sys/fs/cgroup{group}").rglob("cgroup.procs"):
+        for pid in file.read_text().split():
+            try:
+                text = Path("/proc", pid, "status").read_text()
+            except OSError:
+                continue  # the process has ended
+            size += sum(map(int, re.findall(r"^Rss(?:Anon|Shmem):\s+(\d+)", text, re.MULTILINE)))
+    return size // 1024
+
+
+def replication(run: Run) -> list[dict[str, Any]]:
+    """Return the database's replication channels, if it is a replica: lag in seconds, running."""
+    for client in ("mariadb", "mysql"):
+        code, output = installed(run, [client, "--execute", r"SHOW REPLICA STATUS\G"])
+        if code != 127:
+            break
+    found = []
+    for text in re.split(r"^\*+.*$", output, flags=re.MULTILINE)[1:]:
+        fields = dict(re.findall(r"^\s*(\w+): ?(.*)$", text, re.MULTILINE))
+        running = [value for name, value in fields.items() if re.search("_(IO|SQL)_Running$", name)]
+        lag = next((value for name, value in fields.items() if "Seconds_Behind" in name), "")
+        found.append(
+            {
+                "source": fields.get("Source_Host") or fields.get("Master_Host", ""),
+                "running": bool(running) and set(running) == {"Yes"},
+                "lag": int(lag) if lag.isdecimal() else -1,
+            }
+        )
+    return found
+
+
+def bans(run: Run) -> dict[str, int]:
+    """Return the number of addresses that each jail of fail2ban bans."""
+    code, output = installed(run, ["fail2ban-client", "banned"])
+    if code:
+        return {}
+    jails = ast.literal_eval(output.strip() or "[]")
+    return {name: len(banned) for jail in jails for name, banned in jail.items()}
+
+
+def versions(run: Run) -> dict[str, str]:
+    """Return the versions of the system and of the servers that are installed."""
+    release = platform.freedesktop_os_release()
+    found = {"system": f"{release.get('NAME', '')} {debian() or release.get('VERSION_ID', '')}"}
+    found["kernel"] = platform.release()
+    query = ["dpkg-query", "--show", "--showformat=${db:Status-Abbrev}|${Package}|${Version}\\n"]
+    _, output = installed(run, [*query, *PACKAGES])
+    for line in output.splitlines():
+        status, package, version = line.split("|")
+        if status.startswith("ii"):
+            found[package] = re.sub(r"^\d+:", "", version)
+    return found
+
+
+def debian() -> str:
+    """Return the point release of Debian, such as 13.2; empty on others."""
+    try:
+        return Path("/etc/debian_version").read_text().strip()
+    except OSError:
+        return ""
+
+
+def updates(run: Run) -> dict[str, Any]:
+    """Return how many packages have an update, and how many a security update.
+
+    `lists` is the age of the package lists in seconds.
+    """
+    simulate = ["apt-get", "--simulate", "--option=Debug::NoLocking=true", "dist-upgrade"]
+    _, output = installed(run, simulate)
+    lines = re.findall("^Inst .*$", output, re.MULTILINE)
+    security = [line for line in lines if re.search("-security", line, re.IGNORECASE)]
+    stamps = [Path("/var/lib/apt", name) for name in ("periodic/update-success-stamp", "lists")]
+    age = next((int(time.time() - path.stat().st_mtime) for path in stamps if path.exists()), -1)
+    return {
+        "packages": len(lines),
+        "security": len(security),
+        "names": [line.split()[1] for line in security],
+        "lists": age,
+    }
+
+
+def restarts(run: Run) -> list[str]:
+    """Return what uses outdated files since an upgrade: services, and `reboot` for the kernel."""
+    code, output = installed(run, ["needrestart", "-b"])
+    found = re.findall(r"^NEEDRESTART-SVC: (\S+)", output, re.MULTILINE) if not code else []
+    kernel = re.search(r"^NEEDRESTART-KSTA: [23]$", output, re.MULTILINE)
+    if kernel or Path("/run/reboot-required").exists():
+        found.insert(0, "reboot")
+    return found
+
+
+def failed_logins(run: Run) -> dict[str, int]:
+    """Return failed SSH logins of the last day, and from how many addresses."""
+    journal = ["journalctl", "--identifier=sshd", "--identifier=sshd-session", "--output=cat"]
+    journal += [f"--since=-{LOGIN_HOURS}h", "--quiet", "--no-pager", f"--grep={FAILED_LOGIN}"]
+    _, output = installed(run, journal)
+    lines = output.splitlines()
+    addresses = {address for line in lines for address in re.findall(r"(\S+) port \d+", line)}
+    return {"attempts": len(lines), "addresses": len(addresses)}
+
+
+# A value that needs an operator: percent, days, seconds, or MiB.
+DISK_FULL, CERTIFICATE_DAYS, BACKUP_AGE, LISTS_AGE = 85, 7, 26 * 3600, 3 * 86400
+LEAST_MEMORY, REPLICATION_LAG = 5, 60
+
+
+def host_problems(status: dict[str, Any]) -> Iterator[str]:
+    """Yield what an operator should look at, most urgent first."""
+    for unit, state in status.get("units", {}).items():
+        yield f"{unit} is {state}"
+    for disk in status.get("disks", []):
+        for kind in ("used", "inodes"):
+            if disk[kind] >= DISK_FULL:
+                what = "full" if kind == "used" else "out of inodes"
+                yield f"{disk['path']} is {disk[kind]} % {what}"
+    memory = status.get("memory")
+    if memory and memory["available"] * 100 < memory["total"] * LEAST_MEMORY:
+        yield f"only {memory['available']} of {memory['total']} MiB of memory are available"
+    for service in memory["services"] if memory else []:
+        if service["limit"] and service["used"] * 10 >= service["limit"] * 9:
+            yield f"{service['unit']} uses {service['used']} of {service['limit']} MiB"
+    for channel in status.get("replication", []):
+        if not channel["running"]:
+            yield f"replication from {channel['source']} is stopped"
+        elif channel["lag"] >= REPLICATION_LAG:
+            yield f"replication from {channel['source']} is {channel['lag']} s behind"
+    for backup in status.get("backups", []):
+        if backup["failed"] or not 0 <= backup["age"] < BACKUP_AGE:
+            yield f"backup of {backup.get('app', '')}: {backup_text(backup)}"
+    for certificate in status.get("certificates", []):
+        if certificate["failed"] or certificate["days"] < CERTIFICATE_DAYS:
+            failed = ", the last renewal failed" if certificate["failed"] else ""
+            yield f"certificate of {certificate['app']}: {certificate['days']} days left{failed}"
+    updates = status.get("updates", {})
+    if updates.get("security"):
+        yield f"{updates['security']} security updates are pending"
+    if updates.get("lists", 0) > LISTS_AGE:
+        yield f"the package lists are {age(updates['lists'])} old"
+    if "reboot" in status.get("restarts", []):
+        yield "a reboot is pending"
+
+
+def backup_text(backup: dict[str, Any]) -> str:
+    """Return the age of a backup, and whether the last one failed."""
+    text = age(backup["age"]) if backup["age"] >= 0 else "none yet"
+    return f"{text}, failed" if backup["failed"] else text
+
+
+def age(seconds: float) -> str:
+    """Return a time span in its largest unit: 45 s, 12 min, 3 h or 5 d."""
+    for size, unit in ((172800, "d"), (7200, "h"), (120, "min")):
+        if seconds >= size:
+            return f"{int(seconds / {'d': 86400, 'h': 3600, 'min': 60}[unit])} {unit}"
+    return f"{int(seconds)} s"
+
+
+def host_texts(status: dict[str, Any]) -> dict[str, str]:
+    """Return the status of a host as short texts, for a table."""
+    memory, logins = status["memory"], status["failed_logins"]
+    waiting = status["restarts"]
+    updates = status["updates"]
+    return {
+        "up": age(status["uptime"]),
+        "units": ", ".join(f"{unit} {state}" for unit, state in status["units"].items()) or "ok",
+        "memory": f"{memory['total'] - memory['available']}/{memory['total']} MiB",
+        "disk": " ".join(f"{disk['path']} {disk['used']}%" for disk in status["disks"]) or "-",
+        "security updates": str(updates["security"]),
+        "restarts": "reboot" if "reboot" in waiting else str(len(waiting)),
+        "certificate": ", ".join(f"{item['days']} d" for item in status["certificates"]) or "-",
+        "backup": ", ".join(map(backup_text, status["backups"])) or "-",
+        "replication": ", ".join(
+            f"{item['lag']} s" if item["running"] else "stopped" for item in status["replication"]
+        )
+        or "-",
+        "bans": str(sum(status["bans"].values())),
+        "failed logins": f"{logins['attempts']} from {logins['addresses']}",
+    }
