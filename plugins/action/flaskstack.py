@@ -27,7 +27,8 @@ class ActionModule(ActionBase):
 
         Arguments: `call` (name), `params` (dict), `files` (paths on the controller; each key
         becomes a parameter with the path on the host), `templates` (list of `path`, `src` and
-        `vars`, rendered into the parameter `files`: texts by path), `secrets` (masked in results).
+        `vars`, rendered into the parameter `files`: texts by path; with `static`, `src` is a
+        file of the role, which is used as it is), `secrets` (masked in results).
         """
         sys.path[:0] = [str(PROGRAM)] if str(PROGRAM) not in sys.path else []
         from flaskstack.controller.holder import holder
@@ -78,6 +79,10 @@ class ActionModule(ActionBase):
         search = [path for root in roots for path in (f"{root}/templates", root)]
         texts = {}
         for template in templates:
+            if template.get("static"):
+                source = self._find_needle("files", template["src"])
+                texts[template["path"]] = self._loader.get_text_file_contents(source)
+                continue
             source = self._find_needle("templates", template["src"])
             data = trust_as_template(self._loader.get_text_file_contents(source))
             known = {"ansible_managed": C.config.get_config_value("DEFAULT_MANAGED_STR")}

@@ -251,6 +251,7 @@ def test_metrics(shop, monkeypatch, tmp_path):
     assert any(
         line.startswith('flaskstack_app_release_timestamp_seconds{app="shop"} 1') for line in own
     )
+    assert 'flaskstack_site_errors{app="shop"} 0' in own
     host_file = (tmp_path / "host.prom").read_text().splitlines()
     assert 'flaskstack_bans{jail="quoted\\"jail"} 3' in host_file
     assert "flaskstack_security_updates 0" in host_file

@@ -157,6 +157,16 @@ Connection closed by authenticating user root 192.0.2.2 port 4712 [preauth]
     assert found == {"attempts": 3, "addresses": 2}
 
 
+def test_site_errors():
+    lines = ['{"app":"shop","status":503,"bytes_sent":1}', '{"status":500,"uri":"/"}']
+    lines += [
+        '*1 connect() failed: "status":502,',
+        '{"uri":"\\"status\\":502,","status":404,"x":1}',
+    ]
+    found = outputs(journalctl="\n".join(lines))
+    assert host_status.site_errors(found, "shop") == 2
+
+
 def test_versions_of_installed_packages():
     text = "ii |nginx|1.22.1-9\nrc |mysql-server|8.0\nii |redis-server|5:7.0.15-1\n"
     found = host_status.versions(outputs(dpkg_query=text))
@@ -199,6 +209,7 @@ def test_status_of_this_machine():
 
 
 FINE = {
+    "site_errors": 9,
     "units": {},
     "disks": [{"path": "/", "used": 84, "inodes": 10}],
     "memory": {
@@ -217,6 +228,7 @@ FINE = {
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
+        ({"site_errors": 10}, "10 requests failed with 5xx in 5 minutes"),
         ({"units": {"nginx.service": "failed"}}, "nginx.service is failed"),
         ({"disks": [{"path": "/", "used": 85, "inodes": 1}]}, "/ is 85 % full"),
         ({"disks": [{"path": "/", "used": 1, "inodes": 90}]}, "/ is 90 % out of inodes"),

@@ -172,6 +172,7 @@ CALLS = {
     "remove_folders": "folders:remove",
     "conflicts": "conflicts:find",
     "status": "status:gather_status",
+    "files": "host_files:write_files",
     "singletons": "singletons:place",
     "python": "python:install",
     "environment": "environment:install",
@@ -184,7 +185,7 @@ CALLS = {
 EXCLUSIVE = {"environment", "build", "place", "python"}  # run one at a time
 # Calls that check mode may run.
 READS = {"gather", "settings", "apply", "stale", "migrations", "singletons", "remove_folders"}
-READS |= {"conflicts", "status"}
+READS |= {"conflicts", "status", "files"}
 
 
 def call(name: str) -> int:

@@ -25,19 +25,18 @@ from flaskstack.change import Change
 from flaskstack.deploy_lock import Lock, this_process
 from flaskstack.errors import DeployError, ValidationError
 from flaskstack.history import rollback_settings, rollback_target, table
-from flaskstack.host_status import host_status
 from flaskstack.run import run as run_command
 from flaskstack.settings import Settings
 from flaskstack.status import (
     MAINTENANCE,
     app_status,
+    full_status,
     is_known,
     problems,
     root_of,
     status_table,
     write_metrics,
 )
-from flaskstack.units import Units
 
 NEEDS_ROOT = 77  # exit code of sysexits.h
 
@@ -110,7 +109,7 @@ def folder_of(options: argparse.Namespace) -> str:
 
 def status(options: argparse.Namespace, app_dir: AppDir) -> Result:
     """Show the active release, its health (exit code 1 on a problem) and the state of the host."""
-    host = host_status(Units().run)
+    host = full_status(app_dir.app)
     app = app_status(app_dir) if app_dir.root != Path() else {}
     found = problems(app, host)
     result = app | {"host": host, "problems": found}

@@ -29,6 +29,8 @@ TIMEOUT = ["timeout", "20"]  # a hanging server must not hang the status
 # Messages of sshd about logins that failed; one per attempt.
 FAILED_LOGIN = r"^(Failed \S+ for|Invalid user|Connection \w+ by authenticating user) .*"
 LOGIN_HOURS = 24
+ERROR = re.compile(r'"status":5\d\d,')
+ERROR_MINUTES = 5
 
 
 def host_status(run: Run = command, now: float | None = None) -> dict[str, Any]:
@@ -287,6 +289,17 @@ def restarts(run: Run) -> list[str]:
     return found
 
 
+def site_errors(run: Run, app: str) -> int:
+    """Return how many requests nginx answered with 5xx in the last minutes.
+
+    They have a priority of their own in the journal, so that few lines are read.
+    """
+    journal = ["journalctl", f"--identifier=nginx_{app}", "--priority=err..err", "--output=cat"]
+    journal += [f"--since=-{ERROR_MINUTES}min", "--quiet", "--no-pager"]
+    _, output = installed(run, journal)
+    return sum(line.startswith("{") and bool(ERROR.search(line)) for line in output.splitlines())
+
+
 def failed_logins(run: Run) -> dict[str, int]:
     """Return failed SSH logins of the last day, and from how many addresses."""
     journal = ["journalctl", "--identifier=sshd", "--identifier=sshd-session", "--output=cat"]
@@ -300,10 +313,13 @@ def failed_logins(run: Run) -> dict[str, int]:
 # A value that needs an operator: percent, days, seconds, or MiB.
 DISK_FULL, CERTIFICATE_DAYS, BACKUP_AGE, LISTS_AGE = 85, 7, 26 * 3600, 3 * 86400
 LEAST_MEMORY, REPLICATION_LAG = 5, 60
+SITE_ERRORS = 10
 
 
 def host_problems(status: dict[str, Any]) -> Iterator[str]:
     """Yield what an operator should look at, most urgent first."""
+    if status.get("site_errors", 0) >= SITE_ERRORS:
+        yield f"{status['site_errors']} requests failed with 5xx in {ERROR_MINUTES} minutes"
     for unit, state in status.get("units", {}).items():
         yield f"{unit} is {state}"
     for disk in status.get("disks", []):
@@ -359,6 +375,7 @@ def host_texts(status: dict[str, Any]) -> dict[str, str]:
     updates = status["updates"]
     return {
         "up": age(status["uptime"]),
+        "5xx": str(status.get("site_errors", 0)),
         "units": ", ".join(f"{unit} {state}" for unit, state in status["units"].items()) or "ok",
         "memory": f"{memory['total'] - memory['available']}/{memory['total']} MiB",
         "disk": " ".join(f"{disk['path']} {disk['used']}%" for disk in status["disks"]) or "-",

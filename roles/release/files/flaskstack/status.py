@@ -29,6 +29,7 @@ APP_METRICS = {
     "app_release_info": "The active release.",
     "app_release_timestamp_seconds": "When the active release was activated.",
     "app_maintenance": "1 while requests get the maintenance page.",
+    "site_errors": "Requests that nginx answered with 5xx in the last five minutes.",
 }
 HOST_METRICS = {
     "unit_down": "Units that should run and do not.",
@@ -59,11 +60,17 @@ def is_known(app: str) -> bool:
 
 def gather_status(params: dict[str, Any]) -> dict[str, Any]:
     """Return the status of the host and, if a release is active on it, of the app."""
-    app, run = params["app"], Units().run
-    host = host_status.host_status(run)
+    app = params["app"]
+    host = full_status(app)
     root = root_of(app)
     found = app_status(AppDir(root, app)) if root else {}
     return {"changed": False, "app": found, "host": host, "problems": problems(found, host)}
+
+
+def full_status(app: str) -> dict[str, Any]:
+    """Return the status of the host, with the errors of the app's site on it."""
+    run = Units().run
+    return host_status.host_status(run) | {"site_errors": host_status.site_errors(run, app)}
 
 
 def app_status(app_dir: AppDir) -> dict[str, Any]:
@@ -126,9 +133,10 @@ def write_metrics(app_dir: AppDir) -> None:
     folder, run = host_status.METRICS, Units().run
     host = host_status.quick_status(run) | slow_parts(run)
     write(folder / "host.prom", metrics_text(HOST_METRICS, host_samples(host)))
-    if app_dir.root != Path():
-        samples = app_samples(app_status(app_dir))
-        write(folder / f"{app_dir.app}_status.prom", metrics_text(APP_METRICS, samples))
+    app = app_status(app_dir) if app_dir.root != Path() else {}
+    samples = app_samples(app) if app else {}
+    samples["site_errors"] = [({"app": app_dir.app}, host_status.site_errors(run, app_dir.app))]
+    write(folder / f"{app_dir.app}_status.prom", metrics_text(APP_METRICS, samples))
 
 
 def slow_parts(run: host_status.Run) -> dict[str, Any]:
