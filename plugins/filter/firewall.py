@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 from typing import Any
+
+sys.path.append(str(Path(__file__).parent))
+
+from monitoring import monitoring_services
 
 Hostvars = Mapping[str, Mapping[str, Any]]
 Groups = Mapping[str, Sequence[str]]
@@ -17,7 +23,7 @@ def firewall_services(
 
     Empty sources allow all addresses. Settings: `https`, `web_sources`, `database_port`,
     `cache_port`, `queue_port`. Database, cache and queue are open to the `firewall_addresses` of
-    the other hosts of group app, and only if they listen on the network.
+    the other hosts of group app, and only if they listen on the network; exporters to Prometheus.
     """
     rules = []
     if name in groups.get("edge", []):
@@ -33,7 +39,7 @@ def firewall_services(
         ]
         if sources:
             rules.append(_rule(str(settings[f"{tier}_port"]), "tcp", tier, sources))
-    return rules
+    return rules + monitoring_services(hostvars, groups, name)
 
 
 def hosts_without_address(hostvars: Hostvars, groups: Groups, name: str) -> list[str]:
