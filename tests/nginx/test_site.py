@@ -170,6 +170,31 @@ def test_text_is_compressed_if_the_client_accepts_gzip(site, path):
     assert compressed.text == plain.text
 
 
+@pytest.mark.parametrize(
+    "path", ["/metrics", "/metrics?x=1", "//metrics", "/%6detrics", "/metrics/", "/metrics/x"]
+)
+def test_metrics_are_not_public(site, logged, path):
+    answer = site.get(path)
+    assert answer.status_code == 404
+    assert logged(answer.headers["X-Request-ID"])["upstream_addr"] == ""  # the app was not asked
+    assert site.get("/metricsx").status_code == 200
+
+
+def test_numbers_of_nginx_are_only_on_a_socket(site, server):
+    path = server.path("/var/lib/flaskstack/nginx/status.sock")
+    assert b"Active connections" in over_socket(path, "/stub_status")
+    assert b"404" in over_socket(path, "/").splitlines()[0]
+    assert "Active connections" not in site.get("/stub_status").text
+
+
+def over_socket(path, url):
+    """Return the answer of a server on a Unix socket."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(path))
+        connection.sendall(f"GET {url} HTTP/1.0\r\n\r\n".encode())
+        return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
 def test_uploads_are_accepted_up_to_the_limit(site):
     size = 2**20
     assert site.post("/", data=b"x" * size).json()["body"] == size
