@@ -139,6 +139,24 @@ def _joined(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
+EXPORTER_MEMORY, ALERTMANAGER_MEMORY, PROMETHEUS_MEMORY = 20, 32, 256  # MiB; the last is a limit
+
+
+def monitoring_memory(variables: Mapping[str, Any], tiers: Iterable[str], host: str) -> int:
+    """Return the MiB that exporters and Prometheus use on a host, from the inventory's variables."""
+    server = variables.get("monitoring_server", "")
+    if not variables.get("monitoring_enabled", bool(server)):
+        return 0
+    own = EVERY | {*tiers}
+    size = EXPORTER_MEMORY * sum(
+        bool(PARTS[name].groups & own) for name in (*HOST_PORTS, *APP_PORTS)
+    )
+    if server == host:
+        limit = int(variables.get("monitoring_memory_limit", PROMETHEUS_MEMORY))
+        size += ALERTMANAGER_MEMORY + limit
+    return size
+
+
 def _ports(variables: Mapping[str, Any]) -> dict[str, int]:
     """Return the ports of the exporters of a host, from its variables in the inventory."""
     return HOST_PORTS | {

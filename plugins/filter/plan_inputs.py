@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
+
+sys.path.append(str(Path(__file__).parent))
+
+from monitoring import monitoring_memory
 
 Site = dict[str, dict[str, Any]]
 Check = dict[str, Any]
@@ -65,7 +71,7 @@ def plan_inputs(
     `cpus` come from `host_memory` and `host_cpus`, or from facts, or are None. `streams` are the
     paths of streamed responses. `server` has the `app` that owns the MySQL server and its settings,
     if that is another app. `processes` has the memory limit (MiB) of each background process on the
-    host, 0 for no limit.
+    host, 0 for no limit. `monitoring` is the memory of exporters and Prometheus.
     """
     first = (groups.get("app") or [""])[0]
     return {
@@ -74,6 +80,11 @@ def plan_inputs(
             hostvars[host],
             host == hostvars[host].get("app_singleton_host", first),
         )
+        | {
+            "monitoring": monitoring_memory(
+                hostvars[host], [tier for tier in TIERS if host in groups.get(tier, [])], host
+            )
+        }
         | {"groups": [group for group, hosts in groups.items() if host in hosts]}
         for host in groups["all"]
     }

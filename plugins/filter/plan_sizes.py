@@ -191,6 +191,8 @@ def _parts(inputs: dict[str, Any], plan: dict[str, Any]) -> dict[str, int]:
     """Return the memory that each service on the host may use with these settings."""
     tiers, cpus = inputs["tiers"], inputs["cpus"] or 1
     parts = {"system": min(64 + _memory(inputs) * 6 // 100, 1024)}
+    if inputs.get("monitoring"):
+        parts["monitoring"] = inputs["monitoring"]
     if "edge" in tiers:
         parts["nginx"] = NGINX + NGINX_WORKER * cpus
     if "app" in tiers:

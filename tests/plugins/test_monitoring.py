@@ -8,11 +8,14 @@ from firewall import firewall_services
 from monitoring import (
     listen_addresses,
     monitoring_checks,
+    monitoring_memory,
     monitoring_parts,
     monitoring_services,
     monitoring_templates,
     scrape_targets,
 )
+from plan_inputs import plan_inputs
+from plan_sizes import plan_sizes
 
 GROUPS = {
     "all": ["web", "data"],
@@ -158,6 +161,20 @@ def test_firewall_has_the_rules_of_exporters():
     settings = {"https": False, "web_sources": []}
     rules = firewall_services(HOSTVARS, GROUPS, "web", settings)
     assert [rule["comment"] for rule in rules][:2] == ["web", "node metrics"]
+
+
+def test_plan_has_the_memory_of_the_monitoring():
+    assert monitoring_memory({}, ["app"], "web") == 0
+    assert monitoring_memory({"monitoring_enabled": True}, ["app", "edge"], "web") == 60
+    assert monitoring_memory(HOSTVARS["data"], ["cache", "queue"], "data") == 40 + 32 + 256
+    limited = HOSTVARS["data"] | {"monitoring_memory_limit": "100"}
+    assert monitoring_memory(limited, [], "data") == 20 + 32 + 100
+    site = plan_sizes(plan_inputs(GROUPS, {"web": PLANNED, "data": PLANNED | HOSTVARS["data"]}))
+    assert site["data"]["parts"]["monitoring"] == 60 + 32 + 256
+    assert "monitoring" not in site["web"]["parts"]
+
+
+PLANNED = {"app_name": "shop", "host_memory": 2048, "host_cpus": 2}
 
 
 def rejected(local=None, host="web", hostvars=HOSTVARS, **settings):

@@ -291,7 +291,7 @@ DASHBOARD = json.loads((ROOT / "roles/monitoring/files/grafana/flaskstack.json")
 
 
 def test_dashboard_has_valid_expressions(tmp_path):
-    """promtool parses an expression as a recording rule."""
+    """Promtool parses an expression as a recording rule."""
     targets = [target for panel in DASHBOARD["panels"] for target in panel["targets"]]
     expressions = [target["expr"].replace("$host", ".*") for target in targets]
     expressions += [note["expr"] for note in DASHBOARD["annotations"]["list"]]
