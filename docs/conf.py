@@ -11,6 +11,7 @@ SECTIONS = {
         "operations",
         "faults",
         "backups",
+        "monitoring",
         "plan",
         "certificates",
         "ssh",

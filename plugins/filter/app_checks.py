@@ -146,6 +146,13 @@ def _site_checks(settings: Settings) -> Iterator[Check]:
         "must be a URL path that begins with a slash, with characters outside of ASCII as %…",
         example="/healthz",
     )
+    metrics = settings["app_metrics_path"]
+    yield check(
+        "app_metrics_path",
+        not metrics or (re.fullmatch("(/[A-Za-z0-9._~-]+)+", metrics) and metrics != health),
+        "must be a URL path that begins with a slash and is not app_health_path, or empty",
+        example="/metrics",
+    )
     yield check(
         "app_domains",
         dns_names(domains) == domains,

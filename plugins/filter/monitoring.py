@@ -143,7 +143,7 @@ EXPORTER_MEMORY, ALERTMANAGER_MEMORY, PROMETHEUS_MEMORY = 20, 32, 256  # MiB; th
 
 
 def monitoring_memory(variables: Mapping[str, Any], tiers: Iterable[str], host: str) -> int:
-    """Return the MiB that exporters and Prometheus use on a host, from the inventory's variables."""
+    """Return the MiB that exporters and Prometheus use on a host."""
     server = variables.get("monitoring_server", "")
     if not variables.get("monitoring_enabled", bool(server)):
         return 0
