@@ -74,8 +74,8 @@ METRICS = """# HELP flaskstack_certificate_expiry_timestamp_seconds Expiry
 flaskstack_certificate_expiry_timestamp_seconds{app="shop"} 1864000
 flaskstack_certificate_failed{app="shop"} 1
 flaskstack_certificate_is_fallback{app="shop"} 0
-flaskstack_backup_last_success_timestamp_seconds{app="shop"} 993600
-flaskstack_backup_failed{app="shop"} 0
+flaskstack_backup_last_success_timestamp_seconds{app="shop",job="run"} 993600
+flaskstack_backup_failed{app="shop",job="run"} 0
 """
 NOW = 1_000_000.0
 
@@ -181,9 +181,10 @@ def test_certificates_and_backups(metrics):
     (certificate,) = host_status.certificates(metrics, NOW)
     assert certificate == {"app": "shop", "days": 10, "failed": True, "fallback": False}
     (backup,) = host_status.backups(metrics, NOW)
-    assert backup == {"app": "shop", "age": 6400, "failed": False}
-    samples = [("flaskstack_backup_failed", {"app": "shop"}, 1.0)]
-    assert host_status.backups(samples, NOW) == [{"app": "shop", "age": -1, "failed": True}]
+    assert backup == {"app": "shop", "job": "run", "age": 6400, "failed": False}
+    labels = {"app": "shop", "job": "run"}
+    samples = [("flaskstack_backup_failed", labels, 1.0)]
+    assert host_status.backups(samples, NOW) == [labels | {"age": -1, "failed": True}]
 
 
 def test_memory_of_services(monkeypatch):
@@ -218,7 +219,7 @@ FINE = {
         "services": [{"unit": "nginx.service", "used": 89, "limit": 100}],
     },
     "replication": [{"source": "a", "running": True, "lag": 59}],
-    "backups": [{"app": "shop", "age": 90000, "failed": False}],
+    "backups": [{"app": "shop", "job": "run", "age": 90000, "failed": False}],
     "certificates": [{"app": "shop", "days": 7, "failed": False, "fallback": True}],
     "updates": {"security": 0, "lists": 90000},
     "restarts": ["nginx.service"],
@@ -249,12 +250,16 @@ FINE = {
             "replication from a is 60 s behind",
         ),
         (
-            {"backups": [{"app": "shop", "age": 94000, "failed": False}]},
-            "backup of shop: 26 h",
+            {"backups": [{"app": "shop", "job": "check", "age": 94000, "failed": False}]},
+            "backup of shop, job check: 26 h",
         ),
         (
-            {"backups": [{"app": "shop", "age": -1, "failed": True}]},
-            "backup of shop: none yet, failed",
+            {"backups": [{"app": "shop", "job": "drill", "age": -1, "failed": True}]},
+            "backup of shop, job drill: none yet, failed",
+        ),
+        (
+            {"backups": [{"app": "shop", "job": "ship", "age": 601, "failed": False}]},
+            "backup of shop, job ship: 10 min",
         ),
         (
             {"certificates": [{"app": "shop", "days": 6, "failed": True}]},

@@ -178,6 +178,9 @@ FIRING = {
     },
     "QueueNotSaved": {'redis_aof_last_write_status{host="a", redis="queue"}': 0},
     "BackupFailed": {'flaskstack_backup_failed{app="shop"}': 1},
+    "BinaryLogsOld": {
+        'flaskstack_backup_last_success_timestamp_seconds{app="shop", exported_job="ship"}': 0
+    },
 }
 # The same alerts with values just outside their limits.
 QUIET = {
@@ -217,6 +220,10 @@ QUIET = {
     },
     "CertificateExpires": {'flaskstack_certificate_expiry_timestamp_seconds{app="shop"}': 700000},
     "BackupFailed": {'flaskstack_backup_failed{app="shop"}': 0},
+    "BinaryLogsOld": {
+        'flaskstack_backup_last_success_timestamp_seconds{exported_job="drill"}': 0,
+        'flaskstack_backup_last_success_timestamp_seconds{exported_job="ship"}': "0+15x160",
+    },
 }
 # Alerts that wait for hours or days, with samples that last longer.
 SLOW = {
@@ -229,7 +236,9 @@ SLOW = {
     "Maintenance": {'flaskstack_app_maintenance{app="shop"}': 1},
     "CertificateExpires": {'flaskstack_certificate_expiry_timestamp_seconds{app="shop"}': 1200000},
     "CertificateFailed": {'flaskstack_certificate_failed{app="shop"}': 1},
-    "BackupOld": {'flaskstack_backup_last_success_timestamp_seconds{app="shop"}': 0},
+    "BackupOld": {
+        'flaskstack_backup_last_success_timestamp_seconds{app="shop", exported_job="run"}': 0
+    },
 }
 LATE, INTERVAL = 35, 15  # minutes until a test looks at the alerts, seconds between samples
 SLOW_LATE, SLOW_INTERVAL = 180 * 60, 240

@@ -142,7 +142,7 @@ def backups(samples: list[Any], now: float) -> list[dict[str, Any]]:
     for entry in by_labels(samples, "flaskstack_backup_").values():
         last = entry.get("last_success_timestamp_seconds", 0)
         age = int(now - last) if last else -1
-        names = {name: value for name, value in entry.items() if isinstance(value, str)}
+        names = {name: entry.get(name, "") for name in ("app", "job")}
         found.append(names | {"age": age, "failed": bool(entry.get("failed"))})
     return found
 
@@ -311,7 +311,8 @@ def failed_logins(run: Run) -> dict[str, int]:
 
 
 # A value that needs an operator: percent, days, seconds, or MiB.
-DISK_FULL, CERTIFICATE_DAYS, BACKUP_AGE, LISTS_AGE = 85, 7, 26 * 3600, 3 * 86400
+DISK_FULL, CERTIFICATE_DAYS, LISTS_AGE = 85, 7, 3 * 86400
+BACKUP_AGES = {"run": 26 * 3600, "check": 26 * 3600, "ship": 600}  # of the jobs of role backup
 LEAST_MEMORY, REPLICATION_LAG = 5, 60
 SITE_ERRORS = 10
 
@@ -339,8 +340,9 @@ def host_problems(status: dict[str, Any]) -> Iterator[str]:
         elif channel["lag"] >= REPLICATION_LAG:
             yield f"replication from {channel['source']} is {channel['lag']} s behind"
     for backup in status.get("backups", []):
-        if backup["failed"] or not 0 <= backup["age"] < BACKUP_AGE:
-            yield f"backup of {backup.get('app', '')}: {backup_text(backup)}"
+        limit = BACKUP_AGES.get(backup["job"], float("inf"))
+        if backup["failed"] or not 0 <= backup["age"] < limit:
+            yield f"backup of {backup['app']}, job {backup['job']}: {backup_text(backup)}"
     for certificate in status.get("certificates", []):
         if certificate["failed"] or certificate["days"] < CERTIFICATE_DAYS:
             failed = ", the last renewal failed" if certificate["failed"] else ""
@@ -382,7 +384,8 @@ def host_texts(status: dict[str, Any]) -> dict[str, str]:
         "security updates": str(updates["security"]),
         "restarts": "reboot" if "reboot" in waiting else str(len(waiting)),
         "certificate": ", ".join(f"{item['days']} d" for item in status["certificates"]) or "-",
-        "backup": ", ".join(map(backup_text, status["backups"])) or "-",
+        "backup": ", ".join(backup_text(one) for one in status["backups"] if one["job"] == "run")
+        or "-",
         "replication": ", ".join(
             f"{item['lag']} s" if item["running"] else "stopped" for item in status["replication"]
         )
