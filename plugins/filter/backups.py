@@ -74,7 +74,8 @@ def backup_timers(settings: Settings, is_own: bool = True) -> list[dict[str, Any
         {"name": "ship", "interval": interval if has_database else 0},
     ]
     idle = {"schedule": "", "interval": 0}
-    return [idle | job if is_own else job | idle for job in jobs]
+    timers = [idle | job if is_own else job | idle for job in jobs]
+    return [timer | {"enabled": bool(timer["schedule"] or timer["interval"])} for timer in timers]
 
 
 def backup_timer_files(timers: Iterable[Mapping[str, Any]], unit: str) -> list[dict[str, Any]]:

@@ -66,11 +66,18 @@ def test_logs_are_shipped_twice_within_the_limit():
     assert interval("files") == 0
 
 
+def test_timers_without_a_schedule_are_disabled():
+    schedules = {"backup_schedule": "daily", "backup_check_schedule": "daily"}
+    settings = schedules | {"backup_drill_schedule": "", "backup_binlog_interval": 60}
+    timers = backup_timers(settings | {"backup_parts": ["database"]})
+    assert [timer["name"] for timer in timers if timer["enabled"]] == ["run", "check", "ship"]
+
+
 def test_a_host_that_restores_for_another_one_has_no_timers():
     schedules = ("backup_schedule", "backup_check_schedule", "backup_drill_schedule")
     settings = dict.fromkeys(schedules, "daily") | {"backup_binlog_interval": 60}
     timers = backup_timers(settings | {"backup_parts": ["database"]}, is_own=False)
-    assert not any(timer["schedule"] or timer["interval"] for timer in timers)
+    assert not any(timer["schedule"] or timer["interval"] or timer["enabled"] for timer in timers)
     assert [timer["name"] for timer in timers] == ["run", "check", "drill", "ship"]
 
 
