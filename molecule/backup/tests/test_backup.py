@@ -100,6 +100,36 @@ def test_no_secret_is_in_a_process_list_or_a_public_file(hosts):
     assert "password" not in site.check_output(f"cat {METRICS}").lower()
 
 
+def test_files_are_restored_as_the_user_of_the_app(hosts, operator):
+    """A link that the app put in place of its directory leads nowhere."""
+    site, uploads = hosts["site"], "/srv/my_shop/shared/uploads"
+    site.run("useradd --system my_shop")
+    site.check_output(f"echo saved >{uploads}/note && chown -R my_shop: /srv/my_shop/shared")
+    assert operator.play("backup", "--limit", "site").code == 0
+    site.check_output(f"echo changed >{uploads}/note && touch {uploads}/later")
+    variables = {"restore_parts": "files", "confirm": "yes"}
+    done = operator.play("restore", "--limit", "site", **variables)
+    assert done.code == 0, done.output
+    assert site.check_output(f"cat {uploads}/note; ls {uploads}").split() == [
+        *("saved", "later", "note")
+    ]
+    site.check_output(f"rm -r {uploads} && ln -s /etc/cron.d {uploads}")
+    operator.play("restore", "--limit", "site", **variables)
+    assert site.run("test -e /etc/cron.d/note").rc != 0
+
+
+def test_the_queue_gets_its_jobs_back(hosts, operator):
+    site = hosts["site"]
+    password = site.ansible.get_variables()["app_queue_password"]
+    redis = f"REDISCLI_AUTH={password} {REDIS}"
+    site.check_output(f"{redis} rpush jobs one two")
+    assert operator.play("backup", "--limit", "site").code == 0
+    site.check_output(f"{redis} del jobs")
+    done = operator.play("restore", "--limit", "site", restore_parts="queue", confirm="yes")
+    assert done.code == 0, done.output
+    wait_for(lambda: site.check_output(f"{redis} lrange jobs 0 -1").split() == ["one", "two"])
+
+
 def test_backups_are_listed(operator):
     done = operator.play("backups", "--limit", "site")
     assert done.code == 0, done.output

@@ -801,8 +801,9 @@ class Backup:
             return
         user = pwd.getpwnam(self.settings.files_user)
         # The app owns the target and may have put links there, so nothing is written as root.
-        pack = subprocess.Popen(["tar", "-C", folder, "-c", "."], stdout=subprocess.PIPE)
-        unpack = ["tar", "-C", "/", "--no-same-owner", "--no-overwrite-dir", "-x"]
+        paths = [path.lstrip("/") for path in manifest["files_paths"]]
+        pack = subprocess.Popen(["tar", "-C", folder, "-c", *paths], stdout=subprocess.PIPE)
+        unpack = ["tar", "-C", "/", "--no-same-owner", "--no-overwrite-dir", "-xp"]
         identity = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
         done = subprocess.run(unpack, stdin=pack.stdout, check=False, **identity)
         if done.returncode or pack.wait():
