@@ -84,7 +84,7 @@ def outputs(**texts):
     """Return a `run` in which the named programs print a text, and all others are missing."""
 
     def run(argv):
-        assert argv[:2] == ["timeout", "20"]
+        assert argv[0] == "timeout"
         if (name := argv[2].replace("-", "_")) not in texts:
             return 127, "", "timeout: failed to run command"
         text = texts[name]
@@ -139,6 +139,7 @@ def test_bans():
 def test_security_updates_of_both_distributions():
     found = host_status.updates(outputs(apt_get=SIMULATED))
     assert (found["packages"], found["security"], found["names"]) == (3, 2, ["openssl", "libc6"])
+    assert host_status.updates(outputs())["security"] == -1  # unknown, not 0
 
 
 def test_pending_restarts():
@@ -207,6 +208,7 @@ def test_status_of_this_machine():
     texts = host_status.host_texts(found)
     assert texts["units"] == "ok"
     assert texts["backup"] == "-"
+    assert texts["security updates"] == "?"
 
 
 FINE = {
@@ -265,6 +267,7 @@ FINE = {
             {"certificates": [{"app": "shop", "days": 6, "failed": True}]},
             "certificate of shop: 6 days left, the last renewal failed",
         ),
+        ({"updates": {"security": -1, "lists": 300000}}, "the package lists are 3 d old"),
         ({"updates": {"security": 2, "lists": 1}}, "2 security updates are pending"),
         ({"updates": {"security": 0, "lists": 300000}}, "the package lists are 3 d old"),
         ({"restarts": ["reboot"]}, "a reboot is pending"),

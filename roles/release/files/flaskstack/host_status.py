@@ -25,7 +25,7 @@ LABEL = re.compile(r'(\w+)="([^"]*)"')
 SERVERS = ("nginx.service", "mariadb.service", "mysql.service")
 PACKAGES = ("nginx", "mariadb-server", "mysql-server", "redis-server", "openssh-server")
 DISK_TYPES = {"ext4", "ext3", "xfs", "btrfs", "zfs", "overlay", "f2fs"}
-TIMEOUT = ["timeout", "20"]  # a hanging server must not hang the status
+TIMEOUT, APT_TIMEOUT = 20, 60  # seconds; a hanging server must not hang the status
 # Messages of sshd about logins that failed; one per attempt.
 FAILED_LOGIN = r"^(Failed \S+ for|Invalid user|Connection \w+ by authenticating user) .*"
 LOGIN_HOURS = 24
@@ -65,10 +65,10 @@ def slow_status(run: Run = command) -> dict[str, Any]:
     }
 
 
-def installed(run: Run, argv: list[str]) -> tuple[int, str]:
+def installed(run: Run, argv: list[str], limit: int = TIMEOUT) -> tuple[int, str]:
     """Run a program with a time limit; return its exit code (127 if it is missing) and output."""
     try:
-        code, output, _ = run([*TIMEOUT, *argv])
+        code, output, _ = run(["timeout", str(limit), *argv])
     except OSError:
         return 127, ""
     return code, output
@@ -263,17 +263,17 @@ def debian() -> str:
 def updates(run: Run) -> dict[str, Any]:
     """Return how many packages have an update, and how many a security update.
 
-    `lists` is the age of the package lists in seconds.
+    The numbers are -1 if apt failed. `lists` is the age of the package lists in seconds.
     """
     simulate = ["apt-get", "--simulate", "--option=Debug::NoLocking=true", "dist-upgrade"]
-    _, output = installed(run, simulate)
+    code, output = installed(run, simulate, APT_TIMEOUT)
     lines = re.findall("^Inst .*$", output, re.MULTILINE)
     security = [line for line in lines if re.search("-security", line, re.IGNORECASE)]
     stamps = [Path("/var/lib/apt", name) for name in ("periodic/update-success-stamp", "lists")]
     age = next((int(time.time() - path.stat().st_mtime) for path in stamps if path.exists()), -1)
     return {
-        "packages": len(lines),
-        "security": len(security),
+        "packages": -1 if code else len(lines),
+        "security": -1 if code else len(security),
         "names": [line.split()[1] for line in security],
         "lists": age,
     }
@@ -348,7 +348,7 @@ def host_problems(status: dict[str, Any]) -> Iterator[str]:
             failed = ", the last renewal failed" if certificate["failed"] else ""
             yield f"certificate of {certificate['app']}: {certificate['days']} days left{failed}"
     updates = status.get("updates", {})
-    if updates.get("security"):
+    if updates.get("security", 0) > 0:
         yield f"{updates['security']} security updates are pending"
     if updates.get("lists", 0) > LISTS_AGE:
         yield f"the package lists are {age(updates['lists'])} old"
@@ -381,7 +381,7 @@ def host_texts(status: dict[str, Any]) -> dict[str, str]:
         "units": ", ".join(f"{unit} {state}" for unit, state in status["units"].items()) or "ok",
         "memory": f"{memory['total'] - memory['available']}/{memory['total']} MiB",
         "disk": " ".join(f"{disk['path']} {disk['used']}%" for disk in status["disks"]) or "-",
-        "security updates": str(updates["security"]),
+        "security updates": str(updates["security"]) if updates["security"] >= 0 else "?",
         "restarts": "reboot" if "reboot" in waiting else str(len(waiting)),
         "certificate": ", ".join(f"{item['days']} d" for item in status["certificates"]) or "-",
         "backup": ", ".join(backup_text(one) for one in status["backups"] if one["job"] == "run")

@@ -173,7 +173,9 @@ def host_samples(host: dict[str, Any]) -> Samples:
         "service_memory_limit_bytes": [
             ({"unit": one["unit"]}, one["limit"] * 2**20) for one in services if one["limit"]
         ],
-        "security_updates": [({}, host["updates"]["security"])],
+        "security_updates": [
+            ({}, number) for number in [host["updates"]["security"]] if number >= 0
+        ],
         "restarts_pending": [({}, len(host["restarts"]))],
         "reboot_pending": [({}, "reboot" in host["restarts"])],
         "bans": [({"jail": jail}, number) for jail, number in host["bans"].items()],
