@@ -137,8 +137,8 @@ def singleton_checks(
 ) -> Iterable[Check]:
     """Return the checks before singletons move to `host`.
 
-    `results` are those of hosts outside this run. `stopped_here` is the host of this run that stops
-    singletons if the host that starts them is not in the run.
+    `results` come from the hosts outside this run. `stopped_here` is set if `host` is outside this
+    run: it is the host in this run where the singletons would be stopped.
     """
     results = list(results)
     names = ", ".join(units)

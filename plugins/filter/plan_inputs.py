@@ -14,7 +14,7 @@ INPUTS = ("request_timeout", "host_memory", "host_cpus", "gunicorn_worker_memory
 TIERS = ("edge", "app", "database", "cache", "queue")
 # Settings of a shared database server that determine its memory.
 SERVED = ("mysql_innodb_buffer_pool_size", "mysql_performance_schema")
-# Other common names of the tiers.
+# Common names for groups, and the tier that each stands for.
 SERVERS = {"nginx": "edge", "gunicorn": "app", "mysql": "database", "mariadb": "database"}
 SERVERS |= {"db": "database", "redis": "cache"}
 # A release starts beside the previous one (switch) or replaces it (restart).

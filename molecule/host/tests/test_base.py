@@ -110,7 +110,7 @@ signal.pause()
 
 
 def test_timed_jobs_and_transient_units_are_not_restarted(host):
-    """Only the service restarts, not a oneshot job or a migration (transient)."""
+    """Only the service restarts, not the oneshot job or the transient unit, as of a migration."""
     units = {
         "outdated": "Type=exec",
         "shop-nightly": "Type=oneshot",
@@ -177,7 +177,7 @@ def test_modules_are_blocked(host):
 
 
 def test_network_settings_hold_on_every_interface(host):
-    """Despite the pattern in systemd's settings, and on new interfaces."""
+    """They override patterns for all interfaces in other files, and apply to new interfaces."""
     other = "/usr/lib/sysctl.d/50-other.conf"
     patterns = "net.ipv4.conf.*.rp_filter = 2\n-net.ipv4.conf.all.rp_filter\n"
     host.check_output(f"mkdir -p /usr/lib/sysctl.d; printf %s >{other}", patterns)

@@ -19,7 +19,7 @@ LOCKED_OUT = {
 
 
 def answers(answer, *places):
-    """Return the expected answer of each port."""
+    """Return the same expected answer for each port."""
     return dict.fromkeys(places, answer)
 
 

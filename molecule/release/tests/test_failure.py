@@ -45,7 +45,7 @@ FAILURES = {
     ),
     "import": (
         (FACTORY, "from flask import Flask\n", FAILS_AT_IMPORT),
-        {"release_health_timeout": 300},  # the failure is found without waiting
+        {"release_health_timeout": 300},  # long, since the failure is detected without waiting
         [
             "Gunicorn cannot import it",
             "ModuleNotFoundError: No module named 'missing_module'",

@@ -94,7 +94,7 @@ def account(variable: str, name: str, comment: str) -> Iterator[Problem]:
 
 
 def file(app: str, path: Path) -> Iterator[Problem]:
-    """Yield a file that exists, and that no role wrote for this app."""
+    """Yield an existing file, unless a role wrote it for this app."""
     if os.path.lexists(path):
         text = path.read_text(errors="replace") if path.is_file() else ""
         own = "Ansible managed" in text and re.search(rf"(?<![\w-]){app}(?!\w)", text)

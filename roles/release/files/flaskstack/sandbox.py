@@ -1,7 +1,7 @@
 """Run untrusted code as the build account, isolated from the rest of the host.
 
-It sees system programs and settings, a folder under its final path, and its cache. It can reach
-only named addresses. The result is then owned by root.
+The code sees system programs and settings, a folder under its final path, and its cache. It can
+reach only named addresses. The result is then owned by root.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ PROPERTIES = BUILDS | {
     "UMask": "0022",
 }
 SYSTEM = "/usr /etc /opt -/bin -/sbin -/lib -/lib32 -/lib64"
-# Data of other apps and of this app in /etc is also protected by its mode.
+# In /etc, file modes also protect the data of this app and of others.
 HIDDEN = "-/etc/{app} -/etc/ansible -/etc/flaskstack -/etc/nginx -/etc/redis -/etc/ssh"
 TABLE = """table inet {table} {{}}
 delete table inet {table}

@@ -17,7 +17,7 @@ from flaskstack.files import link, listing, read, remove, sync, target, write
 
 ETC = Path("/etc")
 UNITS = Path("/etc/systemd/system")
-# Last run of each timer. An old one makes a restored timer catch up at once.
+# systemd's records of each timer's last run. With an old record, a restored timer runs at once.
 STAMPS = Path("/var/lib/systemd/timers")
 
 

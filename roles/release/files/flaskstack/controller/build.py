@@ -57,7 +57,7 @@ OPTIONS: dict[str, Any] = {
 
 
 def build(params: dict[str, Any]) -> dict[str, Any]:
-    """Name the release and pack it, unless it was built before or `look` is set."""
+    """Name the release and pack it, unless it was built before or `dry_run` is set."""
     cache = Path(params["cache"]).resolve()
     cache.mkdir(parents=True, exist_ok=True)
     (cache / ".gitignore").write_text("*\n")
