@@ -34,7 +34,7 @@ MISSING = "must be set"
 class ActionModule(ActionBase):
     """Fail with a message for each invalid setting of the hosts' roles.
 
-    Arguments: `roles`, and `variables`: names of the roles' variables to return.
+    Arguments: `roles` (names), `variables` (names of the roles' variables to return).
     """
 
     _requires_connection = False
@@ -43,8 +43,8 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> Any:
         """Fail with the problems as message, or return `variables` and `packages`.
 
-        `variables` has the values of the requested variables that the roles have, by name.
-        `packages` is the list of the packages in the `__<role>_packages` of all roles.
+        `variables` has the values of the requested variables by name, without undefined ones.
+        `packages` lists the packages in `__<role>_packages` of all roles.
         """
         result = super().run(tmp, task_vars)
         roles, names = self._task.args["roles"], self._task.args.get("variables", [])

@@ -1,4 +1,4 @@
-"""Checks of the settings of role gunicorn, and of its results from hosts."""
+"""Checks of the settings of role gunicorn, and of the results that it gets from hosts."""
 
 from __future__ import annotations
 

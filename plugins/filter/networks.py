@@ -56,7 +56,7 @@ def egress_rules(app_network: Iterable[str], servers: Iterable[Sequence[Any]]) -
     own = list(dict.fromkeys((host, int(port)) for host, port in servers if host))
     rules = [f"{_server(host)}tcp dport {port} accept" for host, port in own]
     allowed = set(app_network)
-    if allowed or not_networks(host for host, _ in own):  # to any resolver
+    if allowed or not_networks(host for host, _ in own):  # DNS, since names must be resolved
         rules.append("meta l4proto { tcp, udp } th dport 53 accept")
     rules += _to(sorted(allowed - KEYWORDS), "accept")
     if "localhost" in allowed:

@@ -118,7 +118,7 @@ def served_folders(settings: Settings, writable: Iterable[str]) -> dict[str, lis
     """Return the folders outside the releases that nginx serves.
 
     `readable` are folders of the app, `parents` the folders above them (the shared folder is the
-    first), and `external` are folders of others. `writable` has the app's folders outside its root.
+    first), and `external` are all others. `writable` has the app's folders outside its root.
     """
     root = f"{settings['app_root']}/shared"
     shared = [entry["folder"] for entry in settings["app_static"] if entry.get("shared")]

@@ -1,4 +1,4 @@
-"""Run independent audit tools against a host, each as recommended, and parse their results.
+"""Run independent audit tools against a host, as their authors recommend, and parse the results.
 
 `run` is a function that runs a command as root on a host and returns its output.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 Run = Callable[[str], str]
-# Suggestions of lynis that do not apply to such a host; docs/audits.md gives the reasons.
+# Suggestions of lynis that do not apply to these hosts; docs/audits.md gives the reasons.
 LYNIS_SKIPPED = (
     "DBS-1884",  # a password for Redis' default user, which the ACL disables
     "DBS-1886",  # renamed commands, which the ACL forbids

@@ -160,7 +160,7 @@ def is_foreign(path: Path, app: str, user: pwd.struct_passwd, parts: set[str]) -
         return os.path.lexists(path)
     if {entry.name for entry in path.iterdir()} <= parts:
         return False
-    if user.pw_gecos.rstrip(",") == f"App {app}":  # the app's file in tmpfiles.d is missing
+    if user.pw_gecos.rstrip(",") == f"App {app}":  # installed, but its tmpfiles.d file is missing
         return path.stat().st_gid != user.pw_gid and not (path / "releases").is_dir()
     return path.stat().st_uid != user.pw_uid
 

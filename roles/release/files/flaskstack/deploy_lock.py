@@ -22,8 +22,8 @@ TIMEOUT = 3600  # seconds until the lock of another machine expires
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 # Holder of the lock: by (user@machine), release (release or action), controller (machine and boot
-# to which process ids belong), pid and time (seconds). A requester also has `running`, the ids of
-# all running processes.
+# that the process id belongs to), pid and time (seconds). A requester also has `running`, the ids
+# of all running processes.
 Holder = dict[str, Any]
 
 

@@ -1,4 +1,4 @@
-"""Create and remove folders of the app as root, without following links the app could plant.
+"""Create and remove folders of the app as root, without following links that the app can create.
 
 systemd-tmpfiles is as careful with links, but takes over folders of other users.
 """

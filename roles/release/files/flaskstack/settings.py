@@ -183,7 +183,7 @@ def differences(old: dict[str, str], new: dict[str, str]) -> list[str]:
 
 
 def create_folders(folder: Path, start: Path, group: int) -> None:
-    """Create the folders from `start` to `folder`, which the app may enter and read."""
+    """Create the folders below `start` down to `folder`; the app may enter and read them."""
     for path in [*reversed(folder.parents), folder]:
         if path.is_relative_to(start) and path != start and not path.exists():
             path.mkdir(mode=0o750)

@@ -144,7 +144,7 @@ def stage(
 
 
 def check(app: Path, secrets: list[bytes], variable: str) -> None:
-    """Reject links out of the release, secrets, and pointers of Git LFS."""
+    """Reject secrets, Git LFS pointers, and links that point outside the release."""
     for name in files(app):
         path = app / name
         if not path.resolve().is_relative_to(app.resolve()):
