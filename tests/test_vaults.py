@@ -38,7 +38,7 @@ class Inventory:
     """A copy of inventory/droplet.example without its secrets."""
 
     def __init__(self, folder: Path) -> None:
-        """Copy the example without its secrets."""
+        """Copy the example, and write a playbook that runs role secrets."""
         self.folder = folder / "inventory"
         shutil.copytree(ROOT / "inventory/droplet.example", self.folder)
         self.variables = self.folder / "group_vars/all"

@@ -1,4 +1,4 @@
-"""Checks of the settings of role nginx, for filter `problems`. nginx validates the others."""
+"""Checks of the settings of role nginx, for filter `problems`. nginx validates other settings."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ Session = scoped_session(sessionmaker(expire_on_commit=False))
 
 # MySQL's and MariaDB's error numbers
 STATEMENT_TIMEOUT = frozenset({3024, 1969})  # max_execution_time, max_statement_time
-CONNECTION_LOST = frozenset({1053, 1927, 3169})  # shutdown or killed; SQLAlchemy lacks some
+CONNECTION_LOST = frozenset({1053, 1927, 3169})  # shutdown, kill; SQLAlchemy misses some
 NO_RESPONSE = 2013  # the driver's read timeout
 # A full disk, reported by a table, a commit or the binary log; and a read-only server.
 READ_ONLY = frozenset({1021, 1026, 1030, 1114, 1180, 1290, 1598})

@@ -12,7 +12,7 @@ from helpers.wait import wait_for
 JOURNAL_USAGE = "MESSAGE_ID=ec387f577b844b8fa948f33cad9a75e6"
 
 
-def test_time(host):
+def test_time_zone_and_synchronization(host):
     assert host.check_output("date +%Z") == "JST"
     assert host.check_output("cat /etc/timezone") == "Asia/Tokyo"
     assert host.service("dbus.socket").is_running  # for timedatectl
@@ -42,7 +42,7 @@ def remove_swap(host):
 
 @pytest.mark.usefixtures("only_site", "remove_swap")
 def test_the_swap_file_is_recreated_in_another_size(host, play):
-    """Only the file, since systemd does not support swap units in a container."""
+    """Only the file is checked: systemd does not support swap units in a container."""
     host.check_output("truncate --size 8M /swapfile")
     done = play("swap", base_swap_size=16)
     assert done.code == 0 or done.says("swapfile.swap not supported on this system"), done.output
@@ -110,7 +110,7 @@ signal.pause()
 
 
 def test_timed_jobs_and_transient_units_are_not_restarted(host):
-    """Only the service restarts, not the oneshot job or the transient unit, as of a migration."""
+    """Only the service restarts, not the timed job or the transient unit, such as a migration."""
     units = {
         "outdated": "Type=exec",
         "shop-nightly": "Type=oneshot",
