@@ -105,7 +105,7 @@ def test_commands_on_the_host(command, under_load, operator, version, state, hos
     previous = state.release
     with ThreadPoolExecutor() as pool:
         deploy = pool.submit(operator.deploy, version())
-        wait_for(lambda: "deploys a new release" in status()["deploy"], 60)
+        wait_for(lambda: "has been deploying a new release" in status()["deploy"], 60)
         rejected = command("rollback")
         assert deploy.result().code == 0, deploy.result().output
     assert (rejected.rc, "Another deploy holds the lock" in rejected.stderr) == (1, True)

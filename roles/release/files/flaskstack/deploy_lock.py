@@ -110,6 +110,6 @@ def describe(held: Holder, now: int) -> str:
     ago = f"{minutes} minutes ago" if minutes > 1 else "just now"
     since = datetime.fromtimestamp(held["time"], UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     return (
-        f"{held.get('by') or 'somebody'} deploys {held.get('release') or 'a release'} "
+        f"{held.get('by') or 'somebody'} has been deploying {held.get('release') or 'a release'} "
         f"since {since}, {ago} (process {held.get('pid')} there)"
     )

@@ -88,7 +88,8 @@ def lock_host(stack: ExitStack, params: dict[str, Any]) -> int:
     """Acquire the host's lock and record the migration in it; return its file's descriptor."""
     file = stack.enter_context(AppDir(params["root"], params["app"]).locked())
     since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
-    file.write(f"{params['by'] or 'somebody'} migrates to {params['release']} since {since}")
+    user = params["by"] or "somebody"
+    file.write(f"{user} has been migrating to {params['release']} since {since}")
     file.flush()
     stack.callback(file.truncate, 0)
     return file.fileno()
