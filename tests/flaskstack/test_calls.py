@@ -68,7 +68,7 @@ def test_builds_run_one_after_the_other(called, host, monkeypatch):
     monkeypatch.setattr("flaskstack.build.place", lambda params: {"changed": True})
     assert called("place") == {"changed": True}
     with host.app_dir.locked():
-        assert "another process changes shop" in called("place")["msg"]
+        assert "another process is changing shop" in called("place")["msg"]
 
 
 def test_gather_reports_the_state_of_a_host(called, host):

@@ -227,7 +227,7 @@ def test_second_deploy_fails_and_names_the_holder_of_the_lock(
     finally:
         first.check_output("touch /var/lib/sample/go")
     assert third.code != 0
-    assert third.says(f"changes sample on this host: {holder['by']} has been migrating to")
+    assert third.says(f"changing sample on this host: {holder['by']} has been migrating to")
     wait_for(lambda: first.run("pgrep --full 'until [t]est -e'").failed, 10)
     assert serving() == before
 

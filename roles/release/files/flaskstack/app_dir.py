@@ -49,9 +49,9 @@ class AppDir:
                     if time.monotonic() > deadline:
                         file.seek(0)
                         holder = f": {text}" if (text := file.read().strip()) else ""
-                        reason = f"another process changes {self.app} on this host{holder}. "
+                        reason = f"another process is changing {self.app} on this host{holder}. "
                         reason += "Wait until it has ended"
-                        raise DeployError("Take the lock", reason) from None
+                        raise DeployError("Acquire the lock", reason) from None
                     time.sleep(0.2)
             file.truncate(0)
             yield file
