@@ -61,8 +61,8 @@ class Server:
     ) -> None:
         """Write the inventory of the server bench-`name`, with SSH and the site at these ports.
 
-        `tree` is the checkout with the site.yml, inventory and sample app to use; this checkout
-        always creates the server. `settings` are more variables of the host.
+        `tree` is the checkout that provides site.yml, the inventory and the sample app. The server
+        itself is always created by this checkout. `settings` are additional host variables.
         """
         self.name, self.port, self.inventory = f"bench-{name}", port, folder / name
         self.tree, self.app = tree, folder / f"app-{name}"

@@ -38,7 +38,7 @@ class Inventory:
     """A copy of inventory/droplet.example without its secrets."""
 
     def __init__(self, folder: Path) -> None:
-        """Copy the example without its secrets."""
+        """Copy the example, and write a playbook that runs role secrets."""
         self.folder = folder / "inventory"
         shutil.copytree(ROOT / "inventory/droplet.example", self.folder)
         self.variables = self.folder / "group_vars/all"
@@ -93,7 +93,7 @@ def test_generated_secrets_are_kept_until_the_inventory_reads_previous_ones(tmp_
     inventory = Inventory(tmp_path)
     text = (ROOT / "inventory/droplet.example/group_vars/all/secrets.yml").read_text()
     variables, folder = inventory.variables / "secrets.yml", inventory.folder / "secrets"
-    variables.write_text(text.partition("# The previous secrets")[0])  # an older inventory
+    variables.write_text(text.partition("app_secret_key_previous:")[0])  # an older inventory
     code, output = inventory.rotate("-e", "rotate_secrets=database")
     assert code
     assert "app_database_password_previous: does not read" in output

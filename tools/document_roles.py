@@ -93,7 +93,8 @@ def default(option: dict[str, Any]) -> str:
     if "default" not in option:
         return ""
     value = option["default"]
-    written = value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
+    plain = isinstance(value, str) and value and "\n" not in value
+    written = value if plain else json.dumps(value, ensure_ascii=False)
     return f"`{written}`"
 
 

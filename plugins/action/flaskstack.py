@@ -74,7 +74,7 @@ class ActionModule(ActionBase):
     def rendered(
         self, templates: list[dict[str, Any]], task_vars: dict[str, Any]
     ) -> dict[str, str]:
-        """Return rendered templates by path. Faster than lookup `template`: copies no variables."""
+        """Return rendered templates by path. Lookup `template` copies all variables each time."""
         roots = [*task_vars.get("ansible_search_path", []), self._loader.get_basedir()]
         search = [path for root in roots for path in (f"{root}/templates", root)]
         texts = {}

@@ -26,7 +26,7 @@ from problems import problems
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 SECRET = re.compile("password|secret|token|key")
-# Values that are valid for each type, for options without a default.
+# Example values by type, for options without a default.
 VALID = {"bool": True, "dict": {}, "float": 1.0, "int": 1, "list": []}
 MISSING = "must be set"
 
@@ -34,7 +34,7 @@ MISSING = "must be set"
 class ActionModule(ActionBase):
     """Fail with a message for each invalid setting of the hosts' roles.
 
-    Arguments: `roles`, and `variables`: names of the roles' variables to return.
+    Arguments: `roles` (names), `variables` (names of the roles' variables to return).
     """
 
     _requires_connection = False
@@ -43,8 +43,8 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> Any:
         """Fail with the problems as message, or return `variables` and `packages`.
 
-        `variables` has the values of the requested variables that the roles have, by name.
-        `packages` is the list of the packages in the `__<role>_packages` of all roles.
+        `variables` has the values of the requested variables by name, without undefined ones.
+        `packages` lists the packages in `__<role>_packages` of all roles.
         """
         result = super().run(tmp, task_vars)
         roles, names = self._task.args["roles"], self._task.args.get("variables", [])
@@ -125,7 +125,7 @@ def _spec_checks(
     except AnsibleError as error:
         yield failed | {"reason": f"cannot be evaluated: {' '.join(str(error).split())}"}
         return
-    # With a default, the validator rejects null as a wrong type.
+    # The validator rejects null only for options that have a default.
     option = option | ({"default": defaults[name]} if name in defaults else {})
     result = ArgumentSpecValidator({name: option}).validate(given)
     if result.error_messages:
@@ -137,7 +137,7 @@ def _spec_checks(
 
 
 def _without_none(value: Any) -> Any:
-    """Leave out the suboptions that have neither a value nor a default."""
+    """Omit suboptions that have neither a value nor a default."""
     if isinstance(value, list):
         return [_without_none(item) for item in value]
     if isinstance(value, dict):

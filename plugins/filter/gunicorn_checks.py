@@ -1,4 +1,4 @@
-"""Checks of the settings of role gunicorn, and of its results from hosts."""
+"""Checks of the settings of role gunicorn, and of the results that it gets from hosts."""
 
 from __future__ import annotations
 
@@ -143,8 +143,8 @@ def singleton_checks(
 ) -> Iterable[Check]:
     """Return the checks before singletons move to `host`.
 
-    `results` are those of hosts outside this run. `stopped_here` is the host of this run that stops
-    singletons if the host that starts them is not in the run.
+    `results` come from the hosts outside this run. `stopped_here` is set if `host` is outside this
+    run: it is the host in this run where the singletons would be stopped.
     """
     results = list(results)
     names = ", ".join(units)

@@ -85,7 +85,7 @@ def fail2ban_jails(retries: Mapping[str, Any], app: str, *, owner: bool, edge: b
 def ssh_ports(sshd: Sequence[str], connection: str, more: Iterable[Any]) -> list[int]:
     """Return the SSH ports of a host: from `sshd -T`, SSH_CONNECTION and `more`.
 
-    `ansible_port` may be a forwarded port of another host.
+    `ansible_port` is not used: it may be a forwarded port of another host.
     """
     found = [line.rpartition(":")[2] for line in sshd if line.startswith("listenaddress ")]
     return sorted({int(port) for port in (*found, *connection.split()[3:], *more)}) or [22]
@@ -94,7 +94,7 @@ def ssh_ports(sshd: Sequence[str], connection: str, more: Iterable[Any]) -> list
 def sshd_algorithms(
     supported: Sequence[str], *offered: Mapping[str, Sequence[str]]
 ) -> dict[str, str]:
-    """Return the values of KexAlgorithms, Ciphers and MACs: those offered that sshd supports."""
+    """Return the offered values of KexAlgorithms, Ciphers and MACs that sshd supports."""
     return {
         keyword: ",".join(
             name for each in offered for name in each.get(keyword, []) if name in supported

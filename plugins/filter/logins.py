@@ -68,8 +68,8 @@ def hosts_behind(
 ) -> list[str]:
     """Return the hosts of this run that are reached through the jump host.
 
-    These hosts see an address of the jump host as that of their SSH client. If the controller is
-    one of the hosts, the others see its address, but it is no jump host.
+    These hosts see an address of the jump host as their SSH client. A controller that is itself one
+    of the hosts is also seen by the others, but it is not a jump host.
     """
     facts = {name: hostvars[name].get("ansible_facts") or {} for name in names}
     clients = {name: _client(found) for name, found in facts.items()}

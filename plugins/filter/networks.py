@@ -22,7 +22,7 @@ PRIVATE = (
     *("64:ff9b::a9fe:0/112", "64:ff9b::ac10:0/108", "64:ff9b::c0a8:0/112", "64:ff9b:1::/48"),
     *("fc00::/7", "fe80::/10", "fec0::/10", "ff00::/8"),
 )
-LOOPBACK = {"127.0.0.1", "::1", "localhost"}  # a server there is reached over TCP without TLS
+LOOPBACK = {"127.0.0.1", "::1", "localhost"}  # servers there are reached over TCP without TLS
 
 
 def networks(texts: Iterable[str]) -> dict[str, list[str]]:
@@ -48,7 +48,7 @@ def not_networks(texts: Iterable[Any]) -> list[Any]:
 
 
 def egress_rules(app_network: Iterable[str], servers: Iterable[Sequence[Any]]) -> list[str]:
-    """Return the egress rules of an app in nftables syntax. The chain then refuses all else.
+    """Return the egress rules of an app in nftables syntax. The chain rejects all other packets.
 
     `servers` has the app's database and Redis servers as `(host, port)`. An empty host means a
     socket.
@@ -56,7 +56,7 @@ def egress_rules(app_network: Iterable[str], servers: Iterable[Sequence[Any]]) -
     own = list(dict.fromkeys((host, int(port)) for host, port in servers if host))
     rules = [f"{_server(host)}tcp dport {port} accept" for host, port in own]
     allowed = set(app_network)
-    if allowed or not_networks(host for host, _ in own):  # a resolver may have any address
+    if allowed or not_networks(host for host, _ in own):  # DNS, since names must be resolved
         rules.append("meta l4proto { tcp, udp } th dport 53 accept")
     rules += _to(sorted(allowed - KEYWORDS), "accept")
     if "localhost" in allowed:

@@ -1,4 +1,4 @@
-"""Checks of the settings of role nginx, for filter `problems`. nginx validates the others."""
+"""Checks of the settings of role nginx, for filter `problems`. nginx validates other settings."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _address_checks(settings: Settings) -> Iterable[Check]:
     for name, address in (("listen", "80"), ("listen_https", "443"), ("upstreams", "10.0.0.5:80")):
         addresses = settings[f"nginx_{name}"]
         valid = addresses and not _unlike(ADDRESS, addresses)
-        reason = "must be one or more of <address>:<port> or unix:<path>, with nginx' parameters"
+        reason = "must be one or more of <address>:<port> or unix:<path>, with parameters of nginx"
         yield check(f"nginx_{name}", valid, reason, example=[address])
     for name in ("app_trusted_proxies", "nginx_limit_exempt", "nginx_maintenance_allow"):
         reason = "must be addresses or CIDRs; nginx cannot match names"

@@ -62,7 +62,7 @@ def nginx_features(build: str) -> dict[str, bool]:
 
 
 def _version(pattern: str, text: str) -> list[int]:
-    """Return the last version in a text: that of OpenSSL at run time follows that of the build."""
+    """Return the last version in a text: OpenSSL's runtime version follows its build version."""
     found = re.findall(pattern, text)
     return [int(part) for part in found[-1].split(".") if part] if found else []
 
@@ -118,7 +118,7 @@ def served_folders(settings: Settings, writable: Iterable[str]) -> dict[str, lis
     """Return the folders outside the releases that nginx serves.
 
     `readable` are folders of the app, `parents` the folders above them (the shared folder is the
-    first), and `external` are folders of others. `writable` has the app's folders outside its root.
+    first), and `external` are all others. `writable` has the app's folders outside its root.
     """
     root = f"{settings['app_root']}/shared"
     shared = [entry["folder"] for entry in settings["app_static"] if entry.get("shared")]
@@ -140,9 +140,9 @@ def served_folders(settings: Settings, writable: Iterable[str]) -> dict[str, lis
 def nginx_limits(settings: Settings) -> dict[str, int]:
     """Return the limits and timeouts that depend on several settings.
 
-    `queue_connections` is the limit for requests from the queue. It is higher than the client's
-    limit, since the queue forwards its first requests at once. With streams it is lower, since they
-    occupy some of the workers.
+    `queue_connections` is the limit for requests from the queue. It is above the client's limit,
+    since the queue forwards its first requests at once: by half, or by a quarter if streams occupy
+    some of the workers.
     """
     connections = int(settings["nginx_limit_connections"])
     streams = settings["app_streaming_paths"] + settings["app_websocket_paths"]

@@ -10,14 +10,14 @@ from typing import Any
 
 # First parts of paths outside the release, and paths that the release role creates.
 NOT_IN_RELEASE = {"", ".", "..", ".venv", ".release.env"}
-# Directories of the system or hidden by the sandbox, with everything below them.
+# Directories that belong to the system or that the sandbox hides, with everything below them.
 SYSTEM = {
     *("bin", "boot", "dev", "etc", "home", "lib", "lib32", "lib64", "libx32", "proc", "root"),
     *("run", "sbin", "sys", "tmp", "usr"),
 }
 # Shared directories: an app may use a subdirectory, but not the directory itself.
 SHARED = {"/", "/data", "/media", "/mnt", "/opt", "/srv", "/var"}
-# Directories of the system in /var. Those in VAR_NAMED have a subdirectory for each program.
+# System directories in /var. Those in VAR_NAMED have a subdirectory for each program.
 VAR_NAMED = {"cache", "lib", "log", "opt", "spool"}
 VAR = VAR_NAMED | {"backups", "local", "lock", "mail", "run", "tmp"}
 # No systemd option makes these visible to a unit with ProtectHome=.
@@ -55,7 +55,7 @@ def outermost(paths: Iterable[str], within: Iterable[str] = ()) -> list[str]:
 
 
 def hidden_paths(paths: Iterable[str]) -> list[str]:
-    """Return the absolute paths that the sandbox always hides or that are the whole system."""
+    """Return the absolute paths that the sandbox always hides, and the root directory."""
     return [path for path in paths if _is_hidden(PurePosixPath(normpath(path)))]
 
 

@@ -20,7 +20,7 @@ INPUTS = ("request_timeout", "host_memory", "host_cpus", "gunicorn_worker_memory
 TIERS = ("edge", "app", "database", "cache", "queue")
 # Settings of a shared database server that determine its memory.
 SERVED = ("mysql_innodb_buffer_pool_size", "mysql_performance_schema")
-# Other common names of the tiers.
+# Common names for groups, and the tier that each stands for.
 SERVERS = {"nginx": "edge", "gunicorn": "app", "mysql": "database", "mariadb": "database"}
 SERVERS |= {"db": "database", "redis": "cache"}
 # A release starts beside the previous one (switch) or replaces it (restart).
@@ -104,7 +104,7 @@ def _inputs(tiers: list[str], variables: Mapping[str, Any], singletons: bool) ->
         else:
             given[name] = number
     if tiers and "app_name" not in variables:
-        reason = "must be set, since all that the app owns carries its name"
+        reason = "must be set: everything that the app owns on a host is named after it"
         invalid.append(_failed("app_name", reason, "shop"))
     if any("socket.io" in str(path) for path in variables.get("app_websocket_paths") or []):
         given.setdefault("gunicorn_workers", 1)  # browsers must poll the same worker
@@ -230,7 +230,7 @@ def _misplaced(site: Site) -> list[Check]:
         reason = f"no host is in it (the tiers are the groups {', '.join(TIERS)})"
         found.append(("group app", reason, "Name the app's hosts under it"))
     for host in set(tiers["edge"]) - set(tiers["app"]) if tiers["app"] else ():
-        reason = f"{host} has no app that its nginx could ask, as it is not in group app"
+        reason = f"{host} has nginx but no app, since it is not in group app"
         found.append(("group edge", reason, f"Add {host} to group app, or remove it from edge"))
     apps: dict[str, str] = {}
     places: dict[str, str] = {}

@@ -179,7 +179,7 @@ def _shares(inputs: dict[str, Any]) -> dict[str, float]:
     handed_out = free * 3 / 4
     share = handed_out * workers / (workers + others or 1)
     if workers:
-        # Only as many workers as the CPUs can use and as fit into memory twice during a deploy.
+        # The CPUs limit the workers, and so does memory: a deploy needs them twice.
         rest = (free - handed_out if others else free / 2) + _swap(inputs) / 2
         again = rest - GUNICORN - 2 * _worker(inputs)
         share = min(share, max(0, again), (_most_workers(inputs) - 2) * _worker(inputs))

@@ -85,7 +85,7 @@ def hosts_to_switch(states: Mapping[str, State], release: str) -> dict[str, str]
 
 
 def fleet_serves(states: Mapping[str, State], group: Iterable[str]) -> bool:
-    """Return whether a host has or had a release, or may have one because this run excludes it."""
+    """Return whether any host has or had a release. A host outside this run may have one."""
     has_served = any(state["current"] or state["history"] for state in states.values())
     return has_served or not set(group) <= states.keys()
 
@@ -129,7 +129,7 @@ def release_report(
 def post_deploy_failure(
     results: Iterable[Mapping[str, Any]], release: str, app: str, secrets: Iterable[str]
 ) -> str:
-    """Return the message for the failed one of app_post_deploy_commands, without secrets."""
+    """Return the message about the failed command of app_post_deploy_commands, without secrets."""
     failed = next(result for result in results if result.get("failed"))
     output = "\n".join([*failed.get("stdout_lines", []), *failed.get("stderr_lines", [])][-20:])
     for secret in secrets:

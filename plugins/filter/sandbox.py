@@ -25,8 +25,8 @@ def sandbox_options(options: Mapping[str, Any]) -> str:
 def app_sandbox(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options for all units of an app, from its variables by name.
 
-    `writable` are folders outside the app's own. A gevent worker has `worker_connections`. Each is
-    an open file, and most need a second one.
+    `writable` are folders outside the app's own. With gevent, each of a worker's connections is an
+    open file, and most need a second one.
     """
     app_name, app_root = settings["app_name"], settings["app_root"]
     internal = [entry["folder"] for entry in settings["app_internal"]]

@@ -75,7 +75,7 @@ def _too_many(apps: Site, allowed: int, needed: int, reason: str) -> Check:
 
 
 def _memory(site: Site) -> list[Check]:
-    """Return failed checks of the memory sum. Unused pages may take half of the swap."""
+    """Return failed checks of the total memory. Half of the swap counts, for unused pages."""
     checks = []
     for host, inputs in site.items():
         memory, swap = _memory_of(inputs), inputs["plan"]["base_swap_size"]

@@ -12,7 +12,7 @@ sys.path.append(str(Path(__file__).parent))
 
 from networks import LOOPBACK
 
-# Characters that need no encoding in a query. Alembic's configuration interpolates `%`.
+# Characters that stay unencoded in a query, since Alembic's configuration interpolates `%`.
 _PLAIN = "/:=',()*"
 _PLAIN_IN_PASSWORDS = ",:"  # the lookup `password` also generates these
 

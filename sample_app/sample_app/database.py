@@ -32,7 +32,7 @@ Session = scoped_session(sessionmaker(expire_on_commit=False))
 
 # MySQL's and MariaDB's error numbers
 STATEMENT_TIMEOUT = frozenset({3024, 1969})  # max_execution_time, max_statement_time
-CONNECTION_LOST = frozenset({1053, 1927, 3169})  # shutdown or killed; SQLAlchemy lacks some
+CONNECTION_LOST = frozenset({1053, 1927, 3169})  # shutdown, kill; SQLAlchemy misses some
 NO_CONNECTION, NO_RESPONSE = 2003, 2013  # also after the driver's timeouts
 LOCK_TIMEOUT = 1205
 # A full disk, reported by a table, a commit or the binary log; and a read-only server.

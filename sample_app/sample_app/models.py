@@ -41,7 +41,7 @@ class Note(Base):
     body: Mapped[str] = mapped_column(String(1000))
     created_at: Mapped[datetime] = mapped_column(Moment, default=utcnow)
     request_id: Mapped[str | None] = mapped_column(String(64))
-    queued_at: Mapped[datetime | None] = mapped_column(Moment)  # null: there was no queue
+    queued_at: Mapped[datetime | None] = mapped_column(Moment)  # null: the queue was unavailable
     word_count: Mapped[int | None]
     counted_by: Mapped[str | None] = mapped_column(String(320))
 
@@ -61,7 +61,7 @@ class Run(Base):
     finished_at: Mapped[datetime | None] = mapped_column(Moment)
     failed: Mapped[bool | None]
     worker: Mapped[str] = mapped_column(String(320))
-    connection: Mapped[int] = mapped_column(BigInteger)  # the server's id of it
+    connection: Mapped[int] = mapped_column(BigInteger)  # id on the server
 
 
 class Tick(Base):

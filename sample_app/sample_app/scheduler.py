@@ -42,7 +42,7 @@ def _take_slot(session: DbSession, interval: int) -> bool:
     if slot <= last <= slot + interval:
         return False
     session.add(Tick(slot=slot, ticked_at=utcnow(), host=socket.gethostname(), pid=os.getpid()))
-    # Slots in the future are from before the server's clock was set back.
+    # Slots in the future were taken before the server's clock was set back.
     outdated = or_(Tick.slot < slot - TICK_LIFETIME, Tick.slot > slot + interval)
     session.execute(delete(Tick).where(outdated))
     jobs.delete_old_runs(session)

@@ -101,7 +101,7 @@ def app(make_app):
 
 @pytest.fixture
 def client(app):
-    """Return a browser."""
+    """Return a client that keeps cookies, like a browser."""
     return app.test_client()
 
 

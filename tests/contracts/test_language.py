@@ -1,4 +1,4 @@
-"""Names of tasks begin with the verbs of CONTRIBUTING.md, and unclear words do not return."""
+"""Names of tasks begin with the verbs of CONTRIBUTING.md, and texts have no unclear words."""
 
 import io
 import re
@@ -40,7 +40,7 @@ TASKS = [
 
 
 def prose(path):
-    """Yield line numbers and lines: of a program its comments, docstrings and messages only."""
+    """Yield the numbered lines of a file; of Python only comments, docstrings and messages."""
     if path.suffix != ".py":
         yield from enumerate(path.read_text().splitlines(), 1)
         return

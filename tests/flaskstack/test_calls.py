@@ -68,7 +68,7 @@ def test_builds_run_one_after_the_other(called, host, monkeypatch):
     monkeypatch.setattr("flaskstack.build.place", lambda params: {"changed": True})
     assert called("place") == {"changed": True}
     with host.app_dir.locked():
-        assert "another process changes shop" in called("place")["msg"]
+        assert "another process is changing shop" in called("place")["msg"]
 
 
 def test_gather_reports_the_state_of_a_host(called, host):
@@ -184,7 +184,7 @@ def test_the_lock_is_acquired_reported_and_released(called, host):
     ours = {"holder": holder, "timeout": 60}
     other = {"holder": holder | {"controller": "other", "by": "bob@lab"}, "timeout": 60}
     assert called("gather", lock=ours)["changed"] is False
-    assert "ada@desk deploys one" in called("gather", lock=other)["msg"]
+    assert "ada@desk has been deploying one" in called("gather", lock=other)["msg"]
     assert "replaces another: ada@desk" in called("lock", **other, force=True)["warnings"][0]
     called("unlock", **ours)
     assert (host.root / "deploy.json").exists()

@@ -123,8 +123,8 @@ def test_a_running_deploy_is_not_interrupted_without_break_lock(shop, command):
     Lock(shop.host.root).acquire(holder)
     code, output = shop(command)
     assert (code, shop.host.serves()) == (1, ("two", "second"))
-    assert "bob@lap deploys three since" in output
-    assert "bob@lap deploys three" in answer(shop, "status")[1]["deploy"]
+    assert "bob@lap has been deploying three since" in output
+    assert "bob@lap has been deploying three" in answer(shop, "status")[1]["deploy"]
     assert shop(command, "--break-lock")[0] == 0
 
 

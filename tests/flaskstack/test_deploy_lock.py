@@ -58,7 +58,7 @@ def test_the_error_names_the_holder_the_release_and_the_time(lock, later):
     later(30)
     error = rejected(lock, controller="other", release="two")
     for words in (
-        "ada@desk deploys one since 20",
+        "ada@desk has been deploying one since 20",
         " UTC, just now (process 100 there)",
         "release_lock=break",
         "--break-lock",

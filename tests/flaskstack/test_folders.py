@@ -1,4 +1,4 @@
-"""The app gets its folders, unless another user owns them or their path has a link of the app."""
+"""The app gets its folders, unless others own them or the app created a link on their path."""
 
 import os
 import pwd

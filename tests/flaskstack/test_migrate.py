@@ -145,7 +145,7 @@ def test_a_command_that_outlives_the_program_keeps_both_locks(
     os.waitpid(program, 0)
     try:
         with (
-            pytest.raises(DeployError, match="ada@desk migrates to two since 20"),
+            pytest.raises(DeployError, match="ada@desk has been migrating to two since 20"),
             AppDir(root, "shop").locked(0),
         ):
             pass

@@ -43,7 +43,7 @@ def test_public_addresses(address):
         *("fe80::1", "192.168.1.1", "224.0.0.1"),
     ],
 )
-def test_other_addresses(address):
+def test_addresses_that_are_not_public(address):
     assert not sandbox.is_public(address)
 
 

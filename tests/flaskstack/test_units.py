@@ -56,7 +56,7 @@ HEALTHZ = units.Health("/healthz", {"Host": "shop.example"}, 200, "")
 
 @pytest.fixture
 def serve(tmp_path):
-    """Return a context manager: it serves requests with a function, and yields the socket path."""
+    """Return a context manager that serves requests with a function and yields the socket path."""
 
     @contextmanager
     def serve(handle):
@@ -177,7 +177,7 @@ def test_a_waiting_process_is_asleep_and_a_computing_one_is_not():
 
 @pytest.mark.parametrize(
     ("message", "reason"),
-    [  # of Gunicorn 27
+    [  # messages of Gunicorn 27
         ("[7] [INFO] Worker exiting (pid: 7)", ""),
         ("[1] [ERROR] Worker (pid:5) exited with code 1.", ""),
         ("[1] [ERROR] Worker (pid:7) exited with code 1.", f"{WEB} lost 1 of its workers"),

@@ -2,7 +2,7 @@
 
 Attacks are written to a socket as bytes, since most client libraries refuse to send them.
 A marker in the URL identifies each attack in the logs; a smuggled request is for /smuggled-….
-The list has attacks that the role's templates must stop, and one of each kind that nginx rejects.
+ATTACKS has all that the role's templates must stop, and one of each kind that nginx itself rejects.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from requests.adapters import HTTPAdapter
 
 
 class Named(HTTPAdapter):
-    """HTTPS to a site with a named certificate, at any address."""
+    """Connects to any address, and expects a certificate for `name` there."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -29,7 +29,7 @@ class Named(HTTPAdapter):
 
 
 class Site:
-    """The site on one host, requested at its own address under one of its names."""
+    """The site on one host, requested at the host's address with one of the site's names."""
 
     def __init__(self, address: str, name: str, prefix: str = "", ca: str = "") -> None:
         """Use http://`address`/`prefix` as `name`; https if the file `ca` is given."""

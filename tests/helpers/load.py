@@ -64,7 +64,7 @@ OUTCOMES = {
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The outcome of one request. Times in seconds."""
+    """The outcome of one request. Times are in seconds."""
 
     number: int
     method: str
@@ -82,7 +82,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Statistics of some requests. Times in seconds."""
+    """Statistics of some requests. Times are in seconds."""
 
     name: str
     seconds: float  # in which these requests were due

@@ -21,7 +21,7 @@ from helpers.repository import ROOT
 from helpers.templates import render
 from helpers.wait import wait_for
 
-# Installed by `./stack`, otherwise that of this machine.
+# The nginx that `./stack` unpacks, otherwise the one of this machine.
 NGINX = shutil.which("nginx", path=f"{ROOT}/.local/nginx/usr/sbin:/usr/sbin:{os.environ['PATH']}")
 CONFIGURATION = """\
 daemon off;
@@ -127,7 +127,7 @@ class Server:
             self._certify(app)
             self._write(f"/etc/nginx/sites-enabled/{app}.conf", self._render(app, "site.conf"))
         self._write("/etc/nginx/sites-enabled/default", self._render(app, "default"))
-        # Workers of root's nginx read this directory; without root there is no other user.
+        # Started as root, nginx would run its workers as a user who cannot read this directory.
         user = "user root;" if os.geteuid() == 0 else ""
         self._write("mime.types", TYPES)
         self.path("/var/lib/flaskstack/nginx").mkdir(parents=True, exist_ok=True)

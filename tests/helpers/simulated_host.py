@@ -29,7 +29,7 @@ STEPS = [
 
 
 def files(text: str, environment: str, config: dict[str, Any]) -> dict[str, str]:
-    """Return the unit files of a settings set with a text, which load an environment."""
+    """Return the unit files of a settings set, which contain `text` and load `environment`."""
     read = f"# {text}\nEnvironmentFile={environment}\n"
     units = {"shop-web@.socket": "# the same\n", "shop-web@.service": read}
     for unit in map(file_of, config["services"]):
@@ -100,7 +100,7 @@ class Host:
     # Simulated systemd
 
     def text(self, unit: str) -> str:
-        """Return a unit's file, or for an instance that has none, its template's."""
+        """Return the loaded file of a unit, or of its template if the unit has none."""
         template = re.sub(r"@[^@]*\.", "@.", unit)
         return self.loaded.get(unit, self.loaded.get(template, ""))
 
@@ -211,7 +211,7 @@ class Host:
             yield
 
     def serves(self) -> tuple[str, str]:
-        """Return the active release and its text; all units must agree."""
+        """Return the active release and environment; all units must have them."""
         app_dir, slot = self.app_dir, self.app_dir.live()
         release, name = app_dir.serving(), self.settings.current()
         assert (app_dir.current(), self.settings.in_slot(slot)) == (release, name)
@@ -239,7 +239,7 @@ class Host:
         return release, self.environment("EnvironmentFile", name).strip()
 
     def environment(self, text: str, name: str) -> str:
-        """Return the environment that a unit with a text gets from a settings set."""
+        """Return the environment that a unit with the file `text` gets from a settings set."""
         if "EnvironmentFile" not in text or not name:
             return ""
         return self.settings.files(name)["environment"]

@@ -11,7 +11,7 @@ EXPECTED = {
 
 
 def wrong(host: Any) -> list[str]:
-    """Return the differing settings of an interface, as `file:value`."""
+    """Return the settings of interfaces that differ from `EXPECTED`, as `file:value`."""
     found = []
     for family, settings in EXPECTED.items():
         for name, value in settings.items():

@@ -100,7 +100,7 @@ def evaluate(role: str, expression: str, **variables: Any) -> Any:
 
 
 def problems(*roles: str, **variables: Any) -> list[str]:
-    """Return messages about invalid settings of roles, with the variables of the last role set."""
+    """Return messages about invalid settings of roles, evaluated in the last of these roles."""
     return _validated(roles, variables)[0]
 
 

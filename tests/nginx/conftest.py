@@ -76,7 +76,7 @@ HOSTS = {
 
 @pytest.fixture(scope="session", params=["front", "balanced"])
 def server(request, tmp_path_factory):
-    """Yield a running nginx for an entry of HOSTS. A module may parametrize others."""
+    """Yield a running nginx for each of HOSTS, or for those that a test selects."""
     server = Server(tmp_path_factory.mktemp("nginx"), HOSTS[request.param])
     server.start()
     yield server

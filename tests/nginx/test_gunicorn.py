@@ -83,7 +83,7 @@ def test_request_header_size(site, size):
 
 
 def test_response_header_size(site, size):
-    size -= 1000  # its other headers
+    size -= 1000  # for other headers
     answer = site.get("/", headers={"X-Long": str(size)})
     assert len(answer.headers["Set-Cookie"]) == size + 2
 

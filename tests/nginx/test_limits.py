@@ -1,4 +1,4 @@
-"""Limits per client and HTTP methods."""
+"""Limits per client and in total, and allowed HTTP methods."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def test_ipv6_network_counts_as_one_client(statuses):
     ],
 )
 def test_banned_client_gets_a_403(server, statuses, folder, banned, other):
-    """An IPv6 ban is for a /64, written as in nginx' $remote_addr."""
+    """An IPv6 ban is for a /64, written as in nginx's $remote_addr."""
     ban = server.path(f"/run/flaskstack/banned/shop/{folder}")
     ban.mkdir(parents=True)
     try:

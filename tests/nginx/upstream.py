@@ -37,7 +37,7 @@ class Handler(BaseHTTPRequestHandler):
         self.reply("late")
 
     def answer_moment(self):
-        """Return the highest number of concurrent requests after a moment."""
+        """Wait a moment, and return the highest number of concurrent requests."""
         with lock:
             requests["current"] += 1
             requests["highest"] = max(requests.values())

@@ -19,7 +19,7 @@ NIGHTLY = WORKER | {"name": "nightly", "schedule": "*-*-* 03:30"}
 
 @pytest.fixture(scope="module")
 def messages():
-    """Return a function that gives the messages about changed settings of a valid app."""
+    """Return a function that returns the messages about changed settings of a valid app."""
     valid = typed_settings("app", "gunicorn", app_wsgi="shop.web:create_app()")
     valid["app_secret_key"] = SECRET
 
@@ -51,7 +51,7 @@ ACCEPTED = [
 
 
 @pytest.mark.parametrize("changes", ACCEPTED, ids=str)
-def test_accepted(messages, changes):
+def test_valid_settings_are_accepted(messages, changes):
     assert messages(**changes) == []
 
 
@@ -61,7 +61,7 @@ def files(*dests, template="hosts.yml"):
 
 
 def process(**options):
-    """Return app_processes with a valid one and one that differs."""
+    """Return app_processes with a valid process and one with these options."""
     return {"app_processes": [WORKER | {"name": "other"}, WORKER | options]}
 
 
@@ -177,7 +177,7 @@ REJECTED = [
 
 
 @pytest.mark.parametrize(("changes", "message"), REJECTED, ids=str)
-def test_rejected(messages, changes, message):
+def test_invalid_settings_are_rejected(messages, changes, message):
     (found,) = messages(**changes)
     assert found.startswith(message)
     assert "/group_vars/all/" in found

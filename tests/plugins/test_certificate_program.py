@@ -53,7 +53,7 @@ class Host:
         self.stub("lego", before="\n".join([*steps, f"cp new.crt {to}.issuer.crt"]))
 
     def certificate(self, name, lived=0.0, days=90.0):
-        """Install a certificate of which a fraction `lived` of its `days` has passed."""
+        """Install a certificate valid for `days`, of which the fraction `lived` has passed."""
         start = datetime.now(UTC) - timedelta(days=days * lived)
         pair = self.authority.certify("shop.example", start=start, end=start + timedelta(days=days))
         (self.site / name).mkdir()

@@ -28,7 +28,7 @@ def left(planned_host):
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 @pytest.mark.parametrize("tiers", LAYOUTS, ids="-".join)
-def test_sum_fits(tiers, provider):
+def test_all_services_together_fit_the_memory(tiers, provider):
     """MySQL and three Python processes need more than 512 MB, so small hosts use swap."""
     sizes = [(memory, max(1, memory // 2048)) for memory in range(440, 33_000, 130)]
     for memory, cpus in [*HOSTS, *sizes]:

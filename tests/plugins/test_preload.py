@@ -1,3 +1,5 @@
+"""The callback loads all filters once, before the first task."""
+
 import os
 import subprocess
 from textwrap import dedent

@@ -68,7 +68,7 @@ def test_value_that_contradicts_the_spec(variables, subject, reason, example):
 
 
 def test_missing_variable_is_the_only_message():
-    """Other variables often contain it, such as app_name."""
+    """Other variables often use the missing one, such as app_name, and would fail too."""
     (message,) = problems("lockout_guard", lockout_guard_timeout="long")
     assert message.startswith("lockout_guard_name: must be set. Set it in ")
 

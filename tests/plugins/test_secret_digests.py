@@ -81,7 +81,7 @@ def test_digests_are_readable_by_root_and_contain_no_secret(host):
         (("o", "n"), "old"),
     ],
 )
-def test_after_a_rotation(host, given, problem):
+def test_problem_with_a_secret_after_a_rotation(host, given, problem):
     host.use(**{PASSWORD: "o"})
     host.use(rotated=True, **{PASSWORD: ("n", "o")})
     host.use(rotated=True, revoked=[PASSWORD], **{PASSWORD: ("n", "o")})
@@ -91,7 +91,7 @@ def test_after_a_rotation(host, given, problem):
 @pytest.mark.parametrize(
     ("given", "problem"), [(("n", "o"), None), ("n", "previous"), ("o", "old"), ("x", "other")]
 )
-def test_while_both_are_accepted(host, given, problem):
+def test_problem_with_a_secret_while_two_are_accepted(host, given, problem):
     host.use(**{PASSWORD: "o"})
     assert host.problems(**{PASSWORD: ("n", "o")}) == {}  # the rotation starts
     host.use(rotated=True, **{PASSWORD: ("n", "o")})

@@ -57,7 +57,7 @@ def test_only_the_queue_is_persistent(conf):
 
 @pytest.fixture
 def acl(render):
-    """Return a function that returns the users of an instance, and the settings beside them."""
+    """Return a function that returns the users and settings in an instance's ACL file."""
 
     def parsed(instance, **variables):
         text = render("redis", "etc/redis/users.j2", item=instance, **USERS | variables)

@@ -68,7 +68,7 @@ def test_a_visitor_writes_a_note_and_sees_its_job_finish(browser, request):
 
     note = wait.until(newest)
     assert "nobody noticed" in note.text
-    # The page's script polls, without a reload.
+    # The page's script fetches the result, without a reload.
     word_count = wait.until(lambda _: note.find_element(By.CSS_SELECTOR, ".word-count.done"))
     assert "8 words" in " ".join(word_count.text.split())
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []

@@ -115,7 +115,7 @@ def wait_for_more(jobs):
 
 
 def stale(rows, releases):
-    """Return for how many seconds an older release still started jobs of a newer one."""
+    """Return how many seconds an older release kept starting jobs of a newer one."""
     first = {}
     for _job, queued_by, _ran_by, queued, *_ in rows:
         first[queued_by] = min(first.get(queued_by, float(queued)), float(queued))

@@ -70,7 +70,7 @@ def test_a_stream_survives_a_deploy(host, filedrop, drop):
         event = next(received)
     assert event["name"] == "after.txt"
     assert filedrop.site.get(event["url"]).content == b"after"
-    # The old instance stops when its streams are closed.
+    # The previous instance stops when its streams are closed.
     assert wait_for(lambda: len(host.file("/srv/filedrop/instances").listdir()) == 1, 60)
 
 

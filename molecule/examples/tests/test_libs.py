@@ -8,7 +8,7 @@ import pytest
 
 from helpers.wait import wait_for
 
-BROWSER = ["polling", "websocket"]  # it starts with polling
+BROWSER = ["polling", "websocket"]  # a browser starts with polling
 # A socket client that queues jobs and receives the events of their workers.
 CLIENT = """
 import queue, socket, uuid, requests, socketio

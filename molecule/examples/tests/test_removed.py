@@ -22,7 +22,7 @@ ps -e -o cgroup= | grep {0}
 true
 """
 
-# The operator's own unit, named with the app's name as a prefix.
+# A unit of the operator. Its name begins with the name of the app.
 THEIRS = "/etc/systemd/system/shop_libs-backup.service"
 
 

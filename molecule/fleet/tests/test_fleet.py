@@ -219,7 +219,7 @@ def test_second_deploy_fails_and_names_the_holder_of_the_lock(
         holder = json.loads(lock.content_string)
         second = operator.deploy(version())
         assert second.code != 0
-        assert second.says(f"{holder['by']} deploys {holder['release']} since")
+        assert second.says(f"{holder['by']} has been deploying {holder['release']} since")
         # The killed controller's migration continues on the host and still blocks other deploys.
         end()
     try:
@@ -227,7 +227,7 @@ def test_second_deploy_fails_and_names_the_holder_of_the_lock(
     finally:
         first.check_output("touch /var/lib/sample/go")
     assert third.code != 0
-    assert third.says(f"another process changes sample on this host: {holder['by']} migrates to")
+    assert third.says(f"changing sample on this host: {holder['by']} has been migrating to")
     wait_for(lambda: first.run("pgrep --full 'until [t]est -e'").failed, 10)
     assert serving() == before
 
@@ -239,7 +239,7 @@ def test_deploy_lock_can_be_broken_and_the_lock_in_the_database_cannot(
     elsewhere = {"by": "bob@ci", "controller": "ci", "pid": 7, "release": "x"}
     elsewhere["time"] = int(first.check_output("date +%s"))
     first.check_output(f"echo '{json.dumps(elsewhere)}' >/srv/sample/deploy.json")
-    assert operator.deploy(source).says("bob@ci deploys x since")
+    assert operator.deploy(source).says("bob@ci has been deploying x since")
     holds = "SELECT GET_LOCK('flaskstack_sample', 0), SLEEP(300)"
     fleet["data"].check_output(f'systemd-run --unit holder mysql --execute "{holds}"')
     try:

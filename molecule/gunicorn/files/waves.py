@@ -11,7 +11,7 @@ PATCHED_AT_IMPORT = all(map(is_module_patched, ("socket", "ssl", "threading", "t
 
 
 def database():
-    """Return a connection to a database in the instance folder; SQLite writes more files there."""
+    """Return a connection to a database in the instance folder; SQLite adds a log file there."""
     connection = sqlite3.connect(os.path.join(current_app.instance_path, "waves.db"))
     connection.execute("PRAGMA journal_mode = wal")
     connection.execute("CREATE TABLE IF NOT EXISTS waves (height INTEGER)")
@@ -19,7 +19,7 @@ def database():
 
 
 def create_app(name, tides=0):
-    """Return the app; it reads a file of app_files."""
+    """Return the app. It reads local.py, which the role creates from `app_files`."""
     app = Flask(__name__, instance_relative_config=True)
     app.config.from_pyfile(os.path.join(app.root_path, "local.py"))
     app.config.from_pyfile("more.py", silent=True)

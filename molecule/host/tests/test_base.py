@@ -13,7 +13,7 @@ from helpers.wait import wait_for
 JOURNAL_USAGE = "MESSAGE_ID=ec387f577b844b8fa948f33cad9a75e6"
 
 
-def test_time(host):
+def test_time_zone_and_synchronization(host):
     assert host.check_output("date +%Z") == "JST"
     assert host.check_output("cat /etc/timezone") == "Asia/Tokyo"
     assert host.service("dbus.socket").is_running  # for timedatectl
@@ -43,7 +43,7 @@ def remove_swap(host):
 
 @pytest.mark.usefixtures("only_site", "remove_swap")
 def test_the_swap_file_is_recreated_in_another_size(host, play):
-    """Only the file, since systemd does not support swap units in a container."""
+    """Only the file is checked: systemd does not support swap units in a container."""
     host.check_output("truncate --size 8M /swapfile")
     done = play("swap", base_swap_size=16)
     assert done.code == 0 or done.says("swapfile.swap not supported on this system"), done.output
@@ -111,7 +111,7 @@ signal.pause()
 
 
 def test_timed_jobs_and_transient_units_are_not_restarted(host):
-    """Only the service restarts, not a oneshot job or a migration (transient)."""
+    """Only the service restarts, not the timed job or the transient unit, such as a migration."""
     units = {
         "outdated": "Type=exec",
         "shop-nightly": "Type=oneshot",
@@ -178,7 +178,7 @@ def test_modules_are_blocked(host):
 
 
 def test_network_settings_hold_on_every_interface(host):
-    """Despite the pattern in systemd's settings, and on new interfaces."""
+    """They override patterns for all interfaces in other files, and apply to new interfaces."""
     other = "/usr/lib/sysctl.d/50-other.conf"
     patterns = "net.ipv4.conf.*.rp_filter = 2\n-net.ipv4.conf.all.rp_filter\n"
     host.check_output(f"mkdir -p /usr/lib/sysctl.d; printf %s >{other}", patterns)

@@ -227,7 +227,7 @@ def test_nginx_bans_behind_a_load_balancer(host, write, banned):
     assert folder.is_directory
     network = [line("/.env", app="blog", client=f"2001:db8:1::{number}") for number in (1, 2, 3)]
     write("nginx_blog", network)
-    # The two forms of the first 64 bits: see tests/nginx.
+    # nginx writes the first 64 bits of an address in one of two forms: see tests/nginx.
     folders = [host.file(f"/run/flaskstack/banned/blog/{name}") for name in NETWORK]
     wait_for(lambda: all(found.is_directory for found in folders), 20)
     host.check_output("fail2ban-client set blog-probes unbanip 2001:db8:1::/64")

@@ -19,7 +19,7 @@ LOCKED_OUT = {
 
 
 def answers(answer, *places):
-    """Return the expected answer of each port."""
+    """Return the same expected answer for each port."""
     return dict.fromkeys(places, answer)
 
 
@@ -169,7 +169,7 @@ def test_a_change_that_locks_out_is_rolled_back(configure, rules, outside, wait_
     before = rules("site")
     done = configure("firewall", **LOCKED_OUT)
     assert done.code != 0
-    assert done.says("site rolled the change of firewall back")
+    assert done.says("site rolled back the change of firewall")
     assert done.says("/etc/flaskstack/firewall.nft, /etc/flaskstack/firewall.d")
     wait_for_guard()
     assert rules("site") == before

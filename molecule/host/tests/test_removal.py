@@ -1,4 +1,4 @@
-"""Several apps on one host, until one of them is removed. Converge again to restore it."""
+"""Two apps share the hosts until the second is removed. Converge again to restore it."""
 
 testinfra_hosts = ["ansible://site"]
 

@@ -44,7 +44,7 @@ def _other_settings(hosts, configure):
         yield
     finally:
         site.check_output("rm /home/anna/.ssh")
-        # Stop first: systemd loses track of an sshd with the socket's port when units change.
+        # Stop both first: when units change, systemd loses track of an sshd on the socket's port.
         stop = "systemctl stop ssh.socket ssh.service; systemctl disable ssh.socket"
         site.run(f"{stop}; systemctl enable --now ssh.service")
         done = configure("ssh")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import uuid
 from collections import Counter
@@ -69,6 +70,11 @@ def test_many_concurrent_requests(address, ca, prefix):
             connection.sendall(REQUEST % prefix.encode())
         answers = Counter(connection.recv(12) for connection in connections)
     assert answers == {b"HTTP/1.1 200": CONNECTIONS}
+
+
+def test_worker_may_open_two_files_per_connection(host):
+    limits = host.check_output("cat /proc/$(pgrep --newest --uid www-data nginx)/limits")
+    assert int(re.search(r"Max open files +(\d+)", limits)[1]) >= 2 * 4096
 
 
 def test_nginx_reads_only_the_declared_directories_of_the_app(host, site):

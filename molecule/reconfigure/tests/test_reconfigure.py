@@ -14,7 +14,7 @@ from helpers.clients import Site, children, live_web, main_pid
 from helpers.repository import ROOT
 from helpers.wait import wait_for
 
-# Id of the message with its limits that journald logs whenever it opens a journal.
+# ID of the message with which journald reports its limits whenever it opens a journal.
 JOURNAL_USAGE = "MESSAGE_ID=ec387f577b844b8fa948f33cad9a75e6"
 
 

@@ -80,7 +80,7 @@ def packed(prefix, files):
 
 @pytest.fixture(scope="module")
 def probe(host):
-    """Return a function that returns the probe for a directory, once all its targets exist."""
+    """Return a function that returns the probe's code for a place. All its targets exist."""
     host.check_output(f"ip address add {METADATA}/32 dev lo")  # nginx answers on all addresses
     host.check_output(f"touch /etc/{APP}/probed /dev/shm/probed")
     internet = host.check_output("getent ahostsv4 pypi.org").split()[0]
@@ -169,7 +169,7 @@ def install(host, call, tmp_path_factory):
 
 @pytest.fixture
 def probed(host):
-    """Return a function that checks the new records of the probes and returns their places."""
+    """Return a function that checks new records of the probes and returns where each ran."""
 
     def probed():
         files = host.run(f"ls {CACHE}/record.*").stdout.split()

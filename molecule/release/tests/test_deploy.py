@@ -44,7 +44,7 @@ def test_two_deploys_and_a_rollback(under_load, operator, version, state, site, 
     assert len(set(active)) == 3
     assert state.release == active[1]
     assert releases_in(load) == active
-    # The release that was rolled back to gives the last answers.
+    # The last answers come from the target of the rollback.
     assert [answer.release for answer in load.answers if answer.release][-1] == active[1]
     assert were_waiting, "the slow requests had finished before the switch"
     assert slow.result().json() == {"slept": 15.0}
@@ -97,7 +97,7 @@ def command(host):
 
 
 def test_commands_on_the_host(command, under_load, operator, version, state, host):
-    """No command runs during a deploy. Afterwards, restart and rollbacks lose no request."""
+    """A deploy blocks a rollback. Afterwards, a restart and rollbacks lose no request."""
 
     def status():
         return json.loads(host.check_output("flaskstack sample status --json"))
@@ -105,7 +105,7 @@ def test_commands_on_the_host(command, under_load, operator, version, state, hos
     previous = state.release
     with ThreadPoolExecutor() as pool:
         deploy = pool.submit(operator.deploy, version())
-        wait_for(lambda: "deploys a new release" in status()["deploy"], 60)
+        wait_for(lambda: "has been deploying a new release" in status()["deploy"], 60)
         rejected = command("rollback")
         assert deploy.result().code == 0, deploy.result().output
     assert (rejected.rc, "Another deploy holds the lock" in rejected.stderr) == (1, True)

@@ -45,7 +45,7 @@ FAILURES = {
     ),
     "import": (
         (FACTORY, "from flask import Flask\n", FAILS_AT_IMPORT),
-        {"release_health_timeout": 300},  # the failure is found without waiting
+        {"release_health_timeout": 300},  # long, since the failure is detected without waiting
         [
             "Gunicorn cannot import it",
             "ModuleNotFoundError: No module named 'missing_module'",
@@ -93,7 +93,7 @@ def test_a_failed_deploy_changes_nothing(failure, under_load, fail, state):
     with under_load(failure) as load:
         fail(failure, active)
     answered = [answer.release for answer in load.answers if answer.release]
-    # Background processes restart after the switch, so this failure is found later.
+    # Background processes restart after the switch, so the new release answers until they fail.
     late = failure == "process dies at start"
     assert set(answered) == {active} or (late and answered[-1] == active), set(answered)
     assert state() == before

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-# Plans of rotations and rejected copies of secrets are tested in tests/ and scenario reconfigure.
+# The plans of rotations are tested in tests/, and the rejection of outdated secrets in scenario
+# reconfigure.
 testinfra_hosts = ["ansible://bookworm"]
 NAMES = ("database", "cache", "secret_key")
 

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
+from helpers.clients import children, live_web, main_pid
 from helpers.wait import wait_for
 
 testinfra_hosts = ["ansible://trixie"]  # its secrets were rotated
@@ -114,10 +115,9 @@ def test_a_crash_writes_no_core_dump(host):
     ).splitlines()
     assert len(limits) >= 5
     assert {tuple(line.split()[4:6]) for line in limits} == {("0", "0")}
-    main = "$(systemctl show --value -p MainPID sample-web@*.service)"
-    worker = host.check_output(f"pgrep --uid sample --parent {main}").split()[0]
-    host.check_output("kill -SEGV %s", worker)
-    wait_for(lambda: host.run("test ! -e /proc/%s", worker).rc == 0, 30)
+    worker = children(host, main_pid(host, live_web(host, "sample")))[0]
+    host.check_output(f"kill -SEGV {worker}")
+    wait_for(lambda: host.run(f"test ! -e /proc/{worker}").rc == 0, 30)
     assert host.check_output("find / -xdev -name 'core*' -size +1M -newermt '-2 min' -type f") == ""
 
 

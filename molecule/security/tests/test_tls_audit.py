@@ -6,7 +6,7 @@ from pathlib import Path
 
 from helpers import audits
 
-# One run takes minutes. Debian 12 has the older OpenSSL and nginx.
+# An audit takes minutes, so it covers only Debian 12, which has the older OpenSSL and nginx.
 testinfra_hosts = ["ansible://bookworm"]
 
 

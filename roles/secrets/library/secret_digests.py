@@ -29,7 +29,7 @@ OPTIONS: dict[str, Any] = {
     "renew": {"type": "bool", "default": False},
     "rotated": {"type": "bool", "default": False},
 }
-KEEP = 20  # revoked values of a secret
+KEEP = 20  # revoked values per secret
 
 
 class Digests:
@@ -48,7 +48,7 @@ class Digests:
     def digest(self, value: str) -> str:
         """Return the salted digest of a secret; empty for an empty secret.
 
-        The hash is slow, because secrets chosen by people may be weak.
+        The hash is slow, because manually chosen secrets may be weak.
         """
         salt = bytes.fromhex(self.salt)
         return hashlib.scrypt(value.encode(), salt=salt, n=4096, r=8, p=1).hex() if value else ""

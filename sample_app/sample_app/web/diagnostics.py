@@ -30,7 +30,7 @@ MAX_EVENTS = 20
 MAX_PAUSE = 1.0  # seconds
 SLEEP = 0.1  # seconds; MySQL allows 1000 recursions
 
-# A single SLEEP() returns 1 on MySQL when it is interrupted; among other rows it fails.
+# When MySQL interrupts a query that only calls SLEEP(), it returns 1. A query with more rows fails.
 SLOW_QUERY = text(
     "WITH RECURSIVE sleeps (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM sleeps WHERE n < :count)"
     " SELECT SUM(SLEEP(:sleep)) FROM sleeps"

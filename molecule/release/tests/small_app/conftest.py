@@ -26,7 +26,7 @@ def version(tmp_path_factory):
 
 @pytest.fixture
 def active_release(host, address):
-    """Return a function that returns the active release, once the app has answered with it."""
+    """Return a function that returns the active release, after checking that the app serves it."""
     if not host.service("app-proxy.socket").is_running:
         proxy = "/usr/lib/systemd/systemd-socket-proxyd /srv/fixture/web.sock"
         listen = "--socket-property=ListenStream=8000"

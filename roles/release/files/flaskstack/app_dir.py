@@ -29,15 +29,15 @@ class AppDir:
         self.root, self.app = Path(root), app
         self.releases, self.environments = self.root / "releases", self.root / "environments"
         self.instances = self.root / "instances"
-        self.socket_link = self.root / "web.sock"  # what nginx connects to
+        self.socket_link = self.root / "web.sock"  # for nginx
 
     @contextmanager
     def locked(self, timeout: float = LOCK_TIMEOUT) -> Iterator[TextIOWrapper]:
         """Hold this app's lock on this host; yield its file, which a child may inherit.
 
-        Locks of fasteners are not inherited, and neither it nor portalocker names the holder. Text
-        written to the file appears in the error message of other processes. Raises DeployError when
-        the lock is not free within `timeout` seconds.
+        Text written to the file appears in the error message of other processes. Raises DeployError
+        when the lock is not free within `timeout` seconds. It uses fcntl, because locks of
+        fasteners are not inherited, and neither fasteners nor portalocker names the holder.
         """
         with (self.root / ".lock").open("a+") as file:
             deadline = time.monotonic() + timeout
@@ -49,9 +49,9 @@ class AppDir:
                     if time.monotonic() > deadline:
                         file.seek(0)
                         holder = f": {text}" if (text := file.read().strip()) else ""
-                        reason = f"another process changes {self.app} on this host{holder}. "
+                        reason = f"another process is changing {self.app} on this host{holder}. "
                         reason += "Wait until it has ended"
-                        raise DeployError("Take the lock", reason) from None
+                        raise DeployError("Acquire the lock", reason) from None
                     time.sleep(0.2)
             file.truncate(0)
             yield file
@@ -65,12 +65,12 @@ class AppDir:
         return target(self.instances / slot) if slot else ""
 
     def live(self) -> str:
-        """Return the slot that has the traffic; empty when no release is active."""
+        """Return the slot that gets traffic; empty when no release is active."""
         slot = target(self.socket_link).removesuffix(".sock")
         return slot if slot in SLOTS and self.release_in(slot) else ""
 
     def free(self) -> str:
-        """Return the slot that has no traffic."""
+        """Return the slot that gets no traffic."""
         return "b" if self.live() == "a" else "a"
 
     def serving(self) -> str:
@@ -82,7 +82,7 @@ class AppDir:
         link(self.instances / slot, f"../releases/{release}" if release else "")
 
     def current(self) -> str:
-        """Return the release that nginx serves files of and that background processes run."""
+        """Return the release of static files and background processes."""
         return target(self.root / "current")
 
     def previous(self) -> str:
@@ -90,7 +90,7 @@ class AppDir:
         return target(self.root / "previous")
 
     def activate(self, slot: str, release: str, previous: str) -> None:
-        """Point the links to a slot's release. The socket link, which moves requests, is last."""
+        """Point the links to a slot's release. The socket link is last, as it switches requests."""
         link(self.root / "previous", f"releases/{previous}" if previous else "")
         link(self.root / "current", f"releases/{release}" if release else "")
         link(self.socket_link, self.socket(slot) if slot else "")
@@ -159,7 +159,7 @@ class AppDir:
         return [path.name for path in listing(self.environments) if (path / ".complete").exists()]
 
     def in_use(self) -> set[str]:
-        """Return the releases that are linked or that a running process was started in."""
+        """Return the releases that a link points to or in which a running process was started."""
         used = {self.current(), self.previous(), *map(self.release_in, SLOTS)}
         prefix = f"{self.releases}/"
         for name in os.listdir("/proc"):

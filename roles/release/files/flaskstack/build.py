@@ -11,7 +11,7 @@ from flaskstack import hints, python, sandbox, uv
 from flaskstack.files import remove
 
 UNPACK = "tar --extract --gzip --no-same-owner\nln -sfn ../../environments/{environment} .venv"
-# The wheel contains what the build commands made. Artifacts of the wheel's own build are removed.
+# The wheel includes the files that build commands created. Artifacts of building it are removed.
 WHEEL = """
 before=$(find . -maxdepth 2 | sed s,^..,,)
 uv build --quiet --wheel --out-dir=/tmp/wheel --no-create-gitignore
@@ -76,7 +76,7 @@ def build(params: dict[str, Any]) -> dict[str, Any]:
 
 
 def advise(output: str) -> str:
-    """Return a hint for a failed build command, which has no settings or services of the app."""
+    """Return a hint for a failed build command. It runs without the app's settings and services."""
     if re.search(NO_NAME, output):
         return (
             "Build commands can reach only the package index and these hosts, for example: "
@@ -99,7 +99,7 @@ def place(params: dict[str, Any]) -> dict[str, Any]:
     release, environment = paths(params)
     if (release / ".venv").is_symlink():
         return {"changed": False}
-    remove(release)  # left by an interrupted deploy of an older version
+    remove(release)  # left incomplete by an older version of Flaskstack
     unpack = UNPACK.format(environment=quote(params["environment"]))
     with (
         sandbox.opened(params["app"], release, readable=[environment]) as box,

@@ -70,11 +70,11 @@ class Change:
         pending: dict[str, Any] = {}
         try:
             self.prepare()
-            if self.strategy == "restart":  # `switch` does everything
+            if self.strategy == "restart":  # `switch` starts the release
                 return self.active()
             slot = self.app_dir.free()
             service, socket_path = self.service(slot), self.app_dir.socket(slot)
-            self.units.wait_stopped(self.socket(slot), service)  # of an older release
+            self.units.wait_stopped(self.socket(slot), service)  # those of an older release
             pending = self.begin(slot, "switch")
             self.assign_slot(slot, self.id, self.set)
             self.units.start(self.socket(slot), service)
@@ -279,13 +279,13 @@ class Change:
         self.app_dir.activate(old, pending["serving"], pending["previous"] if old else "")
 
     def restart_units(self, *units: str) -> None:
-        """Restart units of the old release. Ignore failures, which are in their journal."""
+        """Restart units of the previous release. Ignore failures, which are in their journal."""
         self.units.restart(*units)
         with suppress(DeployError):
             Watch(self.units, self.watch.health).wait_started(ROLL_BACK, units)
 
     def wait_healthy(self, slot: str, settings: str) -> None:
-        """Wait until the old release answers, so that it can be reported as active."""
+        """Wait until the previous release answers, so that it can be reported as active."""
         watch = self.watch_of(self.settings.release(settings))
         with suppress(DeployError):
             watch.wait_healthy(ROLL_BACK, self.service(slot), self.app_dir.socket(slot))
@@ -306,7 +306,7 @@ class Change:
         self.settings.assign_slot(slot, "")
 
     def finish(self, pending: dict[str, Any]) -> None:
-        """Drain the old instance and record the deploy."""
+        """Drain the previous instance and record the deploy."""
         self.app_dir.begin_change(**pending | {"done": True})
         if pending["live"] not in ("", pending["slot"]):
             self.drain(pending["live"])
@@ -341,7 +341,7 @@ class Change:
         pending = self.app_dir.pending()
         if not pending:
             return
-        if committed(pending, self.app_dir):  # so all links and files are in place
+        if committed(pending, self.app_dir):  # then all links and files are in place
             self.app_dir.record(pending)
         else:
             self.restore(pending)
@@ -355,7 +355,7 @@ class Change:
         failed = time.time()
         with suppress(DeployError):  # the next deploy cleans up the rest
             if pending:
-                self.rollback(pending)  # at once, as no release may be active
+                self.rollback(pending)  # first, since possibly no release is active
         journal = self.units.journal(error.unit, self.created, failed) if error.unit else []
         reason = decisive(journal)
         lines = [

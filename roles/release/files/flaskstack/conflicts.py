@@ -94,7 +94,7 @@ def account(variable: str, name: str, comment: str) -> Iterator[Problem]:
 
 
 def file(app: str, path: Path) -> Iterator[Problem]:
-    """Yield a file that exists, and that no role wrote for this app."""
+    """Yield an existing file, unless a role wrote it for this app."""
     if os.path.lexists(path):
         text = path.read_text(errors="replace") if path.is_file() else ""
         own = "Ansible managed" in text and re.search(rf"(?<![\w-]){app}(?!\w)", text)
@@ -160,7 +160,7 @@ def is_foreign(path: Path, app: str, user: pwd.struct_passwd, parts: set[str]) -
         return os.path.lexists(path)
     if {entry.name for entry in path.iterdir()} <= parts:
         return False
-    if user.pw_gecos.rstrip(",") == f"App {app}":  # the app's file in tmpfiles.d is missing
+    if user.pw_gecos.rstrip(",") == f"App {app}":  # installed, but its tmpfiles.d file is missing
         return path.stat().st_gid != user.pw_gid and not (path / "releases").is_dir()
     return path.stat().st_uid != user.pw_uid
 

@@ -22,8 +22,8 @@ TIMEOUT = 3600  # seconds until the lock of another machine expires
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 # Holder of the lock: by (user@machine), release (release or action), controller (machine and boot
-# to which process ids belong), pid and time (seconds). A requester also has `running`, the ids of
-# all running processes.
+# that the process id belongs to), pid and time (seconds). A requester also has `running`, the ids
+# of all running processes.
 Holder = dict[str, Any]
 
 
@@ -110,6 +110,6 @@ def describe(held: Holder, now: int) -> str:
     ago = f"{minutes} minutes ago" if minutes > 1 else "just now"
     since = datetime.fromtimestamp(held["time"], UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     return (
-        f"{held.get('by') or 'somebody'} deploys {held.get('release') or 'a release'} "
+        f"{held.get('by') or 'somebody'} has been deploying {held.get('release') or 'a release'} "
         f"since {since}, {ago} (process {held.get('pid')} there)"
     )

@@ -1,6 +1,6 @@
-"""Create and remove folders of the app as root, without following links the app could plant.
+"""Create and remove folders of the app as root, without following links that the app can create.
 
-systemd-tmpfiles follows links as carefully, but takes over folders of other users.
+systemd-tmpfiles is as careful with links, but takes over folders of other users.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from flaskstack.errors import ValidationError
 
 READ = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 MODE = 0o750
-LINKS = 40  # limit of the kernel
+LINKS = 40  # to follow at most, as in the kernel
 
 
 def make(params: dict[str, Any]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ UNITS = BUILDS | {
     "MemoryDenyWriteExecute": "yes",
     "RemoveIPC": "yes",
     "KeyringMode": "private",
-    # Gunicorn needs @chown for its socket; @privileged contains it. The last line denies calls that
+    # Gunicorn needs @chown for its socket; @privileged includes it. The last line denies calls that
     # had vulnerabilities and that no WSGI server needs.
     "SystemCallFilter": [
         "@system-service",
@@ -45,7 +45,7 @@ UNITS = BUILDS | {
     "UMask": "0027",
     "LimitCORE": "0",  # a core dump would contain secrets
 }
-# Every Debian has these directories. Units see them empty except for directories of the app.
+# Directories of every Debian system. Units see them empty, except for directories of the app.
 EMPTY = [
     *("/media", "/mnt", "/srv", "/var/backups", "/var/lib", "/var/log", "/var/mail", "/var/spool"),
 ]

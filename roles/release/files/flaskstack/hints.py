@@ -1,6 +1,6 @@
 """Find the reason of a failure in output or a journal, and the setting that fixes it.
 
-The patterns match messages of Python packages. No library has them.
+The patterns match messages of Python packages. No library has such a list.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ AFTER = re.compile(r"$|\[\d{4}-|\]$|During handling of|The above exception|Trace
 FAILED = re.compile(r"(?i)error: |fatal: |E: |npm err")
 ERROR = re.compile(r"\b(ERROR|CRITICAL|FATAL|[Ee]rror:)")
 
-# Pattern, advice, example; the first match wins. The example may use groups of the pattern. An
-# answer begins with GET. Of an exception, only its message and the app's last frame are searched.
+# Each row: pattern, advice, example; the first match wins. The example may use groups of the
+# pattern. Health answers begin with GET. If there is an exception, only its message, the app's last
+# frame and health answers are searched.
 INDEX = "app_index_url: https://pypi.org/simple"
 COMPILER = "build-essential, python3-dev, pkg-config"
 MEMORY = (

@@ -88,7 +88,8 @@ def lock_host(stack: ExitStack, params: dict[str, Any]) -> int:
     """Acquire the host's lock and record the migration in it; return its file's descriptor."""
     file = stack.enter_context(AppDir(params["root"], params["app"]).locked())
     since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
-    file.write(f"{params['by'] or 'somebody'} migrates to {params['release']} since {since}")
+    user = params["by"] or "somebody"
+    file.write(f"{user} has been migrating to {params['release']} since {since}")
     file.flush()
     stack.callback(file.truncate, 0)
     return file.fileno()
@@ -146,7 +147,7 @@ def run_commands(params: dict[str, Any], variable: str, locks: list[int], dump: 
     """Run a variable's commands in the app's environment, in order, until one fails.
 
     This program ends with its SSH connection, but a command may continue. Commands inherit the
-    locks, so a lock is held until the last process that has it ends.
+    locks, so the locks are held until all commands have ended.
     """
     first = variable == "app_first_install_commands"
     for command in params["first_install" if first else "commands"]:
@@ -195,7 +196,7 @@ def find_transactions(database: dict[str, Any]) -> list[str]:
 
 
 def decide_first_install(params: dict[str, Any], tables: int) -> tuple[bool, str]:
-    """Return whether to run the first-install commands, and if not, a reason to report once."""
+    """Return whether to run app_first_install_commands, and if not, a reason to report once."""
     root, when = Path(params["root"]), params["first_install_when"]
     marker = json.loads(read(root / MARKER) or "{}")
     if when == "run":
@@ -229,7 +230,7 @@ def decide_first_install(params: dict[str, Any], tables: int) -> tuple[bool, str
 
 
 def find_data(root: Path, shared: list[str]) -> str:
-    """Return the first shared folder or file that is not empty; empty string for none."""
+    """Return the name of the first shared folder or file with content; empty without any."""
     for name in shared:
         path = root / "shared" / name
         files = path.rglob("*") if path.is_dir() else [path]

@@ -1,7 +1,7 @@
 """Find Python interpreters on a host, and install one that the distribution lacks.
 
-root runs only interpreters that no other account can replace; `uv python find` would run all. The
-interpreters installed here are not run either, since their folder name has the version.
+As root, this runs only interpreters that no other account can replace; `uv python find` would run
+all. Interpreters installed here are not run either: the version is in the name of their folder.
 """
 
 from __future__ import annotations

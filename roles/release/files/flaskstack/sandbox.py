@@ -1,7 +1,7 @@
 """Run untrusted code as the build account, isolated from the rest of the host.
 
-It sees system programs and settings, a folder under its final path, and its cache. It can reach
-only named addresses. The result is then owned by root.
+The code sees system programs and settings, a folder under its final path, and its cache. It can
+reach only named addresses. The result is then owned by root.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ PROPERTIES = BUILDS | {
     "UMask": "0022",
 }
 SYSTEM = "/usr /etc /opt -/bin -/sbin -/lib -/lib32 -/lib64"
-# Data of other apps and of this app in /etc is also protected by its mode.
+# In /etc, file modes also protect the data of this app and of others.
 HIDDEN = "-/etc/{app} -/etc/ansible -/etc/flaskstack -/etc/nginx -/etc/redis -/etc/ssh"
 TABLE = """table inet {table} {{}}
 delete table inet {table}
@@ -122,9 +122,9 @@ def opened(
 ) -> Iterator[Sandbox]:
     """Yield a sandbox; `keep` turns its tree into the folder `final`, otherwise it is removed.
 
-    It sees `readable` paths, `inputs` (texts by file name below FILES) and environment `variables`.
-    It can reach the hosts `trusted`, and those `named` by a repository or an index, which must be
-    public. Each is a URL or a host with or without a port.
+    Commands see `readable` paths, `inputs` (texts by file name below FILES) and the environment
+    `variables`. They can reach the hosts `trusted`, and those `named` by a repository or an
+    index, which must be public. Each is a URL or a host with or without a port.
     """
     account, cache = build_account(app), f"{CACHE}/{app}-build"
     work = final.with_name(f".{final.name}")
@@ -249,7 +249,7 @@ def is_public(address: str) -> bool:
 
 
 def environment_file(variables: dict[str, str]) -> str:
-    """Return a systemd environment file: all users could read variables set on the unit."""
+    """Return a systemd environment file. All users could read variables set on the unit itself."""
     quoted = {name: re.sub(r'(["\\$`])', r"\\\1", str(text)) for name, text in variables.items()}
     return "".join(f'{name}="{text}"\n' for name, text in quoted.items())
 

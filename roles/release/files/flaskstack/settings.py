@@ -17,7 +17,7 @@ from flaskstack.files import link, listing, read, remove, sync, target, write
 
 ETC = Path("/etc")
 UNITS = Path("/etc/systemd/system")
-# Last run of each timer. An old one makes a restored timer catch up at once.
+# systemd's records of each timer's last run. With an old record, a restored timer runs at once.
 STAMPS = Path("/var/lib/systemd/timers")
 
 
@@ -183,7 +183,7 @@ def differences(old: dict[str, str], new: dict[str, str]) -> list[str]:
 
 
 def create_folders(folder: Path, start: Path, group: int) -> None:
-    """Create the folders from `start` to `folder`, which the app may enter and read."""
+    """Create the folders below `start` down to `folder`; the app may enter and read them."""
     for path in [*reversed(folder.parents), folder]:
         if path.is_relative_to(start) and path != start and not path.exists():
             path.mkdir(mode=0o750)

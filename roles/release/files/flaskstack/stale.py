@@ -46,7 +46,7 @@ def stale_processes(uid: int, since: float, new: str, proc: Path = Path("/proc")
 
 
 def wait(params: dict[str, Any]) -> dict[str, Any]:
-    """Wait until stale processes have ended, at most `timeout` seconds; return the others."""
+    """Wait until stale processes have ended, at most `timeout` seconds; return those left."""
     app_dir, settings = AppDir(params["root"], params["app"]), Settings(params["app"])
     uid = pwd.getpwnam(params["user"]).pw_uid
     since = (settings.etc / "current").lstat().st_mtime

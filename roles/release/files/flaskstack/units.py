@@ -32,7 +32,7 @@ REDIRECT = re.compile(r"GET \S+: 30[12378] ")  # waiting does not change a redir
 CRASH = re.compile(
     r"Worker \(pid:(\d+)\) (?:was sent|exited with code)|WORKER TIMEOUT \(pid:(\d+)\)"
 )
-IDLE_CHECKS = 3  # consecutive checks, 0.1 seconds apart, in which a started process sleeps
+IDLE_CHECKS = 3  # a process has started once it sleeps in this many checks in a row, 0.1 s apart
 
 
 def command(argv: list[str]) -> tuple[int, str, str]:
@@ -101,7 +101,7 @@ class Units:
         return active & (services | timers)
 
     def reset_failed(self, *units: str) -> None:
-        """Reset failed units. Units that are not loaded have no failures."""
+        """Reset failed units. systemctl fails for units that are not loaded; they need no reset."""
         if units:
             self.run(["systemctl", "reset-failed", *units])
 

@@ -1,6 +1,6 @@
 """Create reproducible archives of an app's files.
 
-Neither tar nor shutil can derive each file's date from its content.
+It uses tarfile, since neither tar nor shutil can derive each file's date from its content.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ OPTIONS: dict[str, Any] = {
 
 
 def build(params: dict[str, Any]) -> dict[str, Any]:
-    """Name the release and pack it, unless it was built before or `look` is set."""
+    """Name the release and pack it, unless it was built before or `dry_run` is set."""
     cache = Path(params["cache"]).resolve()
     cache.mkdir(parents=True, exist_ok=True)
     (cache / ".gitignore").write_text("*\n")
@@ -157,7 +157,7 @@ def describe(
     on_host = bool(params["commands"] or params["install_project"])
     if on_host:
         options += [params["commands"], variables, params["install_project"]]
-    source = commit.get("commit", "")  # empty when the source is no checkout
+    source = commit.get("commit", "")  # empty when the source is not a checkout
     name = name_release(app, source if params["source"]["git"] else "", options)
     environment = {"APP_RELEASE": name}
     if params["install_project"]:

@@ -43,7 +43,7 @@ def split_login(url: str) -> tuple[str, str]:
 
 
 def repository(folder: Path, url: str = "") -> Callable[..., str]:
-    """Return a function that runs git in a folder. It has network access only with `env` given.
+    """Return a function that runs git in a folder, without network access unless `env` is given.
 
     All configured filters are disabled by name. The login of the URL is passed in the environment,
     as all users can read command lines.

@@ -1,6 +1,6 @@
 """Identify the deploy: user, controller and process.
 
-psutil would be one more compiled package on the controller.
+It reads /proc or runs ps, since psutil would be one more compiled package on the controller.
 """
 
 from __future__ import annotations

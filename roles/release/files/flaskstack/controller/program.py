@@ -1,6 +1,6 @@
 """Pack this package for hosts into one file, named by its content.
 
-zipapp of the standard library stores dates, so the same content would get another name.
+The standard library's zipapp stores dates, so the same content would get a different name.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ from flaskstack.errors import ValidationError, run, without_logins
 
 FORMAT = 3  # increment when the same inputs result in a different lock
 KEEP = 20  # locks kept in the cache
-LOWEST_GUNICORN = "22"  # the first that drops headers which imitate the proxy's
+LOWEST_GUNICORN = "22"  # the first version that drops headers which imitate those of the proxy
 NOTICE = (
     "Not locked: {}. Until it changes, versions are those of the first build here. "
     "`uv lock` or `uv pip compile --generate-hashes` makes a lock"

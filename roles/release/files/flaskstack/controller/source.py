@@ -48,7 +48,7 @@ def source_files(folder: Path) -> list[str]:
     for name in (name.rstrip("/") for name in known):
         if (folder / name).is_dir() and not (folder / name).is_symlink():  # a nested checkout
             chosen.update(f"{name}/{below}" for below in source_files(folder / name))
-    return sorted(chosen or names)  # empty when an outer checkout ignores the whole folder
+    return sorted(chosen or names)  # an outer checkout may ignore the whole folder
 
 
 def stage_folder(source: Path, target: Path, without: list[Path]) -> None:
@@ -144,7 +144,7 @@ def stage(
 
 
 def check(app: Path, secrets: list[bytes], variable: str) -> None:
-    """Reject links out of the release, secrets, and pointers of Git LFS."""
+    """Reject secrets, Git LFS pointers, and links that point outside the release."""
     for name in files(app):
         path = app / name
         if not path.resolve().is_relative_to(app.resolve()):

@@ -35,7 +35,7 @@ def health() -> str:
 @blueprint.get("/limited")
 @limiter.limit("2 per minute")
 def limited() -> str:
-    """Return 200 twice per minute."""
+    """Return 200, but only twice per minute."""
     return "ok"
 
 

@@ -36,14 +36,14 @@ METRICS = {
 
 
 class CertificateError(Exception):
-    """A failure that the operator reads in the journal and in the play."""
+    """A failure, with a message for the journal and the play."""
 
 
 class Site:
     """The certificates of a site, as configured by the role."""
 
     def __init__(self, settings: dict) -> None:
-        """Take the settings: app, source, wanted (prefix of a directory), folder, state, …."""
+        """Use the settings, among them the wanted certificate as the prefix of its directory."""
         self.settings = SimpleNamespace(**settings)
         self.folder = Path(settings["folder"])
         self.state = Path(settings["state"])
@@ -72,7 +72,7 @@ class Site:
     def activate(self) -> bool:
         """Switch to the certificate of the settings; return whether that changed anything.
 
-        Until the ACME server has issued one, the current or the self-signed certificate stays.
+        Until the ACME server has issued one, the current or the self-signed one stays active.
         """
         previous = self.current
         wanted = self.newest(self.settings.wanted)
