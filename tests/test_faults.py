@@ -85,8 +85,15 @@ def test_a_fault_without_a_script_has_a_reason():
 
 def test_table_has_results_and_reasons():
     fault = FAULTS[0]
-    row = table([measure(fault, answers(["200", "503"]), 2.5, "")]).splitlines()[2]
+    log = "main process exited, code=killed, status=9/KILL"
+    row = table([measure(fault, answers(["200", "503"]), 2.5, log)]).splitlines()[2]
     assert row.startswith(f"| {fault.name} | 1 of 2 (503: 1) | 0.0 s | 0.0 s | 2.5 s | ")
+    assert row.endswith(" | `status=9/KILL` | UnitRestarted |")
+
+
+def test_alerts_exist_and_have_the_time_that_they_wait():
+    rows = table([])
+    assert "| RedisDown after 1m |" in rows
 
 
 def test_page_has_all_faults():

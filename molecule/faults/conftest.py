@@ -5,21 +5,21 @@ from __future__ import annotations
 import pytest
 
 from helpers.clients import Site
-from helpers.faults import table
+from helpers.faults import PRELUDE, table
 from helpers.load import Load
 from helpers.wait import wait_for
 
-RESULTS = pytest.StashKey[list]()
+RESULTS = pytest.StashKey[dict]()
 RATE = 20  # requests per second; also enough to interrupt some of them
-# The database's directory on a file system in memory with 200 MiB of free space, and back.
-SMALL_DISK = """set -eu; disk=/mnt/fault-disk; data=/var/lib/mysql
-systemctl stop mariadb; install -d $disk
-mount -t tmpfs -o size=$(($(du -sm $data | cut -f1) + 200))m,mode=0755 fault $disk
-cp -a $data/. $disk; chown --reference=$data $disk; mount --bind $disk $data
+# The database's directory on a file system with 200 MiB of free space, and back.
+SMALL_DISK = """place=/mnt/fault; data=/var/lib/mysql
+systemctl stop mariadb; install -d $place
+disk fault-mysql $(($(du -sm $data | cut -f1) + 230)) $place
+cp -a $data/. $place; chown --reference=$data $place; mount --bind $place $data
 systemctl start mariadb"""
-USUAL_DISK = """set -eu; disk=/mnt/fault-disk; data=/var/lib/mysql
+USUAL_DISK = """place=/mnt/fault; data=/var/lib/mysql
 systemctl stop mariadb; umount $data
-find $data -mindepth 1 -delete; cp -a $disk/. $data; umount $disk
+find $data -mindepth 1 -delete; cp -a $place/. $data; umount $place; rm /var/tmp/fault-mysql
 systemctl start mariadb"""
 
 
@@ -27,10 +27,10 @@ systemctl start mariadb"""
 def small_disk(host, address):
     """Run the database on a small disk, and wait until the site is ready, before and after."""
     site = Site(address, "localhost")
-    host.check_output(SMALL_DISK)
+    host.check_output(PRELUDE + SMALL_DISK)
     wait_for(lambda: site.get("/readyz").status_code == 200, 30)
     yield
-    host.check_output(USUAL_DISK)
+    host.check_output(PRELUDE + USUAL_DISK)
     wait_for(lambda: site.get("/readyz").status_code == 200, 30)
 
 
@@ -58,12 +58,18 @@ def diagnostics(site, environment):
 
 @pytest.fixture
 def results(request):
-    """Return the list of results, which is printed at the end."""
-    return request.config.stash.setdefault(RESULTS, [])
+    """Return the results by fault, which are printed at the end."""
+    return request.config.stash.setdefault(RESULTS, {})
+
+
+@pytest.fixture(scope="module")
+def windows():
+    """Return when each fault began and ended, in seconds since 1970."""
+    return {}
 
 
 def pytest_terminal_summary(terminalreporter, config):
     """Print the table of docs/faults.md."""
-    if measured := config.stash.get(RESULTS, []):
+    if measured := config.stash.get(RESULTS, {}):
         terminalreporter.section("faults")
-        terminalreporter.write_line(table(measured))
+        terminalreporter.write_line(table(measured.values()))

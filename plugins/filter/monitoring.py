@@ -262,7 +262,8 @@ def monitoring_checks(
     invalid = not_networks(settings["monitoring_sources"])
     reason = "must be IP addresses or networks"
     yield none_of("monitoring_sources", invalid, reason, example=["10.0.0.9"])
-    least = {"interval": 15, "retention": 1, "retention_size": 64, "memory_limit": 64, "repeat": 1}
+    least = {"interval": 15, "scrape_interval": 1, "retention": 1, "retention_size": 64}
+    least |= {"memory_limit": 64, "repeat": 1}
     for name, number in least.items():
         variable = f"monitoring_{name}"
         valid = settings[variable] >= number

@@ -7,13 +7,17 @@ A fault is a shell script that runs as root on the host, with the functions of P
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 from math import inf
 
+import yaml
+
 from helpers.load import PAGES, Answer
+from helpers.repository import ROOT
 
 REQUEST_TIMEOUT = 8  # request_timeout of the scenario
 HEALTHY = frozenset({"200", "303"})
@@ -23,10 +27,14 @@ WEB = "sample-web@*"
 PRELUDE = """
 set -eu
 web() { echo "sample-web@$(basename "$(readlink /srv/sample/web.sock)" .sock).service"; }
-pid() { systemctl show --value --property MainPID "$1"; }
+pid() { systemctl show --value --property MainPID "$1" | grep -v '^0$'; }
 gunicorn_worker() { pgrep --parent "$(pid "$(web)")" | tail -n 1; }
 hold() { systemd-run --quiet --collect --unit=fault -- "$@"; }
 release() { systemctl stop fault.service 2>/dev/null || :; }
+disk() { # NAME MIB DIRECTORY
+    truncate --size="$2M" "/var/tmp/$1"; mkfs.ext4 -q -m 0 "/var/tmp/$1"
+    mount -o loop "/var/tmp/$1" "$3"
+}
 """
 # The latest notes that still have no word count.
 UNCOUNTED = """ids=$(mysql -NBe 'SELECT GROUP_CONCAT(id) FROM (SELECT id FROM sample.notes
@@ -68,7 +76,11 @@ class Fault:
     by: str  # what recovers the site
     log: str = ""  # pattern of a line that one of `units` logs
     units: tuple[str, ...] = ()
+    alerts: tuple[str, ...] = ()  # of role monitoring, as selectors: Name{label="value"}
     skip: str = ""  # why the scenario cannot run it
+
+    def __str__(self) -> str:
+        return self.name
 
 
 FAULTS = (
@@ -86,14 +98,16 @@ FAULTS = (
         by="systemd restarts the worker; RQ starts the abandoned job again",
         log="status=9/KILL",
         units=("sample-worker@1",),
+        alerts=('UnitRestarted{name="sample-worker@1.service"}',),
     ),
     Fault(
         name="RQ worker hangs",
         inject='kill -STOP "$(pid sample-worker@1.service)"',
-        lasts=25,
+        lasts=11,  # `watchdog` is 10 in this scenario
         by="the watchdog of systemd restarts the worker",
         log="Watchdog timeout",
         units=("sample-worker@1",),
+        alerts=('UnitRestarted{name="sample-worker@1.service"}',),
     ),
     Fault(
         name="Scheduler killed",
@@ -102,6 +116,7 @@ FAULTS = (
         by="systemd restarts the scheduler",
         log="status=9/KILL",
         units=("sample-scheduler@1",),
+        alerts=('UnitRestarted{name="sample-scheduler@1.service"}',),
     ),
     Fault(
         name="Gunicorn worker killed",
@@ -134,6 +149,7 @@ FAULTS = (
         by="systemd restarts Gunicorn; its socket holds new requests",
         log="status=9/KILL",
         units=(WEB,),
+        alerts=('UnitRestarted{name=~"sample-web@.+"}',),
     ),
     Fault(
         name="Gunicorn master hangs",
@@ -145,6 +161,7 @@ FAULTS = (
         by="the watchdog of systemd restarts Gunicorn; until then the workers answer",
         log="Watchdog timeout",
         units=(WEB,),
+        alerts=('UnitRestarted{name=~"sample-web@.+"}',),
     ),
     Fault(
         name="nginx master killed",
@@ -155,6 +172,7 @@ FAULTS = (
         by="systemd restarts nginx",
         log="status=9/KILL",
         units=("nginx",),
+        alerts=('UnitRestarted{name="nginx.service"}',),
     ),
     Fault(
         name="MySQL restarted",
@@ -165,6 +183,7 @@ FAULTS = (
         by="the app connects again",
         log="ready for connections",
         units=("mariadb",),
+        alerts=("DatabaseRestarted",),
     ),
     Fault(
         name="MySQL killed",
@@ -175,6 +194,7 @@ FAULTS = (
         by="systemd restarts the server, which recovers its tables; the app connects again",
         log="status=9/KILL",
         units=("mariadb",),
+        alerts=("DatabaseRestarted", 'UnitRestarted{name="mariadb.service"}'),
     ),
     Fault(
         name="All database connections killed",
@@ -207,6 +227,7 @@ FAULTS = (
         failed=inf,
         outage=6,
         by="writes give up before the request does; further ones get a 503 at once",
+        alerts=("DatabaseLocks", "SiteErrors"),
     ),
     Fault(
         name="Migration waits for a metadata lock",
@@ -226,6 +247,7 @@ FAULTS = (
         failed=inf,
         outage=6,
         by="pooled connections keep working",
+        alerts=("DatabaseConnections",),
     ),
     Fault(
         name="Network of the database cut off",
@@ -241,6 +263,7 @@ FAULTS = (
         by="connections time out; then the app answers 503 at once, and tries every 2 seconds",
         log="database_timeout",
         units=(WEB,),
+        alerts=("SiteErrors",),
     ),
     Fault(
         name="Network of the database slow",
@@ -258,6 +281,7 @@ FAULTS = (
         by="pages lack the values of the cache",
         log="cache failed",
         units=(WEB,),
+        alerts=('RedisDown{redis="cache"}',),
     ),
     Fault(
         name="Redis cache killed",
@@ -265,6 +289,7 @@ FAULTS = (
         by="systemd restarts it, empty",
         log="status=9/KILL",
         units=("redis-server@sample-cache",),
+        alerts=('RedisRestarted{redis="cache"}',),
     ),
     Fault(
         name="Redis cache hangs",
@@ -275,6 +300,7 @@ FAULTS = (
         by="short timeouts and a circuit breaker",
         log="cache failed",
         units=(WEB,),
+        alerts=('RedisDown{redis="cache"}',),
     ),
     Fault(
         name="Redis cache full",
@@ -287,6 +313,7 @@ FAULTS = (
         by="systemd restarts it with its append-only file",
         log="status=9/KILL",
         units=("redis-server@sample-queue",),
+        alerts=('RedisRestarted{redis="queue"}',),
     ),
     Fault(
         name="Redis queue hangs",
@@ -297,6 +324,7 @@ FAULTS = (
         by="notes are saved; the scheduler queues their jobs later",
         log="queue failed",
         units=(WEB,),
+        alerts=('RedisDown{redis="queue"}',),
     ),
     Fault(
         name="Redis queue's append-only file truncated",
@@ -306,6 +334,7 @@ FAULTS = (
         by="Redis drops the incomplete last command; the scheduler queues that job again",
         log="(?i)truncating",
         units=("redis-server@sample-queue",),
+        alerts=('RedisRestarted{redis="queue"}',),
     ),
     Fault(
         name="Disk of the database full",
@@ -320,28 +349,34 @@ FAULTS = (
         by="after the first timeouts, the app answers writes with 503 at once and reads continue",
         log="(?i)disk.* full|no space",
         units=("mariadb",),
+        alerts=("DiskFull",),
     ),
     Fault(
         name="Disk of the logs full",
-        inject=f"""mount -t tmpfs -o size=8m fault {JOURNAL}; systemctl restart systemd-journald
-            dd if=/dev/zero of={JOURNAL}/fault bs=1M 2>/dev/null || :""",
-        end=f"umount --lazy {JOURNAL}; systemctl restart systemd-journald",
+        inject=f"""disk fault-journal 16 {JOURNAL}; systemctl restart systemd-journald
+            dd if=/dev/zero of={JOURNAL}/fault bs=64K 2>/dev/null || :""",
+        end=f"""umount --lazy {JOURNAL}; systemctl restart systemd-journald
+            rm /var/tmp/fault-journal""",
         lasts=6,
         by="messages are dropped; nothing waits for a log",
+        alerts=("DiskFull",),
     ),
     Fault(
         name="App's memory limit reached",
         by="the kernel kills a Gunicorn worker, which Gunicorn replaces",
+        alerts=("OutOfMemory",),
         skip="needs the memory controller of cgroups, which containers here lack",
     ),
     Fault(
         name="Host's memory exhausted",
         by="the kernel kills the app's processes first, the database last",
+        alerts=("MemoryLow", "OutOfMemory"),
         skip="would take the memory of the machine that runs the test",
     ),
     Fault(
         name="Clock jumps forwards and back",
         by="timeouts use the monotonic clock; the scheduler drops ticks of the future",
+        alerts=("ClockWrong",),
         skip="a container has the clock of its machine; sample_app/tests/test_scheduler sets back "
         "the clock of the database",
     ),
@@ -416,26 +451,44 @@ def measure(
     )
 
 
-HEADINGS = (
-    "| Fault | Failed requests | Longest outage | Slowest answer | Recovered after | Recovery |\n"
-    "|---|---|---|---|---|---|"
+COLUMNS = (
+    *("Fault", "Failed requests", "Longest outage", "Slowest answer", "Recovered after"),
+    *("Recovery", "Logged", "Alert"),
 )
+RULES = {
+    rule["alert"]: rule
+    for group in yaml.safe_load(
+        (ROOT / "roles/monitoring/files/etc/flaskstack/monitoring/rules.yml").read_text()
+    )["groups"]
+    for rule in group["rules"]
+}
 
 
 def table(results: Iterable[Measured]) -> str:
     """Return the table of docs/faults.md; faults without a result are marked."""
     measured = {result.fault.name: result for result in results}
-    return "\n".join([HEADINGS, *(_row(fault, measured.get(fault.name)) for fault in FAULTS)])
+    rows = [COLUMNS, ["---"] * len(COLUMNS)]
+    rows += [_cells(fault, measured.get(fault.name)) for fault in FAULTS]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def _row(fault: Fault, result: Measured | None) -> str:
+def _cells(fault: Fault, result: Measured | None) -> list[str]:
+    alerts = ", ".join(map(_alert, fault.alerts)) or "none"
     if result is None:
-        return f"| {fault.name} | {fault.skip or 'not measured yet'} | | | | {fault.by} |"
-    total, failed = sum(result.outcomes.values()), Counter(result.outcomes)
+        reason = fault.skip or "not measured yet"
+        return [fault.name, reason, *[""] * 3, fault.by, "", alerts]
+    failed = Counter(result.outcomes)
     for name in HEALTHY:
         del failed[name]
     kinds = ", ".join(f"{name}: {number}" for name, number in sorted(failed.items()))
-    seen = f"{result.failed} of {total}" + (f" ({kinds})" if kinds else "")
+    seen = f"{result.failed} of {result.outcomes.total()}" + (f" ({kinds})" if kinds else "")
     times = (result.outage, result.slowest, result.recovered)
-    cells = [fault.name, seen, *(f"{seconds:.1f} s" for seconds in times), fault.by]
-    return f"| {' | '.join(cells)} |"
+    found = re.search(fault.log, result.logged) if fault.log else None
+    logged = f"`{found[0]}`" if found else ""
+    return [fault.name, seen, *(f"{time:.1f} s" for time in times), fault.by, logged, alerts]
+
+
+def _alert(selector: str) -> str:
+    """Return the name of an alert, and how long the fault has to last before it is sent."""
+    name = selector.partition("{")[0]
+    return name + (f" after {RULES[name]['for']}" if "for" in RULES[name] else "")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
+from functools import partial
 from math import ceil
+from urllib.parse import quote
 
 import pytest
 
@@ -17,6 +20,7 @@ UNITS = (
     *("sample-worker@1", "sample-scheduler@1"),
 )
 BOUNDED = "timeout 90 sh -c %s"
+ALERTED = 30  # seconds after a fault: the metrics about app and host are written every 15 s
 COUNTED = 480  # seconds until the job of a note is done: RQ and the scheduler find lost jobs
 
 
@@ -26,12 +30,13 @@ def recovered(host, site, load):
 
     def recovered(ended, seconds):
         def healthy():
-            running = f"systemctl is-active {' '.join(UNITS)} {live_web(host, 'sample')}"
+            units = f"systemctl is-active {' '.join(UNITS)} {live_web(host, 'sample')}"
             written = any(
                 answer.method == "POST" and not answer.failed and answer.start >= ended
                 for answer in list(load.answers)
             )
-            return written and site.get("/readyz").status_code == 200 and host.run(running).rc == 0
+            states = set(host.run(units).stdout.split())
+            return written and states == {"active"} and site.get("/readyz").status_code == 200
 
         wait_for(healthy, seconds)
         return load.now() - ended
@@ -39,14 +44,14 @@ def recovered(host, site, load):
     return recovered
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
-def test_fault(host, load, recovered, diagnostics, results, fault):
+@pytest.mark.parametrize("fault", FAULTS, ids=str)
+def test_fault(host, load, recovered, diagnostics, results, windows, fault):
     if fault.skip:
         pytest.skip(fault.skip)
     if fault.needs and host.run(BOUNDED, fault.needs).rc != 0:
         pytest.skip("the kernel of this machine cannot")
     since = host.check_output("date '+%F %T'")
-    begin, answer = load.now(), ""
+    begin, began, answer = load.now(), time.time(), ""
     with load.during(fault.name):
         try:
             host.check_output(BOUNDED, PRELUDE + fault.inject)
@@ -63,7 +68,8 @@ def test_fault(host, load, recovered, diagnostics, results, fault):
     lines = journal(host, *fault.units, since=since) if fault.units else []
     logged = next((line for line in lines if fault.log and re.search(fault.log, line)), "")
     measured = measure(fault, load.within(begin, end), after, logged, answer)
-    results.append(measured)
+    results[fault.name] = measured
+    windows[fault.name] = began, time.time()
     assert measured.problems == []
 
 
@@ -93,3 +99,22 @@ def test_every_acknowledged_job_is_done(finished, sql):
     waiting = f"SELECT COUNT(*) FROM sample.notes WHERE body LIKE '{finished.run} %' AND word_count"
     wait_for(lambda: sql.value(f"{waiting} IS NULL") == "0", COUNTED, every=2)
     assert sql.value(f"{waiting} <> 2") == "0"
+
+
+@pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault.alerts], ids=str)
+def test_alerts_fire(host, windows, fault):
+    """Alerts that wait for a longer fault are pending in Prometheus."""
+    if fault.name not in windows:
+        pytest.skip("the fault was not injected")
+    began, ended = windows[fault.name]
+    last = ended + ALERTED
+
+    def fired(selector):
+        name, _, labels = selector.removesuffix("}").partition("{")
+        expression = f'ALERTS{{alertname="{name}",{labels}}}'
+        query = f"query={quote(expression)}&start={began}&end={min(last, time.time())}&step=1"
+        url = f"http://127.0.0.1:9090/api/v1/query_range?{query}"
+        return json.loads(host.check_output("curl --silent --fail %s", url))["data"]["result"]
+
+    for selector in fault.alerts:
+        wait_for(partial(fired, selector), max(0, last - time.time()))

@@ -22,7 +22,8 @@ def up(host):
 @pytest.mark.usefixtures("up")
 def test_the_site_answers_and_all_units_run(host, site):
     wait_for(lambda: site.get("/readyz").status_code == 200, 60)
-    host.check_output(f"systemctl is-active {' '.join(UNITS)} {live_web(host, 'sample')}")
+    states = host.run(f"systemctl is-active {' '.join(UNITS)} {live_web(host, 'sample')}").stdout
+    assert set(states.split()) == {"active"}
 
 
 @pytest.mark.usefixtures("up")

@@ -71,6 +71,17 @@ def connect(place):
 with ThreadPoolExecutor(len(places)) as pool:
     print(json.dumps(dict(zip(places, pool.map(connect, places)))))
 """
+# Receives what base_failure_webhook sends.
+WEBHOOK = """
+from http.server import BaseHTTPRequestHandler, HTTPServer
+class Receiver(BaseHTTPRequestHandler):
+    def do_POST(self):
+        with open("/run/webhook", "ab") as file:
+            file.write(self.rfile.read(int(self.headers["Content-Length"])) + b"\\n")
+        self.send_response(204)
+        self.end_headers()
+HTTPServer(("127.0.0.1", 8097), Receiver).serve_forever()
+"""
 PORTS = (80, 443, 3306, 5432, 6379, 6380, 7000, 8000, 9100)
 PLACES = [f"tcp/{port}" for port in PORTS] + ["udp/443", "udp/53", "udp/60000"]
 
@@ -89,13 +100,15 @@ def hosts():
 def listeners(hosts):
     """Listen on all ports of a site on every host, including ports that the firewall closes."""
     for host in hosts.values():
-        host.run("systemctl stop listener.service")
+        host.run("systemctl stop listener.service webhook.service")
+        host.check_output("touch /run/webhook /run/failures")
+        host.check_output("systemd-run --unit=webhook --collect python3 -c %s", WEBHOOK)
         host.check_output(
             "systemd-run --unit=listener --collect python3 -c %s " + " ".join(PLACES), LISTENER
         )
     yield
     for host in hosts.values():
-        host.run("systemctl stop listener.service")
+        host.run("systemctl stop listener.service webhook.service")
 
 
 @pytest.fixture(scope="session")

@@ -209,19 +209,35 @@ def failing(host):
     lines = "[Service]\\nType=oneshot\\nExecStart=/bin/false\\n"
     host.check_output(f"printf '{lines}' >{unit} && systemctl daemon-reload")
     yield "failing.service"
-    host.check_output(f"rm {unit} && systemctl daemon-reload && systemctl reset-failed")
+    host.check_output(f"rm {unit} /run/flaskstack/failures/failing.service")
+    host.check_output("systemctl daemon-reload && systemctl reset-failed")
 
 
-def test_a_failed_service_is_reported_in_the_journal(host, failing):
-    assert host.run("systemctl start %s", failing).rc != 0
-    entry = f"{failing}: exited with status 1. It stays stopped."
+def test_a_failed_service_is_reported(host, failing):
+    """Each failure is in the journal; command and webhook get the first one of an hour."""
+    text = f"{failing}: exited with status 1. It stays stopped."
+    errors = "journalctl --boot -t flaskstack-failure -p err --output cat"
 
-    def reported():
-        return journal(host, f"flaskstack-failure@{failing}.service", grep=lambda s: entry in s)
+    def reports(file):
+        lines = host.check_output("cat %s", file).splitlines()
+        return [event for event in map(json.loads, lines) if event["unit"] == failing]
 
-    assert wait_for(reported)
-    priority = host.check_output("journalctl --boot -t flaskstack-failure -p err --output cat")
-    assert entry in priority
+    def fail(number):
+        def is_reported():
+            state = host.run("systemctl is-active %s", report).stdout.strip()
+            return state == "inactive" and host.check_output(errors).count(text) == number
+
+        assert host.run("systemctl start %s", failing).rc != 0
+        wait_for(is_reported)
+
+    report = f"flaskstack-failure@{failing}.service"
+    sent, logged = len(reports("/run/webhook")), host.check_output(errors).count(text)
+    fail(logged + 1)
+    fail(logged + 2)
+    (event,) = reports("/run/webhook")[sent:]
+    assert event["text"] == f"{host.check_output('hostname')}: {text}"
+    assert reports("/run/failures")[-1] == event
+    assert journal(host, report, grep=lambda line: text in line)
 
 
 def test_a_failed_command_of_the_operator_is_not_reported(host):

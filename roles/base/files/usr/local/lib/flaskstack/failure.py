@@ -79,7 +79,7 @@ def run_command(command: list[str], event: dict[str, object]) -> None:
     subprocess.run(
         command,
         env=os.environ | names,
-        input=json.dumps(event),
+        input=f"{json.dumps(event)}\n",
         text=True,
         check=True,
         timeout=COMMAND_TIMEOUT,
