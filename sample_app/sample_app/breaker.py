@@ -9,10 +9,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import inf
 from time import monotonic
 
 SLOW = 2.5  # seconds, shorter than any timeout
-PAUSE = 2.0  # seconds without a call after a timeout
+PAUSE = 2.0  # seconds without a call after a timeout, and then for a trial
 TRIAL = 60.0  # seconds, longer than any timeout, without another call during a trial
 
 
@@ -24,21 +25,21 @@ class Breaker:
     """The state of one function."""
 
     def __init__(self) -> None:
-        self._until = 0.0  # no call before this time; 0 is no limit
+        self._until = -inf  # no call before this time
         self._lock = threading.Lock()
 
     @contextmanager
     def call(self, has_waited: Callable[[Exception], bool]) -> Iterator[None]:
         """Raise Open, or make a call; a slow one with an error of a wait has timed out.
 
-        After the pause one call is made as a trial. The others are rejected until it has ended.
+        A call soon after the pause is a trial: others are rejected until it has ended.
         """
         with self._lock:
-            if self._until:
-                if monotonic() < self._until:
-                    raise Open
+            if monotonic() < self._until:
+                raise Open
+            if monotonic() < self._until + PAUSE:
                 self._until = monotonic() + TRIAL
-        started, until = monotonic(), 0.0
+        started, until = monotonic(), -inf
         try:
             yield
         except Exception as error:

@@ -34,6 +34,7 @@ class Settings:
     db_pool_size: int = 5
     db_pool_recycle: float = 300.0
     scheduler_interval: int = 10
+    job_overdue: float = 300.0
     max_content_length: int = 1024 * 1024
     log_level: str = "INFO"
     debug: bool = False
@@ -68,6 +69,7 @@ def load() -> Settings:
         "db_pool_size": env.int("DB_POOL_SIZE", 5, validate=validate.Range(1)),
         "db_pool_recycle": env.float("DB_POOL_RECYCLE", 300.0, validate=validate.Range(1)),
         "scheduler_interval": env.int("SCHEDULER_INTERVAL", 10, validate=validate.Range(1)),
+        "job_overdue": env.float("JOB_OVERDUE", 300.0, validate=validate.Range(1)),
         "max_content_length": env.int("MAX_CONTENT_LENGTH", 1024**2, validate=validate.Range(1024)),
         "log_level": env.str("LOG_LEVEL", "INFO").upper(),
         "debug": any(

@@ -18,7 +18,6 @@ from sample_app.resilient_redis import Unavailable
 log = logging.getLogger(__name__)
 
 PAGE_SIZE = 20
-JOB_OVERDUE = timedelta(minutes=5)  # after this a queued job is considered lost
 
 
 def add(author: str, body: str) -> tuple[int, bool]:
@@ -87,10 +86,10 @@ def count_words(session: DbSession, note_id: int) -> bool:
     return True
 
 
-def without_job(session: DbSession, limit: int = 100) -> list[tuple[int, str]]:
-    """Return id and request id of notes that were never queued, or lost their job."""
-    overdue = or_(Note.queued_at.is_(None), Note.queued_at < utcnow() - JOB_OVERDUE)
-    query = select(Note.id, Note.request_id).where(Note.word_count.is_(None), overdue)
+def without_job(session: DbSession, overdue: float, limit: int = 100) -> list[tuple[int, str]]:
+    """Return id and request id of notes that were not queued, or not for `overdue` seconds."""
+    lost = or_(Note.queued_at.is_(None), Note.queued_at < utcnow() - timedelta(seconds=overdue))
+    query = select(Note.id, Note.request_id).where(Note.word_count.is_(None), lost)
     return [tuple(row) for row in session.execute(query.order_by(Note.id).limit(limit))]
 
 

@@ -49,22 +49,22 @@ def _take_slot(session: DbSession, interval: int) -> bool:
     return True
 
 
-def requeue_notes() -> None:
-    """Queue the jobs of notes that were saved while the queue was unavailable."""
-    for note_id, request_id in database.run(notes.without_job):
+def requeue_notes(overdue: float) -> None:
+    """Queue the jobs of notes that were saved while the queue was unavailable, and lost jobs."""
+    for note_id, request_id in database.run(notes.without_job, overdue):
         with logs.bound(request_id=request_id):
             if not notes.requeue(note_id, request_id):
                 break
 
 
-def run(interval: int, stopping: threading.Event) -> None:
+def run(interval: int, overdue: float, stopping: threading.Event) -> None:
     """Tick until stopped, even while MySQL or Redis restarts."""
     while not stopping.is_set():
         watchdog.notify()
         try:
             if tick(interval):
                 log.info("tick")
-                requeue_notes()
+                requeue_notes(overdue)
         except SQLAlchemyError as error:
             log.warning("no tick: %s", database.explain(error)[0])
         finally:
@@ -83,7 +83,7 @@ def main() -> int:
         signal.signal(number, lambda *_: stopping.set())
     log.info("scheduler started")
     try:
-        run(settings.scheduler_interval, stopping)
+        run(settings.scheduler_interval, settings.job_overdue, stopping)
     finally:
         database.close()
     return 0

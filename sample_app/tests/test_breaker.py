@@ -97,6 +97,14 @@ def test_only_one_call_is_a_trial(app, clock, failing):
     assert failing.calls == 2
 
 
+def test_a_call_long_after_a_timeout_is_no_trial(app, clock, failing):
+    fail(failing)
+    clock[0] += 2 * PAUSE + 0.1
+    with database._breakers[failing].call(lambda _: True):
+        fail(failing)
+    assert failing.calls == 2
+
+
 def test_background_processes_wait(settings, failing):
     database.init(settings)
     fail(failing)

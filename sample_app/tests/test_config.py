@@ -91,6 +91,7 @@ def test_debug_is_refused_in_production(load, variable):
         ("TRUSTED_PROXY_HOPS", "-1"),
         ("REQUEST_TIMEOUT", "0"),
         ("SCHEDULER_INTERVAL", "0"),
+        ("JOB_OVERDUE", "0"),
     ],
 )
 def test_an_invalid_value_is_refused(load, variable, value):

@@ -1,6 +1,7 @@
 """One tick per interval, with any number of hosts."""
 
 import threading
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import func, select
@@ -67,21 +68,21 @@ def test_old_ticks_are_deleted(clock):
 def test_jobs_are_queued_when_the_queue_is_available_again(app, stop, start):
     stop("queue")
     note_id, queued = notes.add("Ada", "text")
-    scheduler.requeue_notes()
+    scheduler.requeue_notes(300)
     assert not queued
     assert Session.get(Note, note_id).queued_at is None
     Session.remove()
     start("queue")
     for _ in range(2):
-        scheduler.requeue_notes()
+        scheduler.requeue_notes(300)
     assert queues.stats()["waiting"] == 1, "queued twice"
 
 
 def test_a_lost_job_is_found_when_it_is_overdue(app):
     note_id, _ = notes.add("Ada", "text")
-    assert notes.without_job(Session()) == []
-    Session.get(Note, note_id).queued_at -= notes.JOB_OVERDUE * 1.1
-    assert notes.without_job(Session()) == [(note_id, None)]
+    assert notes.without_job(Session(), 300) == []
+    Session.get(Note, note_id).queued_at -= timedelta(seconds=301)
+    assert notes.without_job(Session(), 300) == [(note_id, None)]
 
 
 def test_the_scheduler_survives_an_outage_of_mysql(app, monkeypatch):
@@ -95,5 +96,5 @@ def test_the_scheduler_survives_an_outage_of_mysql(app, monkeypatch):
         stopping.set()
 
     monkeypatch.setattr(scheduler, "tick", tick)
-    scheduler.run(1, stopping)
+    scheduler.run(1, 300, stopping)
     assert calls == [1, 1]

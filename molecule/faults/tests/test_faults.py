@@ -21,7 +21,8 @@ UNITS = (
 )
 BOUNDED = "timeout 90 sh -c %s"
 ALERTED = 30  # seconds after a fault: the metrics about app and host are written every 15 s
-COUNTED = 480  # seconds until the job of a note is done: RQ and the scheduler find lost jobs
+COUNTED = 120  # seconds until the job of a note is done: RQ and the scheduler find lost jobs
+QUIET = 3  # seconds without a failed request, after which no worker process rejects requests
 
 
 @pytest.fixture
@@ -30,6 +31,8 @@ def recovered(host, site, load):
 
     def recovered(ended, seconds):
         def healthy():
+            if any(answer.failed for answer in load.within(load.now() - QUIET, load.now())):
+                return False
             units = f"systemctl is-active {' '.join(UNITS)} {live_web(host, 'sample')}"
             written = any(
                 answer.method == "POST" and not answer.failed and answer.start >= ended
