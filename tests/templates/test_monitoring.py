@@ -126,7 +126,7 @@ FIRING = {
     "HostDown": {f"up{NODE}": 0},
     "ExporterDown": {f"up{NODE}": 1, 'up{job="redis", host="a"}': 0},
     "UnitDown": {'flaskstack_unit_down{host="a", unit="nginx.service"}': 1},
-    "UnitRestarted": {'node_systemd_service_restart_total{host="a", name="x"}': "0x150 1x10"},
+    "UnitRestarted": {'node_systemd_service_restart_total{host="a", name="x"}': "0x120 1x40"},
     "UnitRestarts": {'node_systemd_service_restart_total{host="a", name="x"}': "0+1x160"},
     "DiskFull": {
         'node_filesystem_avail_bytes{host="a", device="d", fstype="ext4"}': 14,
