@@ -91,7 +91,9 @@ def test_drop_ins_replace_the_command(evaluate, render):
 def test_redis_user_has_the_password_of_the_exporter(render):
     passwords = json.loads(render("monitoring", "etc/flaskstack/monitoring/redis.json.j2", **ON))
     assert list(passwords) == [
-        f"unix:///run/redis-shop-{name}/redis.sock" for name in ("cache", "queue")
+        f"unix://{user}/run/redis-shop-{name}/redis.sock"
+        for user in ("", "flaskstack-metrics@")
+        for name in ("cache", "queue")
     ]
     (password,) = set(passwords.values())
     users = render("redis", "etc/redis/users.j2", item="queue", __redis_admin_password=ADMIN)

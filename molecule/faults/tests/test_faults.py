@@ -19,6 +19,7 @@ UNITS = (
     *("nginx", "mariadb", "redis-server@sample-cache", "redis-server@sample-queue"),
     *("sample-worker@1", "sample-scheduler@1"),
 )
+FETCH = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1]).read().decode())"
 BOUNDED = "timeout 90 sh -c %s"
 ALERTED = 30  # seconds after a fault: the metrics about app and host are written every 15 s
 COUNTED = 120  # seconds until the job of a note is done: RQ and the scheduler find lost jobs
@@ -117,7 +118,7 @@ def test_alerts_fire(host, windows, fault):
         expression = f'ALERTS{{alertname="{name}",{labels}}}'
         query = f"query={quote(expression)}&start={began}&end={min(last, time.time())}&step=1"
         url = f"http://127.0.0.1:9090/api/v1/query_range?{query}"
-        return json.loads(host.check_output("curl --silent --fail %s", url))["data"]["result"]
+        return json.loads(host.check_output("python3 -c %s %s", FETCH, url))["data"]["result"]
 
     for selector in fault.alerts:
         wait_for(partial(fired, selector), max(0, last - time.time()))
