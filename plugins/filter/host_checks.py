@@ -74,6 +74,11 @@ PATTERNS: dict[str, tuple[str, str, Any]] = {
         'an OnCalendar expression of systemd, or "" for never',
         "weekly",
     ),
+    "base_restart_window": (
+        "[A-Za-z0-9 *:,./~-]*",
+        'an OnCalendar expression of systemd, or "" for never',
+        "Sun 04:00",
+    ),
     "base_umask": ("0?[0-7]{3}", "three octal digits in quotes", "027"),
     "lockout_guard_name": (
         "[a-z][a-z0-9_]{0,30}",

@@ -66,6 +66,7 @@ def test_only_settings_are_checked_and_examples_are_valid():
         ("base_upgrade_origins", ['origin=Debian"; };']),
         ("base_upgrade_time", "6 am"),
         ("base_package_check", "weekly\nUnit=x"),
+        ("base_restart_window", "at night!"),
         ("base_umask", "rwx"),
         ("fail2ban_ignore", ["office.example.org"]),
         ("fail2ban_ssh_ports", []),

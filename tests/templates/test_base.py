@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 
 from helpers.templates import problems
@@ -45,11 +46,16 @@ def test_inventory_overrides_kernel_settings(render):
 UPGRADES = "etc/apt/apt.conf.d/52flaskstack-upgrades.j2"
 
 
-def upgrades(render, tmp_path, **settings):
-    """Return apt's configuration with the upgrade settings."""
+WINDOW = "etc/apt/apt.conf.d/53flaskstack-window.j2"
+SYSTEMD = "etc/systemd/system"
+
+
+def upgrades(render, tmp_path, *more, **settings):
+    """Return apt's configuration with the upgrade settings, and those of more templates."""
     file = tmp_path / "apt.conf"
     distribution = 'Unattended-Upgrade::Origins-Pattern { "origin=Debian,label=Debian"; };\n'
-    file.write_text(distribution + render("base", UPGRADES, **settings))
+    files = [render("base", name, **settings) for name in (UPGRADES, *more)]
+    file.write_text("".join([distribution, *files]))
     dump = subprocess.run(
         ["apt-config", "dump"],
         env=os.environ | {"APT_CONFIG": str(file)},
@@ -82,6 +88,22 @@ def test_upgrades_follow_the_inventory(render, tmp_path):
     assert 'Unattended-Upgrade::Automatic-Reboot "true";' in dump
     assert 'Unattended-Upgrade::Automatic-Reboot-Time "04:44";' in dump
     assert 'Unattended-Upgrade::Package-Blacklist:: "mariadb-";' in dump
+
+
+def test_the_database_server_is_upgraded_in_the_window_only(render, tmp_path):
+    """The service of the window sees another file instead of the one that holds the packages."""
+    key = "Unattended-Upgrade::Package-"
+    daily = upgrades(render, tmp_path, WINDOW, base_upgrade_excluded=["vim"])
+    excluded, held = re.findall(f'{key}Blacklist:: "(.*)";', daily)
+    assert excluded == "vim"
+    for name in ("mariadb-server", "mysql-server-core-8.0", "mysql-community-server"):
+        assert re.match(held, name)
+    assert not re.match(held, "mariadb-common")
+    window = upgrades(render, tmp_path, "etc/flaskstack/window.conf.j2")
+    assert f"{key}Blacklist::" not in window
+    assert f'{key}Whitelist:: "{held}";' in window
+    service = render("base", f"{SYSTEMD}/restart-window.service.j2", base_unattended_upgrades=False)
+    assert "ExecStart=/usr/bin/unattended-upgrade" not in service
 
 
 def test_idle_timeout_of_login_shells_can_be_disabled(render):
