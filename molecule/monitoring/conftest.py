@@ -1,4 +1,4 @@
-"""Fixtures of the scenario: queries to Prometheus, and the status of a host."""
+"""Fixtures of the scenario: answers of Prometheus and exporters, and the status of a host."""
 
 from __future__ import annotations
 
@@ -9,15 +9,22 @@ from urllib.parse import quote
 
 import pytest
 
+GET = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1]).read().decode())"
+
 
 @pytest.fixture
-def query(host) -> Callable[[str], list[dict[str, Any]]]:
+def get(host) -> Callable[[str], str]:
+    """Return a function that returns the answer to a request that is sent on the host."""
+    return lambda url: host.check_output("python3 -c %s %s", GET, url)
+
+
+@pytest.fixture
+def query(get) -> Callable[[str], list[dict[str, Any]]]:
     """Return a function that returns the result of an expression from Prometheus on the host."""
 
     def query(expression: str) -> list[dict[str, Any]]:
-        url = f"http://127.0.0.1:9090/api/v1/query?query={quote(expression)}"
-        answer = json.loads(host.check_output("curl --silent --fail %s", url))
-        return answer["data"]["result"]
+        answer = get(f"http://127.0.0.1:9090/api/v1/query?query={quote(expression)}")
+        return json.loads(answer)["data"]["result"]
 
     return query
 

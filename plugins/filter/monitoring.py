@@ -95,14 +95,15 @@ def monitoring_parts(
     packages = list(dict.fromkeys(part.package for part in active if part.package))
     every = [path.format(app) for part in mine for path in part.files]
     every += [f"/var/lib/flaskstack/metrics/{app}_status.prom"] if not enabled else []
+    secret = (f"{FOLDER}/{app}-redis.json", f"{FOLDER}/alertmanager.yml")
     started = [unit.format(app) for part in mine for unit in part.units]
     started += [unit for package, unit in UNUSED.items() if package in packages]
     return {
         "packages": packages,
         "files": files,
         "units": units,
-        "modes": {f"{FOLDER}/{app}-redis.json": "0400", f"{FOLDER}/alertmanager.yml": "0640"},
-        "groups": {f"{FOLDER}/alertmanager.yml": "prometheus"},
+        "modes": dict.fromkeys(secret, "0640"),
+        "groups": dict.fromkeys(secret, "prometheus"),
         "absent": [path for path in every if path not in files],
         "unused": [unit for unit in started if unit not in units],
     }

@@ -20,6 +20,8 @@ held = []
 def app(environ, start_response):
     if environ["PATH_INFO"] in ("/hang", "/stream"):
         threading.Event().wait()
+    if folder := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        Path(folder, f"counter_{os.getpid()}.db").open("a").write("1")
     held.append(b"x" * (int(environ["PATH_INFO"][1:] or 0) << 20))
     start_response("200 OK", [("Content-Length", "0"), ("X-Worker", str(os.getpid()))])
     return []

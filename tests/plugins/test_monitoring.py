@@ -104,7 +104,7 @@ def test_server_has_prometheus_and_alertmanager():
     assert [unit for unit in serving["units"] if unit not in plain["units"]] == added
     assert set(plain["absent"]) == set(serving["files"]) - set(plain["files"])
     assert serving["modes"]["/etc/flaskstack/monitoring/alertmanager.yml"] == "0640"
-    assert serving["modes"]["/etc/flaskstack/monitoring/shop-redis.json"] == "0400"
+    assert serving["modes"]["/etc/flaskstack/monitoring/shop-redis.json"] == "0640"
 
 
 def test_templates_of_files():

@@ -95,18 +95,19 @@ def test_rq_redis_url_is_the_queue_url(environment):
     assert "RQ_REDIS_URL" not in environment()
 
 
-def test_live_metrics_of_an_exited_worker_are_removed(render, tmp_path, monkeypatch):
+def test_gauges_of_an_exited_worker_are_removed(render, tmp_path, monkeypatch):
     unit = render("gunicorn", f"{UNITS}/web@.service.j2", **APP)
     assert "RuntimeDirectory=shop/metrics-%i\n" in unit, "systemd empties it at each start"
     assert "Environment=PROMETHEUS_MULTIPROC_DIR=/run/shop/metrics-%i\n" in unit
-    files = ["counter_7.db", "gauge_livesum_17.db", "gauge_all_7.db", "gauge_livesum_7.db"]
+    kept = {"counter_7.db", "gauge_livesum_17.db", "gauge_max_7.db"}
+    files = [*kept, "gauge_all_7.db", "gauge_livesum_7.db"]
     for name in files:
         (tmp_path / name).touch()
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     hooks = {}
     exec(render("gunicorn", "gunicorn.conf.py.j2", **APP), hooks)
-    hooks["child_exit"](None, SimpleNamespace(pid=7))
-    assert {path.name for path in tmp_path.iterdir()} == set(files[:3])
+    hooks["child_exit"](None, SimpleNamespace(pid=7, continues=None))
+    assert {path.name for path in tmp_path.iterdir()} == kept
 
 
 def test_database_host_adds_variables_for_each_part(environment, evaluate):

@@ -118,8 +118,7 @@ def test_app_exporter_has_the_socket_and_the_path_of_the_app(render):
 
 def test_password_of_redis_is_no_argument(render):
     text = render("monitoring", f"{UNITS}/app.redis-exporter.service.j2", **ON)
-    assert "LoadCredential=passwords:/etc/flaskstack/monitoring/shop-redis.json" in text
-    assert "--redis.password-file=${CREDENTIALS_DIRECTORY}/passwords" in text
+    assert "--redis.password-file=/etc/flaskstack/monitoring/shop-redis.json" in text
 
 
 # Alerts and the samples that make them fire. All samples last for 40 minutes.

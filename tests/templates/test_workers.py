@@ -92,6 +92,24 @@ def test_worker_killed_during_its_replacement_does_not_block_others(serve):
     assert len(served.workers()) == 1
 
 
+def test_new_workers_continue_the_metrics_of_killed_ones(serve, tmp_path, monkeypatch):
+    folder = tmp_path / "metrics"  # with a file for each worker, as long as its requests
+    folder.mkdir()
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(folder))
+    served = serve()
+
+    def counts() -> dict[str, int]:
+        return {file.name: file.stat().st_size for file in folder.iterdir()}
+
+    for _ in range(3):
+        killed = served.ask()
+        before = counts()
+        os.kill(killed, signal.SIGKILL)
+        wait_for(lambda: f"counter_{killed}.db" not in counts(), 30)  # noqa: B023
+        wait_for(lambda: len(counts()) == len(before), 30)  # noqa: B023
+        assert sum(counts().values()) == sum(before.values())
+
+
 @pytest.fixture
 def notified(tmp_path, monkeypatch):
     """Return a function that waits up to `seconds` for a notification of systemd."""

