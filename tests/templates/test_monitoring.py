@@ -204,7 +204,7 @@ QUIET = {
         f"node_memory_MemTotal_bytes{NODE}": 100,
     },
     "OutOfMemory": {f"node_vmstat_oom_kill{NODE}": 3},
-    "ClockWrong": {f"node_time_seconds{NODE}": "0+15x160"},
+    "ClockWrong": {f"node_time_seconds{NODE}": "4+15x160"},
     "Rebooted": {f"node_time_seconds{NODE}": "600+15x160", f"node_boot_time_seconds{NODE}": 0},
     "MetricsOld": {f"flaskstack_status_timestamp_seconds{NODE}": "0+15x160"},
     "SiteErrors": {'flaskstack_site_errors{host="a", app="shop"}': 9},
