@@ -121,6 +121,8 @@ def release_report(
     report = [f"{release} {verb} {state['current'] or 'nothing'}"]
     if dump := (migration or {}).get("dump_file"):
         report.append(f"Dump of the database before the migration: {dump}")
+    if undo := (migration or {}).get("undo"):
+        report.append(undo)
     if note := (migration or {}).get("note"):
         report.append(f"app_first_install_commands were not run, and will not be: {note}")
     return ". ".join(report)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import signal
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -41,12 +43,13 @@ with (here / "statements").open("a") as log:
 DUMPER = """#!/bin/bash
 [[ $1 != --version ]] || { echo 'mysqldump Ver 8'; exit; }
 echo "$@" >"${0%/*}/dumped"
+cat "${1#--defaults-file=}" >"${0%/*}/dump_options"
 [[ $0 != */mariadb-dump ]] || echo '/*M!999999\\- enable the sandbox mode */ '
 echo "CREATE TABLE note (id int);"
 END
 """
 COMPLETE = "echo '-- Dump completed on 2026-11-21'"
-FREE = {"SELECT GET_LOCK": "1", "SELECT COUNT(*)": "3"}
+FREE = {"SELECT GET_LOCK": "1", "SELECT COUNT(*)": "3\t30000000"}
 LOGIN = {
     "host": "10.0.0.5",
     "port": 3306,
@@ -88,6 +91,7 @@ def params(root, tmp_path, write_settings):
     usual |= {"commands": ["true"], "first_install": [], "first_install_when": "auto"}
     usual |= {"fleet_serves": False, "foreign_databases": [], "shared": []}
     usual |= {"dump": True, "dump_folder": str(tmp_path / "backups/shop"), "dump_keep": 2}
+    usual |= {"dump_limit": 100, "backed_up": False}
     return lambda **changed: usual | changed
 
 
@@ -253,8 +257,62 @@ def test_only_dumps_of_the_apps_releases_are_removed_oldest_first(params, root, 
 
 def test_a_dump_can_be_disabled_and_an_empty_database_needs_none(params, server):
     assert migrate(params(database=LOGIN, dump=False))["dump_file"] == ""
-    server(FREE | {"SELECT COUNT(*)": "0"})
+    server(FREE | {"SELECT COUNT(*)": "0\t0"})
     assert migrate(params(database=LOGIN))["dump_file"] == ""
+
+
+def test_a_database_above_the_limit_is_migrated_only_with_backups(params, fail, server, tmp_path):
+    error = fail(params(database=LOGIN, dump_limit=27, commands=[f"touch {tmp_path}/never"]))
+    assert "has 28 MiB, more than release_dump_limit (27)" in error
+    assert "-e release_dump_limit=0" in error
+    backed_up = params(database=LOGIN, dump_limit=27, backed_up=True)
+    result = migrate(backed_up)
+    assert (result["changed"], result["dump_file"]) == (True, "")
+    undo = r"restore\.yml -e restore_to='\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\+00:00'"
+    assert re.search(undo, result["undo"])
+    assert re.search(undo, fail(backed_up | {"commands": ["false"]}))
+    assert migrate(params(database=LOGIN, dump_limit=0))["dump_file"]
+
+
+@pytest.mark.parametrize(
+    ("newest", "free", "fits"),
+    [(0, 290, True), (0, 280, False), (10, 277, True), (10, 275, False)],
+)
+def test_a_dump_starts_only_with_room_for_it(
+    params, server, tmp_path, monkeypatch, newest, free, fits
+):
+    """There is room for all rows, or for twice the newest dump, and 256 MiB more."""
+    folder = tmp_path / "backups/shop"
+    folder.mkdir(parents=True)
+    for age, size in enumerate([60, newest] if newest else []):
+        with (folder / f"{age}.sql.gz").open("wb") as file:
+            file.truncate(size << 20)
+        os.utime(file.name, (1e9 + age, 1e9 + age))
+    monkeypatch.setattr(mysql.shutil, "disk_usage", lambda _: SimpleNamespace(free=free << 20))
+    if fits:
+        assert migrate(params(database=LOGIN))["dump_file"]
+    else:
+        with pytest.raises(DeployError, match=f"has {free} MiB free, which is less than"):
+            migrate(params(database=LOGIN))
+
+
+def test_a_dump_that_fills_the_disk_is_removed(params, server, tmp_path, monkeypatch):
+    free = iter([300 << 20, 255 << 20])
+    monkeypatch.setattr(mysql.shutil, "disk_usage", lambda _: SimpleNamespace(free=next(free)))
+    with pytest.raises(DeployError, match="has less than 256 MiB free"):
+        migrate(params(database=LOGIN))
+    assert list((tmp_path / "backups/shop").iterdir()) == []
+
+
+def test_a_local_database_is_dumped_as_root(params, server, tools, tmp_path):
+    """Other accounts cannot read each other's routines."""
+    socket = tmp_path / "mysqld.sock"
+    socket.touch()
+    migrate(params(database=LOGIN | {"host": "127.0.0.1", "socket": str(socket)}))
+    options = (tools / "dump_options").read_text()
+    assert f'user = "root"\npassword = ""\nsocket = "{socket}"' in options
+    migrate(params(database=LOGIN))
+    assert 'user = "shop_migrate"' in (tools / "dump_options").read_text()
 
 
 def test_missing_tools_are_reported_before_anything_happens(params, server, tmp_path):

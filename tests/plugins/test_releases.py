@@ -146,6 +146,7 @@ def test_the_result_of_a_deploy_is_reported():
     active, other = {"is_active": True}, {"is_active": False, "current": "1"}
     assert release_report(active, "2", False) == "No change: 2 is already active"
     assert release_report(other, "2", True, {"skipped": True}) == "2 would replace 1"
+    assert release_report(other, "2", False, {"undo": "No dump"}) == "2 replaced 1. No dump"
     report = release_report(other | {"current": ""}, "2", False, migration)
     assert report.startswith("2 replaced nothing. Dump of the database before the migration: /dump")
     assert report.endswith("were not run, and will not be: the database has tables")

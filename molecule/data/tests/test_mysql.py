@@ -6,6 +6,7 @@ import re
 import ssl
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -85,49 +86,134 @@ def dump(host, path):
     host.check_output("rm -rf /run/dump /run/dump.cnf")
 
 
-def restored_by(client, path):
-    """Return the documented command that restores a dump."""
+SCHEMA = (Path(__file__).parents[1] / "files/everything.sql").read_text()
+# MariaDB only: a sequence, and a table that keeps the history of its rows.
+HISTORY = """
+CREATE SEQUENCE numbers START 5;
+CREATE TABLE history (id INT PRIMARY KEY, value INT) WITH SYSTEM VERSIONING;
+INSERT INTO history VALUES (1, 1);
+UPDATE history SET value = 2;
+"""
+CONTENT = """
+SELECT * FROM z_parent JOIN a_child ON parent = z_parent.id;
+SELECT *, HEX(note) FROM `order`;
+SELECT HEX(id), LENGTH(data), SHA2(data, 256), bits + 0, document, made FROM `key`;
+SELECT * FROM parts;
+SELECT * FROM z_view; SELECT * FROM m_view; CALL `count orders`(@n); SELECT @n, doubled(4);
+SELECT table_name, definer, security_type FROM information_schema.views
+  WHERE table_schema = DATABASE() ORDER BY 1;
+SELECT trigger_name, definer, action_statement FROM information_schema.triggers
+  WHERE trigger_schema = DATABASE();
+SELECT routine_name, definer, routine_definition, sql_mode FROM information_schema.routines
+  WHERE routine_schema = DATABASE() ORDER BY 1;
+SELECT event_name, definer, status, event_definition, starts FROM information_schema.events
+  WHERE event_schema = DATABASE();
+SELECT constraint_name, table_name, delete_rule FROM information_schema.referential_constraints
+  WHERE constraint_schema = DATABASE();
+SELECT default_character_set_name, default_collation_name FROM information_schema.schemata
+  WHERE schema_name = DATABASE();
+"""
+OF_HISTORY = "SELECT *, row_start, row_end FROM history FOR SYSTEM_TIME ALL; SELECT * FROM numbers;"
+
+
+def feed(host, client, statements):
+    """Run statements as root, in the app's database; return the rows."""
+    command = f"{client} --batch --skip-column-names --default-character-set=utf8mb4 {APP}"
+    return host.check_output(f"printf %s %s | {command}", "%s", statements)
+
+
+@contextmanager
+def filled(host, client, history):
+    """Fill the database with the whole schema, and empty it in the end."""
+    feed(host, client, "CREATE USER IF NOT EXISTS gone@localhost")
+    grant = "SELECT, INSERT, EXECUTE, TRIGGER, EVENT, CREATE VIEW"
+    feed(host, client, f"GRANT {grant} ON {APP}.* TO gone@localhost")
+    feed(host, client, SCHEMA + history)
+    host.check_output(f"mkdir -p -m 700 /var/backups/{APP}")
+    try:
+        yield
+    finally:
+        empty(host, client)
+
+
+def empty(host, client):
+    """Remove what a test has created."""
+    feed(host, client, f"DROP DATABASE {APP}; CREATE DATABASE {APP}")
+    feed(host, client, "DROP USER IF EXISTS gone@localhost")
+    host.check_output(f"rm -rf /var/backups/{APP}")
+
+
+def by_hand(client, path):
+    """Return the documented command that restores a dump without the controller."""
     (line,) = re.findall("^    (.*DROP DATABASE.*)$", DOCUMENTED.read_text(), re.MULTILINE)
-    line = line.replace("| mariadb", f"| {client}").replace(" shop;", " my_shop;")
+    line = line.replace("| mariadb", f"| {client}").replace(" shop;", f" {APP};")
     return re.sub(r"/var/backups/\S+[.]sql[.]gz", path, line)
 
 
-def test_documented_command_restores_a_dump(host, client, query, notes):
-    """The dump has a row larger than MariaDB's default limit, and a migration failed halfway."""
-    query("CREATE TABLE files (id INT PRIMARY KEY AUTO_INCREMENT, data LONGBLOB)", user=MIGRATION)
-    query("INSERT INTO files (data) VALUES (%s)", bytes(range(256)))
-    fill = "INSERT INTO files (data) SELECT REPEAT(data, %s) FROM files"
-    query(fill, 160 * 1024, user=MIGRATION)  # 40 MiB may exceed the time limit of the app's user
-    hashes = "SELECT LENGTH(data), SHA2(data, 256) FROM files ORDER BY id"
-    before = query(hashes, user=MIGRATION)
-    assert [length for length, _ in before] == [256, 40 << 20]
-    dump(host, "/root/own.sql.gz")
-    query(f"ALTER TABLE {notes} ADD COLUMN half INT", user=MIGRATION)
-    query("CREATE TABLE half (id INT)", user=MIGRATION)
-    query("TRUNCATE files", user=MIGRATION)
-    host.check_output(restored_by(client, "/root/own.sql.gz"))
-    assert query(hashes, user=MIGRATION) == before
-    assert {name for (name,) in query("SHOW TABLES")} == {"files", notes}
-    assert len(query(f"SHOW COLUMNS FROM {notes}")) == 2
-    query("DROP TABLE files", user=MIGRATION)
-    host.check_output("rm /root/own.sql.gz")
+def content(host, client, history=""):
+    """Return the rows and objects of a filled database."""
+    return feed(host, client, CONTENT + (OF_HISTORY if history else ""))
 
 
-def test_dump_of_trixie_can_be_restored_on_other_servers(host, client, query):
-    """The dump of MariaDB 11.8 begins with a line that older and MySQL clients do not support."""
+def restore(operator, host, dump, **variables):
+    """Run the playbook that restores a dump."""
+    limit = ("--limit", host.backend.get_hostname())
+    return operator.play("restore_dump", *limit, dump=dump, **variables)
+
+
+def test_dump_is_restored_with_the_whole_schema(host, client, query, operator):
+    """A migration failed halfway. The 40 MiB row fits, because app_upload_size is 40."""
+    previous = f"/var/backups/{APP}/*-before-restore.sql.gz"
+    history = HISTORY if client == "mariadb" else ""
+    with filled(host, client, history):
+        before = content(host, client, history)
+        dump(host, f"/var/backups/{APP}/own.sql.gz")
+        query("CREATE TABLE half (id INT)", user=MIGRATION)
+        query("ALTER TABLE `key` DROP COLUMN data", user=MIGRATION)
+        if host.backend.get_hostname() == "bookworm":
+            unconfirmed = restore(operator, host, "own.sql.gz")
+            assert unconfirmed.code != 0
+            assert unconfirmed.says("To confirm, add -e confirm=yes")
+            assert query("SELECT * FROM half") == []
+            assert restore(operator, host, "none.sql.gz").says("There are: own.sql.gz")
+        done = restore(operator, host, "own.sql.gz", confirm=True)
+        assert done.code == 0, done.output
+        assert content(host, client, history) == before
+        assert "half" not in {name for (name,) in query("SHOW TABLES")}
+        assert host.check_output(f"zgrep --count 'CREATE TABLE .half' {previous}") == "1"
+        assert host.check_output(f"stat --format=%a {previous}") == "600"
+
+
+def test_dump_of_another_server_is_restored(host, client, query, operator, tmp_path):
+    """The dump of MariaDB 11.8 begins with a line that older and MySQL clients do not support.
+
+    bookworm lacks the definer's account; the account of the migrations replaces it.
+    """
     if host.backend.get_hostname() == "trixie":
         pytest.skip("it comes from here")
-    inventory = os.environ["MOLECULE_INVENTORY_FILE"]
+    inventory, path = os.environ["MOLECULE_INVENTORY_FILE"], f"/var/backups/{APP}/trixie.sql.gz"
     other = testinfra.get_host("ansible://trixie", ansible_inventory=inventory, sudo=True)
-    other.check_output("mariadb my_shop --execute %s", "CREATE TABLE travels (id INT PRIMARY KEY)")
-    dump(other, "/root/trixie.sql.gz")
-    other.check_output("mariadb my_shop --execute %s", "DROP TABLE travels")
-    packed = other.check_output("base64 /root/trixie.sql.gz; rm /root/trixie.sql.gz")
-    host.check_output("echo %s | base64 -d >/root/trixie.sql.gz", packed)
-    host.check_output(restored_by(client, "/root/trixie.sql.gz"))
-    assert ("travels",) in query("SHOW TABLES")
-    query("DROP TABLE travels", user=MIGRATION)
-    host.check_output("rm /root/trixie.sql.gz")
+    with filled(other, "mariadb", ""):
+        if client == "mysql":
+            feed(other, "mariadb", f"DROP DATABASE {APP}; CREATE DATABASE {APP}")
+            feed(other, "mariadb", "CREATE TABLE travels (id INT PRIMARY KEY)")
+        expected = "" if client == "mysql" else content(other, "mariadb")
+        dump(other, path)
+        (tmp_path / "dump").write_bytes(other.file(path).content)
+    host.check_output(f"mkdir -p -m 700 /var/backups/{APP}")
+    host.ansible("copy", f"src={tmp_path}/dump dest={path} mode=0600", check=False, become=True)
+    try:
+        if client == "mysql":
+            host.check_output(by_hand(client, path))
+            assert query("SHOW TABLES") == [("travels",)]
+        else:
+            done = restore(operator, host, "trixie.sql.gz", confirm=True)
+            assert done.code == 0, done.output
+            assert done.says("No accounts for this database: gone@localhost")
+            found = content(host, client)
+            assert found == expected.replace("gone@localhost", f"{MIGRATION}@%")
+    finally:
+        empty(host, client)
 
 
 def test_migration_of_a_table_in_use_times_out(connect, query, notes, sql):

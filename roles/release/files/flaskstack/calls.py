@@ -181,11 +181,12 @@ CALLS = {
     "check": "run:check",
     "migrate": "migrate:migrate",
     "migrations": "migrations:between",
+    "restore_dump": "restore:restore_dump",
 }
 EXCLUSIVE = {"environment", "build", "place", "python"}  # run one at a time
 # Calls that check mode may run.
 READS = {"gather", "settings", "apply", "stale", "migrations", "singletons", "remove_folders"}
-READS |= {"conflicts", "status", "files"}
+READS |= {"conflicts", "status", "files", "restore_dump"}
 
 
 def call(name: str) -> int:

@@ -129,6 +129,12 @@ TABLE = [
         "mysql_lock_wait_timeout: 60",
     ),
     (
+        r"insufficient privileges to SHOW CREATE",
+        "On another host, a routine can only be dumped with the account that created it. Create it "
+        "again in a migration",
+        "app_migrate_commands: [flask db upgrade]",
+    ),
+    (
         r"Access denied for user|password authentication failed|Unknown database|"
         r"database \"\S+\" does not exist|OperationalError.*[Cc]onnection refused|"
         r"Can't connect to (local )?(MySQL|server|MariaDB)|could not translate host name",

@@ -15,8 +15,10 @@ from flaskstack.files import read, write
 from flaskstack.hints import advice, exception
 from flaskstack.mysql import (
     LOOPBACK,
+    ROOT,
     DatabaseError,
     Session,
+    check_room,
     count_tables,
     find_tools,
     option_file,
@@ -40,17 +42,19 @@ def migrate(params: dict[str, Any]) -> dict[str, Any]:
     """Acquire the locks, dump the database, run the commands, and release the locks.
 
     `params` has `app`, `root`, `release` and `settings` (of the new release), `by` (user),
-    `commands`, `environment` (lines NAME=value), `dump`, `dump_folder`, `dump_keep` (number).
+    `commands`, `environment` (lines NAME=value), `dump`, `dump_folder`, `dump_keep` (number),
+    `dump_limit` (MiB; 0: none), `backed_up` (whether continuous backups exist).
     `database` is the login: host (empty: socket), port, socket, ca, user, password, name; empty
     without a managed database. For a first installation: `first_install` (commands),
     `first_install_when` (auto, run, skip), `fleet_serves` (whether some host has, had or may have
     a release), `foreign_databases` (names of variables), `shared` (folders and files of data).
 
-    The result has `dump_file`, `installed`, `note` and `tools_missing`; if that is true, nothing
-    was done. Raises DeployError when the release cannot be used.
+    The result has `dump_file`, `undo` (how to undo a migration without a dump), `installed`, `note`
+    and `tools_missing`; if that is true, nothing was done. Raises DeployError when the release
+    cannot be used.
     """
-    result = {"changed": False, "dump_file": "", "note": "", "installed": False}
-    result["tools_missing"] = False
+    result = {"changed": False, "dump_file": "", "undo": "", "note": ""}
+    result |= {"installed": False, "tools_missing": False}
     client, dumper = find_tools()
     database, commands = params.get("database"), params["commands"]
     if database and not (client and (dumper or not params["dump"])):
@@ -58,22 +62,22 @@ def migrate(params: dict[str, Any]) -> dict[str, Any]:
     root, release = Path(params["root"]), params["release"]
     with ExitStack() as stack:
         locks = [lock_host(stack, params)]
-        session, options, tables, install, note = None, 0, 0, False, ""
+        session, options, tables, size, install, note = None, 0, 0, 0, False, ""
         if database:
             session, options = open_database(stack, params, client)
             locks.append(session.process.stdin.fileno())  # the client runs until all copies close
-            tables = count_tables(session)
+            tables, size = count_tables(session, database["name"])
         if params["first_install"]:
             install, note = decide_first_install(params, tables)
         if install or commands:
             result |= {"changed": True, "installed": install}
             if tables and params["dump"]:
-                result["dump_file"] = take_dump(params, dumper, options)
+                result |= take_dump(params, dumper, options, size)
             if install:
                 write_marker(root, "started", release)
-                run_commands(params, "app_first_install_commands", locks, result["dump_file"])
+                run_commands(params, "app_first_install_commands", locks, result)
                 write_marker(root, "done", release)
-            run_commands(params, "app_migrate_commands", locks, result["dump_file"])
+            run_commands(params, "app_migrate_commands", locks, result)
             try:
                 if session:
                     session.query("SELECT 1")
@@ -116,22 +120,41 @@ def open_database(stack: ExitStack, params: dict[str, Any], client: str) -> tupl
     return session, options
 
 
-def take_dump(params: dict[str, Any], dumper: str, options: int) -> str:
-    """Dump the database, remove the oldest dumps, and return the new one's path."""
+def take_dump(params: dict[str, Any], dumper: str, options: int, size: int) -> dict[str, str]:
+    """Dump the database and remove the oldest dumps; return the new one's path as `dump_file`.
+
+    A database of more than `dump_limit` is not dumped if it has continuous backups.
+    """
+    step, limit, database = "Dump the database", params["dump_limit"], params["database"]
+    if limit and size > limit << 20:
+        large = f"the database has {size >> 20} MiB, more than release_dump_limit ({limit})"
+        if not params["backed_up"]:
+            raise DeployError(
+                step,
+                f"{large}, and no continuous backups. Nothing was migrated. Add "
+                "-e release_dump_limit=0 to dump it, or set backup_repository (role backup)",
+            )
+        now = time.strftime("%Y-%m-%d %H:%M:%S+00:00", time.gmtime())
+        undo = f"playbooks/restore.yml -e restore_to='{now}' undoes the migration"
+        return {"undo": f"No dump before the migration: {large}. {undo}"}
     folder = Path(params["dump_folder"])
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / time.strftime(f"%Y%m%dT%H%M%SZ-{params['release']}.sql.gz", time.gmtime())
     try:
-        write_dump(dumper, options, params["database"]["name"], path)
+        with ExitStack() as stack:
+            check_room(folder, size)
+            if database["host"] in ("", *LOOPBACK) and Path(database["socket"]).exists():
+                # Only root may read the routines of other accounts.
+                login = option_file(database | ROOT, find_tools()[0])
+                options = stack.enter_context(in_memory(login))
+            write_dump(dumper, options, database["name"], path)
     except (OSError, DatabaseError) as error:
-        raise DeployError(
-            "Dump the database",
-            f"the database could not be dumped before its migration: {error}. Nothing was "
-            "migrated. release_dump: false migrates without a dump",
-        ) from error
+        reason = f"the database could not be dumped before its migration: {error}. Nothing was "
+        reason += "migrated. release_dump: false migrates without a dump"
+        raise DeployError(step, "\n".join(filter(None, [reason, advice(str(error))]))) from error
     history = AppDir(params["root"], params["app"]).history()
     prune(path, {entry["release"] for entry in history} | {params["release"]}, params["dump_keep"])
-    return str(path)
+    return {"dump_file": str(path)}
 
 
 def prune(new: Path, releases: set[str], keep: int) -> None:
@@ -143,8 +166,12 @@ def prune(new: Path, releases: set[str], keep: int) -> None:
         path.unlink()
 
 
-def run_commands(params: dict[str, Any], variable: str, locks: list[int], dump: str) -> None:
+def run_commands(
+    params: dict[str, Any], variable: str, locks: list[int], result: dict[str, Any]
+) -> None:
     """Run a variable's commands in the app's environment, in order, until one fails.
+
+    `result` has the dump, or another way to undo the migration.
 
     This program ends with its SSH connection, but a command may continue. Commands inherit the
     locks, so the locks are held until all commands have ended.
@@ -166,7 +193,11 @@ def run_commands(params: dict[str, Any], variable: str, locks: list[int], dump: 
             reason += [*(exception(lines) or lines[-SHOWN:]), advice(output)]
             if LOCK_TIMEOUT in output:
                 reason += find_transactions(params.get("database") or {})
-            reason += [f"The dump of the database before the migration: {dump}"] if dump else []
+            if dump := result["dump_file"]:
+                reason.append(
+                    f"playbooks/restore_dump.yml restores {dump}, made before the migration"
+                )
+            reason.append(result["undo"])
             raise DeployError(MIGRATE, "\n".join(filter(None, reason)))
 
 
@@ -177,9 +208,8 @@ def find_transactions(database: dict[str, Any]) -> list[str]:
     if database["host"] not in ("", *LOOPBACK):
         return [f"On the database's host, root can list the open transactions: {TRANSACTIONS}"]
     client, transactions = find_tools()[0], []
-    login = database | {"host": "", "user": "root", "password": ""}
-    with in_memory(option_file(login, client)) as options:
-        session = Session(client, options, login["name"])
+    with in_memory(option_file(database | ROOT, client)) as options:
+        session = Session(client, options, database["name"])
         try:
             for number, user, host, seconds in session.query(TRANSACTIONS):
                 holder = f"connection {number} of {user} from {host}, for {seconds} seconds"

@@ -1,4 +1,4 @@
-"""Lock and dump an app's database with the command-line tools of MySQL or MariaDB.
+"""Lock, dump and load an app's database with the command-line tools of MySQL or MariaDB.
 
 The tools are on each host for dumps. A driver such as PyMySQL would be one more package.
 """
@@ -21,8 +21,14 @@ END = "flaskstack-end-of-rows"
 DUMP_OPTIONS = ["--single-transaction", "--quick", "--routines", "--triggers", "--events"]
 DUMP_OPTIONS += ["--no-tablespaces", "--max-allowed-packet=1G"]
 LOOPBACK = ("127.0.0.1", "localhost")  # certificates are not verified here
+ROOT = {"host": "", "user": "root", "password": ""}  # through the socket, without a password
 SANDBOX = re.compile(rb"/\*M?!999999")
-MYSQL_OPTIONS = ["--set-gtid-purged=OFF", "--column-statistics=0"]  # MariaDB's tool lacks these
+# Options of one vendor's tool. The history is that of system-versioned tables.
+VENDOR_OPTIONS = {
+    "mysqldump": ["--set-gtid-purged=OFF", "--column-statistics=0"],
+    "mariadb-dump": ["--dump-history"],
+}
+RESERVE = 256 << 20  # bytes that a dump leaves free on its disk
 
 
 class DatabaseError(Exception):
@@ -109,17 +115,34 @@ def take_lock(session: Session, name: str) -> str:
     return f"connection {holder} of the server"
 
 
-def count_tables(session: Session) -> int:
-    """Return the number of tables and views of the database."""
-    tables = "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE()"
-    return int(session.query(tables)[0][0])
+def count_tables(session: Session, name: str) -> tuple[int, int]:
+    """Return the number of tables and views of a database, and the bytes of its rows."""
+    if session.query("SHOW VARIABLES LIKE 'information_schema_stats_expiry'"):  # MySQL's cache
+        session.query("SET SESSION information_schema_stats_expiry = 0")
+    columns = "COUNT(*), COALESCE(SUM(data_length), 0)"
+    where = f"information_schema.tables WHERE table_schema = '{name}'"
+    tables, size = session.query(f"SELECT {columns} FROM {where}")[0]
+    return int(tables), int(size)
+
+
+def check_room(folder: Path, size: int) -> None:
+    """Raise DatabaseError unless a dump of `size` bytes of rows fits into the folder.
+
+    A dump is compressed. It is expected to be at most twice as large as the newest one.
+    """
+    dumps = [path.stat() for path in folder.glob("*.sql.gz")]
+    newest = max(dumps, key=lambda dump: dump.st_mtime, default=None)
+    need = min(size, 2 * newest.st_size) if newest else size
+    free = shutil.disk_usage(folder).free
+    if free < need + RESERVE:
+        needed = f"{(need + RESERVE) >> 20} MiB for a dump"
+        raise DatabaseError(f"{folder} has {free >> 20} MiB free, which is less than {needed}")
 
 
 def write_dump(dumper: str, options: int, name: str, path: Path) -> None:
     """Dump the database to a compressed file, atomically."""
     command = [dumper, f"--defaults-file=/dev/fd/{options}", *DUMP_OPTIONS]
-    if os.path.basename(dumper) == "mysqldump":
-        command += MYSQL_OPTIONS
+    command += VENDOR_OPTIONS[os.path.basename(dumper)]
     partial = path.with_name(f".{path.name}")
     try:
         with (
@@ -152,6 +175,8 @@ def _compress(source: Any, path: Path) -> bytes:
         with gzip.GzipFile("", "wb", compresslevel=3, fileobj=raw) as packed:
             packed.write(first)
             while block := source.read(1 << 20):
+                if shutil.disk_usage(path.parent).free < RESERVE:
+                    raise DatabaseError(f"{path.parent} has less than {RESERVE >> 20} MiB free")
                 packed.write(block)
                 last = (last + block)[-200:]
         raw.flush()
