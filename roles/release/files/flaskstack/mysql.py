@@ -154,7 +154,11 @@ def write_dump(dumper: str, options: int, name: str, path: Path) -> None:
             last = _compress(process.stdout, partial)
             if process.wait() or b"-- Dump completed" not in last:
                 errors.seek(0)
-                reason = errors.read().strip() or f"it ended with code {process.returncode}"
+                # It reports no reason when the server has closed an idle connection.
+                ended = (
+                    f"it ended with code {process.returncode}; mysql_wait_timeout may be too short"
+                )
+                reason = errors.read().strip() or ended
                 raise DatabaseError(f"{os.path.basename(dumper)}: {reason}")
         partial.rename(path)
     finally:
