@@ -181,6 +181,8 @@ def check_failure(host, client, query, operator):
 
 def test_dump_is_restored_with_the_whole_schema(host, client, query, operator):
     """A migration failed halfway. The 40 MiB row fits, because app_upload_size is 40."""
+    if host.backend.get_hostname() == "trixie":
+        pytest.skip("the next test restores its dump on bookworm")
     previous = f"/var/backups/{APP}/*-before-restore.sql.gz"
     history = HISTORY if client == "mariadb" else ""
     with filled(host, client, history):
