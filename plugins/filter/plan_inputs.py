@@ -71,7 +71,8 @@ def plan_inputs(
     `cpus` come from `host_memory` and `host_cpus`, or from facts, or are None. `streams` are the
     paths of streamed responses. `server` has the `app` that owns the MySQL server and its settings,
     if that is another app. `processes` has the memory limit (MiB) of each background process on the
-    host, 0 for no limit. `monitoring` is the memory of exporters and Prometheus.
+    host, 0 for no limit. `monitoring` is the memory of exporters and Prometheus. `backups` is true
+    if the host makes backups.
     """
     first = (groups.get("app") or [""])[0]
     return {
@@ -85,6 +86,7 @@ def plan_inputs(
                 hostvars[host], [tier for tier in TIERS if host in groups.get(tier, [])], host
             )
         }
+        | {"backups": bool(hostvars[host].get("backup_repository"))}
         | {"groups": [group for group, hosts in groups.items() if host in hosts]}
         for host in groups["all"]
     }

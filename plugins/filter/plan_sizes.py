@@ -17,6 +17,8 @@ Site = dict[str, dict[str, Any]]
 SERVERS: dict[str, tuple[int, int, float]] = {"mysql": (190, 240, 1), "mariadb": (90, 110, 0.5)}
 # Idle memory of the other services, an nginx worker, and a Python process with Flask or RQ.
 REDIS, GUNICORN, NGINX, NGINX_WORKER, WORKER = 8, 24, 8, 8, 80
+# A backup; a restore needs more for its private server.
+RESTIC = 96
 # Host memory that enables the performance schema, host memory below which swap is added, swap size.
 PERFORMANCE_SCHEMA_FROM, SWAP_BELOW, SWAP = 3500, 1800, 1024
 # Connections reserved for administrators, backups and migrations, and the minimum in total.
@@ -193,6 +195,8 @@ def _parts(inputs: dict[str, Any], plan: dict[str, Any]) -> dict[str, int]:
     parts = {"system": min(64 + _memory(inputs) * 6 // 100, 1024)}
     if inputs.get("monitoring"):
         parts["monitoring"] = inputs["monitoring"]
+    if inputs.get("backups"):
+        parts["backups"] = RESTIC
     if "edge" in tiers:
         parts["nginx"] = NGINX + NGINX_WORKER * cpus
     if "app" in tiers:

@@ -5,15 +5,26 @@ from __future__ import annotations
 import json
 import struct
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
 
-from helpers.imports import import_role_file
+from flaskstack_backup.cli import do, main, report
+from flaskstack_backup.logs import (
+    GTID_ANONYMOUS,
+    GTID_MARIADB,
+    GTID_MYSQL,
+    QUERY,
+    XID,
+    cut,
+    log_names,
+)
+from flaskstack_backup.processes import BackupError, pump
+from flaskstack_backup.restore import Restore, moment_of
+from flaskstack_backup.store import DAY, Snapshot, expired, of, select_backup, select_logs
 
-program = import_role_file("backup/files/usr/local/lib/flaskstack/backup.py")
 FORMAT, ROWS, ROTATE = 15, 23, 4
-QUERY, XID = program.QUERY, program.XID
 SETTINGS = {
     **{"app": "shop", "host": "web", "repository": [], "environment": {}, "upload_limit": 0},
     **{
@@ -34,7 +45,7 @@ def event(kind, at, body=b"", server=1):
 
 
 def gtid(number, at):
-    return event(program.GTID_MARIADB, at, struct.pack("<QIB", number, 0, 0))
+    return event(GTID_MARIADB, at, struct.pack("<QIB", number, 0, 0))
 
 
 def transaction(number, at, end=None):
@@ -58,7 +69,7 @@ def test_logs_end_before_the_first_transaction_of_the_moment(log):
     kept = transaction(1, 200) + transaction(2, 299)
     logs = [log(1, kept, transaction(3, 300), transaction(4, 301)), log(2, transaction(5, 302))]
     first, second = logs
-    end = program.cut(logs, 23, 300)
+    end = cut(logs, 23, 300)
     assert first.read_bytes().endswith(kept)
     assert logs == [first]
     assert not second.exists()
@@ -70,7 +81,7 @@ def test_logs_end_before_the_first_transaction_of_the_moment(log):
 def test_a_transaction_that_commits_after_the_moment_is_cut_as_a_whole(log):
     kept = transaction(1, 299)
     logs = [log(1, kept, transaction(2, 298, end=300), transaction(3, 299))]
-    program.cut(logs, 23, 300)
+    cut(logs, 23, 300)
     assert logs[0].read_bytes().endswith(kept)
 
 
@@ -78,10 +89,10 @@ def test_without_a_moment_only_a_partial_transaction_is_cut(log):
     kept = transaction(1, 200) + event(ROTATE, 201)
     partial = gtid(3, 203) + event(ROWS, 203, b"row")
     half_an_event = partial + event(XID, 203, b"number..")[:-5]
-    only_begin = event(program.GTID_ANONYMOUS, 203, b"id") + event(QUERY, 203, b"BEGIN....")
+    only_begin = event(GTID_ANONYMOUS, 203, b"id") + event(QUERY, 203, b"BEGIN....")
     for rest in (partial, half_an_event, only_begin):
         logs = [log(1, kept), log(2, transaction(2, 202), rest)]
-        assert program.cut(logs, 23, None)["transaction"] == "0-1-2"
+        assert cut(logs, 23, None)["transaction"] == "0-1-2"
         assert logs[0].read_bytes().endswith(kept)
         assert logs[1].read_bytes().endswith(transaction(2, 202))
 
@@ -89,51 +100,59 @@ def test_without_a_moment_only_a_partial_transaction_is_cut(log):
 def test_a_schema_change_is_a_whole_transaction(log):
     ddl = gtid(2, 205) + event(QUERY, 205, b"DROP TABLE t....")
     logs = [log(1, transaction(1, 200), ddl)]
-    assert program.cut(logs, 23, None)["transaction"] == "0-1-2"
+    assert cut(logs, 23, None)["transaction"] == "0-1-2"
     assert logs[0].read_bytes().endswith(ddl)
 
 
 def test_transactions_of_mysql_have_the_id_of_their_server(log):
     body = b"\0" + bytes(range(16)) + struct.pack("<Q", 7)
-    group = event(program.GTID_MYSQL, 200, body) + event(ROWS, 200) + event(XID, 200)
-    end = program.cut([log(1, group)], 23, None)
+    group = event(GTID_MYSQL, 200, body) + event(ROWS, 200) + event(XID, 200)
+    end = cut([log(1, group)], 23, None)
     assert end["transaction"] == f"{bytes(range(16)).hex()}:7"
-    anonymous = event(program.GTID_ANONYMOUS, 210, body) + event(XID, 210)
-    assert program.cut([log(2, anonymous)], 23, None)["time"] == 210
+    anonymous = event(GTID_ANONYMOUS, 210, body) + event(XID, 210)
+    assert cut([log(2, anonymous)], 23, None)["time"] == 210
 
 
 def test_transactions_before_the_position_are_ignored(log):
     first = transaction(1, 200)
     logs = [log(1, first, transaction(2, 300))]
-    end = program.cut(logs, 23 + len(first), 300)
+    end = cut(logs, 23 + len(first), 300)
     assert end["transaction"] == ""
     assert logs[0].stat().st_size == 23 + len(first) == end["position"]
+
+
+def test_a_restore_needs_the_logs_from_one_to_another():
+    assert log_names("binlog.000009", "binlog.000011") == [
+        *("binlog.000009", "binlog.000010", "binlog.000011")
+    ]
 
 
 def snapshot(time, **tags):
     """Return a snapshot of a second of an hour."""
     found = {"id": f"{time}", "time": f"2026-11-30T10:{time // 60:02d}:{time % 60:02d}.123456789Z"}
-    return program.Snapshot(found | {"tags": [f"{name}={value}" for name, value in tags.items()]})
+    return Snapshot(found | {"tags": [f"{name}={value}" for name, value in tags.items()]})
 
 
 BASE = snapshot(0).time
 
 
 def test_a_moment_takes_the_last_backup_before_it():
-    manifests = [snapshot(second, at=BASE + second, run=second) for second in (100, 200, 300)]
-    assert program.select_backup(manifests, None).tags["run"] == "300"
-    assert program.select_backup(manifests, BASE + 299).tags["run"] == "200"
-    assert program.select_backup(manifests, BASE + 99) is None
+    manifests = [
+        snapshot(second, manifest="", at=BASE + second, run=second) for second in (100, 200, 300)
+    ]
+    assert select_backup(manifests, None).tags["run"] == "300"
+    assert select_backup(manifests, BASE + 299).tags["run"] == "200"
+    assert select_backup(manifests, BASE + 99) is None
 
 
 def test_logs_reach_the_moment_and_belong_to_the_server_of_the_backup():
     backup = snapshot(100, at=BASE + 100, lineage="a")
-    logs = [snapshot(second, lineage="a") for second in (90, 110, 120, 130)]
-    logs += [snapshot(500, lineage="b")]
-    assert program.select_logs(logs, backup, BASE + 115).id == "120"
-    assert program.select_logs(logs, backup, BASE + 999).id == "130"
-    assert program.select_logs(logs, backup, None).id == "130"
-    assert program.select_logs(logs[:1], backup, None) is None
+    logs = [snapshot(second, binlog="", lineage="a") for second in (90, 110, 120, 130)]
+    logs += [snapshot(500, binlog="", lineage="b")]
+    assert select_logs(logs, backup, BASE + 115).id == "120"
+    assert select_logs(logs, backup, BASE + 999).id == "130"
+    assert select_logs(logs, backup, None).id == "130"
+    assert select_logs(logs[:1], backup, None) is None
 
 
 @pytest.mark.parametrize(
@@ -147,22 +166,22 @@ def test_logs_reach_the_moment_and_belong_to_the_server_of_the_backup():
 def test_an_incomplete_dump_never_ends(tmp_path, source, reason):
     """The sink sees no end of file, so that restic creates no snapshot."""
     sink = ["sh", "-c", f"cat >{tmp_path}/data && touch {tmp_path}/ended"]
-    with pytest.raises(program.BackupError, match=reason):
-        program.pump(["sh", "-c", source], sink)
+    with pytest.raises(BackupError, match=reason):
+        pump(["sh", "-c", source], sink)
     assert not (tmp_path / "ended").exists()
 
 
 def test_a_complete_dump_is_copied_with_its_head(tmp_path):
     sink = ["sh", "-c", f"cat >{tmp_path}/data; echo done"]
-    done = program.pump(["sh", "-c", "echo 'SQL\n-- Dump completed'"], sink, b"USE x;\n")
+    done = pump(["sh", "-c", "echo 'SQL\n-- Dump completed'"], sink, b"USE x;\n")
     assert (tmp_path / "data").read_text() == "USE x;\nSQL\n-- Dump completed\n"
     assert (done.head[:3], done.output) == (b"SQL", "done\n")
 
 
 def test_a_failing_sink_is_reported():
     source = ["sh", "-c", "head -c 9000000 /dev/zero; echo '-- Dump completed'"]
-    with pytest.raises(program.BackupError, match="sh ended with code 4"):
-        program.pump(source, ["sh", "-c", "exit 4"])
+    with pytest.raises(BackupError, match="sh ended with code 4"):
+        pump(source, ["sh", "-c", "exit 4"])
 
 
 @pytest.fixture
@@ -170,7 +189,7 @@ def backup(tmp_path):
     """Return the backups of a host with an empty state."""
     (tmp_path / "state").mkdir()
     paths = {"state": str(tmp_path / "state"), "metrics": str(tmp_path / "shop.prom")}
-    return program.Backup(SETTINGS | paths)
+    return Restore(SETTINGS | paths)
 
 
 def test_a_new_server_begins_a_new_series_of_logs(backup):
@@ -183,49 +202,75 @@ def test_a_new_server_begins_a_new_series_of_logs(backup):
 
 
 class Store:
-    """A store with snapshots; `forget` of manifests keeps those of `left`."""
+    """A store with snapshots, that records the calls of restic."""
 
-    def __init__(self, snapshots, left=()):
-        self.found, self.left, self.calls = snapshots, left, []
+    def __init__(self, snapshots=()):
+        self.found, self.calls = [*snapshots], []
 
-    def snapshots(self, tag):
-        return [one for one in self.found if tag in one.tags]
+    def snapshots(self):
+        return self.found
 
     def call(self, *arguments):
         self.calls.append(arguments)
-        if "manifest" in arguments:
-            self.found = [
-                one
-                for one in self.found
-                if "manifest" not in one.tags or one.tags["run"] in self.left
-            ]
+
+    def forget(self, snapshots):
+        self.calls.append(("forget", *[one.id for one in snapshots]))
 
 
-def test_parts_expire_with_their_manifest(backup, monkeypatch):
-    kinds = ("manifest", "database", "files")
-    stored = [snapshot(n, **{kind: "", "run": run}) for n, run in enumerate("ab") for kind in kinds]
-    stored += [snapshot(3500, database="", run="running"), snapshot(9, database="", run="failed")]
-    for number, one in enumerate(stored):
-        one.id = f"{number}-{one.tags['run']}"
-    monkeypatch.setattr(program.time, "time", lambda: BASE + 86400 + 1800)
-    backup.store = Store(stored, left="b")
+def stored(at, kind, /, **tags):
+    found = Snapshot({"id": f"{kind}-{at}", "time": "2026-01-01T00:00:00Z", "tags": [kind]})
+    found.time, found.tags = at, found.tags | tags
+    return found
+
+
+def days(snapshots):
+    """Return the days of snapshots, counted from BASE."""
+    return [round((one.time - BASE) / DAY) for one in snapshots]
+
+
+def test_a_year_keeps_the_newest_backup_of_each_day_week_and_month():
+    """BASE is a Monday, the last day of November."""
+    snapshots, keep = [], {"daily": 7, "weekly": 4, "monthly": 3}
+    for day in range(-365, 1):
+        for hour in (0, 3):
+            at = BASE + day * DAY + hour * 3600
+            kinds = ("database", "files", "manifest")
+            snapshots += [stored(at, kind, run=f"{at}", at=at) for kind in kinds]
+            snapshots.append(stored(at + 60, "binlog", lineage="a"))
+        now = at + 120
+        manifests, others = expired(snapshots, keep, now)
+        snapshots = [one for one in snapshots if one not in manifests and one not in others]
+    left = {kind: days(of(snapshots, kind)) for kind in ("manifest", "database", "files", "binlog")}
+    daily, weekly, monthly = [*range(-6, 0)], [-15, -8, -1], [-61, -30]
+    assert left["manifest"] == [*sorted({*monthly, *weekly, *daily}), 0, 0]
+    assert left["database"] == left["files"] == left["manifest"]
+    assert left["binlog"] == [*range(-7, 0), 0, 0]
+
+
+def test_logs_of_a_previous_server_are_kept_as_long():
+    """Both servers shipped on the same day."""
+    logs = [stored(BASE - 2 * DAY + n, "binlog", lineage=name) for n, name in enumerate("aabb")]
+    keep = {"daily": 7, "weekly": 0, "monthly": 0}
+    assert expired(logs, keep, BASE)[1] == [logs[0], logs[2]]
+
+
+def test_parts_without_a_manifest_expire_after_a_day(backup, monkeypatch):
+    snapshots = [stored(BASE - at, "database", run=f"{at}") for at in (DAY + 1, DAY - 1)]
+    monkeypatch.setattr(time, "time", lambda: BASE)
+    backup.store = Store(snapshots)
     backup.prune()
-    forgotten = [call for call in backup.store.calls if call[0] == "forget" and len(call) == 4]
-    assert forgotten == [("forget", "1-a", "7-failed", "2-a")]
-    policy = next(call for call in backup.store.calls if "manifest" in call)
-    periods = {"--keep-within=1d", "--keep-daily=7", "--keep-weekly=4", "--keep-monthly=6"}
-    assert {one for one in policy if one.startswith("--keep")} == periods
-    assert policy[1:3] == ("--host", "web")
-    assert backup.store.calls[-1][0] == "prune"
+    unlock, first, second, prune = backup.store.calls
+    assert (unlock, first, prune[0]) == (("unlock",), ("forget",), "prune")
+    assert second == ("forget", snapshots[0].id)
 
 
 def test_a_missing_or_old_backup_fails_the_check(backup):
     backup.store = Store([])
-    with pytest.raises(program.BackupError, match="newest backup does not exist"):
+    with pytest.raises(BackupError, match="newest backup does not exist"):
         backup.check()
-    now = program.time.time()
+    now = time.time()
     backup.store = Store([snapshot(0, manifest="", at=now - 94000)])
-    with pytest.raises(program.BackupError, match="newest backup is 26 hours old"):
+    with pytest.raises(BackupError, match="newest backup is 26 hours old"):
         backup.check()
     backup.store = Store([snapshot(0, manifest="", at=now - 93000)])
     assert 92999 < backup.check()["age"] < 93100
@@ -236,7 +281,7 @@ def test_a_failed_check_of_the_app_names_the_query(backup):
     backup.settings.checks = ["SELECT COUNT(*) FROM user", "SELECT 0"]
     answers = {"SELECT COUNT(*) FROM user": [["3"]], "SELECT 0": [["0"]]}
     server = SimpleNamespace(query=lambda text: answers[text.removeprefix("USE `shop`; ")])
-    with pytest.raises(program.BackupError, match="fails this check: SELECT 0"):
+    with pytest.raises(BackupError, match="fails this check: SELECT 0"):
         backup.run_checks(server)
     backup.settings.checks.pop()
     assert backup.run_checks(server) == 1
@@ -252,7 +297,7 @@ def restic(tmp_path, monkeypatch, backup):
         path.write_text(f"#!/bin/sh\n{script}\n")
         path.chmod(0o755)
         backup.store.environment["PATH"] = f"{path.parent}:/usr/bin:/bin"
-        monkeypatch.setattr(program.time, "sleep", lambda seconds: None)
+        monkeypatch.setattr(time, "sleep", lambda seconds: None)
 
     return restic
 
@@ -271,16 +316,20 @@ def test_files_that_vanish_while_they_are_saved_are_no_failure(backup, restic):
     restic(f"echo '{gone}' >&2; {result}")
     assert backup.store.save(["files"], "/x")["snapshot_id"] == "s"
     restic(f"echo '{gone.replace(':2}', ':13}')}' >&2; {result}")
-    with pytest.raises(program.BackupError, match="restic: "):
+    with pytest.raises(BackupError, match="restic: "):
         backup.store.save(["files"], "/x")
 
 
 def test_only_a_missing_repository_is_created(backup, restic):
-    missing = "Is there a repository at the following location?"
-    restic(f"[ $2 = init ] || {{ echo '{missing}' >&2; exit 1; }}")
+    restic("[ $2 = init ]")
     assert backup.store.initialize()
-    restic("echo 'Fatal: wrong password or no key found' >&2; exit 1")
-    with pytest.raises(program.BackupError, match="wrong password"):
+    exists = "Fatal: create repository failed: repository config already initialized"
+    restic(f"[ $2 = cat ] || {{ echo '{exists}' >&2; exit 1; }}")
+    assert not backup.store.initialize()
+    restic(
+        f"[ $2 = cat ] && exists='wrong password' || exists='{exists}'; echo $exists >&2; exit 1"
+    )
+    with pytest.raises(BackupError, match="wrong password"):
         backup.store.initialize()
 
 
@@ -291,10 +340,10 @@ def metrics(tmp_path):
 
 def test_metrics_have_every_job_and_keep_the_last_success(backup, tmp_path, monkeypatch, capsys):
     backup.record("ship", last_success_timestamp_seconds=1, duration_seconds=2.5, size_bytes=3)
-    backup.report("ship")
+    report(backup, "ship")
     monkeypatch.setenv("SERVICE_RESULT", "exit-code")
     backup.record("run", reason="restic: no space")
-    backup.report("run")
+    report(backup, "run")
     found = metrics(tmp_path)
     labels = 'app="shop",job="ship"'
     assert found[f"flaskstack_backup_last_success_timestamp_seconds{{{labels}}}"] == "1"
@@ -308,15 +357,30 @@ def test_secrets_of_the_inventory_are_named_in_the_manifest_and_not_stored(
 ):
     restic(f'cat >{tmp_path}/manifest; echo \'{{"message_type":"summary","snapshot_id":"s"}}\'')
     backup.database, backup.settings.prune = None, False
+    backup.claim()
     assert backup.run()["secrets"] == ["app_secret_key"]
     assert json.loads((tmp_path / "manifest").read_text())["secrets"] == ["app_secret_key"]
+
+
+def test_a_new_server_makes_no_backup_before_it_has_restored_those_of_the_previous_one(backup):
+    backup.store = Store([snapshot(0, manifest="", at=BASE)])
+    with pytest.raises(BackupError, match=r"The store has backups of web .* -e confirm=yes"):
+        backup.run()
+    backup.claim()
+    backup.require_claim()
+
+
+def test_the_first_server_needs_no_claim(backup):
+    backup.store = Store()
+    backup.require_claim()
+    assert backup.read("claimed")
 
 
 @pytest.mark.parametrize("action", ["run", "ship"])
 def test_a_host_never_writes_to_the_backups_of_another_one(backup, action):
     backup.settings.is_own = False
-    with pytest.raises(program.BackupError, match="restores the backups of web; it makes none"):
-        program.do(backup, SimpleNamespace(action=action))
+    with pytest.raises(BackupError, match="restores the backups of web; it makes none"):
+        do(backup, SimpleNamespace(action=action))
 
 
 @pytest.mark.parametrize(
@@ -324,7 +388,7 @@ def test_a_host_never_writes_to_the_backups_of_another_one(backup, action):
     [("", None), ("2026-11-30T10:00:00Z", BASE // 1), ("2026-11-30 11:00:00.9+01:00", BASE // 1)],
 )
 def test_moments_have_whole_seconds(text, moment):
-    assert program.moment_of(text) == moment
+    assert moment_of(text) == moment
 
 
 def test_an_invalid_moment_is_reported(backup, monkeypatch, capsys, tmp_path):
@@ -332,5 +396,5 @@ def test_an_invalid_moment_is_reported(backup, monkeypatch, capsys, tmp_path):
     state = {"state": str(tmp_path / "state"), "metrics": ""}
     path.write_text(json.dumps(SETTINGS | state))
     monkeypatch.setattr(sys, "argv", ["backup.py", str(path), "restore", "--to", "yesterday"])
-    assert program.main() == 1
+    assert main() == 1
     assert "'yesterday' is no time such as 2026-11-20 14:03:00" in capsys.readouterr().err

@@ -25,6 +25,12 @@ def test_size_comes_from_facts():
     assert (one["memory"], one["cpus"], one["tiers"]) == (960, 1, ["app", "database"])
 
 
+def test_backups_have_memory_in_the_plan():
+    for store in ("", "/srv/backups"):
+        site = plan_sizes(plan_timeouts(inputs(backup_repository=store)))
+        assert site["one"]["parts"].get("backups", 0) == (96 if store else 0)
+
+
 def test_socket_io_has_one_worker_unless_the_inventory_sets_more():
     paths = ["/ws/", "/socket.io/"]
     assert inputs(app_websocket_paths=paths)["one"]["given"] == {"gunicorn_workers": 1}

@@ -1,8 +1,11 @@
-"""Hosts of the scenario, and a writer that records what the database acknowledged."""
+"""Hosts of the scenario, the commands of docs/backups.md, and a writer of acknowledged rows."""
 
 from __future__ import annotations
 
 import os
+import re
+import shlex
+import subprocess
 import threading
 import time
 from contextlib import contextmanager
@@ -10,6 +13,11 @@ from contextlib import contextmanager
 import pytest
 import testinfra
 
+from helpers.operator import ENVIRONMENT
+from helpers.repository import ROOT
+
+PAGE = (ROOT / "docs/backups.md").read_text()
+INVENTORY = os.environ["MOLECULE_INVENTORY_FILE"]
 CREATE = "CREATE TABLE IF NOT EXISTS writes (id INT PRIMARY KEY, body VARCHAR(20))"
 
 
@@ -53,7 +61,7 @@ class Writer:
 @pytest.fixture(scope="session")
 def hosts():
     """Return the hosts by name."""
-    options = {"ansible_inventory": os.environ["MOLECULE_INVENTORY_FILE"], "sudo": True}
+    options = {"ansible_inventory": INVENTORY, "sudo": True}
     names = ("site", "bare", "store")
     return {name: testinfra.get_host(f"ansible://{name}", **options) for name in names}
 
@@ -74,3 +82,41 @@ def writer(hosts):
     """Return a writer on the site."""
     hosts["site"].check_output(f"mariadb my_shop -e '{CREATE}'")
     return Writer(hosts["site"])
+
+
+class Manual:
+    """The commands of docs/backups.md, run as printed but for names, addresses and times."""
+
+    def __init__(self, hosts) -> None:
+        self.hosts = hosts
+
+    def commands(self, section: str) -> list[str]:
+        """Return the commands of a section."""
+        (text,) = re.findall(rf"^### {section}\n(.*?)(?=^##|\Z)", PAGE, re.DOTALL | re.MULTILINE)
+        return [line.strip() for line in re.findall(r"^ {4,}(\S.*)$", text, re.MULTILINE)]
+
+    def run(self, command: str, host: str = "site", moment: str = "") -> str:
+        """Run a command of the page: playbooks here, others on the host; return its output."""
+        command = command.replace("2026-11-20 14:02:59", moment)
+        command = command.replace("orders", "writes").replace("shop", "my_shop")
+        if not command.startswith("ansible-playbook "):
+            return self.hosts[host].check_output(command)
+        converge = "molecule/backup/converge.yml"  # only the roles of this scenario
+        command = command.replace(" site.yml", f" {converge}")
+        arguments = shlex.split(command.replace("inventory/production", INVENTORY))
+        done = subprocess.run(
+            [*arguments, "--limit", f"{host},store"],
+            cwd=ROOT,
+            env=os.environ | ENVIRONMENT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+
+@pytest.fixture(scope="session")
+def manual(hosts):
+    """Return the commands of docs/backups.md."""
+    return Manual(hosts)

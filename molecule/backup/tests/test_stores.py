@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import shlex
 
 import pytest
 
-PROGRAM = "/usr/local/lib/flaskstack/my_shop-backup.py"
-SETTINGS = "/etc/flaskstack/backup/my_shop/settings.json"
+PROGRAM = "/usr/local/lib/flaskstack/my_shop-backup"
+FOLDER = "/etc/flaskstack/backup/my_shop"
+STORED = "find /srv/append/site -type f -not -path '*/locks/*' -exec sha256sum {} + | sort -k 2"
 
 
 @pytest.fixture
@@ -23,40 +23,52 @@ def change_store(hosts, operator):
         done = operator.play("../molecule/backup/converge", "--limit", "site,store", **variables)
         assert done.code == 0, done.output
 
-    yield change_store
-    change_store("sftp_store")
+    return change_store
 
 
-def restic(host, *arguments):
-    """Run restic on the site with the settings of the role, like someone who has taken it over."""
-    settings = json.loads(host.check_output(f"cat {SETTINGS}"))
-    variables = [f"{name}={value}" for name, value in settings["environment"].items()]
-    return host.run(shlex.join(["env", *variables, "restic", *settings["repository"], *arguments]))
+@pytest.fixture
+def attack(hosts):
+    """Return a function that sends a request to the append-only server, with the site's key."""
+    site = hosts["site"]
+    address = hosts["store"].ansible.get_variables()["ansible_host"]
+    options = f"-i {FOLDER}/ssh_key -o UserKnownHostsFile={FOLDER}/known_hosts -o BatchMode=yes"
+    login = f"ssh {options} append@{address}"
+    # A forced command ignores the arguments.
+    command = f"{login} rclone serve restic --stdio /srv/append/site"
+    listen = f"socat UNIX-LISTEN:/run/attack,fork EXEC:'{command}'"
+    site.check_output(f'systemd-run --unit=attack sh -c "{listen}"')
+
+    def attack(method, path):
+        curl = "curl -s --retry 20 --retry-all-errors --retry-delay 1 -o /dev/null"
+        curl += " -w '%{http_code}' --unix-socket /run/attack --http2-prior-knowledge"
+        return site.check_output(f"{curl} -X {method} http://store/{path}")
+
+    attack.login = login
+    yield attack
+    site.check_output("systemctl stop attack")
 
 
-def test_a_host_cannot_remove_backups_from_an_append_only_store(hosts, change_store):
+def test_a_host_cannot_remove_backups_from_an_append_only_store(hosts, change_store, attack):
     site, store = hosts["site"], hosts["store"]
     change_store("append_store")
     site.check_output("systemctl start my_shop-backup@run")
-    before = store.check_output(
-        "find /srv/append/site/snapshots /srv/append/site/data -type f | sort"
-    )
-    for attack in (["forget", "latest"], ["prune", "--max-unused=0"], ["key", "remove", "x"]):
-        assert restic(site, *attack).rc != 0
-    for command in ("rm -rf /srv/append", "sh"):
-        key = "/etc/flaskstack/backup/my_shop/ssh_key"
-        hosts_file = "/etc/flaskstack/backup/my_shop/known_hosts"
-        address = store.ansible.get_variables()["ansible_host"]
-        options = f"-i {key} -o UserKnownHostsFile={hosts_file} -o BatchMode=yes"
-        site.run(f"timeout 5 ssh {options} append@{address} {command} </dev/null")
-    after = store.check_output(
-        "find /srv/append/site/snapshots /srv/append/site/data -type f | sort"
-    )
-    assert set(before.split()) <= set(after.split())
+    site.check_output("systemctl stop my_shop-backup@ship.timer my_shop-backup@ship")
+    before = store.check_output(STORED)
+    paths = [line.split("/srv/append/site/")[1] for line in before.splitlines()]
+    for kind in ("snapshots", "data", "index", "keys"):
+        path = next(path for path in paths if path.startswith(kind))
+        path = f"data/{path.rpartition('/')[2]}" if kind == "data" else path
+        assert attack("GET", path) == "200"
+        assert (attack("DELETE", path), attack("POST", path)) == ("403", "403")
+    assert (attack("DELETE", "config"), attack("POST", "config")) == ("403", "403")
+    for command in ("rm -rf /srv/append", "-s sftp"):
+        site.run(f"timeout 5 {attack.login} {command} </dev/null")
+    assert store.check_output(STORED) == before
 
 
 def test_backups_go_to_s3(hosts, change_store):
     change_store("s3_store")
-    hosts["site"].check_output("systemctl start my_shop-backup@run my_shop-backup@check")
-    found = json.loads(hosts["site"].check_output(f"python3 -I {PROGRAM} {SETTINGS} list"))
+    site = hosts["site"]
+    site.check_output("systemctl start my_shop-backup@run && systemctl start my_shop-backup@check")
+    found = json.loads(site.check_output(f"python3 -I -B {PROGRAM} {FOLDER}/settings.json list"))
     assert found[-1]["parts"] == ["database", "queue", "files"]

@@ -1,0 +1,175 @@
+"""Database servers: the real one, and a private one for restores."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from flaskstack_backup.processes import BackupError, pump, run
+
+DUMP_OPTIONS = ["--single-transaction", "--quick", "--routines", "--triggers", "--events"]
+DUMP_OPTIONS += ["--no-tablespaces", "--max-allowed-packet=1G"]
+MYSQL_OPTIONS = ["--set-gtid-purged=OFF", "--column-statistics=0"]  # MariaDB's tool lacks these
+# Errors of statements about accounts and other databases, which the private server lacks.
+# The filter --replicate-wild-do-table covers statements about tables.
+FOREIGN_ERRORS = "1049,1133,1141,1147,1268,1269,1305,1360,1396,1410,1539,1959,3162,3523"
+OBJECTS = """SELECT
+ (SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = '{0}'),
+ (SELECT COUNT(*) FROM information_schema.triggers WHERE trigger_schema = '{0}'),
+ (SELECT COUNT(*) FROM information_schema.routines WHERE routine_schema = '{0}'),
+ (SELECT COUNT(*) FROM information_schema.events WHERE event_schema = '{0}')"""
+
+
+class Server:
+    """A MySQL or MariaDB server, through its socket as root."""
+
+    def __init__(self, socket: str | Path) -> None:
+        """Find the tools of the vendor."""
+        self.mariadb = bool(shutil.which("mariadbd"))
+        self.login = [f"--socket={socket}", "--user=root", "--default-character-set=utf8mb4"]
+        names = ("mariadb", "mariadb-dump") if self.mariadb else ("mysql", "mysqldump")
+        self.client, self.dumper = ([name, "--no-defaults", *self.login] for name in names)
+
+    def query(self, statement: str) -> list[list[str]]:
+        """Return the rows of a statement."""
+        text = run(*self.client, "--batch", "--skip-column-names", "--execute", statement)
+        return [line.split("\t") for line in text.splitlines()]
+
+    def dump(self, name: str, position: bool = False) -> list[str]:
+        """Return the command that dumps a database, with its position in the binary log."""
+        vendor = [] if self.mariadb else MYSQL_OPTIONS
+        if position:
+            vendor = [*vendor, "--master-data=2" if self.mariadb else "--source-data=2"]
+        return [*self.dumper, *DUMP_OPTIONS, *vendor, name]
+
+    def dump_as(self, name: str, target: str) -> list[str]:
+        """Return the command that dumps a database for another name, without its events.
+
+        Views contain the name of the database. Events would run twice.
+        """
+        dump = [word for word in self.dump(name) if word != "--events"]
+        views = rf"/^\/\*!50001 VIEW /s/`{re.escape(name)}`\./`{target}`./g"
+        return ["sh", "-c", f"{shlex.join(dump)} | sed {shlex.quote(views)}"]
+
+    def load(self, source: list[str], name: str, environment: Any = None) -> Any:
+        """Replace a database by a dump."""
+        first = f"DROP DATABASE IF EXISTS `{name}`; CREATE DATABASE `{name}`; USE `{name}`;\n"
+        client = [*self.client, "--max-allowed-packet=1G"]
+        return pump(source, client, first.encode(), source_env=environment)
+
+    def exists(self, name: str) -> bool:
+        """Return whether a database exists."""
+        return bool(self.query(f"SHOW DATABASES LIKE '{name.replace('_', chr(92) + '_')}'"))
+
+    def objects(self, name: str) -> list[int]:
+        """Return the numbers of tables and views, triggers, routines and events of a database."""
+        return [int(number) for number in self.query(OBJECTS.format(name))[0]]
+
+    def collation(self, name: str) -> str:
+        """Return the default collation of a database."""
+        where = f"FROM information_schema.schemata WHERE schema_name = '{name}'"
+        return self.query(f"SELECT default_collation_name {where}")[0][0]
+
+    def logs(self) -> list[tuple[str, int]]:
+        """Return the names and sizes of the binary logs, oldest first."""
+        return [(row[0], int(row[1])) for row in self.query("SHOW BINARY LOGS")]
+
+    def log_folder(self) -> Path:
+        """Return the directory of the binary logs."""
+        return Path(self.query("SELECT @@log_bin_basename")[0][0]).parent
+
+
+class PrivateServer(Server):
+    """A server of its own for a restore: a new data directory, no network, no durability."""
+
+    def __init__(self, folder: Path, memory: int, user: str) -> None:
+        """Take an empty directory, the MiB of its buffer pool and the system user."""
+        super().__init__(folder / "socket")
+        self.folder, self.memory, self.user = folder, memory, user
+        self.data = folder / "data"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, database: str) -> None:
+        """Create the data directory and start the server."""
+        self.data.mkdir(mode=0o700)
+        for path in (self.folder, self.data):
+            shutil.chown(path, self.user)
+        own = [f"--datadir={self.data}", f"--user={self.user}"]
+        if self.mariadb:
+            method = "--auth-root-authentication-method=normal"
+            run("mariadb-install-db", "--no-defaults", method, "--skip-test-db", *own)
+        else:
+            run("mysqld", "--no-defaults", "--initialize-insecure", *own)
+        options = [f"--socket={self.folder}/socket", f"--pid-file={self.folder}/pid"]
+        options += [f"--log-error={self.folder}/log", f"--tmpdir={self.folder}"]
+        options += ["--skip-networking", "--skip-log-bin", "--server-id=4294967295"]
+        options += ["--innodb-flush-log-at-trx-commit=0", "--event-scheduler=OFF"]
+        options += [f"--innodb-buffer-pool-size={self.memory}M", "--performance-schema=OFF"]
+        options += ["--max-allowed-packet=1G", "--character-set-server=utf8mb4"]
+        options += ["--relay-log=relay"]
+        if self.mariadb:
+            options += ["--skip-slave-start", "--slave-max-allowed-packet=1G"]
+            options += [f"--slave-skip-errors={FOREIGN_ERRORS}"]
+        else:
+            options += ["--skip-replica-start", "--replica-max-allowed-packet=1G", "--mysqlx=OFF"]
+            options += [f"--replica-skip-errors={FOREIGN_ERRORS}"]
+        options += [f"--replicate-wild-do-table={database.replace('_', chr(92) + '_')}.%"]
+        program = "mariadbd" if self.mariadb else "mysqld"
+        self.process = subprocess.Popen([program, "--no-defaults", *own, *options])
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait until the server answers."""
+        for _ in range(600):
+            if self.process.poll() is not None:
+                break
+            with suppress(BackupError):
+                self.query("SELECT 1")
+                return
+            time.sleep(0.1)
+        log = self.folder / "log"
+        lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+        raise BackupError("The private server does not start: " + "; ".join(lines[-3:]))
+
+    def apply(self, logs: list[Path], position: int) -> None:
+        """Apply binary logs from a position of the first one, as relay logs."""
+        for number, log in enumerate(logs, 1):
+            target = self.data / f"relay.{number:06d}"
+            log.rename(target)
+            shutil.chown(target, self.user)
+        names = [f"./relay.{number:06d}\n" for number in range(1, len(logs) + 1)]
+        (self.data / "relay.index").write_text("".join(names))
+        shutil.chown(self.data / "relay.index", self.user)
+        source = "MASTER_HOST" if self.mariadb else "SOURCE_HOST"
+        change = "CHANGE MASTER TO" if self.mariadb else "CHANGE REPLICATION SOURCE TO"
+        more = ", MASTER_USE_GTID=no" if self.mariadb else ""
+        relay = f"RELAY_LOG_FILE='relay.000001', RELAY_LOG_POS={position}"
+        self.query(f"{change} {source}='none', {relay}{more}; START REPLICA SQL_THREAD")
+        while "read all relay log" not in (status := self.status()):
+            if error := re.search(r"Last_SQL_Error: (\S.*)", status):
+                raise BackupError(f"The binary logs cannot be applied: {error[1]}")
+            time.sleep(0.2)
+        self.query("STOP REPLICA")
+
+    def status(self) -> str:
+        """Return the status of the replica."""
+        return run(*self.client, "--execute", "SHOW REPLICA STATUS\\G")
+
+    def enable_events(self, database: str) -> None:
+        """Enable the events that replication created disabled."""
+        where = f"event_schema = '{database}' AND status NOT IN ('ENABLED', 'DISABLED')"
+        select = f"SELECT event_name FROM information_schema.events WHERE {where}"
+        for (name,) in self.query(select):
+            self.query(f"ALTER EVENT `{database}`.`{name}` ENABLE")
+
+    def stop(self) -> None:
+        """Stop the server."""
+        if self.process:
+            self.process.kill()
+            self.process.wait()
