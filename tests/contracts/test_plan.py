@@ -60,3 +60,14 @@ def test_tables_show_every_planned_setting():
 def test_usual_value_is_in_its_range(usual):
     low, high, example, _unit = usual
     assert low <= example <= high
+
+
+@pytest.mark.parametrize(("service", "role"), [("database", "mysql"), ("nginx", "nginx")])
+def test_page_has_the_limits_that_no_plan_changes(service, role):
+    folder = repository.ROOT / f"roles/{role}/files/etc/systemd/system/{role}.service.d"
+    text = (folder / "flaskstack.conf").read_text()
+    limits = dict(re.findall(r"^(MemoryHigh|MemoryMax|OOMScoreAdjust)=(.+)$", text, re.MULTILINE))
+    share, score = limits["MemoryMax"].rstrip("%"), limits["OOMScoreAdjust"]
+    page = (repository.ROOT / "docs/plan.md").read_text()
+    assert f"| {service} | {share} % of the memory | {score} |" in page
+    assert int(share) - 5 == int(limits["MemoryHigh"].rstrip("%"))
