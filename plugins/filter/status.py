@@ -11,7 +11,7 @@ from typing import Any
 sys.path.append(str(Path(__file__).resolve().parents[2] / "roles/release/files"))
 
 from flaskstack.history import table
-from flaskstack.host_status import host_texts
+from flaskstack.host_status import counted, host_texts, since_text
 
 LONGEST = 200  # characters of an error message
 Drift = Mapping[str, Any]  # `hosts`: changed tasks of each host; `error`: why there are none
@@ -35,7 +35,7 @@ def site_drift(result: Mapping[str, Any]) -> dict[str, Any]:
     for play in found["plays"]:
         for task in play["tasks"]:
             for host, outcome in task["hosts"].items():
-                if outcome.get("changed"):
+                if outcome.get("changed") and not outcome.get("action", "").endswith("debug"):
                     hosts.setdefault(host, []).append(task["task"]["name"])
                 if outcome.get("failed") and not outcome.get("unreachable"):
                     message = str(outcome.get("msg", "")).strip()
@@ -60,7 +60,8 @@ def status_report(states: Mapping[str, Mapping[str, Any]], drift: Drift) -> dict
         if changed is not None and "host" in state:
             hosts[host]["drift"] = changed
             if changed:
-                problem = f"site.yml would change {len(changed)} tasks: {_first(changed)}"
+                tasks = counted(len(changed), "task")
+                problem = f"site.yml would change {tasks}: {_first(changed)}"
                 hosts[host]["problems"] = [*hosts[host]["problems"], problem]
     releases = {one["app"]["release"] for one in hosts.values() if one.get("app")}
     problems = [f"{host}: {text}" for host, one in hosts.items() for text in one["problems"]]
@@ -85,12 +86,12 @@ def _first(tasks: list[str]) -> str:
 def status_screen(report: Mapping[str, Any]) -> str:
     """Return the report as text: problems first, then one row per host, then versions."""
     hosts, problems = report["hosts"], report["problems"]
-    count = f"{len(hosts)} host{'s' if len(hosts) != 1 else ''}"
-    head = f"{count}, {len(problems)} problem{'s' if len(problems) != 1 else ''}"
+    count = counted(len(hosts), "host")
+    head = f"{count}, {counted(len(problems), 'problem')}"
     lines = [head if problems else f"{count}, no problems", *(f"  ! {text}" for text in problems)]
     known = {host: one for host, one in hosts.items() if "host" in one}
     apps = [["release", "on", "", "since", "by", "commit"]]
-    apps += [_release(host, one["app"]) for host, one in known.items() if one["app"]]
+    apps += [_release(host, one) for host, one in known.items() if one["app"]]
     rows = [_row(host, one) for host, one in known.items()]
     if len(apps) > 1:
         lines += ["", table(apps)]
@@ -109,10 +110,11 @@ def _used(rows: list[list[str]], column: int) -> bool:
     return any(row[column] != "-" for row in rows)
 
 
-def _release(host: str, app: Mapping[str, Any]) -> list[str]:
+def _release(host: str, one: Mapping[str, Any]) -> list[str]:
+    app = one["app"]
     healthy = "healthy" if app["healthy"] else "UNHEALTHY"
-    texts = [app[name] or "-" for name in ("since", "by", "commit")]
-    return [app["release"] or "none", host, healthy, *texts]
+    since = since_text(app["since"], one["host"]["time"])
+    return [app["release"] or "none", host, healthy, since, app["by"] or "-", app["commit"] or "-"]
 
 
 def _texts(one: Mapping[str, Any]) -> dict[str, str]:

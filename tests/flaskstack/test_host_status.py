@@ -208,7 +208,37 @@ def test_status_of_this_machine():
     texts = host_status.host_texts(found)
     assert texts["units"] == "ok"
     assert texts["backup"] == "-"
-    assert texts["security updates"] == "?"
+    assert texts["pending"] == "updates unknown"
+
+
+def test_disks_are_directories_and_once_per_device(tmp_path):
+    (tmp_path / "hosts").touch()
+    lines = [
+        f"/dev/vda {tmp_path}/hosts ext4 rw 0 0",  # containers have mounted files
+        f"/dev/vda {tmp_path} ext4 rw 0 0",
+        "/dev/vda / ext4 rw 0 0",
+        f"/dev/vdb {tmp_path} ext4 ro 0 0",
+        f"proc {tmp_path} proc rw 0 0",
+    ]
+    (tmp_path / "mounts").write_text("\n".join(lines))
+    assert [disk["path"] for disk in host_status.disks(tmp_path / "mounts")] == [str(tmp_path)]
+
+
+def test_short_texts():
+    assert host_status.pending_text(0, []) == "none"
+    assert (
+        host_status.pending_text(2, ["reboot", "nginx.service"])
+        == "2 security updates, reboot, 1 restart"
+    )
+    services = [
+        {"unit": "nginx.service", "used": 40, "limit": 100},
+        {"unit": "mariadb.service", "used": 900, "limit": 1000},
+        {"unit": "shop.service", "used": 5, "limit": 0},
+    ]
+    assert host_status.plan_text(services) == "mariadb 90%"
+    assert host_status.plan_text(services[2:]) == "-"
+    assert host_status.since_text("1970-01-01T00:00:10Z", 190) == "1970-01-01T00:00:10Z (3 min)"
+    assert host_status.since_text("", 190) == "-"
 
 
 FINE = {
@@ -268,7 +298,7 @@ FINE = {
             "certificate of shop: 6 days left, the last renewal failed",
         ),
         ({"updates": {"security": -1, "lists": 300000}}, "the package lists are 3 d old"),
-        ({"updates": {"security": 2, "lists": 1}}, "2 security updates are pending"),
+        ({"updates": {"security": 2, "lists": 1}}, "2 security updates pending"),
         ({"updates": {"security": 0, "lists": 300000}}, "the package lists are 3 d old"),
         ({"restarts": ["reboot"]}, "a reboot is pending"),
     ],

@@ -9,6 +9,7 @@ import pytest
 from status import site_drift, status_report, status_screen
 
 HOST = {
+    "time": 1764374400 + 3 * 86400,  # three days after APP's release
     "uptime": 90000,
     "units": {},
     "memory": {"total": 1000, "available": 400, "swap_used": 0, "services": []},
@@ -22,8 +23,8 @@ HOST = {
     "failed_logins": {"attempts": 14, "addresses": 3},
     "versions": {"system": "Debian GNU/Linux 13.2", "nginx": "1.26"},
 }
-APP = {"app": "shop", "healthy": True, "release": "r2", "since": "2026-11-29", "by": "ada"}
-APP |= {"commit": "c2", "units": {}, "maintenance": False}
+APP = {"app": "shop", "healthy": True, "release": "r2", "since": "2025-11-29T00:00:00Z"}
+APP |= {"by": "ada", "commit": "c2", "units": {}, "maintenance": False}
 STATE = {"app": APP, "host": HOST, "problems": []}
 DATABASE = {"app": {}, "host": HOST | {"versions": {"mysql-server": "8.4"}}, "problems": []}
 
@@ -40,6 +41,7 @@ def test_drift_has_the_changed_tasks_of_each_host():
         run(
             ("nginx : Configure the site", "web", {"changed": True}),
             ("nginx : Enable nginx", "web", {"changed": False}),
+            ("Report the result", "web", {"changed": True, "action": "ansible.builtin.debug"}),
             ("redis : Configure", "data", {"changed": True}),
             ("Check something", "data", {"failed": True, "msg": "rescued"}),
         )
@@ -63,7 +65,7 @@ def test_screen_without_problems():
     first, *lines = status_screen(report).splitlines()
     assert first == "2 hosts, no problems"
     text = "\n".join(lines)
-    assert "r2       web  healthy  2026-11-29  ada  c2" in text
+    assert "r2       web  healthy  2025-11-29T00:00:00Z (3 d)  ada  c2" in text
     assert "600/1000 MiB" in text
     assert "14 from 3" in text
     assert "none" in text

@@ -7,32 +7,28 @@ from helpers.wait import wait_for
 testinfra_hosts = ["ansible://web"]
 
 
-def test_screen_of_a_healthy_site(operator, tmp_path):
+def test_screen_of_a_changed_and_of_an_unchanged_host(host, operator, tmp_path):
     file = tmp_path / "status.json"
-    done = operator.play("status", status_file=str(file))
-    assert done.code == 0, done.output
-    assert "2 hosts" in done.output
-    report = json.loads(file.read_text())
-    web, data = report["hosts"]["web"], report["hosts"]["data"]
-    assert web["app"]["healthy"]
-    assert data["app"] == {}
-    assert web["drift"] == data["drift"] == []
-    assert "mariadb-server" in data["host"]["versions"]
-    assert data["host"]["units"] == web["host"]["units"] == {}
-
-
-def test_drift_and_a_stopped_unit_are_problems(host, operator):
     host.check_output(
         "systemctl stop fail2ban && echo '# edited' >>/etc/nginx/sites-enabled/default"
     )
     try:
-        done = operator.play("status")
+        done = operator.play("status", status_file=str(file))
     finally:
         host.check_output("systemctl start fail2ban")
         host.check_output("sed -i '/# edited/d' /etc/nginx/sites-enabled/default")
-    assert done.says("web: fail2ban.service is inactive")
-    assert done.says("web: site.yml would change")
-    assert done.says("Configure the site and the default server")
+    assert done.code == 0, done.output
+    report = json.loads(file.read_text())
+    assert done.says(f"2 hosts, {len(report['problems'])} problems"), done.output
+    assert "web: fail2ban.service is inactive" in report["problems"]
+    web, data = report["hosts"]["web"], report["hosts"]["data"]
+    assert "nginx : Configure the site and the default server" in web["drift"]
+    assert done.says(f"web: site.yml would change {len(web['drift'])} task")
+    assert web["app"]["healthy"]
+    assert data["app"] == {}
+    assert data["drift"] == []
+    assert "mariadb-server" in data["host"]["versions"]
+    assert data["host"]["units"] == {}
 
 
 def test_status_of_the_host_names_a_failed_unit(host, status):

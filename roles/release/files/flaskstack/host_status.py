@@ -11,10 +11,12 @@ import os
 import platform
 import re
 import time
+from calendar import timegm
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from flaskstack.app_dir import TIME
 from flaskstack.units import command, parse
 
 Run = Callable[[list[str]], tuple[int, str, str]]
@@ -147,14 +149,16 @@ def backups(samples: list[Any], now: float) -> list[dict[str, Any]]:
     return found
 
 
-def disks() -> list[dict[str, Any]]:
+def disks(mounts: Path = Path("/proc/self/mounts")) -> list[dict[str, Any]]:
     """Return size (MiB) and use (%) of each file system, once per device."""
     found: dict[str, dict[str, Any]] = {}
-    for line in Path("/proc/self/mounts").read_text().splitlines():
+    for line in mounts.read_text().splitlines():
         device, path, kind, options = line.split()[:4]
         if kind not in DISK_TYPES or device in found or "rw" not in options.split(","):
             continue
         path = path.encode().decode("unicode_escape")
+        if not os.path.isdir(path):  # containers have mounted files
+            continue
         try:
             state = os.statvfs(path)
         except OSError:
@@ -349,7 +353,7 @@ def host_problems(status: dict[str, Any]) -> Iterator[str]:
             yield f"certificate of {certificate['app']}: {certificate['days']} days left{failed}"
     updates = status.get("updates", {})
     if updates.get("security", 0) > 0:
-        yield f"{updates['security']} security updates are pending"
+        yield f"{counted(updates['security'], 'security update')} pending"
     if updates.get("lists", 0) > LISTS_AGE:
         yield f"the package lists are {age(updates['lists'])} old"
     if "reboot" in status.get("restarts", []):
@@ -373,16 +377,14 @@ def age(seconds: float) -> str:
 def host_texts(status: dict[str, Any]) -> dict[str, str]:
     """Return the status of a host as short texts, for a table."""
     memory, logins = status["memory"], status["failed_logins"]
-    waiting = status["restarts"]
-    updates = status["updates"]
     return {
         "up": age(status["uptime"]),
         "5xx": str(status.get("site_errors", 0)),
         "units": ", ".join(f"{unit} {state}" for unit, state in status["units"].items()) or "ok",
         "memory": f"{memory['total'] - memory['available']}/{memory['total']} MiB",
+        "of plan": plan_text(memory["services"]),
         "disk": " ".join(f"{disk['path']} {disk['used']}%" for disk in status["disks"]) or "-",
-        "security updates": str(updates["security"]) if updates["security"] >= 0 else "?",
-        "restarts": "reboot" if "reboot" in waiting else str(len(waiting)),
+        "pending": pending_text(status["updates"]["security"], status["restarts"]),
         "certificate": ", ".join(f"{item['days']} d" for item in status["certificates"]) or "-",
         "backup": ", ".join(backup_text(one) for one in status["backups"] if one["job"] == "run")
         or "-",
@@ -391,5 +393,34 @@ def host_texts(status: dict[str, Any]) -> dict[str, str]:
         )
         or "-",
         "bans": str(sum(status["bans"].values())),
-        "failed logins": f"{logins['attempts']} from {logins['addresses']}",
+        "failed logins": "{attempts} from {addresses}".format(**logins),
     }
+
+
+def plan_text(services: list[dict[str, Any]]) -> str:
+    """Return the service that is nearest to its memory limit from the plan."""
+    shares = [(100 * one["used"] // one["limit"], one["unit"]) for one in services if one["limit"]]
+    share, unit = max(shares, default=(0, ""))
+    return f"{unit.rpartition('.')[0]} {share}%" if unit else "-"
+
+
+def pending_text(security: int, restarts: list[str]) -> str:
+    """Return the security updates and restarts that are pending; `security` is -1 if unknown."""
+    services = len([name for name in restarts if name != "reboot"])
+    texts = ["updates unknown"] if security < 0 else []
+    texts += [counted(security, "security update")] if security > 0 else []
+    texts += ["reboot"] if "reboot" in restarts else []
+    texts += [counted(services, "restart")] if services else []
+    return ", ".join(texts) or "none"
+
+
+def counted(number: int, word: str) -> str:
+    """Return a number with its noun: 1 restart, 2 restarts."""
+    return f"{number} {word}{'' if number == 1 else 's'}"
+
+
+def since_text(since: str, now: float) -> str:
+    """Return when something began, and how long ago."""
+    if not since:
+        return "-"
+    return f"{since} ({age(now - timegm(time.strptime(since, TIME)))})"

@@ -211,7 +211,8 @@ def status_table(app_name: str, app: dict[str, Any], host: dict[str, Any], found
     rows = [[app_name, "no release on this host"]]
     if app:
         rows = [[app_name, "healthy" if app["healthy"] else "UNHEALTHY"]]
-        rows += [[name, app[name]] for name in SHOWN if app[name]]
+        shown = app | {"since": host_status.since_text(app["since"], host["time"])}
+        rows += [[name, shown[name]] for name in SHOWN if app[name]]
         rows += [["maintenance", "on: requests get a 503"]] if app["maintenance"] else []
         rows += [[unit, state] for unit, state in app["units"].items()]
     rows += [list(pair) for pair in host_status.host_texts(host).items()]
