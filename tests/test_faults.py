@@ -77,6 +77,7 @@ def test_scripts_are_valid(fault):
         assert done.returncode == 0, done.stdout
     assert not fault.log or re.compile(fault.log)
     assert not fault.log or fault.units
+    assert bool(fault.needs) == bool(fault.lacks)
 
 
 def test_a_fault_without_a_script_has_a_reason():

@@ -65,6 +65,7 @@ class Fault:
 
     name: str
     needs: str = ""  # a script that fails on a host that cannot have this fault
+    lacks: str = ""  # what such a host lacks
     inject: str = ""
     end: str = ""  # undoes what no server can recover from, such as a suspended process
     lasts: float = 3.0  # seconds until `end`
@@ -271,6 +272,7 @@ FAULTS = (
     Fault(
         name="Network of the database slow",
         needs="tc qdisc add dev lo root netem delay 1ms; tc qdisc del dev lo root",
+        lacks="not tried: the kernel of this machine lacks netem",
         inject="tc qdisc add dev lo root netem delay 20ms",
         end="tc qdisc del dev lo root",
         lasts=6,
@@ -490,7 +492,7 @@ def table(results: Iterable[Measured]) -> str:
 def _cells(fault: Fault, result: Measured | None) -> list[str]:
     alerts = ", ".join(map(_alert, fault.alerts)) or "none"
     if result is None:
-        reason = fault.skip or "not measured yet"
+        reason = fault.skip or fault.lacks or "not measured yet"
         return [fault.name, reason, *[""] * 3, fault.by, "", alerts]
     failed = Counter(result.outcomes)
     for name in HEALTHY:

@@ -52,7 +52,7 @@ def test_fault(host, load, recovered, diagnostics, results, windows, fault):
     if fault.skip:
         pytest.skip(fault.skip)
     if fault.needs and host.run(BOUNDED, fault.needs).rc != 0:
-        pytest.skip("the kernel of this machine cannot")
+        pytest.skip(fault.lacks)
     since = host.check_output("date '+%F %T'")
     begin, began, answer = load.now(), time.time(), ""
     with load.during(fault.name):
