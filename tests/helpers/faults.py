@@ -73,7 +73,7 @@ class Fault:
     failed: float = 0  # most failed requests
     outage: float = 0.0  # longest outage, as `longest_outage` counts it
     slowest: float = REQUEST_TIMEOUT + 1  # longest answer: no request hangs
-    recovers: float = 30.0  # until all units run and a write succeeds
+    recovers: float = 40.0  # until all units run and a write succeeds
     path: str = ""  # requested during the fault, with the diagnostics key; the answer is a 503
     by: str  # what recovers the site
     log: str = ""  # pattern of a line that one of `units` logs
@@ -172,7 +172,7 @@ FAULTS = (
         inject="systemctl kill --kill-whom=main --signal=KILL nginx.service",
         seen=BROKEN | {"refused"},
         failed=inf,
-        outage=5,
+        outage=8,
         by="systemd restarts nginx",
         log="status=9/KILL",
         units=("nginx",),
@@ -183,7 +183,7 @@ FAULTS = (
         inject="systemctl restart mariadb.service",
         seen=DEGRADED,
         failed=inf,
-        outage=8,
+        outage=15,
         by="the app connects again",
         log="ready for connections",
         units=("mariadb",),
@@ -194,7 +194,7 @@ FAULTS = (
         inject="systemctl kill --kill-whom=main --signal=KILL mariadb.service",
         seen=DEGRADED,
         failed=inf,
-        outage=15,
+        outage=25,
         by="systemd restarts the server, which recovers its tables; the app connects again",
         log="status=9/KILL",
         units=("mariadb",),
@@ -226,7 +226,7 @@ FAULTS = (
         name="Lock held longer than the lock wait",
         inject="hold mysql -e 'BEGIN; SELECT id FROM sample.notes FOR UPDATE; DO SLEEP(60)'",
         end="release",
-        lasts=6,
+        lasts=8,
         seen=DEGRADED,
         failed=inf,
         outage=6,
@@ -300,7 +300,7 @@ FAULTS = (
         name="Redis cache hangs",
         inject='kill -STOP "$(pid redis-server@sample-cache.service)"',
         end='kill -CONT "$(pid redis-server@sample-cache.service)"',
-        lasts=6,
+        lasts=8,
         slowest=3,
         by="short timeouts and a circuit breaker",
         log="cache failed",
@@ -324,7 +324,7 @@ FAULTS = (
         name="Redis queue hangs",
         inject='kill -STOP "$(pid redis-server@sample-queue.service)"',
         end='kill -CONT "$(pid redis-server@sample-queue.service)"',
-        lasts=6,
+        lasts=8,
         slowest=3,
         by="notes are saved; the scheduler queues their jobs later",
         log="queue failed",
