@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 import time
 import zlib
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ RESTORE = "Restore the dump"
 NAME = re.compile(rb"-- Host: .*Database: (.+)\n")
 # How a dump defines views, triggers, events and routines. Rows never begin like this.
 DEFINER = re.compile(
-    rb"(/\*!50013 |/\*!50003 CREATE\*/ /\*!50017 |/\*!50106 CREATE\*/ /\*!50117 |CREATE )"
+    rb"^(/\*!50013 |/\*!50003 CREATE\*/ /\*!50017 |/\*!50106 CREATE\*/ /\*!50117 |CREATE )"
     rb"DEFINER=(`(?:[^`]|``)+`@`(?:[^`]|``)*`)"
 )
 COLLATION = re.compile(rb"(?:COLLATE[ =]|collation_connection *= )([a-z0-9_]+)")
@@ -96,13 +97,14 @@ def inspect(path: Path) -> dict[str, Any]:
     """Read a dump; return what it needs of a server. Raises ValidationError if it is damaged."""
     found: dict[str, Any] = {"name": b"", "definers": set(), "collations": set(), "longest": 0}
     found |= {"version": (), "has_history": False}
-    last = b""
+    last, length = b"", 0
     try:
         with gzip.open(path) as file:
-            for line in file:
-                found["longest"] = max(found["longest"], len(line))
+            for is_begin, line in pieces(file):
+                length = len(line) if is_begin else length + len(line)
+                found["longest"] = max(found["longest"], length)
                 last = line if line.strip() else last
-                if line.startswith(ROWS):
+                if not is_begin or line.startswith(ROWS):
                     continue
                 if not found["name"] and (name := NAME.match(line)):
                     found["name"] = name[1].strip()
@@ -119,6 +121,14 @@ def inspect(path: Path) -> dict[str, Any]:
     if not last.startswith(b"-- Dump completed"):
         raise ValidationError(f"dump: {path} is incomplete")
     return found
+
+
+def pieces(file: Any) -> Iterator[tuple[bool, bytes]]:
+    """Yield lines, and whether it is the beginning of one: a line with a large row is split."""
+    is_begin = True
+    while line := file.readline(1 << 20):
+        yield is_begin, line
+        is_begin = line.endswith(b"\n")
 
 
 def check(session: Session, path: Path, name: str, found: dict[str, Any]) -> None:
@@ -243,11 +253,10 @@ def load(
         ) as process,
     ):
         with suppress(BrokenPipeError), process.stdin, gzip.open(path) as file:
-            for line in file:
-                if not SANDBOX.match(line):
-                    process.stdin.write(
-                        line if line.startswith(ROWS) else DEFINER.sub(known, line, 1)
-                    )
+            for is_begin, line in pieces(file):
+                if is_begin and not line.startswith(ROWS):
+                    line = b"" if SANDBOX.match(line) else DEFINER.sub(known, line)
+                process.stdin.write(line)
         if process.wait():
             errors.seek(0)  # MariaDB's client also prints the statement
             raise DatabaseError(errors.read().decode(errors="replace").strip().split("\n")[-1])
