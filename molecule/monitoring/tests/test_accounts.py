@@ -20,7 +20,7 @@ def test_database_account_reads_no_tables(host):
 def test_redis_account_reads_no_keys(host):
     passwords = json.loads(host.check_output("cat /etc/flaskstack/monitoring/sample-redis.json"))
     for target, password in passwords.items():
-        client = f"REDISCLI_AUTH={password} redis-cli -s {target.removeprefix('unix://')}"
+        client = f"REDISCLI_AUTH={password} redis-cli -s {target[target.index('/run') :]}"
         client += " --user flaskstack-metrics"
         assert "redis_version" in host.check_output(f"{client} INFO server")
         for command in ("GET x", "KEYS '*'", "CONFIG GET maxmemory", "ACL LIST", "MONITOR"):
