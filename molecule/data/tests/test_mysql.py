@@ -167,13 +167,12 @@ def restore(operator, host, dump, **variables):
 
 def check_failure(host, client, query, operator):
     """A restore that fails keeps the previous state in a dump, and the accounts locked."""
-    last = r"ROUTINE_DOES_NOT_EXIST();\n-- Dump completed"
-    command = f"zcat own.sql.gz | sed 's/^-- Dump completed/CALL {last}/' | gzip >bad.sql.gz"
-    host.check_output(f"cd /var/backups/{APP} && sh -c %s", command)
+    bad = f"-- Host: localhost    Database: {APP}\nCALL missing();\n-- Dump completed\n"
+    host.check_output(f"printf %s %s | gzip >/var/backups/{APP}/bad.sql.gz", "%s", bad)
     failed = restore(operator, host, "bad.sql.gz", confirm=True)
     assert failed.code != 0
     assert failed.says("the app's accounts stay locked until a restore succeeds")
-    assert failed.says("ROUTINE_DOES_NOT_EXIST")
+    assert failed.says(f"PROCEDURE {APP}.missing does not exist")
     with pytest.raises(pymysql.MySQLError, match=r"(?i)locked"):
         query("SELECT 1")
     host.check_output(f"rm /var/backups/{APP}/bad.sql.gz")
