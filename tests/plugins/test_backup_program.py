@@ -326,11 +326,14 @@ def test_only_a_missing_repository_is_created(backup, restic):
     exists = "Fatal: create repository failed: repository config already initialized"
     restic(f"[ $2 = cat ] || {{ echo '{exists}' >&2; exit 1; }}")
     assert not backup.store.initialize()
-    restic(
-        f"[ $2 = cat ] && exists='wrong password' || exists='{exists}'; echo $exists >&2; exit 1"
-    )
-    with pytest.raises(BackupError, match="wrong password"):
-        backup.store.initialize()
+    refused = f"[ $2 = cat ] && echo wrong password >&2 || echo '{exists}' >&2; exit 1"
+    for script, reason in (
+        (refused, "wrong password"),
+        ("[ $2 = cat ] || { echo no host >&2; exit 1; }", "no host"),
+    ):
+        restic(script)
+        with pytest.raises(BackupError, match=reason):
+            backup.store.initialize()
 
 
 def metrics(tmp_path):
