@@ -154,5 +154,9 @@ def timed(command: list[object], tree: Path = ROOT, **streams: object) -> float:
         list(map(str, command)), check=False, cwd=tree, env=environment, text=True, **options
     )
     if done.returncode:
-        sys.exit(f"{done.stdout}\nfailed: {' '.join(map(str, command))}")
+        output = done.stdout
+        if output is None and hasattr(options["stdout"], "seek"):  # a file of the caller
+            options["stdout"].seek(0)
+            output = options["stdout"].read()
+        sys.exit(f"{output}\nfailed: {' '.join(map(str, command))}")
     return time.monotonic() - begin

@@ -119,7 +119,7 @@ class PrivateServer(Server):
             options += [f"--slave-skip-errors={FOREIGN_ERRORS}"]
         else:
             options += ["--skip-replica-start", "--replica-max-allowed-packet=1G", "--mysqlx=OFF"]
-            options += [f"--replica-skip-errors={FOREIGN_ERRORS}"]
+            options += [f"--replica-skip-errors={FOREIGN_ERRORS}", "--replica-parallel-workers=1"]
         options += [f"--replicate-wild-do-table={database.replace('_', chr(92) + '_')}.%"]
         program = "mariadbd" if self.mariadb else "mysqld"
         self.process = subprocess.Popen([program, "--no-defaults", *own, *options])
@@ -152,7 +152,7 @@ class PrivateServer(Server):
         more = ", MASTER_USE_GTID=no" if self.mariadb else ""
         relay = f"RELAY_LOG_FILE='relay.000001', RELAY_LOG_POS={position}"
         self.query(f"{change} {source}='none', {relay}{more}; START REPLICA SQL_THREAD")
-        while "read all relay log" not in (status := self.status()):
+        while "read all relay log" not in (status := self.status()) or self.is_applying():
             if error := re.search(r"Last_SQL_Error: (\S.*)", status):
                 raise BackupError(f"The binary logs cannot be applied: {error[1]}")
             time.sleep(0.2)
@@ -161,6 +161,14 @@ class PrivateServer(Server):
     def status(self) -> str:
         """Return the status of the replica."""
         return run(*self.client, "--execute", "SHOW REPLICA STATUS\\G")
+
+    def is_applying(self) -> bool:
+        """Return whether MySQL's worker is behind the thread that reads the logs."""
+        if self.mariadb:  # has a single thread
+            return False
+        threads = [row[6] for row in self.query("SHOW PROCESSLIST") if row[1] == "system user"]
+        idle = "read all relay log|Waiting for an event from Coordinator"
+        return not all(re.search(idle, state) for state in threads)
 
     def enable_events(self, database: str) -> None:
         """Enable the events that replication created disabled."""
