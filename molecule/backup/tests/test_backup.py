@@ -20,6 +20,7 @@ from helpers.wait import wait_for
 
 METRICS = "/var/lib/flaskstack/metrics/my_shop_backup.prom"
 SETTINGS = "/etc/flaskstack/backup/my_shop/settings.json"
+PROGRAM = "python3 -I -B /usr/local/lib/flaskstack/my_shop-backup"
 STATE = "/var/lib/flaskstack/backup/my_shop"
 SECRETS = ("app", "backup", "migration", "queue")
 REDIS = "redis-cli -s /run/redis-my_shop-queue/redis.sock --user my_shop"
@@ -183,7 +184,7 @@ def test_files_are_restored_as_the_user_of_the_app(hosts, operator):
     found = site.check_output(f"cat {uploads}/note; ls {uploads}")
     assert found.split() == ["saved", "later", "note"]
     site.check_output(f"rm -r {uploads} && ln -s /etc/cron.d {uploads}")
-    operator.play("restore", "--limit", "site", **variables)
+    site.run(f"{PROGRAM} {SETTINGS} restore --parts files --apply")
     assert site.run("test -e /etc/cron.d/note").rc != 0
     site.check_output(f"rm -r {uploads} && mkdir {uploads} && chown my_shop: {uploads}")
 
@@ -201,9 +202,9 @@ def test_a_new_server_restores_before_it_backs_up(hosts, manual, operator, secre
     site.check_output(f"rm -rf {STATE} {METRICS}")
     create, restore = manual.commands("A server is gone")
     manual.run(create)
-    done = operator.play("backup", "--limit", "site")
-    assert done.code != 0
-    assert done.says("The store has backups of site from before this server. Restore them")
+    assert site.run("systemctl start my_shop-backup@run").rc != 0
+    journal = site.check_output("journalctl -u my_shop-backup@run -n 20 -p err -o cat")
+    assert "The store has backups of site from before this server. Restore them" in journal
     manual.run(restore)
     assert rows() == proof["rows"]
     wait_for(lambda: site.check_output(f"{redis} lrange jobs 0 -1").split() == ["one", "two"])

@@ -20,7 +20,8 @@ def change_store(hosts, operator):
             "backup_repository": f"{{{{ {name} }}}}",
             "backup_prune": name != "append_store",
         }
-        done = operator.play("../molecule/backup/converge", "--limit", "site,store", **variables)
+        options = ("--limit", "site,store", "--tags", "backup")
+        done = operator.play("../molecule/backup/converge", *options, **variables)
         assert done.code == 0, done.output
 
     return change_store
