@@ -160,7 +160,7 @@ class PrivateServer(Server):
 
     def status(self) -> str:
         """Return the status of the replica."""
-        return run(*self.client, "--execute", "SHOW REPLICA STATUS\\G")
+        return run(*self.client, "--vertical", "--execute", "SHOW REPLICA STATUS")
 
     def is_applying(self) -> bool:
         """Return whether MySQL's worker is behind the thread that reads the logs."""
