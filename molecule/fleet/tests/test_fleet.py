@@ -147,7 +147,8 @@ def test_release_is_built_and_migrated_once_and_switched_in_batches(fleet, servi
     assert not lock.exists
 
 
-def test_dump_before_the_migration_can_be_restored(fleet, deployed):
+def test_dump_before_the_migration_can_be_restored(fleet, deployed, operator, sites):
+    """On another host than the app's, with the maintenance page on both app hosts meanwhile."""
     first, data = fleet["app-1"], fleet["data"]
     dumps = first.check_output(f"ls {DUMPS}").split()
     assert 1 <= len(dumps) <= 2
@@ -155,12 +156,22 @@ def test_dump_before_the_migration_can_be_restored(fleet, deployed):
     assert (newest.user, newest.mode) == ("root", 0o600)
     assert newest.path in deployed[0].output
     packed = first.check_output(f"base64 --wrap 0 {newest.path}")
-    data.check_output("mysql --execute 'CREATE DATABASE restored'")
-    data.check_output(f"echo {packed} | base64 --decode | zcat | mysql restored")
-    count = "mysql --batch --skip-column-names --execute 'SELECT COUNT(*) FROM {}.notes'"
-    rows = [data.check_output(count.format(name)) for name in ("restored", "sample")]
-    assert rows[0] == rows[1] != "0"
-    data.check_output("mysql --execute 'DROP DATABASE restored'")
+    data.check_output(f"mkdir -p -m 700 {DUMPS}")
+    data.check_output(f"echo {packed} | base64 --decode >{newest.path}")
+    content = "mysql sample --batch --execute 'SHOW TABLES; SELECT COUNT(*) FROM notes'"
+    before = data.check_output(content)
+    data.check_output("mysql sample --execute 'CREATE TABLE later (id INT)'")
+    done = operator.play("restore_dump", dump=dumps[-1], confirm=True)
+    assert done.code == 0, done.output
+    assert done.changed == 5  # the page on and off on two hosts, and the database
+    assert data.check_output(content) == before
+    previous = data.check_output(f"ls {DUMPS}/*-before-restore.sql.gz | tail -n 1")
+    assert data.run(f"zgrep --quiet 'CREATE TABLE .later' {previous}").succeeded
+    assert not any(
+        fleet[name].file("/var/lib/flaskstack/maintenance/sample").exists for name in APPS
+    )
+    for site in sites.values():  # its pool connects again
+        wait_for(lambda site=site: site.get("/readyz").status_code == 200, 15)
 
 
 def test_failed_post_deploy_command_is_reported_and_the_release_stays_active(
