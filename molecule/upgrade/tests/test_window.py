@@ -8,13 +8,15 @@ from helpers.clients import journal, live_web, main_pid
 from helpers.load import Load
 from helpers.wait import wait_for
 
+RATE = 10  # requests per second
 UNITS = ("mariadb", "redis-server@sample-cache", "redis-server@sample-queue")
 # A source of security upgrades with a newer version of the installed package.
 NEWER = r"""set -eu; umask 022
 install -d /srv/newer; cd /srv/newer
-apt-get --quiet download mariadb-server
+archived=$(apt-cache madison mariadb-server | head -n 1 | cut -d '|' -f 2 | tr -d ' ')
+apt-get --quiet download "mariadb-server=$archived"
 dpkg-deb --raw-extract mariadb-server_*.deb tree
-sed -i '/^Version:/ s/$/+newer1/' tree/DEBIAN/control
+sed -i "/^Version:/ s/\$/+newer$(date +%s)/" tree/DEBIAN/control
 dpkg-deb --build -Znone tree newer.deb
 rm -r tree mariadb-server_*.deb
 sum() { sha256sum "$1" | cut -d' ' -f1; }
@@ -53,20 +55,13 @@ def newer(host):
 
 
 @pytest.fixture
-def load(address):
-    with Load(f"http://{address}", "localhost", 20, writes=0.25, timeout=120) as load:
-        yield load
-
-
-@pytest.fixture
-def window(host, load):
-    """Return a function that runs the restart window under load, and returns the load's report."""
+def window(host, address):
+    """Return a function that runs the restart window under load, and returns the load."""
 
     def run():
-        with load.during("window"):
+        with Load(f"http://{address}", "localhost", RATE, writes=0.25, timeout=120) as load:
             host.check_output("systemctl start restart-window.service")
             wait_for(lambda: host.service(live_web(host, "sample")).is_running, 60)
-        load.__exit__()
         print(load.report())
         return load
 
@@ -93,7 +88,7 @@ def test_a_newer_server_is_installed_in_the_window(host, newer, window, sql):
     assert host.check_output(version) == newer
     assert starts(host, since) == 1
     assert load.failed == []
-    rows = load.rows(row[0] for row in sql.rows(load.statement))
+    rows = load.rows(row[0] for row in sql.rows(f"USE sample; {load.statement}"))
     assert (rows.lost, rows.doubled) == ([], [])
 
 
