@@ -80,12 +80,18 @@ UNUSED = {"prometheus-redis-exporter": "prometheus-redis-exporter.service"}
 
 
 def monitoring_parts(
-    groups: Iterable[str], app: str, enabled: bool, owner: bool, serves: bool
+    groups: Iterable[str],
+    app: str,
+    enabled: bool,
+    owner: bool,
+    serves: bool,
+    recorded: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the packages, files (with their templates) and units of a host.
 
-    `absent` and `unused` are the files and units that it does not have (any more). `owner`: the app
-    owns the settings of the host. `serves`: the host runs Prometheus.
+    `absent` are files that it does not have (any more), `unused` units that a package enables, and
+    `stopped` the units of an earlier run (`recorded`) that it does not have any more. `owner`: the
+    app owns the settings of the host. `serves`: the host runs Prometheus.
     """
     own = EVERY | {*groups}
     mine = [part for part in PARTS.values() if owner or not part.shared]
@@ -94,10 +100,12 @@ def monitoring_parts(
     units = [unit.format(app) for part in active for unit in part.units]
     packages = list(dict.fromkeys(part.package for part in active if part.package))
     every = [path.format(app) for part in mine for path in part.files]
-    every += [f"/var/lib/flaskstack/metrics/{app}_status.prom"] if not enabled else []
+    metrics = [f"/var/lib/flaskstack/metrics/{name}.prom" for name in (f"{app}_status", "host")]
+    every += [] if enabled else metrics
     secret = (f"{FOLDER}/{app}-redis.json", f"{FOLDER}/alertmanager.yml")
-    started = [unit.format(app) for part in mine for unit in part.units]
-    started += [unit for package, unit in UNUSED.items() if package in packages]
+    own_units = {unit.format(app) for part in mine for unit in part.units}
+    stopped = [unit for unit in recorded if unit in own_units and unit not in units]
+    stopped += [unit.replace(".timer", ".service") for unit in stopped if ".timer" in unit]
     return {
         "packages": packages,
         "files": files,
@@ -105,7 +113,8 @@ def monitoring_parts(
         "modes": dict.fromkeys(secret, "0640"),
         "groups": dict.fromkeys(secret, "prometheus"),
         "absent": [path for path in every if path not in files],
-        "unused": [unit for unit in started if unit not in units],
+        "stopped": stopped,
+        "unused": [unit for package, unit in UNUSED.items() if package in packages],
     }
 
 

@@ -72,12 +72,20 @@ def test_host_has_the_exporters_of_its_groups():
 
 
 def test_disabled_monitoring_removes_everything():
-    disabled = parts(enabled=False)
-    assert (disabled["packages"], disabled["files"], disabled["units"]) == ([], {}, [])
     enabled = parts(serves=True)
+    disabled = monitoring_parts(ALL, "shop", False, True, False, recorded=enabled["units"])
+    assert (disabled["packages"], disabled["files"], disabled["units"]) == ([], {}, [])
     assert set(enabled["files"]) < set(disabled["absent"])
-    assert set(enabled["units"]) <= set(disabled["unused"])
-    assert enabled["absent"] == []
+    assert disabled["stopped"] == [*enabled["units"], "shop.status.service"]
+    assert enabled["absent"] == enabled["stopped"] == []
+
+
+def test_units_that_a_host_has_no_more_are_stopped():
+    """Prometheus moved to another host; the shared exporters have another owner."""
+    before = parts(serves=True)["units"]
+    moved = monitoring_parts(ALL, "shop", True, True, False, recorded=before)
+    assert moved["stopped"] == ["prometheus.service", "prometheus-alertmanager.service"]
+    assert monitoring_parts(ALL, "shop", True, False, False, recorded=before)["stopped"] == []
 
 
 def test_other_apps_leave_the_exporters_of_the_host_alone():
@@ -87,7 +95,7 @@ def test_other_apps_leave_the_exporters_of_the_host_alone():
         "shop.exporter.service",
         "shop.status.timer",
     ]
-    every = [*other["files"], *other["absent"], *other["unused"]]
+    every = [*other["files"], *other["absent"]]
     assert not [name for name in every if "prometheus-node" in name or "prometheus.yml" in name]
     assert "prometheus-node-exporter" in other["packages"]  # it creates the user
 

@@ -15,4 +15,4 @@ def test_no_exporter_runs_or_is_enabled(host):
 
 def test_files_are_removed(host):
     assert host.run("ls /etc/flaskstack/monitoring/*").failed
-    assert not host.file("/var/lib/flaskstack/metrics/sample_status.prom").exists
+    assert host.run("ls /var/lib/flaskstack/metrics/*.prom").failed
