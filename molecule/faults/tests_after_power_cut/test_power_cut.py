@@ -31,7 +31,7 @@ def test_every_acknowledged_write_and_job_is_there(sql):
     written = "FROM sample.notes WHERE body LIKE 'Before the cut %'"
     assert sql.value(f"SELECT COUNT(*) {written}") == "20"
     # Four words each.
-    wait_for(lambda: sql.value(f"SELECT COUNT(*) {written} AND word_count = 4") == "20", 60)
+    wait_for(lambda: sql.value(f"SELECT COUNT(*) {written} AND word_count = 4") == "20", 120)
 
 
 @pytest.fixture
@@ -39,8 +39,8 @@ def started(host):
     """Return a function that returns how many seconds after the boot a unit was active."""
 
     def value(name, unit=""):
-        command = "systemctl show --value --property %sTimestampMonotonic %s"
-        return int(host.check_output(command, name, unit)) / 1e6
+        command = f"systemctl show --value --property {name}TimestampMonotonic {unit}"
+        return int(host.check_output(command)) / 1e6
 
     return lambda unit: value("ActiveEnter", unit) - value("Userspace")
 
