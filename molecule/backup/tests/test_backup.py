@@ -49,7 +49,8 @@ def secrets():
 def command_lines(hosts):
     """Record the command lines of all processes of the site; return the path of the record."""
     site, path = hosts["site"], "/run/command_lines"
-    loop = f"umask 077; while sleep 0.1; do cat /proc/[0-9]*/cmdline >>{path} 2>&-; done"
+    loop = f"while sleep 0.1; do cat /proc/[0-9]*/cmdline >>{path} 2>&-; done"
+    loop = f"umask 077; rm -f {path}; {loop}"
     site.check_output(f"systemd-run --unit=command-lines sh -c {shlex.quote(loop)}")
     yield path
     site.run("systemctl stop command-lines")
@@ -194,7 +195,7 @@ def test_a_new_server_restores_before_it_backs_up(hosts, manual, operator, secre
     site = hosts["site"]
     password = b64encode(secrets["queue"].encode()).decode()  # not itself in a command line
     redis = f"REDISCLI_AUTH=$(echo {password} | base64 -d) {REDIS}"
-    site.check_output(f"{redis} rpush jobs one two")
+    site.check_output(f"{redis} del jobs && {redis} rpush jobs one two")
     site.check_output("systemctl start my_shop-backup@run")
     site.check_output("systemctl stop 'my_shop-backup@*'")
     site.check_output(f"{redis} del jobs")
