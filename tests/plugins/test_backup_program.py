@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import subprocess
 import sys
 import time
 from types import SimpleNamespace
@@ -22,6 +23,7 @@ from flaskstack_backup.logs import (
 )
 from flaskstack_backup.processes import BackupError, pump
 from flaskstack_backup.restore import Restore, moment_of
+from flaskstack_backup.servers import Server
 from flaskstack_backup.store import DAY, Snapshot, expired, of, select_backup, select_logs
 
 FORMAT, ROWS, ROTATE = 15, 23, 4
@@ -36,7 +38,13 @@ SETTINGS = {
         "max_age": 26,
     },
     **{"keep": {"daily": 7, "weekly": 4, "monthly": 6}, "check_data": "2%", "queue": None},
-    "database": {"name": "shop", "socket": "/run/none", "user": "mysql", "users": ["shop"]},
+    "database": {
+        "name": "shop",
+        "socket": "/run/none",
+        "user": "mysql",
+        "users": ["shop"],
+        "owner": "shop_migrate",
+    },
 }
 
 
@@ -160,7 +168,8 @@ def test_logs_reach_the_moment_and_belong_to_the_server_of_the_backup():
     [
         ("echo data", r"sh wrote an incomplete dump \(code 0\)"),
         ("echo '-- Dump completed'; exit 2", r"sh wrote an incomplete dump \(code 2\)"),
-        ("exit 2", r"sh wrote an incomplete dump \(code 2\)"),
+        ("exit 2", r"sh wrote an incomplete dump \(code 2\): is mysql_wait_timeout shorter"),
+        ("echo 'Error 2020' >&2; exit 3", r"sh wrote an incomplete dump \(code 3\): Error 2020"),
     ],
 )
 def test_an_incomplete_dump_never_ends(tmp_path, source, reason):
@@ -182,6 +191,44 @@ def test_a_failing_sink_is_reported():
     source = ["sh", "-c", "head -c 9000000 /dev/zero; echo '-- Dump completed'"]
     with pytest.raises(BackupError, match="sh ended with code 4"):
         pump(source, ["sh", "-c", "exit 4"])
+
+
+DUMP = """/*!50001 CREATE ALGORITHM=UNDEFINED */
+/*!50013 DEFINER=`a.b`@`%` SQL SECURITY DEFINER */
+/*!50001 VIEW `two` AS select `shop`.`one`.`id` from `shop`.`one` */;
+/*!50003 CREATE*/ /*!50017 DEFINER=`known`@`%`*/ /*!50003 TRIGGER t BEFORE INSERT ON one */;;
+CREATE DEFINER=`a.b`@`%` PROCEDURE `p`()
+INSERT INTO `one` VALUES ('CREATE DEFINER=`a.b`@`%`','`shop`.`one`');
+-- Dump completed
+"""
+
+
+@pytest.fixture
+def server(tmp_path):
+    """Return a server whose dump tool prints DUMP."""
+    server = Server("/run/none")
+    (tmp_path / "dump.sql").write_text(DUMP)
+    server.dumper = ["sh", "-c", f"cat {tmp_path}/dump.sql"]
+    return server
+
+
+def output(command):
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_an_account_of_the_server_replaces_missing_definers(server):
+    new = output(server.dump_with_definers("shop", {"`a.b`@`%`"}, "`own`@`%`"))
+    expected = DUMP.replace("50013 DEFINER=`a.b`", "50013 DEFINER=`own`")
+    assert new == expected.replace("\nCREATE DEFINER=`a.b`", "\nCREATE DEFINER=`own`")
+    assert output(server.dump_with_definers("shop", set(), "`own`@`%`")) == DUMP
+
+
+def test_views_of_a_database_beside_use_its_tables_as_root(server):
+    lines = output(server.dump_as("shop", "before")).splitlines()
+    assert lines[1] == "/*!50013 DEFINER=`root`@`localhost` SQL SECURITY DEFINER */"
+    assert "select `before`.`one`.`id` from `before`.`one`" in lines[2]
+    assert lines[3].startswith("/*!50003 CREATE*/ /*!50017 DEFINER=`root`@`localhost`*/")
+    assert lines[5:] == DUMP.splitlines()[5:]
 
 
 @pytest.fixture

@@ -101,10 +101,10 @@ PLAN = {"run": "r1", "from": NOON, "parts": ["database"], "database": "shop"}
 
 
 def test_plan_names_what_is_overwritten_and_how_to_confirm():
-    text = restore_plan(PLAN | {"overwrites": ["database shop with 5 tables"]}, "web")
+    text = restore_plan(PLAN | {"overwrites": ["database shop with 5 tables and views"]}, "web")
     assert "backup r1 of 2026-11-30 12:00:00 UTC" in text
     assert text.endswith(
-        "It overwrites database shop with 5 tables. To confirm, add -e confirm=yes"
+        "It overwrites database shop with 5 tables and views. To confirm, add -e confirm=yes"
     )
     assert restore_plan(PLAN | {"overwrites": []}, "web").endswith("It overwrites nothing")
     assert restore_plan(PLAN | {"parts": []}, "web") == "Backup r1 of web has none of these parts"

@@ -19,6 +19,10 @@ from helpers.repository import ROOT
 PAGE = (ROOT / "docs/backups.md").read_text()
 INVENTORY = os.environ["MOLECULE_INVENTORY_FILE"]
 CREATE = "CREATE TABLE IF NOT EXISTS writes (id INT PRIMARY KEY, body VARCHAR(20))"
+# A view on a view of an account that the other host does not have.
+VIEWS = """CREATE USER IF NOT EXISTS leaver@localhost; GRANT ALL ON my_shop.* TO leaver@localhost;
+CREATE OR REPLACE DEFINER=leaver@localhost VIEW numbers AS SELECT id FROM writes;
+CREATE OR REPLACE VIEW last_number AS SELECT MAX(id) AS id FROM numbers"""
 
 
 class Writer:
@@ -80,7 +84,7 @@ def rows(hosts):
 @pytest.fixture
 def writer(hosts):
     """Return a writer on the site."""
-    hosts["site"].check_output(f"mariadb my_shop -e '{CREATE}'")
+    hosts["site"].check_output(f"mariadb my_shop -e '{CREATE}; {VIEWS}'")
     return Writer(hosts["site"])
 
 

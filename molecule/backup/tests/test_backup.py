@@ -107,7 +107,9 @@ def test_a_restore_in_place_needs_a_confirmation(operator, manual, rows, proof):
     to = moment(proof["moment"])
     done = operator.play("restore", "--limit", "site", restore_to=to)
     assert done.code != 0
-    assert done.says("It overwrites database my_shop with 2 tables. To confirm, add -e confirm=yes")
+    assert done.says(
+        "It overwrites database my_shop with 4 tables and views. To confirm, add -e confirm=yes"
+    )
     *_, command = manual.commands("A migration went wrong")
     assert command == proof["in_place"]
     manual.run(command, moment=to)

@@ -123,6 +123,7 @@ class Backup:
         # `at` is later than the dump's data, so that an earlier moment takes an earlier backup.
         manifest = {"database": done.summary["snapshot_id"], "name": database, "at": done.at}
         manifest |= {"objects": objects, "collation": server.collation(database)}
+        manifest |= {"definers": sorted(server.definers(database))}
         manifest |= {"log": log, "position": int(found[2]), "lineage": lineage}
         manifest |= {"log_created": log_created(server.log_folder() / log), "size": done.size}
         return manifest | {"version": server.query("SELECT VERSION()")[0][0]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import re
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -46,10 +47,10 @@ def pump(source: list[str], sink: list[str], first: bytes = b"", **env: Any) -> 
     done = SimpleNamespace(head=b"", at=0.0, size=0, output="")
     last = b""
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    source_pipes = {"stdout": subprocess.PIPE, "env": env.get("source_env")}
     with (
-        ended(
-            subprocess.Popen(source, stdout=subprocess.PIPE, env=env.get("source_env"))
-        ) as reader,
+        tempfile.TemporaryFile() as errors,
+        ended(subprocess.Popen(source, stderr=errors, **source_pipes)) as reader,
         ended(subprocess.Popen(sink, env=env.get("sink_env"), **pipes)) as writer,
     ):
         with suppress(BrokenPipeError):
@@ -61,8 +62,14 @@ def pump(source: list[str], sink: list[str], first: bytes = b"", **env: Any) -> 
                 last = (last + block)[-200:]
                 done.size += len(block)
             if reader.wait() or DUMP_END not in last:
-                code = reader.returncode
-                raise BackupError(f"{Path(source[0]).name} wrote an incomplete dump (code {code})")
+                errors.seek(0)
+                # A server that closes the connection during a pause leaves no message.
+                reason = errors.read().decode(errors="replace").strip().split("\n")[-1]
+                reason = reason or "is mysql_wait_timeout shorter than a pause of the upload?"
+                raise BackupError(
+                    f"{Path(source[0]).name} wrote an incomplete dump (code {reader.returncode}): "
+                    f"{reason}"
+                )
             writer.stdin.close()
         done.output = writer.stdout.read().decode()
         if writer.wait():

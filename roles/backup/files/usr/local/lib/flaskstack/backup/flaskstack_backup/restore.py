@@ -17,7 +17,7 @@ from typing import Any
 from flaskstack_backup.jobs import PARTS, Backup
 from flaskstack_backup.logs import cut, log_created, log_names
 from flaskstack_backup.processes import BackupError, run
-from flaskstack_backup.servers import PrivateServer, Server
+from flaskstack_backup.servers import ROOT, PrivateServer, Server
 from flaskstack_backup.store import Snapshot, of, select_backup, select_logs
 
 
@@ -88,6 +88,7 @@ class Restore(Backup):
         private = PrivateServer(folder, self.settings.restore_memory, self.database["user"])
         try:
             private.start(name)
+            private.create_definers(name, {*manifest["definers"], *self.accounts(self.server)})
             dump = [*self.store.arguments, "dump", manifest["database"], "/database.sql"]
             private.load(dump, name, self.store.environment)
             private.query(f"ALTER DATABASE `{name}` COLLATE {manifest['collation']}")
@@ -139,7 +140,7 @@ class Restore(Backup):
             report |= {"database": name}
             if self.server.exists(name):
                 tables = self.server.objects(name)[0]
-                report["overwrites"].append(f"database {name} with {tables} tables")
+                report["overwrites"].append(f"database {name} with {tables} tables and views")
         if "files" in parts and not target:
             report["overwrites"] += filter(os.path.exists, manifest["files_paths"])
         if "queue" in parts and not target:
@@ -171,7 +172,8 @@ class Restore(Backup):
             self.disconnect(server, accounts)
             target = target or name
             same = target == name
-            server.load(private.dump(name) if same else private.dump_as(name, target), target)
+            dump = self.dump_for(server, private) if same else private.dump_as(name, target)
+            server.load(dump, target)
             server.query(f"ALTER DATABASE `{target}` COLLATE {private.collation(name)}")
             count = 4 if same else 3  # without events
             if server.objects(target)[:count] != private.objects(name)[:count]:
@@ -180,15 +182,27 @@ class Restore(Backup):
                 server.query(f"ALTER USER {account} ACCOUNT UNLOCK")
         return end
 
+    def dump_for(self, server: Server, private: PrivateServer) -> list[str]:
+        """Return the command that dumps the restored database for the real server.
+
+        An account of the migrations replaces definers that this server does not have.
+        """
+        name, accounts = self.database["name"], server.accounts()
+        owner = next(filter(self.is_owner, sorted(accounts)), ROOT)
+        return private.dump_with_definers(name, private.definers(name) - accounts, owner)
+
+    def is_owner(self, account: str) -> bool:
+        """Return whether an account is one of the migrations."""
+        return account.startswith(f"`{self.database['owner']}`@")
+
     def accounts(self, server: Server) -> list[str]:
-        """Return the app's accounts, quoted."""
-        users = ", ".join(f"'{user}'" for user in self.database["users"])
-        rows = server.query(f"SELECT user, host FROM mysql.user WHERE user IN ({users})")
-        return [f"'{user}'@'{host}'" for user, host in rows]
+        """Return the app's accounts."""
+        users = self.database["users"]
+        return [one for one in sorted(server.accounts()) if one.split("`")[1] in users]
 
     def disconnect(self, server: Server, accounts: list[str]) -> None:
         """Close the connections of accounts."""
-        users = {account.split("'")[1] for account in accounts}
+        users = {account.split("`")[1] for account in accounts}
         for row in server.query("SHOW PROCESSLIST"):
             if row[1] in users:
                 with suppress(BackupError):  # it has ended

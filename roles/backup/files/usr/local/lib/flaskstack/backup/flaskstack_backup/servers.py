@@ -15,7 +15,8 @@ from flaskstack_backup.processes import BackupError, pump, run
 
 DUMP_OPTIONS = ["--single-transaction", "--quick", "--routines", "--triggers", "--events"]
 DUMP_OPTIONS += ["--no-tablespaces", "--max-allowed-packet=1G"]
-MYSQL_OPTIONS = ["--set-gtid-purged=OFF", "--column-statistics=0"]  # MariaDB's tool lacks these
+MARIADB_OPTIONS = ["--dump-history"]  # of system-versioned tables
+MYSQL_OPTIONS = ["--set-gtid-purged=OFF", "--column-statistics=0"]
 # Errors of statements about accounts and other databases, which the private server lacks.
 # The filter --replicate-wild-do-table covers statements about tables.
 FOREIGN_ERRORS = "1049,1133,1141,1147,1268,1269,1305,1360,1396,1410,1539,1959,3162,3523"
@@ -24,6 +25,18 @@ OBJECTS = """SELECT
  (SELECT COUNT(*) FROM information_schema.triggers WHERE trigger_schema = '{0}'),
  (SELECT COUNT(*) FROM information_schema.routines WHERE routine_schema = '{0}'),
  (SELECT COUNT(*) FROM information_schema.events WHERE event_schema = '{0}')"""
+
+DEFINERS = """SELECT definer FROM information_schema.views WHERE table_schema = '{0}'
+ UNION SELECT definer FROM information_schema.triggers WHERE trigger_schema = '{0}'
+ UNION SELECT definer FROM information_schema.routines WHERE routine_schema = '{0}'
+ UNION SELECT definer FROM information_schema.events WHERE event_schema = '{0}'"""
+# How a dump defines views, triggers, events and routines.
+DEFINITION = (
+    r"^(/\*!50013 |/\*!50003 CREATE\*/ /\*!50017 |/\*!50106 CREATE\*/ /\*!50117 |CREATE )"
+    "DEFINER="
+)
+ANY_DEFINER = "`[^`]+`@`[^`]*`"
+ROOT = "`root`@`localhost`"
 
 
 class Server:
@@ -43,7 +56,7 @@ class Server:
 
     def dump(self, name: str, position: bool = False) -> list[str]:
         """Return the command that dumps a database, with its position in the binary log."""
-        vendor = [] if self.mariadb else MYSQL_OPTIONS
+        vendor = MARIADB_OPTIONS if self.mariadb else MYSQL_OPTIONS
         if position:
             vendor = [*vendor, "--master-data=2" if self.mariadb else "--source-data=2"]
         return [*self.dumper, *DUMP_OPTIONS, *vendor, name]
@@ -51,11 +64,17 @@ class Server:
     def dump_as(self, name: str, target: str) -> list[str]:
         """Return the command that dumps a database for another name, without its events.
 
-        Views contain the name of the database. Events would run twice.
+        Views contain the name of the database, and their definers may have no access to another
+        one. Events would run twice.
         """
         dump = [word for word in self.dump(name) if word != "--events"]
         views = rf"/^\/\*!50001 VIEW /s/`{re.escape(name)}`\./`{target}`./g"
-        return ["sh", "-c", f"{shlex.join(dump)} | sed {shlex.quote(views)}"]
+        return edited(dump, views, new_definer(ANY_DEFINER, ROOT))
+
+    def dump_with_definers(self, name: str, definers: set[str], owner: str) -> list[str]:
+        """Return the command that dumps a database; `owner` replaces `definers`."""
+        edits = [new_definer(re.escape(definer), owner) for definer in sorted(definers)]
+        return edited(self.dump(name), *edits) if edits else self.dump(name)
 
     def load(self, source: list[str], name: str, environment: Any = None) -> Any:
         """Replace a database by a dump."""
@@ -70,6 +89,14 @@ class Server:
     def objects(self, name: str) -> list[int]:
         """Return the numbers of tables and views, triggers, routines and events of a database."""
         return [int(number) for number in self.query(OBJECTS.format(name))[0]]
+
+    def definers(self, name: str) -> set[str]:
+        """Return the accounts whose privileges views, triggers, routines and events use."""
+        return {account(*row[0].rpartition("@")[::2]) for row in self.query(DEFINERS.format(name))}
+
+    def accounts(self) -> set[str]:
+        """Return all accounts."""
+        return {account(*row) for row in self.query("SELECT user, host FROM mysql.user")}
 
     def collation(self, name: str) -> str:
         """Return the default collation of a database."""
@@ -124,6 +151,13 @@ class PrivateServer(Server):
         program = "mariadbd" if self.mariadb else "mysqld"
         self.process = subprocess.Popen([program, "--no-defaults", *own, *options])
         self.wait()
+
+    def create_definers(self, database: str, definers: set[str]) -> None:
+        """Create accounts of definers: a view on a view requires the privileges of both."""
+        for definer in sorted(definers - {ROOT}):
+            self.query(
+                f"CREATE USER IF NOT EXISTS {definer}; GRANT ALL ON `{database}`.* TO {definer}"
+            )
 
     def wait(self) -> None:
         """Wait until the server answers."""
@@ -182,3 +216,19 @@ class PrivateServer(Server):
         if self.process:
             self.process.kill()
             self.process.wait()
+
+
+def account(user: str, host: str) -> str:
+    """Return an account as dumps write it."""
+    return f"`{user}`@`{host}`"
+
+
+def new_definer(pattern: str, owner: str) -> str:
+    """Return the edit that replaces the definers that match."""
+    return rf"s~{DEFINITION}{pattern}~\1DEFINER={owner}~"
+
+
+def edited(dump: list[str], *edits: str) -> list[str]:
+    """Return the command that edits a dump line by line."""
+    expressions = [word for edit in edits for word in ("-e", edit)]
+    return ["sh", "-c", f"{shlex.join(dump)} | {shlex.join(['sed', '-E', *expressions])}"]
