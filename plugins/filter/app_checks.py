@@ -37,7 +37,7 @@ RESERVED = {
     *("performance_schema", "postgres", "postgresql", "private", "redis", "root", "sys", "system"),
     *("test", "valkey", "web", "www", "www_data"),
 }
-UNITS = ["web", "certificate"]  # units that other roles create for the app
+UNITS = ["web", "backup", "certificate"]  # units that other roles create for the app
 DEBUG = ["DEBUG", "FLASK_DEBUG", "WERKZEUG_DEBUG"]
 OFF = {"", "0", "false", "no", "off"}
 PASSWORDS = [name for name in SECRETS if name.endswith("_password")]

@@ -103,7 +103,7 @@ def backup_checks(settings: Settings, host: str, hosts: list[str]) -> Iterator[C
     reason = "must contain backup_host, since each host needs a repository of its own"
     yield checked("backup_repository", alone, reason, example)
     known = not is_ssh or settings["backup_ssh_known_hosts"]
-    reason = "must have the keys of the store's host (ssh-keyscan -p PORT HOST, compared with those"
+    reason = "must list the host keys of the store (ssh-keyscan -p PORT HOST, compared with those"
     reason += " in its /etc/ssh/*.pub)"
     yield check(
         "backup_ssh_known_hosts", known, reason, example=["store.example.org ssh-ed25519 …"]

@@ -149,6 +149,12 @@ def _joined(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
+NUMBERS = {  # minimum, maximum and example
+    "monitoring_interval": (15, 300, 60),  # alert MetricsOld waits for 600 seconds
+    "monitoring_scrape_interval": (1, None, 15),
+    "monitoring_retention": (1, None, 15),
+    "monitoring_memory_limit": (64, None, 256),
+}
 EXPORTER_MEMORY, ALERTMANAGER_MEMORY, PROMETHEUS_MEMORY = 20, 32, 256  # MiB; the last is a limit
 
 
@@ -272,12 +278,10 @@ def monitoring_checks(
     invalid = not_networks(settings["monitoring_sources"])
     reason = "must be IP addresses or networks"
     yield none_of("monitoring_sources", invalid, reason, example=["10.0.0.9"])
-    least = {"interval": 15, "scrape_interval": 1, "retention": 1, "retention_size": 64}
-    least |= {"memory_limit": 64, "repeat": 1}
-    for name, number in least.items():
-        variable = f"monitoring_{name}"
-        valid = settings[variable] >= number
-        yield check(variable, valid, f"must be {number} or more", example=max(number, 60))
+    for variable, (least, most, example) in NUMBERS.items():
+        reason = f"must be {least} or more" if most is None else f"must be from {least} to {most}"
+        valid = least <= settings[variable] <= (most or settings[variable])
+        yield check(variable, valid, reason, example=example)
     yield from _port_checks(settings, local, app)
     yield check(
         "monitoring_receiver",

@@ -41,6 +41,9 @@ def site_drift(result: Mapping[str, Any]) -> dict[str, Any]:
                     message = str(outcome.get("msg", "")).strip()
                     error = error or f"{host}: {task['task']['name']}: {message}"[:LONGEST]
     failed = any(stats["failures"] for stats in found["stats"].values())
+    if failed or any(stats.get("unreachable") for stats in found["stats"].values()):
+        # The run ended early: hosts without a change were not checked to the end.
+        hosts = {host: changed for host, changed in hosts.items() if changed}
     return {"hosts": hosts, "error": error if failed else ""}
 
 

@@ -76,6 +76,7 @@ flaskstack_certificate_failed{app="shop"} 1
 flaskstack_certificate_is_fallback{app="shop"} 0
 flaskstack_backup_last_success_timestamp_seconds{app="shop",job="run"} 993600
 flaskstack_backup_failed{app="shop",job="run"} 0
+flaskstack_backup_max_age_seconds{app="shop",job="run"} 93600
 """
 NOW = 1_000_000.0
 
@@ -182,10 +183,12 @@ def test_certificates_and_backups(metrics):
     (certificate,) = host_status.certificates(metrics, NOW)
     assert certificate == {"app": "shop", "days": 10, "failed": True, "fallback": False}
     (backup,) = host_status.backups(metrics, NOW)
-    assert backup == {"app": "shop", "job": "run", "age": 6400, "failed": False}
+    names = {"app": "shop", "job": "run"}
+    assert backup == names | {"age": 6400, "max_age": 93600, "failed": False}
     labels = {"app": "shop", "job": "run"}
     samples = [("flaskstack_backup_failed", labels, 1.0)]
-    assert host_status.backups(samples, NOW) == [labels | {"age": -1, "failed": True}]
+    unlimited = {"age": -1, "max_age": 0, "failed": True}
+    assert host_status.backups(samples, NOW) == [labels | unlimited]
 
 
 def test_memory_of_services(monkeypatch):
@@ -241,6 +244,7 @@ def test_short_texts():
     assert host_status.since_text("", 190) == "-"
 
 
+JOB = {"app": "shop", "job": "run", "age": 90000, "max_age": 90001, "failed": False}
 FINE = {
     "site_errors": 9,
     "units": {},
@@ -251,7 +255,7 @@ FINE = {
         "services": [{"unit": "nginx.service", "used": 89, "limit": 100}],
     },
     "replication": [{"source": "a", "running": True, "lag": 59}],
-    "backups": [{"app": "shop", "job": "run", "age": 90000, "failed": False}],
+    "backups": [JOB],
     "certificates": [{"app": "shop", "days": 7, "failed": False, "fallback": True}],
     "updates": {"security": 0, "lists": 90000},
     "restarts": ["nginx.service"],
@@ -282,16 +286,16 @@ FINE = {
             "replication from a is 60 s behind",
         ),
         (
-            {"backups": [{"app": "shop", "job": "check", "age": 94000, "failed": False}]},
-            "backup of shop, job check: 26 h",
+            {"backups": [JOB | {"age": 90001}]},
+            "backup of shop, job run: 25 h",
         ),
         (
-            {"backups": [{"app": "shop", "job": "drill", "age": -1, "failed": True}]},
+            {"backups": [JOB | {"job": "drill", "age": -1, "max_age": 0, "failed": True}]},
             "backup of shop, job drill: none yet, failed",
         ),
         (
-            {"backups": [{"app": "shop", "job": "ship", "age": 601, "failed": False}]},
-            "backup of shop, job ship: 10 min",
+            {"backups": [JOB | {"job": "ship", "age": 660, "max_age": 660}]},
+            "backup of shop, job ship: 11 min",
         ),
         (
             {"certificates": [{"app": "shop", "days": 6, "failed": True}]},

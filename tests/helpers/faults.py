@@ -240,7 +240,7 @@ FAULTS = (
         end="release",
         lasts=1,
         slowest=5,  # readers wait behind the migration for mysql_lock_wait_timeout
-        by="the migration gives up after mysql_lock_wait_timeout; readers wait as long",
+        by="the migration gives up after mysql_lock_wait_timeout; readers wait just as long",
     ),
     Fault(
         name="All database connections taken by others",

@@ -98,6 +98,7 @@ REJECTED = [
         "app_trusted_proxy_hops is 0: must be 1 or more",
     ),
     (process(name="web"), f"app_processes is [web]: {NAMES}"),
+    (process(name="backup"), f"app_processes is [backup]: {NAMES}"),
     (process(name="worker\n"), f"app_processes is [worker\n]: {NAMES}"),
     (process(name="other"), f"app_processes is [other, other]: {NAMES}"),
     (process(command="rq worker\nUser=root"), "app_processes is [worker]: must have a command"),

@@ -36,6 +36,7 @@ SETTINGS = {
         "files": [],
         "checks": [],
         "max_age": 26,
+        "binlog_interval": 1800,
     },
     **{"keep": {"daily": 7, "weekly": 4, "monthly": 6}, "check_data": "2%", "queue": None},
     "database": {
@@ -399,6 +400,11 @@ def test_metrics_have_every_job_and_keep_the_last_success(backup, tmp_path, monk
     assert found[f"flaskstack_backup_last_success_timestamp_seconds{{{labels}}}"] == "1"
     assert found[f"flaskstack_backup_failed{{{labels}}}"] == "0"
     assert found['flaskstack_backup_failed{app="shop",job="run"}'] == "1"
+    ages = {name: age for name, age in found.items() if "_max_age_" in name}
+    assert ages == {  # no check has run
+        f"flaskstack_backup_max_age_seconds{{{labels}}}": "2400",
+        'flaskstack_backup_max_age_seconds{app="shop",job="run"}': "93600",
+    }
     assert "<3>Backup job run of shop failed. restic: no space" in capsys.readouterr().out
 
 

@@ -47,10 +47,8 @@ SETTINGS = {
     "monitoring_interval": 60,
     "monitoring_scrape_interval": 15,
     "monitoring_retention": 15,
-    "monitoring_retention_size": 1024,
     "monitoring_memory_limit": 256,
     "monitoring_receiver": {},
-    "monitoring_repeat": 4,
 }
 ALL = ["edge", "app", "database", "cache", "queue"]
 
@@ -216,6 +214,7 @@ def test_public_addresses_are_rejected(address):
         ("monitoring_redis_port", 9101),
         ("monitoring_redis_port", 70000),
         ("monitoring_interval", 5),
+        ("monitoring_interval", 301),
         ("monitoring_scrape_interval", 0),
         ("monitoring_retention", 0),
         ("monitoring_memory_limit", 10),

@@ -52,7 +52,9 @@ def test_drift_has_the_changed_tasks_of_each_host():
 
 def test_failed_check_is_an_error():
     failed = run(("Validate", "web", {"failed": True, "msg": "app_name: must be set"}), failures=1)
-    assert site_drift(failed)["error"] == "web: Validate: app_name: must be set"
+    found = site_drift(failed)
+    assert found == {"hosts": {}, "error": "web: Validate: app_name: must be set"}
+    assert "not checked" in status_screen(status_report({"data": DATABASE}, found))
     broken = {"stdout": "", "stderr": "a warning\nERROR! the first\n  at line 3"}
     assert site_drift(broken) == {"hosts": {}, "error": "ERROR! the first"}
     assert site_drift({})["error"] == "no output"

@@ -45,7 +45,7 @@ def test_valid_settings_are_accepted(problems, settings):
         (ON | {"backup_repository": "sftp:store"}, "backup_repository is sftp:store: must be an"),
         (
             SFTP | {"backup_ssh_known_hosts": []},
-            "backup_ssh_known_hosts: must have the keys of the store's host",
+            "backup_ssh_known_hosts: must list the host keys of the store",
         ),
         (
             ON

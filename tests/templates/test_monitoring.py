@@ -134,7 +134,7 @@ FIRING = {
         'node_filesystem_size_bytes{host="a", device="d", fstype="ext4"}': 100,
     },
     "InodesFull": {
-        'node_filesystem_files_free{host="a", device="d"}': 9,
+        'node_filesystem_files_free{host="a", device="d"}': 14,
         'node_filesystem_files{host="a", device="d"}': 100,
     },
     "MemoryLow": {
@@ -143,7 +143,7 @@ FIRING = {
     },
     "OutOfMemory": {f"node_vmstat_oom_kill{NODE}": "0+1x160"},
     "ServiceMemory": {
-        'flaskstack_service_memory_bytes{host="a", unit="x"}': 96,
+        'flaskstack_service_memory_bytes{host="a", unit="x"}': 90,
         'flaskstack_service_memory_limit_bytes{host="a", unit="x"}': 100,
     },
     "ClockWrong": {f"node_time_seconds{NODE}": "100+15x160"},
@@ -171,7 +171,7 @@ FIRING = {
         'mysql_slave_status_slave_io_running{host="a"}': 1,
         'mysql_slave_status_slave_sql_running{host="a"}': 0,
     },
-    "ReplicationLag": {'mysql_slave_status_seconds_behind_master{host="a"}': 61},
+    "ReplicationLag": {'mysql_slave_status_seconds_behind_master{host="a"}': 60},
     "RedisDown": {'redis_up{host="a", redis="queue"}': 0},
     "RedisRestarted": {'redis_uptime_in_seconds{host="a", redis="queue"}': 20},
     "QueueFull": {
@@ -180,8 +180,13 @@ FIRING = {
     },
     "QueueNotSaved": {'redis_aof_last_write_status{host="a", redis="queue"}': 0},
     "BackupFailed": {'flaskstack_backup_failed{app="shop"}': 1},
+    "BackupOld": {
+        'flaskstack_backup_last_success_timestamp_seconds{app="shop", exported_job="run"}': 0,
+        'flaskstack_backup_max_age_seconds{app="shop", exported_job="run"}': 1200,
+    },
     "BinaryLogsOld": {
-        'flaskstack_backup_last_success_timestamp_seconds{app="shop", exported_job="ship"}': 0
+        'flaskstack_backup_last_success_timestamp_seconds{app="shop", exported_job="ship"}': 0,
+        'flaskstack_backup_max_age_seconds{app="shop", exported_job="ship"}': 660,
     },
 }
 # The same alerts with values just outside their limits.
@@ -198,12 +203,18 @@ QUIET = {
     "InodesFull": {
         'node_filesystem_files_free{host="a", device="btrfs"}': 0,
         'node_filesystem_files{host="a", device="btrfs"}': 0,
+        'node_filesystem_files_free{host="a", device="d"}': 16,
+        'node_filesystem_files{host="a", device="d"}': 100,
     },
     "MemoryLow": {
         f"node_memory_MemAvailable_bytes{NODE}": 6,
         f"node_memory_MemTotal_bytes{NODE}": 100,
     },
     "OutOfMemory": {f"node_vmstat_oom_kill{NODE}": 3},
+    "ServiceMemory": {
+        'flaskstack_service_memory_bytes{host="a", unit="x"}': 89,
+        'flaskstack_service_memory_limit_bytes{host="a", unit="x"}': 100,
+    },
     "ClockWrong": {f"node_time_seconds{NODE}": "4+15x160"},
     "Rebooted": {f"node_time_seconds{NODE}": "600+15x160", f"node_boot_time_seconds{NODE}": 0},
     "MetricsOld": {f"flaskstack_status_timestamp_seconds{NODE}": "0+15x160"},
@@ -216,16 +227,22 @@ QUIET = {
         'mysql_global_status_connection_errors_total{host="a", error="max_connections"}': 3,
     },
     "DatabaseBusy": {'mysql_global_status_threads_running{host="a"}': 20},
-    "ReplicationLag": {'mysql_slave_status_seconds_behind_master{host="a"}': 60},
+    "ReplicationLag": {'mysql_slave_status_seconds_behind_master{host="a"}': 59},
     "QueueFull": {
         'redis_memory_used_bytes{host="a", redis="cache"}': 99,
         'redis_memory_max_bytes{host="a", redis="cache"}': 100,
     },
     "CertificateExpires": {'flaskstack_certificate_expiry_timestamp_seconds{app="shop"}': 700000},
     "BackupFailed": {'flaskstack_backup_failed{app="shop"}': 0},
+    # After 35 minutes these are 2100 seconds old.
     "BinaryLogsOld": {
+        'flaskstack_backup_last_success_timestamp_seconds{exported_job="ship"}': 0,
+        'flaskstack_backup_max_age_seconds{exported_job="ship"}': 2400,
+    },
+    "BackupOld": {
         'flaskstack_backup_last_success_timestamp_seconds{exported_job="drill"}': 0,
-        'flaskstack_backup_last_success_timestamp_seconds{exported_job="ship"}': "0+15x160",
+        'flaskstack_backup_last_success_timestamp_seconds{exported_job="run"}': 0,
+        'flaskstack_backup_max_age_seconds{exported_job="run"}': 2400,
     },
 }
 # Alerts that wait for hours or days, with samples that last longer.
@@ -239,9 +256,6 @@ SLOW = {
     "Maintenance": {'flaskstack_app_maintenance{app="shop"}': 1},
     "CertificateExpires": {'flaskstack_certificate_expiry_timestamp_seconds{app="shop"}': 1200000},
     "CertificateFailed": {'flaskstack_certificate_failed{app="shop"}': 1},
-    "BackupOld": {
-        'flaskstack_backup_last_success_timestamp_seconds{app="shop", exported_job="run"}': 0
-    },
 }
 LATE, INTERVAL = 35, 15  # minutes until a test looks at the alerts, seconds between samples
 SLOW_LATE, SLOW_INTERVAL = 180 * 60, 240

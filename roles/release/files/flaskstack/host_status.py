@@ -139,13 +139,19 @@ def certificates(samples: list[Any], now: float) -> list[dict[str, Any]]:
 
 
 def backups(samples: list[Any], now: float) -> list[dict[str, Any]]:
-    """Return the backups of the host's apps, with their age in seconds (-1: there is none)."""
+    """Return the backup jobs of the host's apps.
+
+    `age` is that of the last success in seconds (-1: there is none), and `max_age` its limit (0:
+    none).
+    """
     found = []
     for entry in by_labels(samples, "flaskstack_backup_").values():
         last = entry.get("last_success_timestamp_seconds", 0)
         age = int(now - last) if last else -1
         names = {name: entry.get(name, "") for name in ("app", "job")}
-        found.append(names | {"age": age, "failed": bool(entry.get("failed"))})
+        limit = int(entry.get("max_age_seconds", 0))
+        state = {"age": age, "max_age": limit, "failed": bool(entry.get("failed"))}
+        found.append(names | state)
     return found
 
 
@@ -316,8 +322,7 @@ def failed_logins(run: Run) -> dict[str, int]:
 
 # A value that needs an operator: percent, days, seconds, or MiB.
 DISK_FULL, CERTIFICATE_DAYS, LISTS_AGE = 85, 7, 3 * 86400
-BACKUP_AGES = {"run": 26 * 3600, "check": 26 * 3600, "ship": 600}  # of the jobs of role backup
-LEAST_MEMORY, REPLICATION_LAG = 5, 60
+LEAST_MEMORY, SERVICE_MEMORY, REPLICATION_LAG = 5, 90, 60
 SITE_ERRORS = 10
 
 
@@ -336,7 +341,7 @@ def host_problems(status: dict[str, Any]) -> Iterator[str]:
     if memory and memory["available"] * 100 < memory["total"] * LEAST_MEMORY:
         yield f"only {memory['available']} of {memory['total']} MiB of memory are available"
     for service in memory["services"] if memory else []:
-        if service["limit"] and service["used"] * 10 >= service["limit"] * 9:
+        if service["limit"] and service["used"] * 100 >= service["limit"] * SERVICE_MEMORY:
             yield f"{service['unit']} uses {service['used']} of {service['limit']} MiB"
     for channel in status.get("replication", []):
         if not channel["running"]:
@@ -344,7 +349,7 @@ def host_problems(status: dict[str, Any]) -> Iterator[str]:
         elif channel["lag"] >= REPLICATION_LAG:
             yield f"replication from {channel['source']} is {channel['lag']} s behind"
     for backup in status.get("backups", []):
-        limit = BACKUP_AGES.get(backup["job"], float("inf"))
+        limit = backup["max_age"] or float("inf")
         if backup["failed"] or not 0 <= backup["age"] < limit:
             yield f"backup of {backup['app']}, job {backup['job']}: {backup_text(backup)}"
     for certificate in status.get("certificates", []):

@@ -4,7 +4,7 @@ init              create the repository, unless it exists
 run               make a backup, and remove expired ones
 ship              copy new binary logs to the store
 check             verify the repository and the age of the newest backup
-drill             restore the newest backup privately, and check it
+drill             restore the newest backup into a private server, and check it
 list              print the backups as JSON
 claim             continue the backups of a previous server without restoring them
 restore …         print what a restore would do, or do it with --apply
@@ -30,7 +30,9 @@ METRICS = {
     "failed": "1 if the last run of the job failed.",
     "duration_seconds": "Duration of the last success of the job.",
     "size_bytes": "Size of the data that the last success of the job read.",
+    "max_age_seconds": "Age of the last success from which the job is overdue.",
 }
+MARGIN = 600  # seconds that a copy of the binary logs may be late
 
 
 def report(backup: Restore, job: str) -> None:
@@ -40,15 +42,21 @@ def report(backup: Restore, job: str) -> None:
     if result != "success":
         reason = backup.read(job).get("reason") or f"systemd reports: {result}"
         print(f"<3>Backup job {job} of {backup.settings.app} failed. {reason}")
-    lines = []
+    settings, lines = backup.settings, []
+    ages = dict.fromkeys(("run", "check"), settings.max_age * 3600)
+    ages["ship"] = settings.binlog_interval + MARGIN
+    states = {one: backup.read(one) for one in JOBS}
+    for one, state in states.items():
+        if state and one in ages:
+            state["max_age_seconds"] = ages[one]
     for name, description in METRICS.items():
         full = f"flaskstack_backup_{name}"
         lines += [f"# HELP {full} {description}", f"# TYPE {full} gauge"]
-        for one in JOBS:
-            if name in (state := backup.read(one)):
-                labels = f'app="{backup.settings.app}",job="{one}"'
+        for one, state in states.items():
+            if name in state:
+                labels = f'app="{settings.app}",job="{one}"'
                 lines.append(f"{full}{{{labels}}} {state[name]}")
-    path = Path(backup.settings.metrics)
+    path = Path(settings.metrics)
     new = path.with_suffix(".new")
     new.write_text("\n".join(lines) + "\n")
     new.chmod(0o644)
@@ -89,7 +97,7 @@ def main() -> int:
     parser.add_argument("action", choices=[*JOBS, "init", "list", "claim", "restore", "report"])
     parser.add_argument("job", nargs="?", choices=JOBS, help="for report")
     parser.add_argument("--to", default="", help="moment, such as '2026-11-20 14:03:00'")
-    parser.add_argument("--as", dest="target", default="", help="restore beside, as this name")
+    parser.add_argument("--as", dest="target", default="", help="restore into another database")
     parser.add_argument("--parts", default="", help="of database,files,queue")
     parser.add_argument("--apply", action="store_true")
     options = parser.parse_args()

@@ -127,7 +127,8 @@ class Restore(Backup):
     def restore(
         self, moment: float | None, target: str, parts: list[str], apply: bool
     ) -> dict[str, Any]:
-        """Return what a restore would do, or do it: to a moment, in place or beside (`target`)."""
+        """Return what a restore would do, or do it: to a moment, in place or into another database
+        (`target`)."""
         backup = self.find(moment)
         manifest = self.manifest(backup)
         is_new = self.settings.is_own and not self.read("claimed")
