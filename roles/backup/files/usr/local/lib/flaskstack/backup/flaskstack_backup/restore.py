@@ -127,8 +127,7 @@ class Restore(Backup):
     def restore(
         self, moment: float | None, target: str, parts: list[str], apply: bool
     ) -> dict[str, Any]:
-        """Return what a restore would do, or do it: to a moment, in place or into another database
-        (`target`)."""
+        """Return what a restore would do, or do it: to a moment, in place or into `target`."""
         backup = self.find(moment)
         manifest = self.manifest(backup)
         is_new = self.settings.is_own and not self.read("claimed")
