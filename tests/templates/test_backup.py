@@ -96,8 +96,10 @@ def test_a_host_backs_up_its_parts(render, parts, present):
 
 
 def test_sizes_and_ages_are_numbers(render):
-    found = rendered(render, **ON, backup_keep_daily="9", backup_max_age="2")
-    assert (found["keep"]["daily"], found["max_age"]) == (9, 2)
+    given = {"backup_keep_daily": "9", "backup_max_age": "2", "backup_binlog_interval": "90"}
+    found = rendered(render, **ON, **given)
+    ages = (found["max_age"], found["binlog_interval"])
+    assert (found["keep"]["daily"], *ages) == (9, 2, 90)
 
 
 def test_jobs_yield_to_requests_and_report(render):
