@@ -452,5 +452,6 @@ def test_an_invalid_moment_is_reported(backup, monkeypatch, capsys, tmp_path):
     state = {"state": str(tmp_path / "state"), "metrics": ""}
     path.write_text(json.dumps(SETTINGS | state))
     monkeypatch.setattr(sys, "argv", ["backup.py", str(path), "restore", "--to", "yesterday"])
+    monkeypatch.setattr("os.umask", lambda mode: 0)  # other tests run in the same process
     assert main() == 1
     assert "'yesterday' is no time such as 2026-11-20 14:03:00" in capsys.readouterr().err
