@@ -370,10 +370,10 @@ def test_files_that_vanish_while_they_are_saved_are_no_failure(backup, restic):
 
 def test_only_a_missing_repository_is_created(backup, restic):
     restic("[ $2 = init ]")
-    assert backup.store.initialize()
+    assert backup.store.initialize(is_own=True)
     exists = "Fatal: create repository failed: repository config already initialized"
     restic(f"[ $2 = cat ] || {{ echo '{exists}' >&2; exit 1; }}")
-    assert not backup.store.initialize()
+    assert not backup.store.initialize(is_own=True)
     refused = f"[ $2 = cat ] && echo wrong password >&2 || echo '{exists}' >&2; exit 1"
     for script, reason in (
         (refused, "wrong password"),
@@ -381,7 +381,9 @@ def test_only_a_missing_repository_is_created(backup, restic):
     ):
         restic(script)
         with pytest.raises(BackupError, match=reason):
-            backup.store.initialize()
+            backup.store.initialize(is_own=True)
+    restic("[ $2 = cat ] || { echo created >&2; exit 1; }")
+    assert not backup.store.initialize(is_own=False)
 
 
 def metrics(tmp_path):

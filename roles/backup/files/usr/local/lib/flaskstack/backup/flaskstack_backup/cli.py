@@ -70,7 +70,7 @@ def do(backup: Restore, options: argparse.Namespace) -> Any:
         with lock(backup.state / "lock"):
             return backup.restore(moment, options.target, parts, options.apply)
     if options.action == "init":
-        return {"changed": backup.store.initialize()}
+        return {"changed": backup.store.initialize(backup.settings.is_own)}
     if options.action in ("list", "claim"):
         return getattr(backup, options.action)()
     if options.action in ("run", "ship") and not backup.settings.is_own:

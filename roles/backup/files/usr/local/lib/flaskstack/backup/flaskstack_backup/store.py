@@ -52,8 +52,14 @@ class Store:
                     raise
                 time.sleep(5)
 
-    def initialize(self) -> bool:
-        """Create the repository unless it exists; return whether it was created."""
+    def initialize(self, is_own: bool) -> bool:
+        """Create the repository unless it exists; return whether it was created.
+
+        A host never creates the repository of another one.
+        """
+        if not is_own:
+            self.call("cat", "config")
+            return False
         try:
             self.call("init", "--repository-version", "2")
         except BackupError as error:
