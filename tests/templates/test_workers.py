@@ -37,6 +37,7 @@ def serve(tmp_path):
 def test_workers_are_replaced_one_at_a_time(serve, worker_class):
     """Gunicorn's own max_requests may stop all workers at once, so requests would fail."""
     served = serve(gunicorn_worker_class=worker_class, gunicorn_max_requests=40)
+    wait_for(lambda: len(served.events("Booting")) == 2, 20)
     stop, failed = threading.Event(), []
 
     def visit():
@@ -68,7 +69,7 @@ def test_large_worker_is_replaced_after_its_response(serve):
     first = served.ask()
     for _ in range(10):
         assert served.ask("/10") == first
-    assert served.replaced() == [first]
+    wait_for(lambda: served.replaced() == [first], 20)
     wait_for(lambda: (served.folder / "after").exists(), 20)
     assert (served.folder / "after").read_text() == str(first)
     assert served.workers() == {served.ask()} != {first}
