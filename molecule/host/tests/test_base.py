@@ -209,7 +209,7 @@ def failing(host):
     lines = "[Service]\\nType=oneshot\\nExecStart=/bin/false\\n"
     host.check_output(f"printf '{lines}' >{unit} && systemctl daemon-reload")
     yield "failing.service"
-    host.check_output(f"rm {unit} /run/flaskstack/failures/failing.service")
+    host.check_output(f"rm {unit} /run/flaskstack-failures/failing.service")
     host.check_output("systemctl daemon-reload && systemctl reset-failed")
 
 
