@@ -72,5 +72,5 @@ def test_scheduler_notifies_while_mysql_is_down(app, notified, monkeypatch):
         raise OperationalError("", {}, Exception())
 
     monkeypatch.setattr(scheduler, "tick", tick)
-    scheduler.run(1, stopping)
+    scheduler.run(1, 300, stopping)
     assert notified() == [b"WATCHDOG=1"] * 2
