@@ -9,6 +9,7 @@ import signal
 import socket
 import threading
 import time
+from functools import partial
 
 import pytest
 
@@ -102,12 +103,14 @@ def test_new_workers_continue_the_metrics_of_killed_ones(serve, tmp_path, monkey
     def counts() -> dict[str, int]:
         return {file.name: file.stat().st_size for file in folder.iterdir()}
 
+    def is_continued(killed: int, workers: int) -> bool:
+        return f"counter_{killed}.db" not in counts() and len(counts()) == workers
+
     for _ in range(3):
         killed = served.ask()
         before = counts()
         os.kill(killed, signal.SIGKILL)
-        wait_for(lambda: f"counter_{killed}.db" not in counts(), 30)  # noqa: B023
-        wait_for(lambda: len(counts()) == len(before), 30)  # noqa: B023
+        wait_for(partial(is_continued, killed, len(before)), 30)
         assert sum(counts().values()) == sum(before.values())
 
 
