@@ -51,6 +51,12 @@ def pytest_xdist_make_scheduler(config, log):
     return ByHost(config, log)
 
 
+@pytest.fixture
+def run(host):
+    """Return a function that runs a command on the host."""
+    return host.check_output
+
+
 @pytest.fixture(scope="module")
 def inventory(host):
     """Return the directory of the host's inventory."""

@@ -6,7 +6,7 @@ import pytest
 
 from helpers.wait import wait_for
 
-testinfra_hosts = ["ansible://web"]
+testinfra_hosts = ["ansible://app-1"]
 
 FOLDER = "/run/sample/metrics-*"
 

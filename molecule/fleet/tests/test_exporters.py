@@ -4,7 +4,7 @@ import socket
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
-testinfra_hosts = ["ansible://web", "ansible://data"]
+testinfra_hosts = ["ansible://app-1", "ansible://data"]
 
 PORTS = (9090, 9093, 9100, 9101, 9104, 9113, 9121)
 

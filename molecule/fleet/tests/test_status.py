@@ -4,7 +4,7 @@ import json
 
 from helpers.wait import wait_for
 
-testinfra_hosts = ["ansible://web"]
+testinfra_hosts = ["ansible://app-1"]
 
 
 def test_screen_of_a_changed_and_of_an_unchanged_host(host, operator, tmp_path):
@@ -19,11 +19,11 @@ def test_screen_of_a_changed_and_of_an_unchanged_host(host, operator, tmp_path):
         host.check_output("sed -i '/# edited/d' /etc/nginx/sites-enabled/default")
     assert done.code == 0, done.output
     report = json.loads(file.read_text())
-    assert done.says(f"2 hosts, {len(report['problems'])} problems"), done.output
-    assert "web: fail2ban.service is inactive" in report["problems"]
-    web, data = report["hosts"]["web"], report["hosts"]["data"]
+    assert done.says(f"3 hosts, {len(report['problems'])} problems"), done.output
+    assert "app-1: fail2ban.service is inactive" in report["problems"]
+    web, data = report["hosts"]["app-1"], report["hosts"]["data"]
     assert "nginx : Configure the site and the default server" in web["drift"]
-    assert done.says(f"web: site.yml would change {len(web['drift'])} task")
+    assert done.says(f"app-1: site.yml would change {len(web['drift'])} task")
     assert web["app"]["healthy"]
     assert data["app"] == {}
     assert data["drift"] == []

@@ -1,6 +1,6 @@
 """Without monitoring no exporter runs, also after a reboot."""
 
-testinfra_hosts = ["ansible://web", "ansible://data"]
+testinfra_hosts = ["ansible://app-1", "ansible://data"]
 
 
 def test_no_exporter_runs_or_is_enabled(host):
