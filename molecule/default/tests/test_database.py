@@ -42,14 +42,14 @@ def test_failing_jobs_leave_no_connection_behind(diagnostics, sql):
     seen = []
 
     def finished():
-        seen.append(len(sql.connections("sample")))
+        seen.append(len(sql.connections("sample_jobs")))
         counts = diagnostics("GET", answer.json()["url"]).json()
         return counts if counts["finished"] + counts["failed"] == 300 else None
 
     counts = wait_for(finished, 90)
     assert (counts["finished"], counts["failed"]) == (200, 100)
     assert len(counts["connections"]) <= 2, "a job opened its own connection"
-    assert max(seen) - min(seen) <= 4, seen
+    assert max(seen) <= 4, seen  # of the worker and the scheduler
 
 
 def test_an_outage_of_mysql_is_a_503_and_the_app_stays_alive(host, site):
