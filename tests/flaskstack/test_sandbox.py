@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 
 import pytest
 
@@ -88,6 +89,18 @@ def test_a_failure_is_reported_and_leaves_no_files(sandboxed, final):
     with pytest.raises(ValidationError, match=error), sandbox.opened("shop", final) as box:
         box.run("Step", "echo half >file; seq 50; echo 'no such $thing' >&2; exit 7")
     assert not final.exists()
+
+
+def test_a_build_waits_until_the_failure_of_the_previous_one_is_reported(sandboxed, final, program):
+    """Systemd refuses a unit whose name is still in use."""
+    reported = sandboxed / "reported"
+    program("systemctl", f"#!/bin/sh\n[ $1 = stop ] || cat {reported}\n")
+    reported.write_text("loaded\n")
+    waiting = threading.Timer(0.5, reported.write_text, ["not-found\n"])
+    waiting.start()
+    with sandbox.opened("shop", final) as box:
+        assert box.run("Step", f"cat {reported}").strip() == "not-found"
+    waiting.join()
 
 
 @pytest.mark.parametrize("missing", ["nft", "systemd-run", "filter"])

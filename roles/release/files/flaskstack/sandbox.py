@@ -15,6 +15,7 @@ import socket
 import stat
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from flaskstack.hints import advice, decisive
 MEMORY = Path("/run")  # a tmpfs
 CACHE = Path("/var/cache")
 FILES = "/run/build"  # path of the input files in the sandbox
+REPORTED = 30  # seconds until the failure of a command is reported, at most
 PORTS = {"http": 80, "https": 443}
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 AZURE = ipaddress.ip_address("168.63.129.16")  # Azure's metadata service, at a public address
@@ -198,8 +200,17 @@ def execute(command: list[str], **options: Any) -> subprocess.CompletedProcess[s
 
 
 def stop(app: str) -> None:
-    """Stop all processes of the sandbox."""
+    """Stop all processes of the sandbox, and wait until its unit can start again.
+
+    systemd keeps a failed unit until its failure is reported.
+    """
     execute(["systemctl", "stop", "--quiet", unit(app)], stderr=subprocess.DEVNULL)
+    show = ["systemctl", "show", "--value", "--property=LoadState", unit(app)]
+    deadline = time.monotonic() + REPORTED
+    while execute(show, stdout=subprocess.PIPE).stdout.strip() == "loaded":
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.1)
 
 
 def filter_network(app: str, uid: int, reachable: list[tuple[str, int, str]]) -> None:
