@@ -1,43 +1,20 @@
-"""A site under constant load on a host whose database has a small disk."""
+"""A site under constant load, and the results of the faults."""
 
 from __future__ import annotations
 
 import pytest
 
-from helpers.clients import Site
-from helpers.faults import PRELUDE, table
+from helpers.faults import TIMEOUT, table
 from helpers.load import Load
-from helpers.wait import wait_for
 
 RESULTS = pytest.StashKey[dict]()
 RATE = 20  # requests per second; also enough to interrupt some of them
-# The database's directory on a file system with 200 MiB of free space, and back.
-SMALL_DISK = """place=/mnt/fault; data=/var/lib/mysql
-systemctl stop mariadb; install -d $place
-disk fault-mysql $(($(du -sm $data | cut -f1) + 230)) $place
-cp -a $data/. $place; chown --reference=$data $place; mount --bind $place $data
-systemctl start mariadb"""
-USUAL_DISK = """place=/mnt/fault; data=/var/lib/mysql
-systemctl stop mariadb; umount $data
-find $data -mindepth 1 -delete; cp -a $place/. $data; umount $place; rm /var/tmp/fault-mysql
-systemctl start mariadb"""
 
 
 @pytest.fixture(scope="module")
-def small_disk(host, address):
-    """Run the database on a small disk, and wait until the site is ready, before and after."""
-    site = Site(address, "localhost")
-    host.check_output(PRELUDE + SMALL_DISK)
-    wait_for(lambda: site.get("/readyz").status_code == 200, 30)
-    yield
-    host.check_output(PRELUDE + USUAL_DISK)
-    wait_for(lambda: site.get("/readyz").status_code == 200, 30)
-
-
-@pytest.fixture(scope="module")
-def load(address, small_disk):
+def load(address):
     """Yield the load, which runs throughout; at the end print its latencies."""
-    with Load(f"http://{address}", "localhost", RATE, writes=0.25, timeout=20) as load:
+    with Load(f"http://{address}", "localhost", RATE, writes=0.25, timeout=TIMEOUT) as load:
         yield load
     print(load.report())
 
@@ -54,6 +31,17 @@ def diagnostics(site, environment):
     """Return a function that sends a request with the diagnostics key."""
     key = {"X-Api-Key": environment["DIAGNOSTICS_KEY"]}
     return lambda method, path, **options: site.request(method, path, headers=key, **options)
+
+
+@pytest.fixture
+def fault(host, request):
+    """Return a fault, unless the host cannot have it."""
+    fault = request.param
+    if fault.skip:
+        pytest.skip(fault.skip)
+    if fault.needs and host.run(fault.needs).rc != 0:
+        pytest.skip(fault.lacks)
+    return fault
 
 
 @pytest.fixture

@@ -1,8 +1,9 @@
 """Faults that scenario `faults` injects under load, and what users may see of each.
 
-A fault is a shell script that runs as root on the host, with the functions of PRELUDE. Nothing but
-`end` undoes it: whatever the script kills must restart automatically. Times are in seconds. 200 and
-303 are the answers of a healthy site; `seen` has the other outcomes that are allowed.
+A fault is a restart of the host, or a shell script that runs as root on the host, with the
+functions of PRELUDE. Nothing but `end` undoes it: whatever the script kills must restart
+automatically. Times are in seconds. 200 and 303 are the answers of a healthy site; `seen` has the
+other outcomes that are allowed.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from helpers.load import PAGES, Answer
 from helpers.repository import ROOT
 
 REQUEST_TIMEOUT = 8  # request_timeout of the scenario
+TIMEOUT = 20  # seconds until the load counts an answer as missing
 HEALTHY = frozenset({"200", "303"})
 BROKEN = frozenset({"502", "closed", "cut", "reset"})  # requests that a killed process was handling
 DEGRADED = frozenset({"503"})
+GONE = frozenset({"refused", "timeout", "unreachable"})  # requests while the host does not run
 WEB = "sample-web@*"
 PRELUDE = """
 set -eu
@@ -56,6 +59,16 @@ except pymysql.OperationalError as error:
     print(len(taken), "connections, then:", error, flush=True)
 time.sleep(60)
 '"""
+# The database's directory on a file system with 200 MiB of free space, and back.
+SMALL_DISK = """place=/mnt/fault; data=/var/lib/mysql
+systemctl stop mariadb; install -d $place
+disk fault-mysql $(($(du -sm $data | cut -f1) + 230)) $place
+cp -a $data/. $place; chown --reference=$data $place; mount --bind $place $data
+systemctl start mariadb"""
+USUAL_DISK = """place=/mnt/fault; data=/var/lib/mysql
+systemctl stop mariadb; umount $data
+find $data -mindepth 1 -delete; cp -a $place/. $data; umount $place; rm /var/tmp/fault-mysql
+systemctl start mariadb"""
 JOURNAL = '"/var/log/journal/$(cat /etc/machine-id)"'
 
 
@@ -66,6 +79,9 @@ class Fault:
     name: str
     needs: str = ""  # a script that fails on a host that cannot have this fault
     lacks: str = ""  # what such a host lacks
+    prepare: str = ""  # before the fault, and not part of it
+    clean_up: str = ""  # undoes `prepare`
+    server: str = ""  # instead of `inject`: tasks of role local_server, which run on the controller
     inject: str = ""
     end: str = ""  # undoes what no server can recover from, such as a suspended process
     lasts: float = 3.0  # seconds until `end`
@@ -343,6 +359,8 @@ FAULTS = (
     ),
     Fault(
         name="Disk of the database full",
+        prepare=SMALL_DISK,
+        clean_up=USUAL_DISK,
         inject="dd if=/dev/zero of=/var/lib/mysql/fault bs=64K 2>/dev/null || :",
         end="rm /var/lib/mysql/fault",
         lasts=12,
@@ -385,17 +403,28 @@ FAULTS = (
         skip="a container has the clock of its machine, and libfaketime breaks Python's sleep; "
         "sample_app/tests/test_scheduler sets back the clock of the database",
     ),
+    # Alert Rebooted cannot fire in a container, which has the boot time of its machine.
     Fault(
         name="Host rebooted",
+        server="restart",
+        seen=BROKEN | DEGRADED | GONE,
+        failed=inf,
+        outage=60,
+        slowest=TIMEOUT + 1,
+        recovers=60,
         by="all units start in order",
-        alerts=("Rebooted",),
-        skip="without load, in scenario default",
+        alerts=("DatabaseRestarted", "RedisRestarted{redis=queue}"),
     ),
     Fault(
         name="Power cut",
+        server="power_cut",
+        seen=BROKEN | DEGRADED | GONE,
+        failed=inf,
+        outage=60,
+        slowest=TIMEOUT + 1,
+        recovers=60,
         by="all units start in order; database and queue recover their files",
-        alerts=("Rebooted",),
-        skip="without load, after the other faults: everything runs within 30 s",
+        alerts=("DatabaseRestarted", "RedisRestarted{redis=queue}"),
     ),
 )
 

@@ -59,6 +59,7 @@ OUTCOMES = {
     CutError: "cut",
     TimeoutError: "timeout",
     h11.RemoteProtocolError: "garbled",
+    OSError: "unreachable",  # any other
 }
 
 

@@ -12,12 +12,14 @@ import pytest
 
 from helpers.clients import journal, live_web
 from helpers.faults import FAULTS, PRELUDE, measure
+from helpers.repository import ROOT
 from helpers.wait import wait_for
 
 UNITS = (
     *("nginx", "mariadb", "redis-server@sample-cache", "redis-server@sample-queue"),
     *("sample-worker@1", "sample-scheduler@1"),
 )
+RESTART = str(ROOT / "molecule/shared/restart.yml")
 FETCH = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1]).read().decode())"
 BOUNDED = "timeout 90 sh -c %s"
 ALERTED = 30  # seconds after a fault: the metrics about app and host are written every 15 s
@@ -47,17 +49,39 @@ def recovered(host, site, load):
     return recovered
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=str)
-def test_fault(host, load, recovered, diagnostics, results, windows, fault):
-    if fault.skip:
-        pytest.skip(fault.skip)
-    if fault.needs and host.run(BOUNDED, fault.needs).rc != 0:
-        pytest.skip(fault.lacks)
+@pytest.fixture
+def inject(host, operator):
+    """Return a function that injects a fault."""
+
+    def inject(fault):
+        if fault.server:
+            done = operator.play(RESTART, server_tasks=fault.server)
+            assert done.code == 0, done.output
+        else:
+            host.check_output(BOUNDED, PRELUDE + fault.inject)
+
+    return inject
+
+
+@pytest.fixture
+def prepared(host, load, recovered, fault):
+    """Prepare the host for a fault, and clean up afterwards."""
+    for script in (fault.prepare, fault.clean_up):
+        if script:
+            host.check_output(BOUNDED, PRELUDE + script)
+            recovered(load.now(), fault.recovers)
+        if script is fault.prepare:
+            yield
+
+
+@pytest.mark.usefixtures("prepared")
+@pytest.mark.parametrize("fault", FAULTS, ids=str, indirect=True)
+def test_fault(host, load, inject, recovered, diagnostics, results, windows, fault):
     since = host.check_output("date '+%F %T'")
     begin, began, answer = load.now(), time.time(), ""
     with load.during(fault.name):
         try:
-            host.check_output(BOUNDED, PRELUDE + fault.inject)
+            inject(fault)
             if fault.path:
                 answer = str(diagnostics("GET", fault.path).status_code)
             time.sleep(fault.lasts)  # the duration of the fault
@@ -77,7 +101,7 @@ def test_fault(host, load, recovered, diagnostics, results, windows, fault):
 
 
 def test_killed_services_were_reported(host):
-    reports = host.check_output("cat /run/failures").splitlines()
+    reports = host.check_output("cat /var/log/failures").splitlines()
     if int(host.check_output("systemctl --version | awk 'NR == 1 { print $2 }'")) < 254:
         pytest.skip("before systemd 254, OnFailure= ignores a unit that restarts")
     killed = ("mariadb", "nginx", "redis-server@sample-queue", "sample-worker@1")
@@ -85,6 +109,21 @@ def test_killed_services_were_reported(host):
     assert len(reports) == len({line.split()[0] for line in reports}), "one per unit and hour"
     entry = "mariadb.service: was killed with signal KILL"
     assert journal(host, "flaskstack-failure@*", grep=lambda line: entry in line)
+
+
+def test_units_start_in_order_and_soon_after_a_power_cut(host):
+    """The database and Redis are up before the app and its worker."""
+
+    def started(unit):
+        """Return how many seconds after the start of the host a unit was active."""
+        value = "systemctl show --value --property %sTimestampMonotonic %s"
+        active = int(host.check_output(value, "ActiveEnter", unit))
+        return (active - int(host.check_output(value, "Userspace", ""))) / 1e6
+
+    first = max(started(f"{unit}.service") for unit in UNITS[1:4])
+    last = [started(live_web(host, "sample")), started("sample-worker@1.service")]
+    assert first <= min(last)
+    assert max(last) < 30
 
 
 def test_no_unit_stays_failed(host):
