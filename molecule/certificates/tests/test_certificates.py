@@ -167,7 +167,7 @@ def test_short_lived_certificates_renew_and_a_lost_account_is_recreated(host, se
         assert renew(force=False) == 0
         return served() != first
 
-    wait_for(renewed, 20, every=2)
+    wait_for(renewed, 60, every=2)
     last = served()
     restart_pebble(host, lifetime=90 * 86400)
     assert renew() == 0
