@@ -29,6 +29,8 @@ def after(server, worker):
     Path("after").write_text(str(worker.pid))
 def ready(server):
     Path("ready").touch()
+def imported(worker):
+    Path(f"imported-{worker.pid}").touch()
 """
 
 

@@ -37,8 +37,10 @@ def serve(tmp_path):
 @pytest.mark.parametrize("worker_class", ["gthread", "sync"])
 def test_workers_are_replaced_one_at_a_time(serve, worker_class):
     """Gunicorn's own max_requests may stop all workers at once, so requests would fail."""
-    served = serve(gunicorn_worker_class=worker_class, gunicorn_max_requests=40)
-    wait_for(lambda: len(served.events("Booting")) == 2, 20)
+    hook = {"post_worker_init": "shop.imported"}
+    limit = {"gunicorn_max_requests": 40, "gunicorn_settings": hook}
+    served = serve(gunicorn_worker_class=worker_class, **limit)
+    wait_for(lambda: len([*served.folder.glob("imported-*")]) == 2, 20)
     stop, failed = threading.Event(), []
 
     def visit():
@@ -70,7 +72,8 @@ def test_large_worker_is_replaced_after_its_response(serve):
     first = served.ask()
     for _ in range(10):
         assert served.ask("/10") == first
-    wait_for(lambda: served.replaced() == [first], 20)
+    # The size is checked at every tenth request.
+    wait_for(lambda: served.ask() and served.replaced() == [first], 20)
     wait_for(lambda: (served.folder / "after").exists(), 20)
     assert (served.folder / "after").read_text() == str(first)
     assert served.workers() == {served.ask()} != {first}
