@@ -66,12 +66,15 @@ def inject(host, operator):
 @pytest.fixture
 def prepared(host, load, recovered, fault):
     """Prepare the host for a fault, and clean up afterwards."""
-    for script in (fault.prepare, fault.clean_up):
+
+    def run(script):
         if script:
             host.check_output(BOUNDED, PRELUDE + script)
             recovered(load.now(), fault.recovers)
-        if script is fault.prepare:
-            yield
+
+    run(fault.prepare)
+    yield
+    run(fault.clean_up)
 
 
 @pytest.mark.usefixtures("prepared")
