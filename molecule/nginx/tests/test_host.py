@@ -96,7 +96,7 @@ def test_nginx_reads_only_the_declared_directories_of_the_app(host, site):
 
 def test_nginx_restarts_after_it_is_killed(host, site):
     host.check_output("kill -9 $(cat /run/nginx.pid); pkill -9 --uid www-data nginx || true")
-    assert wait_for(lambda: site.get("/").status_code == 200)
+    assert wait_for(lambda: site.get("/").status_code == 200, 30)
     limit = "systemctl show --value --property StartLimitIntervalUSec nginx"
     assert host.check_output(limit) == "0"  # restarts are not limited
 
