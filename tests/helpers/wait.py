@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def wait_for(condition: Callable[[], T], seconds: float = 10, every: float = 0.2) -> T:
+def wait_for(condition: Callable[[], T], seconds: float = 20, every: float = 0.2) -> T:
     """Call `condition` until its result is true, and return that.
 
     An exception counts as "not yet". After `seconds` an AssertionError shows the last result.
