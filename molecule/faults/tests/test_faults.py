@@ -11,7 +11,7 @@ from math import ceil
 import pytest
 
 from helpers.clients import journal, live_web
-from helpers.faults import FAULTS, PRELUDE, measure
+from helpers.faults import FAULTS, HEALTHY, PRELUDE, measure
 from helpers.repository import ROOT
 from helpers.wait import wait_for
 
@@ -100,6 +100,8 @@ def observe(host, load, inject, recovered, diagnostics, results, windows):
         lines = journal(host, *fault.units, since=since) if fault.units else []
         logged = next((line for line in lines if fault.log and re.search(fault.log, line)), "")
         measured = measure(fault, load.within(begin, end), after, logged, answer)
+        expected = HEALTHY | fault.seen
+        print(*(a for a in load.within(begin, end) if a.outcome not in expected), sep="\n")
         results[fault.name] = measured
         windows[fault.name] = began, time.time()
         return measured
