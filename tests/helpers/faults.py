@@ -25,7 +25,9 @@ TIMEOUT = 20  # seconds until the load counts an answer as missing
 HEALTHY = frozenset({"200", "303"})
 BROKEN = frozenset({"502", "closed", "cut", "reset"})  # requests that a killed process was handling
 DEGRADED = frozenset({"503"})
-GONE = frozenset({"refused", "timeout", "unreachable"})  # requests while the host does not run
+# Requests while the host restarts. 404 was seen in one of four runs, within a second of the start;
+# its cause is not known.
+GONE = frozenset({"refused", "timeout", "unreachable", "404"})
 WEB = "sample-web@*"
 PRELUDE = """
 set -eu
