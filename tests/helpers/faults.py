@@ -103,6 +103,15 @@ class Fault:
         return self.name
 
 
+# Alert Rebooted cannot fire in a container, which has the boot time of its machine.
+RESTART = {
+    "seen": BROKEN | DEGRADED | GONE,
+    "failed": inf,
+    "outage": 60,
+    "slowest": TIMEOUT + 1,
+    "recovers": 60,
+    "alerts": ("DatabaseRestarted", "RedisRestarted{redis=queue}"),
+}
 FAULTS = (
     Fault(
         name="RQ worker killed in the middle of a job",
@@ -405,28 +414,17 @@ FAULTS = (
         skip="a container has the clock of its machine, and libfaketime breaks Python's sleep; "
         "sample_app/tests/test_scheduler sets back the clock of the database",
     ),
-    # Alert Rebooted cannot fire in a container, which has the boot time of its machine.
     Fault(
         name="Host rebooted",
         server="restart",
-        seen=BROKEN | DEGRADED | GONE,
-        failed=inf,
-        outage=60,
-        slowest=TIMEOUT + 1,
-        recovers=60,
         by="all units start in order",
-        alerts=("DatabaseRestarted", "RedisRestarted{redis=queue}"),
+        **RESTART,
     ),
     Fault(
         name="Power cut",
         server="power_cut",
-        seen=BROKEN | DEGRADED | GONE,
-        failed=inf,
-        outage=60,
-        slowest=TIMEOUT + 1,
-        recovers=60,
         by="all units start in order; database and queue recover their files",
-        alerts=("DatabaseRestarted", "RedisRestarted{redis=queue}"),
+        **RESTART,
     ),
 )
 
