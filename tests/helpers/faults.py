@@ -25,8 +25,8 @@ TIMEOUT = 20  # seconds until the load counts an answer as missing
 HEALTHY = frozenset({"200", "303"})
 BROKEN = frozenset({"502", "closed", "cut", "reset"})  # requests that a killed process was handling
 DEGRADED = frozenset({"503"})
-# Requests while the host restarts. 404 was seen in one of four runs, within a second of the start;
-# its cause is not known.
+# Requests while the host restarts. Some runs have a few 404 within a second of the start, whose
+# cause is not known.
 GONE = frozenset({"refused", "timeout", "unreachable", "404"})
 WEB = "sample-web@*"
 PRELUDE = """
